@@ -1,0 +1,204 @@
+"""Communicate: every token asks (query), offers (key) and pays out (value)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache as memoise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.cache import Cache
+from core.config import TransformerConfig
+from core.graph import Route
+from core.norms import build_norm
+from core.positions import Rotation
+
+
+class StackedLinear(nn.Linear):
+    """Several linear maps of one input in one matrix product; `sizes` are their output widths, in order.
+
+    An optimiser that treats a matrix as a whole (Muon) treats each part by itself.
+    """
+
+    def __init__(self, inputs: int, sizes: tuple[int, ...], bias: bool):
+        super().__init__(inputs, sum(sizes), bias=bias)
+        self.sizes = sizes
+
+
+class Attention(nn.Module):
+    """Multi-head attention; grouped-query with fewer key heads (Ainslie 2023), multi-query with one (Shazeer 2019)."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.key_heads, config.head_width
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        self.qkv = StackedLinear(config.dim, (q, kv, kv), bias=config.bias != "none")
+        self.q_norm = build_norm(config.qk_norm, self.head_dim, config)
+        self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
+        self.out = nn.Linear(q, config.dim, bias=config.bias == "all")
+        self.dropout = config.attention_dropout
+        self.attend = attend
+
+    def forward(
+        self,
+        x: Tensor,
+        route: Route,
+        rotation: Rotation | None = None,
+        cache: Cache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """x (B, T, D) -> (B, T, D). With a cache, the keys of layer `layer` already in it are heard too."""
+        heads = (self.heads, self.kv_heads, self.kv_heads)
+        q, k, v = (
+            self.qkv(x).unflatten(-1, (-1, self.head_dim)).split(heads, dim=2)
+        )  # 3 x (B, T, H or Hkv, Dh)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rotation is not None:
+            q, k = rotation(q), rotation(k)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or Hkv, T, Dh)
+        if cache is not None:
+            k, v = cache.append(layer, k, v)
+        y = self.attend(q, k, v, route, self.dropout if self.training else 0.0)  # (B, H, T, Dh)
+        return self.out(y.transpose(1, 2).flatten(2))  # (B, T, H, Dh) -> (B, T, D)
+
+
+class CrossAttention(nn.Module):
+    """Attention whose keys and values come from a memory, another sequence; positions are the memory's own affair."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = config.heads, config.key_heads, config.head_width
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        self.q = nn.Linear(config.dim, q, bias=config.bias != "none")
+        self.kv = StackedLinear(config.dim, (kv, kv), bias=config.bias != "none")
+        self.q_norm = build_norm(config.qk_norm, self.head_dim, config)
+        self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
+        self.out = nn.Linear(q, config.dim, bias=config.bias == "all")
+        self.dropout = config.attention_dropout
+        self.attend = attend
+
+    def forward(
+        self, x: Tensor, memory: Tensor, route: Route, cache: Cache | None = None, layer: int = 0
+    ) -> Tensor:
+        """x (B, T, D), memory (B, S, D) -> (B, T, D). With a cache, the memory is read once and remembered."""
+        q = self.q_norm(self.q(x).unflatten(-1, (-1, self.head_dim))).transpose(1, 2)  # (B, H, T, Dh)
+        if cache is None:
+            k, v = self.read(memory)
+        elif layer in cache.memory:
+            k, v = cache.memory[layer]
+        else:
+            k, v = cache.memory[layer] = self.read(memory)
+        y = self.attend(q, k, v, route, self.dropout if self.training else 0.0)  # (B, H, T, Dh)
+        return self.out(y.transpose(1, 2).flatten(2))  # (B, T, H, Dh) -> (B, T, D)
+
+    def read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a memory (B, S, D): 2 x (B, Hkv, S, Dh)."""
+        k, v = self.kv(memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)  # 2 x (B, S, Hkv, Dh)
+        return self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) -> Tensor:
+    """softmax(q k^T / sqrt(Dh) + bias) v along the edges of the route (Vaswani 2017, eq. 1), by the fastest path.
+
+    q (B, H, Tq, Dh); k, v (B, Hkv, Tk, Dh) -> (B, H, Tq, Dh). A query that hears nobody gets zeros.
+    """
+    if route.blocks is not None and dropout == 0:
+        return flex_attend(q, k, v, route)
+    grouped = q.shape[1] != k.shape[1]
+    y = F.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=scores_mask(route, q),
+        dropout_p=dropout,
+        is_causal=route.causal,
+        enable_gqa=grouped,
+    )
+    return y if route.silent is None else y.masked_fill(route.silent, 0.0)
+
+
+def explicit_attend(
+    q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The same, step by step; also returns the weights (B, H, Tq, Tk) before dropout."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, Tk, Dh)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, Tq, Tk)
+    if route.bias is not None:
+        scores = scores + route.bias
+    mask = route.mask
+    if route.causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    weights = scores.softmax(-1)
+    if route.silent is not None:
+        weights = weights.masked_fill(route.silent, 0.0)
+    return F.dropout(weights, dropout) @ v, weights
+
+
+def scores_mask(route: Route, q: Tensor) -> Tensor | None:
+    """Mask and bias in one tensor for the fused kernel: bool, or float with -inf where nothing is heard."""
+    if route.bias is None:
+        return route.mask
+    bias = route.bias.type_as(q)
+    return bias if route.mask is None else bias.masked_fill(~route.mask, -math.inf)
+
+
+def flex_attend(q: Tensor, k: Tensor, v: Tensor, route: Route) -> Tensor:
+    """FlexAttention over a block-sparse mask: skips the blocks that nobody hears."""
+    bias = route.bias
+
+    def add_bias(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        assert bias is not None
+        return score + bias[b if bias.shape[0] > 1 else 0, h, i, j]
+
+    return _flex_attention(q.is_cuda)(
+        q,
+        k,
+        v,
+        block_mask=route.blocks,
+        score_mod=None if bias is None else add_bias,
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+
+
+@memoise
+def _flex_attention(compiled: bool):  # type: ignore[no-untyped-def]
+    """FlexAttention is fast only when compiled; uncompiled it is the same mathematics, dense."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention) if compiled else flex_attention
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Take the explicit path while open, and collect every layer's weights (B, H, Tq, Tk) by module name.
+
+        with record_attention(model) as maps:
+            model(ids)
+        maps["core.blocks.0.attention"]
+
+    A later forward pass overwrites what an earlier one left. Not for compiled models.
+    """
+    maps: dict[str, Tensor] = {}
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, Attention | CrossAttention)}
+
+    def recorder(name: str):  # type: ignore[no-untyped-def]
+        def attend_and_record(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) -> Tensor:
+            y, maps[name] = explicit_attend(q, k, v, route, dropout)
+            return y
+
+        return attend_and_record
+
+    try:
+        for name, layer in layers.items():
+            layer.attend = recorder(name)
+        yield maps
+    finally:
+        for layer in layers.values():
+            layer.attend = attend

@@ -1,0 +1,150 @@
+"""The shape of a core: one frozen description that validates itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Literal, get_args
+
+PositionKind = Literal["none", "learned", "sinusoidal", "rotary", "alibi", "t5"]
+NormKind = Literal["layernorm", "rmsnorm", "rms"]
+QKNormKind = Literal["none", "layernorm", "rmsnorm", "rms"]
+FeedForwardKind = Literal["relu", "gelu", "gelu-tanh", "relu2", "swiglu", "geglu"]
+GATED = ("swiglu", "geglu")
+
+# Which settings each kind of position reads; any other must stay at its default.
+_POSITION_SETTINGS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "learned": (),
+    "sinusoidal": ("base",),
+    "rotary": ("base", "pairing"),
+    "alibi": (),
+    "t5": ("buckets", "max_distance", "direction"),
+}
+
+
+@dataclass(frozen=True)
+class PositionConfig:
+    """How integer coordinates become signal (see `core.positions`)."""
+
+    kind: PositionKind = "rotary"
+    """Scheme that turns coordinates into signal."""
+    base: float = 10000.0
+    """Longest wavelength / 2 pi, in coordinate units (sinusoidal, rotary)."""
+    pairing: Literal["interleaved", "halves"] = "interleaved"
+    """Rotary: which channels rotate together: (0,1),(2,3),... as GPT-J, or (0,n/2),(1,n/2+1),... as NeoX."""
+    buckets: int = 32
+    """T5: number of distance buckets."""
+    max_distance: int = 128
+    """T5: distances from here on share the last bucket."""
+    direction: Literal["past", "both"] = "past"
+    """T5: buckets for the past alone (decoders) or for both sides (encoders)."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_positive(self, "base", "buckets", "max_distance")
+        for f in fields(self):
+            unused = f.name != "kind" and f.name not in _POSITION_SETTINGS[self.kind]
+            if unused and getattr(self, f.name) != f.default:
+                raise ValueError(
+                    f"position.{f.name} = {getattr(self, f.name)!r} has no effect with kind = {self.kind!r}"
+                )
+        if self.kind == "t5" and (self.buckets < 4 or self.buckets % 4 or self.max_distance <= self.buckets):
+            raise ValueError(
+                f"position.buckets = {self.buckets} must be a multiple of 4, "
+                f"below max_distance = {self.max_distance}"
+            )
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The shape of a stack of blocks. Knows tokens, never what they mean."""
+
+    dim: int = 384
+    """Width of the residual stream, in channels."""
+    depth: int = 6
+    """Number of blocks."""
+    heads: int = 6
+    """Query heads."""
+    kv_heads: int | None = None
+    """Key/value heads: heads (default) = multi-head, fewer = grouped-query, 1 = multi-query."""
+    head_dim: int | None = None
+    """Channels per head; default dim / heads."""
+    hidden: int | None = None
+    """Feed-forward width; default 4 dim, or 8/3 dim rounded up to a multiple of 64 when gated."""
+    feedforward: FeedForwardKind = "gelu"
+    """Activation of the feed-forward layer (relu2 = squared ReLU)."""
+    norm: NormKind = "layernorm"
+    """Normalisation; `rms` is RMSNorm without a learned gain."""
+    norm_placement: Literal["pre", "post"] = "pre"
+    """Before each sub-layer (GPT-2) or after the residual sum (the 2017 paper, BERT)."""
+    norm_eps: float = 1e-5
+    """Added to the variance."""
+    qk_norm: QKNormKind = "none"
+    """Normalisation of each head's queries and keys."""
+    bias: Literal["all", "qkv", "none"] = "all"
+    """Which linear maps (and with `all` LayerNorms) carry a bias."""
+    position: PositionConfig = field(default_factory=PositionConfig)
+    """Where tokens are."""
+    init: Literal["gpt2", "zero-residual"] = "gpt2"
+    """Weight initialisation (the table in `core.init`)."""
+    dropout: float = 0.0
+    """Probability of dropping embeddings and residual branches' channels."""
+    attention_dropout: float = 0.0
+    """Probability of dropping an attention weight."""
+    drop_path: float = 0.0
+    """Stochastic depth: probability of dropping the last block's branches, rising linearly from 0."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_positive(self, "dim", "depth", "heads", "kv_heads", "head_dim", "hidden", "norm_eps")
+        check_probability(self, "dropout", "attention_dropout", "drop_path")
+        if self.head_dim is None and self.dim % self.heads:
+            raise ValueError(f"heads = {self.heads} must divide dim = {self.dim} (or give head_dim)")
+        if self.heads % self.key_heads:
+            raise ValueError(f"kv_heads = {self.key_heads} must divide heads = {self.heads}")
+        if self.position.kind == "rotary" and self.head_width % 2:
+            raise ValueError(f"head_dim = {self.head_width} must be even for rotary positions")
+
+    @property
+    def key_heads(self) -> int:
+        """Key/value heads, resolved."""
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    @property
+    def head_width(self) -> int:
+        """Channels per head, resolved."""
+        return self.dim // self.heads if self.head_dim is None else self.head_dim
+
+    @property
+    def hidden_width(self) -> int:
+        """Feed-forward width, resolved."""
+        if self.hidden is not None:
+            return self.hidden
+        return -(-8 * self.dim // (3 * 64)) * 64 if self.feedforward in GATED else 4 * self.dim
+
+
+def check_choices(config: object) -> None:
+    """Raise ValueError when a field annotated `Literal[...]` holds something else."""
+    from typing import get_type_hints
+
+    for name, hint in get_type_hints(type(config)).items():
+        choices = get_args(hint) if getattr(hint, "__origin__", None) is Literal else ()
+        if choices and getattr(config, name) not in choices:
+            accepted = ", ".join(map(str, choices))
+            raise ValueError(f"{name} = {getattr(config, name)!r} is not one of: {accepted}")
+
+
+def check_positive(config: object, *names: str) -> None:
+    """Raise ValueError when a named field is neither None nor above zero."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} = {value!r} must be above 0")
+
+
+def check_probability(config: object, *names: str) -> None:
+    """Raise ValueError when a named field is outside [0, 1)."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} = {value!r} must be at least 0 and below 1")

@@ -1,0 +1,61 @@
+"""Compute: each token by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.attention import StackedLinear
+from core.config import GATED, TransformerConfig
+
+
+def relu2(x: Tensor) -> Tensor:
+    """Squared ReLU (So 2021, Primer)."""
+    return F.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu-tanh": partial(F.gelu, approximate="tanh"),
+    "relu2": relu2,
+    "swiglu": F.silu,
+    "geglu": F.gelu,
+}
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with an activation between: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.activation = ACTIVATIONS[config.feedforward]
+        self.up = nn.Linear(config.dim, config.hidden_width, bias=config.bias == "all")
+        self.out = nn.Linear(config.hidden_width, config.dim, bias=config.bias == "all")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.activation(self.up(x)))
+
+
+class GatedFeedForward(nn.Module):
+    """An activated gate times a linear map, then back (Shazeer 2020): (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.activation = ACTIVATIONS[config.feedforward]
+        self.up = StackedLinear(
+            config.dim, (config.hidden_width, config.hidden_width), bias=config.bias == "all"
+        )
+        self.out = nn.Linear(config.hidden_width, config.dim, bias=config.bias == "all")
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.up(x).chunk(2, dim=-1)  # 2 x (B, T, hidden)
+        return self.out(self.activation(gate) * value)
+
+
+def build_feedforward(config: TransformerConfig) -> nn.Module:
+    """The feed-forward layer a configuration names."""
+    return GatedFeedForward(config) if config.feedforward in GATED else FeedForward(config)

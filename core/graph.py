@@ -1,0 +1,259 @@
+"""Who may listen to whom: attention is message passing on a directed graph of tokens.
+
+A graph speaks of token *order*: query q and key k are places in line, counted from 0, whatever their coordinates are.
+Graphs compose: `causal() & window(256) & padding(lengths)`. A graph is asked in one of two ways: `edges(b, q, k)` for
+index tensors that broadcast (a dense mask, or FlexAttention's `mask_mod`), or through `route`, which recognises the
+pure cases that need no mask at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+
+class Graph:
+    """A set of edges (query, key), for every row b of a batch."""
+
+    reflexive: bool = True  # every token hears itself, so no row of a square mask is empty
+    shared: bool = True  # the same for all rows of the batch
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        """Whether q hears k in row b: boolean, the broadcast shape of the three int64 index tensors."""
+        raise TypeError(f"{type(self).__name__} does not say its edges")
+
+    def __and__(self, other: Graph) -> Graph:
+        if isinstance(self, Full) or self is other:
+            return other
+        return self if isinstance(other, Full) else Both(self, other)
+
+    def __or__(self, other: Graph) -> Graph:
+        if isinstance(self, Full) or self is other:
+            return self
+        return other if isinstance(other, Full) else Either(self, other)
+
+    def mask(
+        self, batch: int, queries: int, keys: int, start: int = 0, device: torch.device | None = None
+    ) -> Tensor:
+        """The dense mask: bool (batch or 1, queries, keys). Query 0 stands at place `start` in line."""
+        b = torch.arange(1 if self.shared else batch, device=device).view(-1, 1, 1)
+        q = torch.arange(start, start + queries, device=device).view(1, -1, 1)
+        k = torch.arange(keys, device=device).view(1, 1, -1)
+        return self.edges(b, q, k).expand(len(b), queries, keys)
+
+
+class Full(Graph):
+    """Everyone hears everyone."""
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return k >= 0
+
+
+class Causal(Graph):
+    """Everyone hears itself and those before it."""
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return q >= k
+
+
+@dataclass(frozen=True)
+class Window(Graph):
+    """Everyone hears those less than `size` places away, on both sides."""
+
+    size: int
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return (q - k).abs() < self.size
+
+
+@dataclass(frozen=True, eq=False)
+class Before(Graph):
+    """Only the keys before place stop[b] are heard; `stop` is int64 (B,)."""
+
+    stop: Tensor
+    reflexive = False
+    shared = False
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return k < self.stop[b]
+
+
+@dataclass(frozen=True, eq=False)
+class From(Graph):
+    """Only the keys at place start[b] and later are heard; `start` is int64 (B,)."""
+
+    start: Tensor
+    reflexive = False
+    shared = False
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return k >= self.start[b]
+
+
+@dataclass(frozen=True, eq=False)
+class Segments(Graph):
+    """Only tokens of the same segment hear each other; `ids` is int64 (B, T)."""
+
+    ids: Tensor
+    shared = False
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return self.ids[b, q] == self.ids[b, k]
+
+
+@dataclass(frozen=True, eq=False)
+class Arbitrary(Graph):
+    """Any edges: bool (Tq, Tk) or (B, Tq, Tk)."""
+
+    table: Tensor
+    reflexive = False
+
+    @property
+    def shared(self) -> bool:  # type: ignore[override]
+        return self.table.dim() == 2
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return self.table[q, k] if self.shared else self.table[b, q, k]
+
+
+class Both(Graph):
+    """Edges that are in two graphs."""
+
+    def __init__(self, left: Graph, right: Graph):
+        self.left, self.right = left, right
+        self.reflexive = left.reflexive and right.reflexive
+        self.shared = left.shared and right.shared
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return self.left.edges(b, q, k) & self.right.edges(b, q, k)
+
+
+class Either(Graph):
+    """Edges that are in one of two graphs."""
+
+    def __init__(self, left: Graph, right: Graph):
+        self.left, self.right = left, right
+        self.reflexive = left.reflexive or right.reflexive
+        self.shared = left.shared and right.shared
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return self.left.edges(b, q, k) | self.right.edges(b, q, k)
+
+
+_FULL, _CAUSAL = Full(), Causal()
+
+
+def full() -> Graph:
+    """Everyone hears everyone: an encoder."""
+    return _FULL
+
+
+def causal() -> Graph:
+    """Everyone hears itself and the past: a decoder."""
+    return _CAUSAL
+
+
+def window(size: int) -> Graph:
+    """Everyone hears those less than `size` >= 1 places away; with `causal()`, itself and the last size - 1."""
+    if size < 1:
+        raise ValueError(f"size = {size} of a window must be at least 1")
+    return Window(size)
+
+
+def from_place(start: Tensor) -> Graph:
+    """The first start[b] places are never heard (padding on the left); `start`: int64 (B,)."""
+    return From(start)
+
+
+def padding(lengths: Tensor, side: Literal["right", "left"] = "right", width: int | None = None) -> Graph:
+    """Padding is never heard. `lengths`: real tokens per row, int64 (B,).
+
+    Padding on the left needs `width`, the common length of the padded rows; places from `width` on are real, so
+    that the graph stays right while a cache grows.
+    """
+    if side == "right":
+        return Before(lengths)
+    if width is None:
+        raise ValueError("width = None: padding on the left needs the length of the padded rows")
+    return From(width - lengths)
+
+
+def prefix(lengths: Tensor) -> Graph:
+    """A prefix LM: the first lengths[b] tokens are heard by all, the rest causally. `lengths`: int64 (B,)."""
+    return causal() | Before(lengths)
+
+
+def segments(ids: Tensor) -> Graph:
+    """Packed sequences: only tokens with the same id hear each other. `ids`: int64 (B, T)."""
+    return Segments(ids)
+
+
+def arbitrary(table: Tensor) -> Graph:
+    """Any graph, as a bool table (Tq, Tk) or (B, Tq, Tk)."""
+    if table.dtype != torch.bool or table.dim() not in (2, 3):
+        raise ValueError(f"table of {table.dtype} with {table.dim()} dimensions must be bool with 2 or 3")
+    return Arbitrary(table)
+
+
+class Route(NamedTuple):
+    """A graph and a bias made ready for attention: computed once per forward pass, used by every layer."""
+
+    causal: bool = False  # the fused causal path, no mask
+    mask: Tensor | None = None  # (B or 1, 1, Tq, Tk) bool, True where heard; no row is empty
+    silent: Tensor | None = None  # (B or 1, 1, Tq, 1) bool: queries that hear nobody, whose answer is zero
+    bias: Tensor | None = None  # (B or 1, H, Tq, Tk), added to the scores
+    blocks: BlockMask | None = None  # FlexAttention's block-sparse mask, in place of `mask`
+
+
+class Span(NamedTuple):
+    """The places in line that a pass of attention covers."""
+
+    batch: int
+    queries: int
+    keys: int
+    start: int = 0  # the place of the first query
+
+
+def route(graph: Graph, span: Span, device: torch.device, bias: Tensor | None = None) -> Route:
+    """Recognise the pure cases, or build a mask: dense, or block-sparse on a GPU.
+
+    bias: (H, Tq, Tk) or (B, H, Tq, Tk), added to the scores, or None.
+    """
+    if bias is not None and bias.dim() == 3:
+        bias = bias.unsqueeze(0)  # (1, H, Tq, Tk)
+    newest = span.queries == 1 and span.start == span.keys - 1  # one query that stands last in line
+    square = span.start == 0 and span.queries == span.keys
+    if isinstance(graph, Full) or (isinstance(graph, Causal) and newest):
+        return Route(bias=bias)
+    if isinstance(graph, Causal) and square and bias is None:
+        return Route(causal=True)
+    if device.type == "cuda" and span.queries >= FLEX_FROM:
+        return Route(bias=bias, blocks=block_mask(graph, span, device))
+    mask = graph.mask(span.batch, span.queries, span.keys, span.start, device).unsqueeze(
+        1
+    )  # (B or 1, 1, Tq, Tk)
+    if graph.reflexive and span.start + span.queries <= span.keys:
+        return Route(mask=mask, bias=bias)
+    silent = ~mask.any(-1, keepdim=True)  # (B or 1, 1, Tq, 1)
+    return Route(mask=mask | silent, silent=silent, bias=bias)
+
+
+FLEX_FROM = 128
+"""Queries from which FlexAttention takes over the masks on a GPU: one block of its kernel."""
+
+
+def block_mask(graph: Graph, span: Span, device: torch.device) -> BlockMask:
+    """FlexAttention's block-sparse form of a graph; it gives zeros to a query that hears nobody."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def heard(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return graph.edges(b, q + span.start, k)
+
+    batch = None if graph.shared else span.batch
+    return create_block_mask(heard, batch, None, span.queries, span.keys, device=str(device))

@@ -1,0 +1,185 @@
+"""Where tokens are: integer coordinates become signal.
+
+A panel gives every token its coordinates `at`, an integer tensor (T, A) or (B, T, A) with one column per axis:
+(index,) for text, (row, column) for an image patch, (timestep,) for a trajectory. A position module answers three
+questions, each once per forward pass, for all layers:
+
+    embed(at)         what is added to the tokens                  (..., T, D) or None
+    rotation(at)      how queries and keys are turned              Rotation or None
+    bias(at_q, at_k)  what is added to the scores                  (..., H, Tq, Tk) or None
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from core.config import PositionConfig, TransformerConfig
+
+
+class Rotation(NamedTuple):
+    """Angles of a rotary position, ready to be applied to the queries and keys of every layer."""
+
+    cos: Tensor  # (..., T, 1, Dh/2)
+    sin: Tensor  # (..., T, 1, Dh/2)
+    pairing: str
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Turn x (B, T, H, Dh) pair by pair; same shape and dtype (RoFormer, eq. 34)."""
+        if self.pairing == "halves":
+            a, b = x.chunk(2, dim=-1)  # 2 x (B, T, H, Dh/2)
+            return torch.cat(self._turn(a, b), dim=-1).type_as(x)
+        if x.dtype == torch.float32 and not torch.compiler.is_compiling():  # one kernel, forward and backward
+            z = torch.view_as_complex(x.unflatten(-1, (-1, 2)))  # (B, T, H, Dh/2)
+            return torch.view_as_real(z * torch.complex(self.cos, self.sin)).flatten(-2)
+        a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # 2 x (B, T, H, Dh/2)
+        return torch.stack(self._turn(a, b), dim=-1).flatten(-2).type_as(x)
+
+    def _turn(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return a * self.cos - b * self.sin, b * self.cos + a * self.sin
+
+
+class Position(nn.Module):
+    """No positions: the answer to each of the three questions is nothing."""
+
+    def embed(self, at: Tensor) -> Tensor | None:
+        return None
+
+    def rotation(self, at: Tensor) -> Rotation | None:
+        return None
+
+    def bias(self, at_q: Tensor, at_k: Tensor) -> Tensor | None:
+        return None
+
+
+class Learned(Position):
+    """A trained vector per coordinate, summed over the axes (GPT-2; ViT with factored axes)."""
+
+    def __init__(self, dim: int, extent: tuple[int, ...]):
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(n, dim) for n in extent)
+
+    def embed(self, at: Tensor) -> Tensor:
+        parts = [table(at[..., axis]) for axis, table in enumerate(self.tables)]  # A x (..., T, D)
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+
+class Sinusoidal(Position):
+    """sin and cos of geometrically spaced frequencies, channels split evenly over the axes (Vaswani 2017, 3.5)."""
+
+    def __init__(self, dim: int, axes: int, base: float):
+        super().__init__()
+        if dim % (2 * axes):
+            raise ValueError(
+                f"dim = {dim} must be a multiple of {2 * axes} for sinusoidal positions of {axes} axes"
+            )
+        self.register_buffer("frequencies", geometric(dim // axes, base), persistent=False)
+
+    def embed(self, at: Tensor) -> Tensor:
+        angles = at.unsqueeze(-1) * self.get_buffer("frequencies")  # (..., T, A, D/2A)
+        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-3)  # (..., T, D)
+
+
+class Rotary(Position):
+    """Queries and keys turn with their coordinate, so that scores see differences (Su 2021).
+
+    With several axes the pairs of a head are split evenly among them (axial rotary).
+    """
+
+    def __init__(self, head_dim: int, axes: int, base: float, pairing: str):
+        super().__init__()
+        if head_dim % (2 * axes):
+            raise ValueError(
+                f"head_dim = {head_dim} must be a multiple of {2 * axes} for rotary positions of {axes} axes"
+            )
+        self.pairing = pairing
+        self.register_buffer("frequencies", geometric(head_dim // axes, base), persistent=False)
+
+    def rotation(self, at: Tensor) -> Rotation:
+        angles = (at.unsqueeze(-1) * self.get_buffer("frequencies")).flatten(-2)  # (..., T, Dh/2)
+        angles = angles.unsqueeze(-2)  # (..., T, 1, Dh/2): the same for every head
+        return Rotation(angles.cos(), angles.sin(), self.pairing)
+
+
+class ALiBi(Position):
+    """A penalty proportional to distance, its slope fixed per head (Press 2022).
+
+    Distance is Euclidean where there are several axes (2-D ALiBi, Fuller 2023).
+    """
+
+    def __init__(self, heads: int):
+        super().__init__()
+        self.register_buffer("slopes", alibi_slopes(heads), persistent=False)
+
+    def bias(self, at_q: Tensor, at_k: Tensor) -> Tensor:
+        offset = at_k.unsqueeze(-3) - at_q.unsqueeze(-2)  # (..., Tq, Tk, A)
+        distance = offset.float().norm(dim=-1) if offset.shape[-1] > 1 else offset.squeeze(-1).abs().float()
+        return -self.get_buffer("slopes").view(-1, 1, 1) * distance.unsqueeze(-3)  # (..., H, Tq, Tk)
+
+
+class T5(Position):
+    """A trained score per head and distance bucket, summed over the axes (Raffel 2020, 2.1)."""
+
+    def __init__(self, heads: int, axes: int, config: PositionConfig):
+        super().__init__()
+        self.config = config
+        self.tables = nn.ModuleList(nn.Embedding(config.buckets, heads) for _ in range(axes))
+
+    def bias(self, at_q: Tensor, at_k: Tensor) -> Tensor:
+        offset = at_k.unsqueeze(-3) - at_q.unsqueeze(-2)  # (..., Tq, Tk, A)
+        buckets = t5_bucket(offset, self.config)
+        parts = [table(buckets[..., axis]) for axis, table in enumerate(self.tables)]  # A x (..., Tq, Tk, H)
+        return torch.stack(parts).sum(0).movedim(-1, -3)  # (..., H, Tq, Tk)
+
+
+def geometric(channels: int, base: float) -> Tensor:
+    """Frequencies base^(-2i/channels), i = 0 ... channels/2 - 1: (channels/2,), float32, radians per unit."""
+    return base ** (-torch.arange(0, channels, 2, dtype=torch.float32) / channels)
+
+
+def alibi_slopes(heads: int) -> Tensor:
+    """Slopes 2^(-8i/heads), i = 1 ... heads; other than powers of two borrow from the next one (Press 2022, A)."""
+    below = 2 ** math.floor(math.log2(heads))
+    slopes = [2 ** (-8 * i / below) for i in range(1, below + 1)]
+    slopes += [2 ** (-4 * i / below) for i in range(1, 2 * (heads - below), 2)]
+    return torch.tensor(slopes)
+
+
+def t5_bucket(offset: Tensor, config: PositionConfig) -> Tensor:
+    """Bucket of each offset (key minus query): exact up to half of the buckets, logarithmic beyond; same shape."""
+    if config.direction == "both":
+        buckets, start = config.buckets // 2, (offset > 0).long() * (config.buckets // 2)
+        distance = offset.abs()
+    else:
+        buckets, start = config.buckets, torch.zeros_like(offset)
+        distance = (-offset).clamp(min=0)
+    exact = buckets // 2
+    scale = (buckets - exact) / math.log(config.max_distance / exact)
+    far = exact + (torch.log(distance.clamp(min=1).float() / exact) * scale).long()
+    return start + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
+
+
+def build_position(config: TransformerConfig, extent: tuple[int, ...]) -> Position:
+    """The position module a core asks for; `extent` is the number of coordinates along each axis."""
+    position, axes = config.position, len(extent)
+    match position.kind:
+        case "none":
+            return Position()
+        case "learned":
+            return Learned(config.dim, extent)
+        case "sinusoidal":
+            return Sinusoidal(config.dim, axes, position.base)
+        case "rotary":
+            return Rotary(config.head_width, axes, position.base, position.pairing)
+        case "alibi":
+            return ALiBi(config.heads)
+        case "t5":
+            return T5(config.heads, axes, position)
+
+
+def index(length: int, start: int = 0, device: torch.device | str | None = None) -> Tensor:
+    """Coordinates of a sequence: start, start + 1, ...: (length, 1), int64."""
+    return torch.arange(start, start + length, device=device).unsqueeze(-1)
