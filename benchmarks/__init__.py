@@ -1,1 +1,1 @@
-"""Side by side with peers and with the limit: each script runs one comparison, prints a table, writes JSON."""
+"""Side by side with peers and with the limit: a script per comparison, printing a table and writing JSON."""

@@ -1,0 +1,99 @@
+"""How long a step takes and how much memory it needs, on the CPU or a GPU."""
+
+from __future__ import annotations
+
+import math
+import re
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+
+def time_steps(
+    step: Callable[[], object],
+    *,
+    warmup: int = 3,
+    rounds: int = 20,
+    seconds: float = math.inf,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> dict[str, float]:
+    """Time `step()`: `warmup` calls unmeasured, then `rounds` calls, or fewer once `seconds` have passed.
+
+    Returns `steps` (how many were measured), `step_seconds` (median wall time), `step_core_seconds` (median
+    CPU time over all threads of this process) and `peak_bytes` (resident). On "cuda" the wall time is the
+    GPU's own, between events on its stream with the queue kept full; `step_core_seconds` is then a mean, and
+    `device_peak_bytes` is the most that was allocated.
+    """
+    for _ in range(warmup):
+        step()
+    return _time_on_gpu(step, rounds, seconds) if device == "cuda" else _time_on_cpu(step, rounds, seconds)
+
+
+def _time_on_cpu(step: Callable[[], object], rounds: int, seconds: float) -> dict[str, float]:
+    wall: list[float] = []
+    core: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(wall) < rounds and (not wall or time.perf_counter() < until):
+        wall_start, core_start = time.perf_counter(), time.process_time()
+        step()
+        core.append(time.process_time() - core_start)
+        wall.append(time.perf_counter() - wall_start)
+    return {
+        "steps": len(wall),
+        "step_seconds": statistics.median(wall),
+        "step_core_seconds": statistics.median(core),
+        "peak_bytes": peak_memory(),
+    }
+
+
+def _time_on_gpu(step: Callable[[], object], rounds: int, seconds: float) -> dict[str, float]:
+    import torch
+
+    def mark() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    until, core_start, marks = time.perf_counter() + seconds, time.process_time(), [mark()]
+    while len(marks) <= rounds and (len(marks) == 1 or time.perf_counter() < until):
+        step()
+        marks.append(mark())
+    torch.cuda.synchronize()
+    steps = len(marks) - 1
+    milliseconds = [before.elapsed_time(after) for before, after in pairwise(marks)]
+    return {
+        "steps": steps,
+        "step_seconds": statistics.median(milliseconds) / 1000,
+        "step_core_seconds": (time.process_time() - core_start) / steps,
+        "peak_bytes": peak_memory(),
+        "device_peak_bytes": torch.cuda.max_memory_allocated(),
+    }
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, bytes.
+
+    On Linux from the kernel's high-water mark: there `ru_maxrss` is handed down at a fork, and a small child
+    of a large process would report its parent's.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024
+    return _largest_resident(resource.RUSAGE_SELF)
+
+
+def children_peak_memory() -> int:
+    """Largest resident memory of any child that has been waited for, bytes."""
+    return _largest_resident(resource.RUSAGE_CHILDREN)
+
+
+def _largest_resident(who: int) -> int:
+    used = resource.getrusage(who).ru_maxrss  # kilobytes, but bytes on macOS
+    return used if sys.platform == "darwin" else used * 1024
