@@ -91,9 +91,7 @@ def test_peak_memory_is_the_contestants_own_not_the_parents(module: str) -> None
 
 
 def test_a_command_is_measured_as_a_child() -> None:
-    code = (
-        "import json; sum(range(5_000_000)); print('text'); print(json.dumps({'loss': {seed}, 'kind': 'x'}))"
-    )
+    code = "import json; print('text'); print(json.dumps({'loss': {seed}, 'kind': 'x'}))"
     found = run_command([sys.executable, "-c", code], seed=4)
     assert found["loss"] == 4
     assert "kind" not in found
@@ -111,13 +109,13 @@ def test_core_seconds_include_the_children_of_a_command() -> None:
     [
         ("fail", {}, "the cause, by name"),
         ("nan", {}, "loss = nan"),
-        ("doze", {"seconds": 20}, "did not finish"),
+        ("doze", {"seconds": 9}, "not finish"),
     ],
 )
 def test_a_run_that_fails_says_who_and_why(module: str, function: str, arguments: dict, says: str) -> None:
     side = Contestant("culprit", f"{module}:{function}", arguments)
     with pytest.raises(RuntimeError, match=says) as raised:
-        run_once(side, seed=0, timeout=5)
+        run_once(side, seed=0, timeout=3)
     assert "culprit" in str(raised.value)
 
 
@@ -217,15 +215,8 @@ def test_provenance_names_machine_versions_and_commit() -> None:
 
 
 def test_numbers_keep_four_digits() -> None:
-    values = {
-        0: "0",
-        0.012345: "0.01235",
-        3.14159: "3.142",
-        999.96: "1000",
-        12345.6: "12,346",
-        1e-7: "1.00e-07",
-    }
-    assert {value: number(value) for value in values} == values
+    written = [number(value) for value in (0, 0.012345, 3.14159, 999.96, 12345.6, 1e-7)]
+    assert written == ["0", "0.01235", "3.142", "1000", "12,346", "1.00e-07"]
 
 
 def test_table_pads_every_row_alike() -> None:
