@@ -76,10 +76,10 @@ class Sinusoidal(Position):
             raise ValueError(
                 f"dim = {dim} must be a multiple of {2 * axes} for sinusoidal positions of {axes} axes"
             )
-        self.register_buffer("frequencies", geometric(dim // axes, base), persistent=False)
+        self.channels, self.base = dim // axes, base
 
     def embed(self, at: Tensor) -> Tensor:
-        angles = at.unsqueeze(-1) * self.get_buffer("frequencies")  # (..., T, A, D/2A)
+        angles = at.unsqueeze(-1) * geometric(self.channels, self.base, at.device)  # (..., T, A, D/2A)
         return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-3)  # (..., T, D)
 
 
@@ -95,12 +95,11 @@ class Rotary(Position):
             raise ValueError(
                 f"head_dim = {head_dim} must be a multiple of {2 * axes} for rotary positions of {axes} axes"
             )
-        self.pairing = pairing
-        self.register_buffer("frequencies", geometric(head_dim // axes, base), persistent=False)
+        self.channels, self.base, self.pairing = head_dim // axes, base, pairing
 
     def rotation(self, at: Tensor) -> Rotation:
-        angles = (at.unsqueeze(-1) * self.get_buffer("frequencies")).flatten(-2)  # (..., T, Dh/2)
-        angles = angles.unsqueeze(-2)  # (..., T, 1, Dh/2): the same for every head
+        angles = at.unsqueeze(-1) * geometric(self.channels, self.base, at.device)  # (..., T, A, Dh/2A)
+        angles = angles.flatten(-2).unsqueeze(-2)  # (..., T, 1, Dh/2): the same for every head
         return Rotation(angles.cos(), angles.sin(), self.pairing)
 
 
@@ -112,12 +111,13 @@ class ALiBi(Position):
 
     def __init__(self, heads: int):
         super().__init__()
-        self.register_buffer("slopes", alibi_slopes(heads), persistent=False)
+        self.heads = heads
 
     def bias(self, at_q: Tensor, at_k: Tensor) -> Tensor:
         offset = at_k.unsqueeze(-3) - at_q.unsqueeze(-2)  # (..., Tq, Tk, A)
         distance = offset.float().norm(dim=-1) if offset.shape[-1] > 1 else offset.squeeze(-1).abs().float()
-        return -self.get_buffer("slopes").view(-1, 1, 1) * distance.unsqueeze(-3)  # (..., H, Tq, Tk)
+        slopes = alibi_slopes(self.heads, at_q.device)
+        return -slopes.view(-1, 1, 1) * distance.unsqueeze(-3)  # (..., H, Tq, Tk)
 
 
 class T5(Position):
@@ -135,17 +135,21 @@ class T5(Position):
         return torch.stack(parts).sum(0).movedim(-1, -3)  # (..., H, Tq, Tk)
 
 
-def geometric(channels: int, base: float) -> Tensor:
+# Frequencies and slopes are made anew on each pass: as buffers they would be rounded together with the weights, and
+# left empty in a model that is built on `meta`.
+
+
+def geometric(channels: int, base: float, device: torch.device | None = None) -> Tensor:
     """Frequencies base^(-2i/channels), i = 0 ... channels/2 - 1: (channels/2,), float32, radians per unit."""
-    return base ** (-torch.arange(0, channels, 2, dtype=torch.float32) / channels)
+    return base ** (-torch.arange(0, channels, 2, dtype=torch.float32, device=device) / channels)
 
 
-def alibi_slopes(heads: int) -> Tensor:
+def alibi_slopes(heads: int, device: torch.device | None = None) -> Tensor:
     """Slopes 2^(-8i/heads), i = 1 ... heads; other than powers of two borrow from the next one (Press 2022, A)."""
     below = 2 ** math.floor(math.log2(heads))
-    slopes = [2 ** (-8 * i / below) for i in range(1, below + 1)]
-    slopes += [2 ** (-4 * i / below) for i in range(1, 2 * (heads - below), 2)]
-    return torch.tensor(slopes)
+    own = torch.arange(1, below + 1, device=device)
+    borrowed = torch.arange(heads - below, device=device) + 0.5
+    return torch.exp2(-8 / below * torch.cat((own, borrowed)))  # (H,), float32
 
 
 def t5_bucket(offset: Tensor, config: PositionConfig) -> Tensor:
