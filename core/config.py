@@ -104,6 +104,8 @@ class TransformerConfig:
             raise ValueError(f"kv_heads = {self.key_heads} must divide heads = {self.heads}")
         if self.position.kind == "rotary" and self.head_width % 2:
             raise ValueError(f"head_dim = {self.head_width} must be even for rotary positions")
+        if self.drop_path and self.depth == 1:
+            raise ValueError(f"drop_path = {self.drop_path} has no effect with depth = 1: it rises from 0")
 
     @property
     def key_heads(self) -> int:
