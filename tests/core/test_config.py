@@ -1,0 +1,135 @@
+"""A configuration refuses what cannot be, by name, and survives a trip through JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from core.config import PositionConfig, TransformerConfig
+from core.serialize import from_dict, to_dict
+
+IMPOSSIBLE_SHAPES: list[tuple[dict[str, Any], list[str]]] = [
+    ({"dim": 0}, ["dim = 0", "above 0"]),
+    ({"depth": -1}, ["depth = -1", "above 0"]),
+    ({"heads": 0}, ["heads = 0", "above 0"]),
+    ({"kv_heads": 0}, ["kv_heads = 0", "above 0"]),
+    ({"head_dim": 0}, ["head_dim = 0", "above 0"]),
+    ({"hidden": 0}, ["hidden = 0", "above 0"]),
+    ({"norm_eps": 0.0}, ["norm_eps = 0.0", "above 0"]),
+    ({"norm_eps": float("nan")}, ["norm_eps = nan", "above 0"]),
+    ({"dim": 30, "heads": 4}, ["heads = 4", "dim = 30", "head_dim"]),
+    ({"heads": 6, "kv_heads": 4}, ["kv_heads = 4", "heads = 6"]),
+    ({"heads": 6, "kv_heads": 12}, ["kv_heads = 12", "heads = 6"]),
+    ({"head_dim": 7}, ["head_dim = 7", "even"]),
+    ({"dim": 18, "heads": 6}, ["head_dim = 3", "even"]),
+    ({"dropout": 1.0}, ["dropout = 1.0", "below 1"]),
+    ({"attention_dropout": -0.1}, ["attention_dropout = -0.1", "at least 0"]),
+    ({"drop_path": 1.5}, ["drop_path = 1.5", "below 1"]),
+    ({"feedforward": "swish"}, ["feedforward = 'swish'", "relu, gelu, gelu-tanh, relu2, swiglu, geglu"]),
+    ({"norm": "batchnorm"}, ["norm = 'batchnorm'", "layernorm"]),
+    ({"norm": "none"}, ["norm = 'none'", "layernorm"]),
+    ({"norm_placement": "both"}, ["norm_placement = 'both'", "pre, post"]),
+    ({"qk_norm": "l2"}, ["qk_norm = 'l2'", "rmsnorm"]),
+    ({"bias": True}, ["bias = True", "all, qkv, none"]),
+    ({"init": "xavier"}, ["init = 'xavier'", "gpt2, zero-residual"]),
+]
+IMPOSSIBLE_POSITIONS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"kind": "absolute"}, ["kind = 'absolute'", "none, learned, sinusoidal, rotary, alibi, t5"]),
+    ({"base": 0.0}, ["base = 0.0", "above 0"]),
+    ({"pairing": "neox"}, ["pairing = 'neox'", "interleaved, halves"]),
+    ({"kind": "t5", "direction": "future"}, ["direction = 'future'", "past, both"]),
+    ({"kind": "t5", "buckets": 0}, ["buckets = 0"]),
+    ({"kind": "t5", "buckets": 6}, ["buckets = 6", "multiple of 4"]),
+    ({"kind": "t5", "max_distance": 32}, ["buckets = 32", "max_distance = 32"]),
+]
+SETTINGS: dict[str, Any] = {
+    "base": 500.0,
+    "pairing": "halves",
+    "buckets": 16,
+    "max_distance": 64,
+    "direction": "both",
+}
+READ = {
+    "sinusoidal": {"base"},
+    "rotary": {"base", "pairing"},
+    "t5": {"buckets", "max_distance", "direction"},
+}
+
+
+@pytest.mark.parametrize(("changes", "named"), IMPOSSIBLE_SHAPES, ids=str)
+def test_an_impossible_shape_is_refused_by_field_value_and_what_is_accepted(changes, named):
+    with pytest.raises(ValueError, match="=") as refusal:
+        TransformerConfig(**changes)
+    assert all(word in str(refusal.value) for word in named), refusal.value
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("changes", "named"), IMPOSSIBLE_POSITIONS, ids=str)
+def test_an_impossible_position_is_refused(changes, named):
+    with pytest.raises(ValueError, match="=") as refusal:
+        PositionConfig(**changes)
+    assert all(word in str(refusal.value) for word in named), refusal.value
+
+
+@pytest.mark.parametrize("kind", ["none", "learned", "sinusoidal", "rotary", "alibi", "t5"])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_position_setting_is_read_or_refused(kind, setting):
+    changes = {"kind": kind, setting: SETTINGS[setting]}
+    if setting in READ.get(kind, ()):
+        assert getattr(PositionConfig(**changes), setting) == SETTINGS[setting]
+    else:
+        with pytest.raises(ValueError, match=f"{setting} = .* no effect with kind = '{kind}'"):
+            PositionConfig(**changes)
+
+
+def test_drop_path_of_one_block_is_refused_because_the_first_block_is_never_dropped():
+    with pytest.raises(ValueError, match=r"drop_path = 0\.1 has no effect with depth = 1"):
+        TransformerConfig(depth=1, drop_path=0.1)
+
+
+def test_a_configuration_is_frozen_and_hashable():
+    config = TransformerConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.dim = 3
+    assert hash(config) == hash(TransformerConfig())
+
+
+@pytest.mark.parametrize(
+    ("changes", "resolved"),
+    [
+        ({}, (6, 64, 1536)),
+        ({"kv_heads": 2}, (2, 64, 1536)),
+        ({"head_dim": 32, "hidden": 100}, (6, 32, 100)),
+        ({"dim": 100, "heads": 3, "head_dim": 16}, (3, 16, 400)),
+        ({"feedforward": "swiglu"}, (6, 64, 1024)),  # 8/3 x 384 = 1024
+        ({"dim": 4096, "heads": 32, "feedforward": "swiglu"}, (32, 128, 10944)),  # 10922.67, up to 64 x 171
+        ({"feedforward": "geglu", "hidden": 7}, (6, 64, 7)),
+    ],
+)
+def test_defaults_are_resolved(changes, resolved):
+    config = TransformerConfig(**changes)
+    assert (config.key_heads, config.head_width, config.hidden_width) == resolved
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TransformerConfig(),
+        TransformerConfig(kv_heads=3, hidden=100, norm="rms", bias="none", drop_path=0.25, norm_eps=1e-6),
+        TransformerConfig(position=PositionConfig("t5", buckets=16, max_distance=99, direction="both")),
+        TransformerConfig(position=PositionConfig("rotary", base=5e5, pairing="halves"), head_dim=10),
+    ],
+)
+def test_json_round_trip(config):
+    data = json.loads(json.dumps(to_dict(config)))
+    assert from_dict(TransformerConfig, data) == config
+
+
+def test_json_refuses_an_unknown_key_and_keeps_the_checks():
+    with pytest.raises(ValueError, match="position.bass.*did you mean 'base'"):
+        from_dict(TransformerConfig, {"position": {"bass": 3.0}})
+    with pytest.raises(ValueError, match="kv_heads = 5"):
+        from_dict(TransformerConfig, {"kv_heads": 5})

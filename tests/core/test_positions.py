@@ -1,0 +1,253 @@
+"""Every kind of position against its formula, its paper's numbers, or the reference implementation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from core.config import PositionConfig, TransformerConfig
+from core.positions import (
+    T5,
+    ALiBi,
+    Learned,
+    Position,
+    Rotary,
+    Sinusoidal,
+    alibi_slopes,
+    build_position,
+    index,
+    t5_bucket,
+)
+from tests.core.helpers import POSITIONS, shape
+
+PLANE = torch.cartesian_prod(torch.arange(5), torch.arange(7))  # (35, 2): rows and columns of a grid
+
+
+def test_index_is_one_column_that_starts_where_told():
+    assert index(3).tolist() == [[0], [1], [2]]
+    assert index(2, start=5).tolist() == [[5], [6]]
+    assert index(0).shape == (0, 1)
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+def test_each_kind_answers_its_own_question_only(kind):
+    position = build_position(shape(kind), extent=(16,))
+    at = index(6)
+    embedded, rotation, bias = position.embed(at), position.rotation(at), position.bias(at, at)
+    assert (embedded is not None) == (kind in ("learned", "sinusoidal"))
+    assert (rotation is not None) == (kind == "rotary")
+    assert (bias is not None) == (kind in ("alibi", "t5"))
+    assert embedded is None or embedded.shape == (6, 32)
+    assert bias is None or bias.shape == (4, 6, 6)
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+@pytest.mark.parametrize("axes", [1, 2])
+def test_rows_of_a_batch_may_stand_at_places_of_their_own(kind, axes):
+    position = build_position(shape(kind), extent=(16,) * axes)
+    at = torch.randint(0, 16, (3, 6, axes))
+    q = torch.randn(3, 6, 4, 8)
+    for row in range(3):
+        for together, alone in (
+            (position.embed(at), position.embed(at[row])),
+            (position.bias(at, at), position.bias(at[row], at[row])),
+            (position.rotation(at), position.rotation(at[row])),
+        ):
+            if kind == "rotary" and together is not None:
+                together, alone = together(q), alone(q[row : row + 1])[0]
+            assert (together is None) == (alone is None)
+            if together is not None:
+                torch.testing.assert_close(together[row], alone)
+
+
+def test_learned_is_the_sum_of_a_row_of_each_axis_table():
+    position = Learned(8, extent=(5, 7))
+    rows, columns = (table.weight for table in position.tables)
+    assert (rows.shape, columns.shape) == ((5, 8), (7, 8))
+    torch.testing.assert_close(position.embed(PLANE), rows[PLANE[:, 0]] + columns[PLANE[:, 1]])
+
+
+def sinusoid(place: int, dim: int, base: float = 10000.0) -> list[float]:
+    """Vaswani 2017, section 3.5, in float64."""
+    angles = [place / base ** (2 * (channel // 2) / dim) for channel in range(dim)]
+    return [math.cos(a) if channel % 2 else math.sin(a) for channel, a in enumerate(angles)]
+
+
+@pytest.mark.parametrize("base", [10000.0, 100.0])
+def test_sinusoidal_is_the_formula_of_the_paper(base):
+    places = [0, 1, 2, 17, 511]
+    expected = torch.tensor([sinusoid(place, 12, base) for place in places])
+    got = Sinusoidal(12, 1, base).embed(torch.tensor(places).unsqueeze(-1))
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+def test_sinusoidal_of_two_axes_gives_each_half_of_the_channels():
+    expected = torch.tensor([sinusoid(row, 8) + sinusoid(column, 8) for row, column in PLANE.tolist()])
+    torch.testing.assert_close(Sinusoidal(16, 2, 10000.0).embed(PLANE), expected, atol=1e-5, rtol=0)
+
+
+def scores(position: Position, q: torch.Tensor, k: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Scores (T, T) of one query and one key vector, put at every place."""
+    turn = position.rotation(at)
+    assert turn is not None
+    wide = (1, len(at), 1, len(q))
+    return (turn(q.expand(wide)) @ turn(k.expand(wide)).transpose(-1, -2).transpose(1, -1))[0, :, 0, :]
+
+
+@pytest.mark.parametrize("pairing", ["interleaved", "halves"])
+@pytest.mark.parametrize("at", [index(30), PLANE], ids=["1-D", "2-D"])
+def test_rotary_scores_depend_on_the_difference_alone(pairing, at):
+    position = Rotary(16, at.shape[1], 10000.0, pairing)
+    q, k = torch.randn(2, 16, dtype=torch.float64)
+    here = scores(position, q, k, at)
+    there = scores(position, q, k, at + torch.tensor([900, 31])[: at.shape[1]])
+    torch.testing.assert_close(here, there, atol=1e-3, rtol=0)  # angles of up to 900 in float32
+    assert here.std() > 0.1
+    assert here[0, 0] == pytest.approx(float(q @ k))
+
+
+def test_rotary_of_two_axes_hears_each_axis():
+    position = Rotary(16, 2, 100.0, "interleaved")
+    q, k = torch.randn(2, 16, dtype=torch.float64)
+    table = scores(position, q, k, PLANE).view(5, 7, 5, 7)
+    assert not torch.allclose(table[0, 0, 0], table[0, 0, 0].flip(0))  # along a row
+    assert not torch.allclose(table[0, 0, :, 0], table[0, 0, :, 0].flip(0))  # along a column
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_the_two_pairings_are_one_rotation_of_permuted_channels(axes):
+    at = torch.randint(0, 50, (9, axes))
+    x = torch.randn(2, 9, 3, 16)
+    interleaved, halves = (Rotary(16, axes, 10000.0, p).rotation(at) for p in ("interleaved", "halves"))
+    order = torch.arange(16).view(2, 8).T.flatten()  # channel pairs (i, i + 8) side by side
+    torch.testing.assert_close(interleaved(x[..., order]), halves(x)[..., order])
+
+
+def test_halves_are_the_rotation_of_llama():
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    q, k = torch.randn(2, 2, 3, 10, 16)  # 2 x (B, H, T, Dh)
+    angles = torch.outer(torch.arange(10.0), 10000.0 ** (-torch.arange(0, 16, 2) / 16)).repeat(1, 2)
+    expected = apply_rotary_pos_emb(q, k, angles.cos()[None], angles.sin()[None])
+    turn = Rotary(16, 1, 10000.0, "halves").rotation(index(10))
+    for x, y in zip((q, k), expected, strict=True):
+        torch.testing.assert_close(turn(x.transpose(1, 2)).transpose(1, 2), y)
+
+
+def test_interleaved_is_the_rotation_of_gpt_j():
+    from transformers.models.gptj.modeling_gptj import apply_rotary_pos_emb, create_sinusoidal_positions
+
+    x = torch.randn(2, 10, 3, 16)  # (B, T, H, Dh)
+    sin, cos = create_sinusoidal_positions(10, 16)[None].chunk(2, dim=-1)
+    turn = Rotary(16, 1, 10000.0, "interleaved").rotation(index(10))
+    torch.testing.assert_close(turn(x), apply_rotary_pos_emb(x, sin, cos))
+
+
+@pytest.mark.parametrize("pairing", ["interleaved", "halves"])
+def test_rotation_is_differentiable_and_keeps_the_dtype(pairing):
+    turn = Rotary(8, 1, 100.0, pairing).rotation(index(5))
+    x = torch.randn(2, 5, 3, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(turn, (x,))
+    exact = turn(x.detach())
+    for dtype in (torch.float32, torch.bfloat16):
+        got = turn(x.detach().to(dtype))
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.double(), exact, atol=float(8 * torch.finfo(dtype).eps), rtol=0)
+
+
+def test_alibi_slopes_are_those_of_the_paper():
+    assert alibi_slopes(8).tolist() == [2.0**-i for i in range(1, 9)]
+    assert alibi_slopes(1).tolist() == [2.0**-8]
+    twelve = [2.0**-i for i in range(1, 9)] + [2.0 ** -(i - 0.5) for i in range(1, 5)]
+    torch.testing.assert_close(alibi_slopes(12), torch.tensor(twelve))
+
+
+@pytest.mark.parametrize("heads", [3, 5, 6, 12, 20, 25, 64])
+def test_alibi_slopes_are_those_of_bloom(heads):
+    from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+
+    reference = build_alibi_tensor(torch.ones(1, 2), heads, torch.float32)  # (H, 1, 2): slope x place
+    torch.testing.assert_close(alibi_slopes(heads), reference[:, 0, 1])
+
+
+def test_alibi_falls_off_with_distance_on_both_sides_and_in_the_plane():
+    alibi = ALiBi(2)
+    line = alibi.bias(index(2, start=7), index(10))  # (H, 2, 10)
+    assert line.shape == (2, 2, 10)
+    assert line[0, 0].tolist() == [-abs(7 - k) / 16 for k in range(10)]
+    plane = alibi.bias(torch.tensor([[1, 1]]), torch.tensor([[1, 1], [4, 5], [1, 0]]))
+    assert plane[1, 0].tolist() == [0.0, -5 / 256, -1 / 256]
+
+
+@pytest.mark.parametrize("direction", ["past", "both"])
+@pytest.mark.parametrize(("buckets", "max_distance"), [(32, 128), (16, 20), (8, 1000), (64, 128), (4, 6)])
+def test_t5_buckets_are_those_of_t5(direction, buckets, max_distance):
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    config = PositionConfig("t5", buckets=buckets, max_distance=max_distance, direction=direction)
+    offset = torch.arange(-1200, 1201)
+    reference = T5Attention._relative_position_bucket(
+        offset, bidirectional=direction == "both", num_buckets=buckets, max_distance=max_distance
+    )
+    got = t5_bucket(offset, config)
+    assert got.dtype == torch.int64
+    assert torch.equal(got, reference)
+    assert set(got.tolist()) <= set(range(buckets))
+
+
+def test_t5_scores_are_a_row_of_the_table_per_axis():
+    config = PositionConfig("t5", buckets=8, max_distance=16, direction="both")
+    position = T5(3, 2, config)
+    bias = position.bias(PLANE, PLANE)  # (H, 35, 35)
+    rows, columns = (table.weight for table in position.tables)
+    for i, j in ((0, 0), (3, 30), (34, 5)):
+        row, column = (t5_bucket(PLANE[j] - PLANE[i], config)).tolist()
+        torch.testing.assert_close(bias[:, i, j], rows[row] + columns[column])
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [("rotary", "head_dim = 6 must be a multiple of 4"), ("sinusoidal", "dim = 18 must be a multiple of 4")],
+)
+def test_channels_that_cannot_be_shared_among_the_axes_are_refused(kind, sentence):
+    config = TransformerConfig(dim=18, heads=3, position=PositionConfig(kind))
+    with pytest.raises(ValueError, match=sentence):
+        build_position(config, extent=(4, 4))
+
+
+@pytest.mark.parametrize("kind", ["sinusoidal", "rotary", "alibi"])
+def test_half_precision_weights_keep_exact_places(kind):
+    """bfloat16 holds no integer above 256 exactly: angles and distances have to stay in float32."""
+    exact = build_position(shape(kind, heads=12, dim=96), (1,))
+    rounded = build_position(shape(kind, heads=12, dim=96), (1,)).bfloat16()
+    at = torch.tensor([[1], [257], [5001]])
+    if kind == "rotary":
+        got, expected = rounded.rotation(at).cos, exact.rotation(at).cos
+    elif kind == "alibi":
+        got, expected = rounded.bias(at, at), exact.bias(at, at)
+    else:
+        got, expected = rounded.embed(at), exact.embed(at)
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+def test_a_module_built_without_memory_is_filled_by_a_state_dict(kind):
+    """Large models are built on `meta`; what the state dict does not hold must not be garbage afterwards."""
+    real = build_position(shape(kind), (16,))
+    with torch.device("meta"):
+        hollow = build_position(shape(kind), (16,))
+    hollow = hollow.to_empty(device="cpu")
+    hollow.load_state_dict(real.state_dict())
+    at = index(16)
+    for got, expected in (
+        (hollow.embed(at), real.embed(at)),
+        (hollow.bias(at, at), real.bias(at, at)),
+        (hollow.rotation(at), real.rotation(at)),
+    ):
+        assert (got is None) == (expected is None)
+        if isinstance(got, torch.Tensor):
+            torch.testing.assert_close(got, expected)
+        elif got is not None:
+            torch.testing.assert_close(got.cos, expected.cos)
