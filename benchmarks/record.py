@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from core.training.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -79,26 +79,9 @@ def save(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     """Write `folder/name.json` in one move: a reader finds the old result or the new one, never a half."""
     if not re.fullmatch(r"[a-z0-9_-]+", name):
         raise ValueError(f"name must be lower-case letters, digits, '-' and '_', got {name!r}")
-    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return replace_file(folder / f"{name}.json", text)
-
-
-def replace_file(path: Path, text: str) -> Path:
-    """Write `text` aside, flush it to disk, rename it to `path`; on any failure `path` stays as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=".", delete=False
-    ) as aside:
-        try:
-            aside.write(text)
-            aside.flush()
-            os.fsync(aside.fileno())
-            os.chmod(aside.name, 0o644)
-            os.replace(aside.name, path)
-        except BaseException:
-            os.unlink(aside.name)
-            raise
-    return path
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{name}.json", result)
+    return folder / f"{name}.json"
 
 
 def number(value: float) -> str:
