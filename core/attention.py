@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache as memoise
 
@@ -16,6 +16,9 @@ from core.config import TransformerConfig
 from core.graph import Route
 from core.norms import build_norm
 from core.positions import Rotation
+
+Attend = Callable[..., Tensor]
+"""(q, k, v, route, dropout) -> y, as `attend`."""
 
 
 class StackedLinear(nn.Linear):
@@ -41,7 +44,7 @@ class Attention(nn.Module):
         self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
         self.out = nn.Linear(q, config.dim, bias=config.bias == "all")
         self.dropout = config.attention_dropout
-        self.attend = attend
+        self.attend: Attend = attend
 
     def forward(
         self,
@@ -79,7 +82,7 @@ class CrossAttention(nn.Module):
         self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
         self.out = nn.Linear(q, config.dim, bias=config.bias == "all")
         self.dropout = config.attention_dropout
-        self.attend = attend
+        self.attend: Attend = attend
 
     def forward(
         self, x: Tensor, memory: Tensor, route: Route, cache: Cache | None = None, layer: int = 0
@@ -108,6 +111,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) 
     """
     if route.blocks is not None and dropout == 0:
         return flex_attend(q, k, v, route)
+    route = route.dense()  # FlexAttention has no dropout
     grouped = q.shape[1] != k.shape[1]
     y = F.scaled_dot_product_attention(
         q,
@@ -125,7 +129,7 @@ def explicit_attend(
     q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """The same, step by step; also returns the weights (B, H, Tq, Tk) before dropout."""
-    groups = q.shape[1] // k.shape[1]
+    route, groups = route.dense(), q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, Tk, Dh)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, Tq, Tk)
     if route.bias is not None:
@@ -138,7 +142,7 @@ def explicit_attend(
     weights = scores.softmax(-1)
     if route.silent is not None:
         weights = weights.masked_fill(route.silent, 0.0)
-    return F.dropout(weights, dropout) @ v, weights
+    return F.dropout(weights, dropout).type_as(v) @ v, weights
 
 
 def scores_mask(route: Route, q: Tensor) -> Tensor | None:
@@ -175,30 +179,37 @@ def _flex_attention(compiled: bool):  # type: ignore[no-untyped-def]
     return torch.compile(flex_attention) if compiled else flex_attention
 
 
+class _Recorder:
+    """Stands in for `attend`: takes the explicit path and keeps the weights. A deep copy records nothing."""
+
+    def __init__(self, maps: dict[str, Tensor], name: str):
+        self.maps, self.name = maps, name
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) -> Tensor:
+        y, self.maps[self.name] = explicit_attend(q, k, v, route, dropout)
+        return y
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Attend:
+        return attend
+
+
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Take the explicit path while open, and collect every layer's weights (B, H, Tq, Tk) by module name.
 
         with record_attention(model) as maps:
             model(ids)
-        maps["core.blocks.0.attention"]
+        maps["core.blocks.0.attention.branch"]
 
     A later forward pass overwrites what an earlier one left. Not for compiled models.
     """
     maps: dict[str, Tensor] = {}
     layers = {n: m for n, m in model.named_modules() if isinstance(m, Attention | CrossAttention)}
-
-    def recorder(name: str):  # type: ignore[no-untyped-def]
-        def attend_and_record(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) -> Tensor:
-            y, maps[name] = explicit_attend(q, k, v, route, dropout)
-            return y
-
-        return attend_and_record
-
+    before = {name: layer.attend for name, layer in layers.items()}
     try:
         for name, layer in layers.items():
-            layer.attend = recorder(name)
+            layer.attend = _Recorder(maps, name)
         yield maps
     finally:
-        for layer in layers.values():
-            layer.attend = attend
+        for name, layer in layers.items():
+            layer.attend = before[name]

@@ -210,6 +210,17 @@ class Route(NamedTuple):
     bias: Tensor | None = None  # (B or 1, H, Tq, Tk), added to the scores
     blocks: BlockMask | None = None  # FlexAttention's block-sparse mask, in place of `mask`
 
+    def dense(self) -> Route:
+        """The same edges for a path that knows no blocks."""
+        if self.blocks is None:
+            return self
+        from torch.nn.attention.flex_attention import create_mask
+
+        batch, _, queries, keys = self.blocks.shape
+        device = str(self.blocks.kv_num_blocks.device)
+        mask = create_mask(self.blocks.mask_mod, batch, 1, queries, keys, device)  # (B or 1, 1, Tq, Tk)
+        return _with_silent(mask, self.bias)
+
 
 class Span(NamedTuple):
     """The places in line that a pass of attention covers."""
@@ -235,11 +246,15 @@ def route(graph: Graph, span: Span, device: torch.device, bias: Tensor | None = 
         return Route(causal=True)
     if device.type == "cuda" and span.queries >= FLEX_FROM:
         return Route(bias=bias, blocks=block_mask(graph, span, device))
-    mask = graph.mask(span.batch, span.queries, span.keys, span.start, device).unsqueeze(
-        1
-    )  # (B or 1, 1, Tq, Tk)
+    mask = graph.mask(span.batch, span.queries, span.keys, span.start, device)
+    mask = mask.unsqueeze(1)  # (B or 1, 1, Tq, Tk)
     if graph.reflexive and span.start + span.queries <= span.keys:
         return Route(mask=mask, bias=bias)
+    return _with_silent(mask, bias)
+
+
+def _with_silent(mask: Tensor, bias: Tensor | None) -> Route:
+    """A route over a mask (B or 1, 1, Tq, Tk) that may have empty rows."""
     silent = ~mask.any(-1, keepdim=True)  # (B or 1, 1, Tq, 1)
     return Route(mask=mask | silent, silent=silent, bias=bias)
 
