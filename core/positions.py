@@ -140,8 +140,11 @@ class T5(Position):
 
 
 def geometric(channels: int, base: float, device: torch.device | None = None) -> Tensor:
-    """Frequencies base^(-2i/channels), i = 0 ... channels/2 - 1: (channels/2,), float32, radians per unit."""
-    return base ** (-torch.arange(0, channels, 2, dtype=torch.float32, device=device) / channels)
+    """Frequencies base^(-2i/channels), i = 0 ... channels/2 - 1: (channels/2,), float32, radians per unit.
+
+    Rounded as in public implementations: one unit in the last place is 1e-4 radians a thousand tokens on.
+    """
+    return 1.0 / base ** (torch.arange(0, channels, 2, dtype=torch.float32, device=device) / channels)
 
 
 def alibi_slopes(heads: int, device: torch.device | None = None) -> Tensor:
