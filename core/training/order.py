@@ -1,0 +1,91 @@
+"""The order of data, as a pure function of (seed, step, rank).
+
+Nothing here has a state, so a run that resumes at a step sees what it would have seen, without replay,
+and any number of processes agree on a step's batch without talking to each other. The random streams
+are those that NumPy keeps stable over its releases (Philox, SeedSequence, and RandomState's shuffle,
+frozen by NEP 19), so that an order outlives an upgrade.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def shuffled(seed: int, step: int, batch_size: int, items: int) -> Indices:
+    """The global batch of a step, drawn without replacement, epoch after epoch.
+
+    Epoch `e` is a permutation of `range(items)` derived from (seed, e); a batch may straddle epochs.
+
+    Returns int64 (batch_size,). The first step of an epoch costs O(items), every other one O(batch_size).
+    Raises ValueError for a negative seed or step, and for a batch size or a number of items below 1.
+    """
+    _check(seed, step, batch_size, items)
+    batch = np.empty(batch_size, np.int64)
+    filled = 0
+    while filled < batch_size:
+        epoch, start = divmod(step * batch_size + filled, items)
+        piece = _permutation(seed, epoch, items)[start : start + batch_size - filled]
+        batch[filled : filled + len(piece)] = piece
+        filled += len(piece)
+    return batch
+
+
+def epochs(step: int, batch_size: int, items: int) -> Indices:
+    """The epoch of each entry of `shuffled(seed, step, batch_size, items)`: int64 (batch_size,)."""
+    return (step * batch_size + np.arange(batch_size, dtype=np.int64)) // items
+
+
+def drawn(seed: int, step: int, batch_size: int, items: int) -> Indices:
+    """The global batch of a step, drawn with replacement from `range(items)`: int64 (batch_size,).
+
+    Raises ValueError as `shuffled` does.
+    """
+    _check(seed, step, batch_size, items)
+    raw = stream(seed, "drawn", step).random_raw(batch_size)
+    return (raw % np.uint64(items)).astype(np.int64)  # 64 random bits: the bias is below items / 2^64
+
+
+def share(indices: Indices, rank: int = 0, world: int = 1, accumulate: int = 1) -> list[Indices]:
+    """The micro-batches of one rank: its part of a global batch, in `accumulate` equal pieces.
+
+    Over all ranks and micro-batches each entry appears exactly once, for every `world` and `accumulate`.
+    Raises ValueError if the batch does not divide by `world * accumulate`, or the rank is not in the world.
+    """
+    if world < 1 or accumulate < 1:
+        raise ValueError(f"world and accumulate must be at least 1, got world {world}, accumulate {accumulate}")
+    if not 0 <= rank < world:
+        raise ValueError(f"rank must be in 0..{world - 1}, got {rank}")
+    if len(indices) % (world * accumulate):
+        raise ValueError(
+            f"batch_size must be a multiple of {world * accumulate} "
+            f"({world} processes x {accumulate} micro-batches), got {len(indices)}"
+        )
+    return list(indices.reshape(accumulate, world, -1)[:, rank])  # (accumulate, batch / world / accumulate)
+
+
+def stream(seed: int, purpose: str, index: int = 0) -> np.random.Philox:
+    """A random stream of its own for every (seed, purpose, index), whatever was drawn before."""
+    entropy = (seed, int.from_bytes(purpose.encode(), "little"), index)
+    return np.random.Philox(np.random.SeedSequence(entropy))
+
+
+@lru_cache(maxsize=2)  # a batch that straddles two epochs asks for both
+def _permutation(seed: int, epoch: int, items: int) -> NDArray[Any]:
+    order: NDArray[Any] = np.arange(items, dtype=np.uint32 if items <= 2**32 else np.uint64)
+    np.random.RandomState(stream(seed, "shuffled", epoch)).shuffle(order)
+    order.flags.writeable = False
+    return order
+
+
+def _check(seed: int, step: int, batch_size: int, items: int) -> None:
+    for name, value, least in (("seed", seed, 0), ("step", step, 0), ("batch_size", batch_size, 1)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if items < 1:
+        raise ValueError("there is nothing to draw from: the data set holds no items")
