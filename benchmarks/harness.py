@@ -69,9 +69,7 @@ class Contestant:
             raise ValueError("arguments must not hold 'seed': the harness gives each round its own")
 
 
-def run_once(
-    contestant: Contestant, *, seed: int, threads: int = 1, timeout: float | None = None
-) -> dict[str, float]:
+def run_once(contestant: Contestant, *, seed: int, threads: int = 1, timeout: float | None = None) -> dict[str, float]:
     """Call the contestant once in a fresh process.
 
     Returns its own metrics beside `wall_seconds` and `core_seconds` of the call (children included),

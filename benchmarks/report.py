@@ -7,7 +7,6 @@ generated or read from a file is escaped here and nowhere else.
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -173,19 +172,6 @@ def size(count: float, unit: str = "B") -> str:
             return f"{count:.3g} {prefix}{unit}"
         count /= 1000
     return f"{count:.3g} T{unit}"
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run folder's `metrics.jsonl`; a last line cut off by a crash is left out."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = []
-    for index, line in enumerate(lines):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            if index + 1 < len(lines):
-                raise ValueError(f"{folder / 'metrics.jsonl'}: line {index + 1} is not JSON") from None
-    return records
 
 
 def curve(

@@ -208,9 +208,7 @@ def test_provenance_names_machine_versions_and_commit() -> None:
     assert found["machine"]["cores"] >= 1
     assert found["machine"]["memory_bytes"] > 1 << 28
     assert machine()["cpu"]
-    assert (
-        versions()["torch"] == torch.__version__.partition("+")[0] or versions()["torch"] == torch.__version__
-    )
+    assert versions()["torch"] == torch.__version__.partition("+")[0] or versions()["torch"] == torch.__version__
     assert commit() is None or len(commit().rstrip("+")) == 12
 
 
