@@ -214,9 +214,9 @@ def start(text: Path, root: Path) -> subprocess.Popen[bytes]:
 
 def test_processes_that_start_together_agree(prose: Path, root: Path) -> None:
     prose.write_text(PROSE * 300, encoding="utf-8")
-    running = [start(prose, root) for _ in range(3)]
+    running = [start(prose, root) for _ in range(2)]
     sums = [int(process.communicate(timeout=60)[0]) for process in running]
-    assert sums == [sum((PROSE * 300).encode())] * 3
+    assert sums == [sum((PROSE * 300).encode())] * 2
     assert len(kept(root)) == 1
     assert not list((root / "cache" / "text").glob(".*"))
 
