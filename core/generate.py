@@ -69,9 +69,7 @@ def top_p(p: float) -> Filter:
         values, places = logits.sort(dim=-1, descending=True)
         probabilities = values.softmax(-1)
         before = probabilities.cumsum(-1) - probabilities  # reached without this token
-        return torch.full_like(logits, -math.inf).scatter(
-            -1, places, values.masked_fill(before >= p, -math.inf)
-        )
+        return torch.full_like(logits, -math.inf).scatter(-1, places, values.masked_fill(before >= p, -math.inf))
 
     return keep
 
@@ -80,9 +78,7 @@ def min_p(p: float) -> Filter:
     """Keep the tokens at least p times as probable as the most probable one (Nguyen 2024)."""
     if not 0 < p <= 1:
         raise ValueError(f"min_p = {p} must be above 0 and at most 1")
-    return lambda logits, history: logits.masked_fill(
-        logits < logits.amax(-1, keepdim=True) + math.log(p), -math.inf
-    )
+    return lambda logits, history: logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(p), -math.inf)
 
 
 def repetition_penalty(strength: float) -> Filter:
@@ -124,22 +120,20 @@ class Sampling:
 
     def filters(self) -> list[Filter]:
         """The filters named, in the order they are applied."""
-        named = [
+        named: list[tuple[Callable[..., Filter], float | None]] = [
             (repetition_penalty, self.repetition_penalty),
             (temperature, self.temperature or None),
             (top_k, self.top_k),
             (top_p, self.top_p),
             (min_p, self.min_p),
         ]
-        return [make(value) for make, value in named if value is not None]  # type: ignore[operator]
+        return [make(value) for make, value in named if value is not None]
 
 
 # Choosing
 
 
-def choose(
-    logits: Tensor, history: Tensor, filters: Sequence[Filter], generators: Sequence[torch.Generator]
-) -> Tensor:
+def choose(logits: Tensor, history: Tensor, filters: Sequence[Filter], generators: Sequence[torch.Generator]) -> Tensor:
     """The next token of each row, int64 (B,). Without generators the most probable; else one draw a row.
 
     A row's draw is its own generator's: it does not depend on the rest of the batch.
@@ -161,11 +155,12 @@ class Line:
     prompts: one list of ids per row, none empty. room: how many tokens will be pushed at most.
     """
 
-    def __init__(
-        self, model: Decodable, prompts: Sequence[Sequence[int]], room: int, device: torch.device | str
-    ):
-        if not prompts or not all(len(p) for p in prompts):
-            raise ValueError(f"prompts = {[list(p) for p in prompts]} must be at least one, and none empty")
+    def __init__(self, model: Decodable, prompts: Sequence[Sequence[int]], room: int, device: torch.device | str):
+        if not prompts:
+            raise ValueError("prompts = []: at least one is needed")
+        for row, prompt in enumerate(prompts):
+            if not len(prompt):
+                raise ValueError(f"prompt {row} is empty: at least one token is needed")
         self.model, self.width = model, max(map(len, prompts))
         tokens = torch.full((len(prompts), self.width + room), STOPPED)
         for row, prompt in enumerate(prompts):
@@ -218,10 +213,15 @@ def generate(
 ) -> Iterator[Tensor]:
     """Yield up to `tokens` times the next token of every row, int64 (B,); STOPPED after a row's stop token.
 
-    seeds: one a row, or one for all rows, row b then drawing from seed + b. The same seed and prompt give the same
-    tokens whatever else is in the batch, up to rounding of the logits.
+    seeds: one a row, or one for all rows, row b then drawing from seed + b. The same seed and prompt give the
+    same tokens whatever else is in the batch, up to rounding of the logits and for as long as the longest row
+    fits the context: a refill forgets for the whole batch.
+
+    Raises ValueError with the first token for an empty prompt or a wrong number of seeds.
     """
     sampling = sampling or Sampling()
+    if tokens < 0:
+        raise ValueError(f"tokens = {tokens} must be at least 0")
     line = Line(model, prompts, tokens, device)
     if len(seeds) not in (1, len(prompts)):
         raise ValueError(f"seeds = {list(seeds)} must be one, or one for each of the {len(prompts)} prompts")
@@ -277,6 +277,8 @@ def beam_search(
     """
     if beams < 1 or tokens < 1:
         raise ValueError(f"beams = {beams} and tokens = {tokens} must be at least 1")
+    if length_penalty < 0:
+        raise ValueError(f"length_penalty = {length_penalty} must be at least 0")
     line = Line(model, [prompt] * beams, tokens, device)
     scores = torch.full((beams,), -math.inf, device=device)
     scores[0] = 0.0  # the rows start equal: only one may branch
@@ -298,16 +300,12 @@ def beam_search(
             return done
     open_beams = zip(line.history[:, -tokens:].tolist(), scores.tolist(), strict=True)
     done += [
-        Hypothesis(ids, score / _penalty(tokens, length_penalty))
-        for ids, score in open_beams
-        if score > -math.inf
+        Hypothesis(ids, score / _penalty(tokens, length_penalty)) for ids, score in open_beams if score > -math.inf
     ]
     return sorted(done, key=lambda h: -h.score)[:beams]
 
 
-def _finish(
-    line: Line, row: Tensor, last: Tensor, score: Tensor, n: int, length_penalty: float
-) -> Hypothesis:
+def _finish(line: Line, row: Tensor, last: Tensor, score: Tensor, n: int, length_penalty: float) -> Hypothesis:
     new = line.history[row, line.width - n + 1 :].tolist()
     return Hypothesis([*new, int(last)], float(score) / _penalty(n, length_penalty))
 
