@@ -1,0 +1,133 @@
+"""Frozen dataclasses to plain JSON values and back: exact, checked, and explicit about what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as nested dicts of JSON values (`Path` as str, tuples as lists).
+
+    `from_dict(type(config), to_dict(config)) == config`. Raises ValueError for a value that JSON cannot hold,
+    such as an infinite float.
+    """
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise TypeError(f"to_dict takes a dataclass instance, got {config!r}")
+    return {f.name: _encode(getattr(config, f.name), f.name) for f in _fields(type(config))}
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
+    """Builds the dataclass `cls` from `to_dict`'s output; absent keys take their defaults.
+
+    Raises ValueError naming the key for an unknown key (and the nearest known one), a missing key without a
+    default, or a value of another type; whatever `cls.__post_init__` raises passes through.
+    """
+    return _build(cls, data, at="")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The suffix of an error sentence: what `word` was probably meant to be, or all that is accepted."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}"
+
+
+def _fields(cls: type) -> list[dataclasses.Field[Any]]:
+    return [f for f in dataclasses.fields(cls) if f.init]
+
+
+def _encode(value: Any, at: str) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _encode(getattr(value, f.name), f"{at}.{f.name}") for f in _fields(type(value))}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{at}={value} cannot be written as JSON; a finite number is needed")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (tuple, list)):
+        return [_encode(item, f"{at}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _encode(item, f"{at}.{key}") for key, item in value.items()}
+    raise ValueError(f"{at}={value!r} cannot be written as JSON")
+
+
+def _build(cls: type[T], data: Any, at: str) -> T:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{at or cls.__name__} must be an object of named values, got {data!r}")
+    prefix = f"{at}." if at else ""
+    fields = {f.name: f for f in _fields(cls)}
+    for key in data:
+        if key not in fields:
+            raise ValueError(f"unknown key '{prefix}{key}' of {cls.__name__}; {nearest(key, fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in data:
+            raise ValueError(f"missing key '{prefix}{name}' of {cls.__name__}")
+    hints = get_type_hints(cls)
+    return cls(**{key: _decode(hints[key], value, prefix + key) for key, value in data.items()})
+
+
+def _decode(hint: Any, value: Any, at: str) -> Any:
+    """`value` as the annotated type `hint`, or ValueError naming `at`."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, at)
+    if origin is Literal:
+        return _choice(arguments, value, at)
+    if origin in (Union, types.UnionType):
+        return _first_that_fits(arguments, value, at)
+    if origin in (tuple, list) and isinstance(value, (list, tuple)):
+        return _sequence(origin, arguments, value, at)
+    if origin is dict and isinstance(value, Mapping):
+        return {key: _decode(arguments[1], item, f"{at}.{key}") for key, item in value.items()}
+    return _scalar(hint, value, at)
+
+
+def _scalar(hint: Any, value: Any, at: str) -> Any:
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint in (None, type(None)) and value is None:
+        return None
+    if hint in (bool, int, str) and type(value) is hint:
+        return value
+    raise ValueError(f"{at}={value!r} is not of type {getattr(hint, '__name__', hint)}")
+
+
+def _choice(choices: tuple[Any, ...], value: Any, at: str) -> Any:
+    for choice in choices:
+        if type(choice) is type(value) and choice == value:
+            return value
+    raise ValueError(f"{at}={value!r} is not one of: {', '.join(map(str, choices))}")
+
+
+def _first_that_fits(members: tuple[Any, ...], value: Any, at: str) -> Any:
+    reasons = []
+    for member in members:
+        try:
+            return _decode(member, value, at)
+        except ValueError as error:
+            reasons.append(str(error))
+    raise ValueError(reasons[0])
+
+
+def _sequence(kind: type, arguments: tuple[Any, ...], value: Any, at: str) -> Any:
+    if kind is list or (len(arguments) == 2 and arguments[1] is Ellipsis):
+        hints = [arguments[0]] * len(value)
+    else:
+        hints = list(arguments)
+    if len(hints) != len(value):
+        raise ValueError(f"{at}={list(value)!r} must hold {len(hints)} values")
+    return kind(_decode(hint, item, f"{at}[{i}]") for i, (hint, item) in enumerate(zip(hints, value, strict=True)))

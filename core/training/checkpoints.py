@@ -1,0 +1,250 @@
+"""Checkpoints that are whole or absent: written aside, hashed, flushed, renamed, and verified before use.
+
+A run folder holds
+
+    config.json                       everything needed to rebuild the model
+    metrics.jsonl                     what was measured
+    checkpoints/best.json             which step is the best so far, and by what
+    checkpoints/step-00001000/        model, optimizer, [ema].safetensors; state, rng-0, ..., manifest.json
+
+Nothing in it is pickled, so nothing in it can execute code when loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.serialize import T, from_dict
+from core.training.errors import NotSaved
+from core.training.fetch import remove, sha256, written_aside
+from core.training.files import as_json, read_json, write_json
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+BEST = "best.json"
+
+
+class Checkpoints:
+    """The checkpoints of one run folder."""
+
+    def __init__(self, run_folder: Path):
+        self.folder = run_folder / "checkpoints"
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, in order; says nothing of its health."""
+        if not self.folder.is_dir():
+            return []
+        found = (re.fullmatch(r"step-(\d{8,})", path.name) for path in self.folder.iterdir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of `step` is, or would be."""
+        return self.folder / f"step-{step:08d}"
+
+    def clean(self) -> None:
+        """Removes what a killed process left half-written."""
+        for stale in self.folder.glob(".*.part"):
+            remove(stale)
+
+    def write(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], objects: Mapping[str, Any]) -> Path:
+        """Writes files `NAME.safetensors` and `NAME.json` as the checkpoint of `step`: all of it or nothing.
+
+        Raises NotSaved, leaving earlier checkpoints as they were, when the disk is full or gone.
+        """
+        from safetensors import SafetensorError
+
+        target = self.path(step)
+        try:
+            with written_aside(target) as aside:
+                aside.mkdir()
+                for name, group in tensors.items():
+                    _write_tensors(aside / f"{name}.safetensors", group)
+                for name, value in objects.items():
+                    (aside / f"{name}.json").write_text(as_json(value), encoding="utf-8")
+                files = {path.name: _fingerprint(path) for path in sorted(aside.iterdir())}
+                (aside / MANIFEST).write_text(as_json(_sealed({"step": step, "files": files})), encoding="utf-8")
+                remove(target)  # only ever a damaged one, from which the run did not go on
+        except (OSError, SafetensorError) as error:
+            raise NotSaved(f"no checkpoint of step {step}: {error}; the earlier ones are intact") from error
+        return target
+
+    def point_at_best(self, best: Mapping[str, Any] | None) -> None:
+        """Records which step is the best so far: {"step", "metric", "value"}; None removes the record."""
+        if best is None:
+            (self.folder / BEST).unlink(missing_ok=True)
+        else:
+            write_json(self.folder / BEST, best)
+
+    def prune(self, keep: int) -> None:
+        """Removes all but the newest `keep` and the best."""
+        steps = self.steps()
+        spared = {*steps[-keep:], self._best()}
+        for step in steps:
+            if step not in spared:
+                doomed = self.path(step).rename(self.folder / f".step-{step:08d}.removed.part")
+                remove(doomed)
+
+    def find(self, which: str | int = "last") -> Path:
+        """The folder of a checkpoint; ValueError when there is none.
+
+        `which`: "last", "best" (the last, where nothing was evaluated), "last-good" (the newest that passes
+        `verify`), or a step.
+        """
+        steps = self.steps()
+        if not steps:
+            raise ValueError(f"{self.folder.parent} holds no checkpoint")
+        if which == "last":
+            return self.path(steps[-1])
+        if which == "best":
+            best = self._best()
+            return self.path(steps[-1] if best is None else best)
+        if which == "last-good":
+            return self._last_good(steps)
+        if not str(which).isdecimal() or int(which) not in steps:
+            raise ValueError(
+                f"checkpoint = {which!r} is not one of: last, best, last-good, {', '.join(map(str, steps))}"
+            )
+        return self.path(int(which))
+
+    def _best(self) -> int | None:
+        path = self.folder / BEST
+        if not path.exists():
+            return None
+        step = read_json(path).get("step")
+        if not isinstance(step, int):
+            raise ValueError(f"{path} does not name a step")
+        return step
+
+    def _last_good(self, steps: list[int]) -> Path:
+        reason = ""
+        for step in reversed(steps):
+            try:
+                verify(self.path(step))
+                return self.path(step)
+            except ValueError as error:
+                reason = reason or str(error)
+        raise ValueError(f"{self.folder.parent} holds no undamaged checkpoint; the last: {reason}")
+
+
+def verify(checkpoint: Path) -> None:
+    """Reads every file of a checkpoint against its manifest.
+
+    Raises ValueError naming the first file that is missing, cut, changed or of another format.
+    """
+    advice = "; go on from an earlier one with --checkpoint last-good"
+    manifest = checkpoint / MANIFEST
+    if not manifest.is_file():
+        raise ValueError(f"{checkpoint} is not a checkpoint: it has no {MANIFEST}{advice}")
+    try:
+        record = read_json(manifest)
+    except ValueError as error:
+        raise ValueError(f"{error}{advice}") from error
+    if record.get("format") != FORMAT:
+        raise ValueError(f"{manifest} has format {record.get('format')!r}; this version reads {FORMAT}{advice}")
+    if record != _sealed(record):
+        raise ValueError(f"{manifest} is damaged: its seal does not fit{advice}")
+    for name, expected in record["files"].items():
+        path = checkpoint / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing{advice}")
+        if (size := path.stat().st_size) != expected["size"]:
+            raise ValueError(f"{path} holds {size} bytes instead of {expected['size']}{advice}")
+        if _fingerprint(path) != expected:
+            raise ValueError(f"{path} is damaged: its SHA-256 is not the one it was written with{advice}")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file on the CPU, tied ones under all names; ValueError if damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tied = json.loads((file.metadata() or {}).get("tied", "{}"))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    return tensors | {name: tensors[kept] for name, kept in tied.items()}
+
+
+def load_weights(run_folder: Path, which: str | int = "best") -> dict[str, Tensor]:
+    """The verified weights of a checkpoint for use, averaged ones where the run kept them."""
+    checkpoint = Checkpoints(run_folder).find(which)
+    verify(checkpoint)
+    averaged = checkpoint / "ema.safetensors"
+    weights = read_tensors(checkpoint / "model.safetensors")
+    return weights | read_tensors(averaged) if averaged.exists() else weights
+
+
+def load_into(model: nn.Module, weights: Mapping[str, Tensor], origin: Path) -> None:
+    """Copies `weights` into `model`; ValueError naming one that is missing, unknown or of another shape."""
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        if name not in weights:
+            raise ValueError(f"{origin} has no weights for {name!r}")
+        if weights[name].shape != tensor.shape:
+            raise ValueError(
+                f"{origin}: {name!r} has shape {tuple(weights[name].shape)}, the model needs {tuple(tensor.shape)}"
+            )
+    if unknown := [name for name in weights if name not in expected]:
+        raise ValueError(f"{origin} has weights for {unknown[0]!r}, which the model lacks")
+    model.load_state_dict(weights)
+
+
+def write_config(run_folder: Path, config: Mapping[str, Any]) -> None:
+    """Records `to_dict(config)` with the format of the folder as `config.json`."""
+    write_json(run_folder / "config.json", {"format": FORMAT, "config": config})
+
+
+def read_config(run_folder: Path, cls: type[T]) -> T:
+    """The configuration a run was made with; ValueError when there is none or it is of another version."""
+    path = run_folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{run_folder} is not a run folder: it has no config.json")
+    record = read_json(path)
+    if record.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {record.get('format')!r}; this version reads {FORMAT}")
+    try:
+        return from_dict(cls, record.get("config", {}))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with its format and a hash of itself, so that damage to it is not taken for damage to a file."""
+    content = {name: record.get(name) for name in ("step", "files")}
+    seal = hashlib.sha256(as_json(content).encode()).hexdigest()
+    return {"format": FORMAT, **content, "seal": seal}
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Stores tied tensors once, their other names in the metadata; copies other views of a shared storage."""
+    from safetensors.torch import save_file
+
+    seen: dict[tuple[Any, ...], str] = {}
+    storages: set[int] = set()
+    kept: dict[str, Tensor] = {}
+    tied: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        identity = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and identity in seen:
+            tied[name] = seen[identity]
+            continue
+        storage = tensor.untyped_storage().data_ptr()
+        tensor = tensor.detach()
+        whole = torch.contiguous_format
+        kept[name] = tensor.clone(memory_format=whole) if storage in storages else tensor.contiguous()
+        storages.add(storage)
+        seen[identity] = name
+    save_file(kept, path, metadata={"tied": json.dumps(tied)})
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": sha256(path)}

@@ -1,0 +1,192 @@
+"""The command line: a preset, then any field of its configuration; every mistake in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from core.serialize import nearest
+from core.training.config import DEFAULT_OUT, RunConfig
+from core.training.errors import Interrupted, RunFailure
+
+C = TypeVar("C", bound=RunConfig)
+T = TypeVar("T")
+
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def parse(
+    config_type: type[C],
+    presets: Mapping[str, C],
+    argv: Sequence[str] | None = None,
+    *,
+    description: str = "",
+) -> C:
+    """`PRESET [--any.config.field VALUE ...]` as a configuration; `--out DIR --resume` alone takes DIR's own.
+
+    Raises ValueError of one sentence for anything wrong; exits with 0 after `--help`.
+    """
+    arguments = _with_compile_value(list(sys.argv[1:] if argv is None else argv))
+    given = _given(arguments)
+    named = bool(arguments) and not arguments[0].startswith("-")
+    if named:
+        base = _preset(presets, arguments.pop(0))
+    elif "resume" in given and "out" in given:
+        base = _saved(config_type, Path(given["out"]))
+    elif "-h" in arguments or "--help" in arguments:
+        base = next(iter(presets.values()))
+    else:
+        raise ValueError(f"name a preset first: {', '.join(presets)}")
+    shown = "the preset given" if named else next(iter(presets))
+    summary = f"{description} Usage: PRESET [options]. Presets: {', '.join(presets)}. Defaults: those of {shown}."
+    return parse_fields(config_type, _with_budget_given(base, given), arguments, description=summary)
+
+
+def parse_fields(config_type: type[T], default: T, arguments: Sequence[str], *, description: str = "") -> T:
+    """`--field VALUE ...` over the dataclass `default`; underscores and hyphens are the same.
+
+    Raises ValueError of one sentence; exits with 0 after `--help`.
+    """
+    import tyro
+
+    given = _given(arguments)
+    known = _fields(default)
+    for name in given:
+        if name not in known and name.split("_", 1)[0] != "tyro":
+            raise ValueError(f"unknown option {_flag(name)}; {_suggestion(name, known)}")
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            config = tyro.cli(config_type, default=default, args=list(arguments), description=description)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise ValueError(_one_line(complaint.getvalue())) from None
+    for name, reason in _unused(config).items():
+        if name in given:
+            raise ValueError(f"{_flag(name)} has no effect: {reason}")
+    return config
+
+
+def main(command: Callable[[], None]) -> None:
+    """Runs a command; errors in one line; exits 0 done, 1 failed while running, 2 bad input, 130 interrupted.
+
+    With TRIPTYCH_TRACEBACK set, errors are raised as they are.
+    """
+    if os.environ.get("TRIPTYCH_TRACEBACK"):
+        return command()
+    try:
+        command()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt as interrupt:
+        _leave(str(interrupt) if isinstance(interrupt, Interrupted) else "interrupted", 130)
+    except RunFailure as failure:
+        _leave(f"error: {failure}", 1)
+    except OSError as error:
+        _leave(f"error: {error}", 1 if error.errno in FULL_DISK else 2)
+    except ValueError as error:
+        _leave(f"error: {error}", 2)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        _leave(
+            f"error: {str(error).split('. ')[0]}; a smaller batch or a larger --accumulate needs less memory",
+            1,
+        )
+
+
+def _leave(message: str, code: int) -> None:
+    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _preset(presets: Mapping[str, C], name: str) -> C:
+    """The preset of that name, its run folder named after it unless it says otherwise."""
+    if name not in presets:
+        raise ValueError(f"unknown preset {name!r}; {nearest(name, presets)}")
+    preset = presets[name]
+    return dataclasses.replace(preset, out=DEFAULT_OUT / name) if preset.out == DEFAULT_OUT else preset
+
+
+def _saved(config_type: type[C], out: Path) -> C:
+    from core.training.checkpoints import read_config
+
+    return dataclasses.replace(read_config(out, config_type), out=out)
+
+
+def _with_budget_given(base: C, given: Mapping[str, str]) -> C:
+    """A budget on the command line replaces the preset's, also one of the other kind."""
+    if "minutes" in given and "steps" not in given:
+        return dataclasses.replace(base, steps=None, minutes=base.minutes or 1.0)
+    if "steps" in given and "minutes" not in given:
+        return dataclasses.replace(base, minutes=None, steps=base.steps or 1)
+    return base
+
+
+def _with_compile_value(arguments: list[str]) -> list[str]:
+    """`--compile` alone means `--compile default`."""
+    return [
+        "--compile=default" if word == "--compile" and (following or "--").startswith("--") else word
+        for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
+    ]
+
+
+def _given(arguments: Sequence[str]) -> dict[str, str]:
+    """The dotted field names on a command line, each with the word after it (or after its `=`)."""
+    found = {}
+    for i, word in enumerate(arguments):
+        if word.startswith("--") and word != "--help":
+            name, _, value = word[2:].partition("=")
+            following = arguments[i + 1] if i + 1 < len(arguments) else ""
+            found[name.replace("-", "_")] = value or following
+    return found
+
+
+def _fields(config: Any, at: str = "") -> list[str]:
+    """All flags of a dataclass instance, as dotted names."""
+    names = []
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            names += _fields(value, f"{at}{f.name}.")
+        else:
+            names += [at + f.name] + ([f"{at}no_{f.name}"] if isinstance(value, bool) else [])
+    return names
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    ends_alike = [full for full in known if full.rpartition(".")[2] == name]
+    meant = ends_alike[0] if ends_alike else nearest(name, known).partition("'")[2].partition("'")[0]
+    return f"did you mean {_flag(meant)}?" if meant else "--help lists them all"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _unused(config: Any, at: str = "") -> dict[str, str]:
+    """Dotted names of fields without effect, each with the reason, as the dataclasses' own `unused()` say."""
+    found = {at + name: reason for name, reason in getattr(config, "unused", dict)().items()}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            found |= _unused(value, f"{at}{f.name}.")
+    return found
+
+
+def _one_line(box: str) -> str:
+    """The first paragraph of a message that tyro drew in a box."""
+    lines = [line.strip(" │|") for line in box.splitlines()]
+    lines = [line for line in lines if not re.match(r"[╭╰+]", line)]
+    ruled = next((i for i, line in enumerate(lines) if re.fullmatch(r"[─-]{3,}", line)), len(lines))
+    return " ".join(" ".join(lines[:ruled]).split()) or "the command line was not understood"

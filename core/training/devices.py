@@ -1,0 +1,107 @@
+"""Device, precision, processes, compiler: what `auto` means, and a sentence where a wish cannot be met."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from core.training.config import RunConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def build_accelerator(config: RunConfig) -> Accelerator:
+    """Accelerate for one process, or for DDP under `accelerate launch`.
+
+    Raises ValueError for a device, precision, tracker or kind of launch that is not available.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+
+    if config.tracker == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("tracker = 'tensorboard' needs the package tensorboard: pip install tensorboard")
+    kind = device_kind(config.device)
+    precision = resolve_precision(config.precision, kind)
+    if kind == "cuda" and config.precision != "fp32":
+        torch.set_float32_matmul_precision("high")
+    accelerator = Accelerator(
+        cpu=kind == "cpu",
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_dir=str(config.out),
+    )
+    supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    if accelerator.distributed_type not in supported:
+        raise ValueError(f"launched as {accelerator.distributed_type.value}; supported are one process and DDP")
+    shares = accelerator.num_processes * config.accumulate
+    if config.batch_size % shares:
+        raise ValueError(
+            f"batch_size = {config.batch_size} must be divisible by {accelerator.num_processes} processes x "
+            f"accumulate = {config.accumulate}"
+        )
+    return accelerator
+
+
+def release_accelerator(accelerator: Accelerator) -> None:
+    """Ends trackers and process group, forgets Accelerate's global state, so that another run can follow."""
+    from accelerate.state import AcceleratorState
+
+    accelerator.end_training()
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def device_kind(wish: str) -> str:
+    """ "cpu", "cuda" or "mps" for `auto` or one of these; ValueError when it is not present."""
+    present = {"mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available(), "cpu": True}
+    if wish == "auto":
+        told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
+            "1",
+            "true",
+            "yes",
+        )  # accelerate launch --cpu
+        return "cpu" if told else next(kind for kind, there in present.items() if there)
+    if not present[wish]:
+        raise ValueError(f"device = {wish!r} is not present; present: {', '.join(k for k, v in present.items() if v)}")
+    return wish
+
+
+def resolve_precision(wish: str, kind: str) -> str:
+    """ "fp32", "bf16" or "fp16" for a wish on a kind of device; ValueError where the device lacks it."""
+    if wish == "auto":
+        return "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if wish == "fp16" and kind != "cuda":
+        raise ValueError(f"precision = 'fp16' needs a CUDA device, not {kind!r}; take fp32 or bf16")
+    return wish
+
+
+def compile_in_place(module: nn.Module, mode: str, device: torch.device, say: Callable[[str], None]) -> None:
+    """Compiles calls of `module` unless `mode` is "off"; says so in one line where no compiler works."""
+    if mode == "off":
+        return
+    problem = _compiler_problem(device)
+    if problem:
+        say(f"notice: running without --compile: {problem}")
+    else:
+        module.compile(mode=None if mode == "default" else mode)
+
+
+def _compiler_problem(device: torch.device) -> str:
+    """Why nothing can be compiled for `device`, from compiling a trifle; empty where it works."""
+    novelty = time.time()  # a constant no compilation cache has seen
+
+    def trifle(x: torch.Tensor) -> torch.Tensor:
+        return x.sin() + novelty
+
+    try:
+        torch.compile(trifle)(torch.ones(8, device=device))
+    except Exception as error:  # tool chains fail in as many ways as there are; each of them means "no compiler"
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    return ""

@@ -1,0 +1,346 @@
+"""A training run: everything around the three lines of a training loop that differ from panel to panel.
+
+with Run(config, unit="tokens") as run:
+    objective = run.prepare(NextTokenLoss(model), model, build_optimizer(model, config.optimizer))
+    for step, batch in run.steps(order):
+        run.backward(objective, batch, count=valid_targets)
+        run.update()
+        if run.due("eval"):
+            with run.evaluating():
+                figures = evaluate(model, validation)
+            run.log(figures, best="val/loss")
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from core.serialize import to_dict
+from core.training import devices, random_state
+from core.training.agreement import Agreement
+from core.training.budget import Budget
+from core.training.checkpoints import Checkpoints, verify, write_config
+from core.training.config import RunConfig
+from core.training.ema import EMA
+from core.training.errors import Interrupted, NonFinite
+from core.training.files import read_json
+from core.training.folder import open_folder, resume_point
+from core.training.learner import Learner
+from core.training.metrics import MetricsFile
+from core.training.optimizers import set_learning_rate
+from core.training.progress import Progress
+from core.training.schedules import multiplier
+from core.training.signals import StopRequest
+from core.training.window import Window
+
+Batch = tuple[Tensor, ...]
+
+
+class Order(Protocol):
+    """Which data belongs to which step: a pure function, so that a resumed run needs no replay."""
+
+    def __call__(self, step: int, rank: int, world: int, accumulate: int) -> list[Batch]:
+        """The `accumulate` micro-batches of process `rank` of `world`, `step` steps after the start."""
+
+
+def rows(*batch: Tensor) -> int:
+    """The default count of a micro-batch: the rows of its first tensor."""
+    return len(batch[0])
+
+
+class Run:
+    """One training run in its folder, from its first step or from its last checkpoint; a context manager."""
+
+    def __init__(self, config: RunConfig, unit: str = "samples"):
+        self.config, self.unit, self.folder = config, unit, config.out
+        self.step = 0  # optimiser steps done
+        self.last = False  # whether the step just done was the last of the budget
+        self.best: dict[str, Any] | None = None
+        self.checkpoints = Checkpoints(self.folder)
+        self.budget = Budget(config.steps, config.minutes)
+        self._window = Window()
+        self._loss = torch.zeros(())
+        self._units: Tensor | int = 0
+        self._seconds_before = 0.0  # of earlier lives
+        self._save_asked = False
+        self._metrics: MetricsFile | None = None
+
+    def __enter__(self) -> Run:
+        self._started = time.monotonic()
+        self.accelerator = devices.build_accelerator(self.config)
+        self.device, self.world = self.accelerator.device, self.accelerator.num_processes
+        self.rank, self.main = self.accelerator.process_index, self.accelerator.is_main_process
+        try:
+            if self.main:
+                open_folder(self.config)
+                self.checkpoints.clean()
+            self.accelerator.wait_for_everyone()
+        except BaseException:
+            devices.release_accelerator(self.accelerator)
+            raise
+        self.progress = Progress(self.unit, self.config.steps, shown=self.main)
+        random_state.seed_everything(self.config.seed)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.progress.close()
+        if self._metrics is not None:
+            self._metrics.close()
+        if kind is not None and self.main and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+        devices.release_accelerator(self.accelerator)
+
+    def prepare(self, objective: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
+        """Moves, restores, compiles and distributes; returns the objective to call.
+
+        `objective(*micro_batch)` gives the summed loss of a micro-batch; `model`, a part of it, is what
+        checkpoints and the average hold; `optimizer` updates it.
+        """
+        objective.to(self.device)
+        ema = EMA(model, self.config.ema) if self.config.ema else None
+        self.learner = Learner(model, optimizer, ema, self.accelerator.scaler)
+        self._objective = objective
+        self._parameters = self.learner.parameters()
+        if self.world > 1:  # the same weights everywhere, but not the same dropout
+            random_state.seed_everything(self.config.seed + 1_000_003 * (self.rank + 1))
+        self._resume()
+        if self.main:
+            write_config(self.folder, to_dict(self.config))
+            self._metrics = MetricsFile(self.folder / "metrics.jsonl", after=self.step)
+        if self.config.tracker != "none":
+            self.accelerator.init_trackers("tensorboard")
+        devices.compile_in_place(objective, self.config.compile, self.device, self.progress.say)
+        return self.accelerator.prepare_model(objective.train())
+
+    def steps(self, order: Order) -> Iterator[tuple[int, list[Batch]]]:
+        """Yields (number of the step, from 1; its micro-batches on the device) until the budget is spent.
+
+        Saves when due, and after SIGINT or SIGTERM, then raising Interrupted. `order` is asked for step - 1.
+        """
+        self._agree = Agreement(self.accelerator)
+        finished = self.budget.done(self.step, self._seconds_before)
+        if finished:
+            self.progress.say(f"nothing left to do: {self.folder} has its whole budget behind it")
+        with StopRequest() as self._stop:
+            while not (finished or self.last):
+                before = self.step
+                yield before + 1, self._here(order(before, self.rank, self.world, self.config.accumulate))
+                if self.step != before + 1:
+                    raise RuntimeError("the loop over run.steps must call run.update() once per step")
+                self._end_step()
+
+    def backward(self, objective: nn.Module, batch: list[Batch], count: Callable[..., Tensor | int] = rows) -> Tensor:
+        """Gradients of the mean loss over all that `count(*micro_batch)` counts, of all processes together.
+
+        Losses and counts are summed over every micro-batch of every process before one is divided by the
+        other, so that none weighs more for being shorter. Returns this process's share of the mean.
+        """
+        self._units = self._total(sum(count(*micro) for micro in batch))
+        # DDP averages the gradients of the processes; a mean over all counted needs their sum.
+        scale = self.world / (self._units.clamp(min=1) if isinstance(self._units, Tensor) else max(1, self._units))
+        loss = torch.zeros((), device=self.device)
+        for i, micro in enumerate(batch):
+            more = i < len(batch) - 1
+            with self.accelerator.no_sync(objective) if more else nullcontext():
+                share = objective(*micro) * scale
+                self.accelerator.backward(share)
+            loss += share.detach()
+        self._loss = loss / self.world
+        return self._loss
+
+    def update(self) -> None:
+        """One optimiser step: guard, clip, schedule, update, average; logs when due."""
+        norm = self._clip()
+        self._window.add(self._loss, norm, self._units)
+        if self.device.type == "cpu":  # elsewhere looking would wait for the device: done when logging and saving
+            self._guard(self.step + 1)
+        seconds, self._stopping = self._agree(self.step, self.seconds, self._stop.made)
+        spent = self.budget.spent(self.step + 0.5, seconds)  # mid-step: neither end of the schedule is wasted
+        self.lr = set_learning_rate(self.learner.optimizer, multiplier(self.config.schedule, spent))
+        self._optimizer_step()
+        self.step += 1
+        self.last = self.budget.done(self.step, seconds)
+        if self.learner.ema:
+            self.learner.ema.update(self.step)
+        if self.due("log"):
+            self._log_training()
+
+    def due(self, what: Literal["eval", "save", "log"]) -> bool:
+        """Whether it is time to after the step just done; at the last step it always is."""
+        every = {"eval": self.config.eval_every, "save": self.config.save_every, "log": self.config.log_every}
+        return self.last or self.step % every[what] == 0
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside: evaluation mode, averaged weights if any, the run's precision, no gradients.
+
+        Training's random numbers and its units per second stay untouched.
+        """
+        forked = [self.device] if self.device.type == "cuda" else []
+        lent = self.learner.ema.lent() if self.learner.ema else nullcontext()
+        with (
+            self._window.paused(),
+            torch.no_grad(),
+            torch.random.fork_rng(forked),
+            self.accelerator.autocast(),
+            lent,
+        ):
+            self._objective.eval()
+            try:
+                yield
+            finally:
+                self._objective.train()
+
+    def log(self, values: Mapping[str, Any], best: str = "", mode: Literal["min", "max"] = "min") -> None:
+        """Writes metrics of this step; with `best`, a step at which that metric is the best so far is saved.
+
+        To be called by all processes, with the same values.
+        """
+        self._write(values)
+        self.progress.report(self.step, values)
+        if best:
+            value = float(values[best])
+            than = None if self.best is None else self.best["value"]
+            improved = value == value and (than is None or (value < than if mode == "min" else value > than))
+            if self._from_main(improved):
+                self.best = {"step": self.step, "metric": best, "value": value}
+                self._save_asked = True
+
+    def save(self) -> None:
+        """Writes a checkpoint of the step just done. Raises NonFinite sooner than save what cannot go on."""
+        with self._window.paused():
+            self._guard(self.step)
+            generators = self._from_all(random_state.take(self.device))
+            if self.main:
+                assert self._metrics is not None
+                self._metrics.sync()
+                objects = {"state": self._state()} | {f"rng-{rank}": state for rank, state in enumerate(generators)}
+                self.checkpoints.write(self.step, self.learner.tensors(), objects)
+                self.checkpoints.point_at_best(self.best)
+                self.checkpoints.prune(self.config.keep)
+            self.accelerator.wait_for_everyone()
+        self._save_asked = False
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, evaluation and earlier lives included."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def _resume(self) -> None:
+        """Takes over the checkpoint to go on from, if there is one."""
+        checkpoint = resume_point(self.config)
+        if checkpoint is None:
+            return
+        verify(checkpoint)
+        state = read_json(checkpoint / "state.json")
+        self.learner.restore(checkpoint, state["scaler"])
+        self.step, self.best, self._seconds_before = state["step"], state["best"], state["seconds"]
+        self._window.load(state["window"])
+        generators = checkpoint / f"rng-{self.rank}.json"
+        if generators.exists():  # absent when there are more processes than before
+            random_state.put_back(read_json(generators), self.device)
+        self.progress.say(f"resuming {self.folder} at step {self.step}")
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "window": self._window.state(),
+            "scaler": self.learner.scaler_state(),
+        }
+
+    def _clip(self) -> Tensor:
+        """Clips the gradients to the configured norm; returns what their norm was."""
+        if self.learner.scaler is not None:
+            self.learner.scaler.unscale_(self.learner.optimizer)
+        norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        if self.config.clip:
+            clip_grads_with_norm_(self._parameters, self.config.clip, norm)
+        return norm
+
+    def _guard(self, step: int) -> None:
+        """Raises NonFinite when a step up to `step` had a loss or gradient that is not finite."""
+        fault = self._window.settle(self._total, with_norms=self.learner.scaler is None)
+        if fault is None:
+            return
+        ago, what = fault
+        saved = self.checkpoints.steps()
+        good = f"the last good checkpoint is {self.checkpoints.path(saved[-1])}" if saved else "nothing was saved yet"
+        raise NonFinite(f"{what} at step {step - ago}; {good}; a lower learning rate may help")
+
+    def _optimizer_step(self) -> None:
+        optimizer, scaler = self.learner.optimizer, self.learner.scaler
+        if scaler is None:
+            optimizer.step()
+        else:  # skips the step when the scaled gradients overflowed
+            scaler.step(optimizer)
+            scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _end_step(self) -> None:
+        """Saves when due or asked; leaves the loop when the user asked to stop."""
+        interrupted = self._stopping and not self.last
+        if self._save_asked or self.due("save") or interrupted:
+            self.save()
+        if interrupted:
+            raise Interrupted(f"interrupted at step {self.step}, which is saved; go on with: {self._resume_command()}")
+
+    def _resume_command(self) -> str:
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        program = f"-m {spec.name}" if spec else sys.argv[0]
+        return f"python {program} --out {self.folder} --resume"
+
+    def _log_training(self) -> None:
+        self._guard(self.step)
+        loss, norm, rate = self._window.close()
+        lr, speed = self.lr, f"train/{self.unit}_per_second"
+        self._write({"train/loss": loss, "train/lr": lr, "train/grad_norm": norm, speed: rate})
+        spent, left = (f(self.step, self.seconds) for f in (self.budget.spent, self.budget.left))
+        self.progress.update(self.step, spent, loss, rate, left)
+
+    def _write(self, values: Mapping[str, Any]) -> None:
+        if self._metrics is not None:
+            self._metrics.write(self.step, self.seconds, values)
+        if self.config.tracker != "none":
+            self.accelerator.log(dict(values), step=self.step)
+
+    def _here(self, batch: list[Batch]) -> list[Batch]:
+        """The micro-batches on the device, without waiting for the copies."""
+        if self.device.type == "cpu":
+            return batch
+        pinned = self.device.type == "cuda"
+        return [
+            tuple((t.pin_memory() if pinned and not t.is_cuda else t).to(self.device, non_blocking=True) for t in micro)
+            for micro in batch
+        ]
+
+    def _total(self, value: Any) -> Any:
+        """The sum of a tensor or number over all processes."""
+        if self.world == 1:
+            return value
+        return self.accelerator.reduce(torch.as_tensor(value, device=self.device), reduction="sum")
+
+    def _from_main(self, value: bool) -> bool:
+        """The main process's value, on all of them."""
+        if self.world == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return bool(broadcast_object_list([value])[0])
+
+    def _from_all(self, value: Any) -> list[Any]:
+        """The values of all processes, in the order of their ranks."""
+        if self.world == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        return list(gather_object([value]))

@@ -1,0 +1,180 @@
+"""Checkpoints: whole or absent, verified, pruned, and never pickled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.serialize import to_dict
+from core.training.checkpoints import (
+    Checkpoints,
+    load_into,
+    load_weights,
+    read_config,
+    read_tensors,
+    verify,
+    write_config,
+)
+from core.training.config import RunConfig
+from core.training.errors import NotSaved
+from tests.core.training.toy import Toy, ToyConfig
+
+WEIGHTS = {"a": torch.arange(12.0).view(3, 4), "b": torch.ones(5, dtype=torch.bfloat16)}
+
+
+def filled(run: Path, *steps: int) -> Checkpoints:
+    checkpoints = Checkpoints(run)
+    for step in steps:
+        weights = {name: tensor + step for name, tensor in WEIGHTS.items()}
+        checkpoints.write(step, {"model": weights}, {"state": {"step": step}})
+    return checkpoints
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "one bit":
+        content[len(content) // 2] ^= 1
+    if how == "cut":
+        del content[-3:]
+    if how == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(content)
+
+
+def test_what_is_written_is_read_bit_for_bit(tmp_path: Path) -> None:
+    model = Toy(ToyConfig(steps=1))
+    path = Checkpoints(tmp_path).write(7, {"model": model.state_dict()}, {"state": {"x": 0.1}})
+    verify(path)
+    read = read_tensors(path / "model.safetensors")
+    expected = model.state_dict()
+    assert list(read.keys() ^ expected.keys()) == []  # tied names included
+    assert all(torch.equal(read[name], tensor) for name, tensor in expected.items())
+    assert json.loads((path / "state.json").read_text()) == {"x": 0.1}
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_views_of_one_storage_are_kept_apart(tmp_path: Path) -> None:
+    whole = torch.arange(10.0)
+    views = {"whole": whole, "half": whole[5:], "again": whole, "turned": whole.view(2, 5).T}
+    path = Checkpoints(tmp_path).write(1, {"model": views}, {})
+    read = read_tensors(path / "model.safetensors")
+    assert all(torch.equal(read[name], tensor) for name, tensor in views.items())
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("how", ["one bit", "cut", "removed"])
+def test_any_damage_is_refused_naming_the_file(tmp_path: Path, name: str, how: str) -> None:
+    path = filled(tmp_path, 1, 2).path(2)
+    damage(path / name, how)
+    with pytest.raises(ValueError, match=f"{name}.*--checkpoint last-good"):
+        verify(path)
+    with pytest.raises(ValueError, match=name):
+        load_weights(tmp_path, "last")
+    assert Checkpoints(tmp_path).find("last-good").name == "step-00000001"
+    assert torch.equal(load_weights(tmp_path, "last-good")["a"], WEIGHTS["a"] + 1)
+
+
+def test_when_all_are_damaged_the_last_is_named(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path, 1, 2)
+    for step in (1, 2):
+        damage(checkpoints.path(step) / "model.safetensors", "cut")
+    with pytest.raises(ValueError, match=r"no undamaged checkpoint; the last: .*step-00000002.model"):
+        checkpoints.find("last-good")
+
+
+def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
+    foreign = Checkpoints(tmp_path).path(3)
+    foreign.mkdir(parents=True)
+    (foreign / "pytorch_model.bin").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(ValueError, match=r"step-00000003 is not a checkpoint: it has no manifest.json"):
+        load_weights(tmp_path, "last")
+    (foreign / "manifest.json").write_text('{"format": 99, "files": {}}')
+    with pytest.raises(ValueError, match="has format 99; this version reads 1"):
+        load_weights(tmp_path, 3)
+
+
+def test_the_best_and_the_newest_are_kept(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path, 10, 20, 30, 40)
+    checkpoints.point_at_best({"step": 10, "metric": "val/loss", "value": 1.5})
+    checkpoints.prune(keep=2)
+    assert checkpoints.steps() == [10, 30, 40]
+    assert {which: checkpoints.find(which).name[-2:] for which in ("last", "best", "last-good", 30, "30")} == {
+        "last": "40", "best": "10", "last-good": "40", 30: "30", "30": "30",
+    }  # fmt: skip
+    checkpoints.point_at_best(None)
+    assert checkpoints.find("best").name == "step-00000040"
+
+
+def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        Checkpoints(tmp_path).find("last")
+    with pytest.raises(ValueError, match="checkpoint = 'bst' is not one of: last, best, last-good, 10"):
+        filled(tmp_path, 10).find("bst")
+
+
+def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
+    average = {"a": WEIGHTS["a"] * 0.5}
+    Checkpoints(tmp_path).write(1, {"model": WEIGHTS, "ema": average}, {})
+    loaded = load_weights(tmp_path)
+    assert torch.equal(loaded["a"], average["a"])
+    assert torch.equal(loaded["b"], WEIGHTS["b"])  # a buffer, which is not averaged
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"head.bias": torch.zeros(1)}, "has weights for 'head.bias', which the model lacks"),
+        ({"embedding.weight": torch.zeros(2, 2)}, r"'embedding.weight' has shape \(2, 2\), the model needs \(17, 16\)"),
+        ({"embedding.weight": None}, "has no weights for 'embedding.weight'"),
+    ],
+)
+def test_weights_of_another_model_are_refused(change: dict[str, Tensor | None], complaint: str) -> None:
+    model = Toy(ToyConfig(steps=1))
+    weights = {name: tensor for name, tensor in (model.state_dict() | change).items() if tensor is not None}
+    with pytest.raises(ValueError, match=complaint):
+        load_into(model, weights, Path("model.safetensors"))
+
+
+def test_a_failed_write_leaves_the_earlier_ones(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path, 1)
+    before = (checkpoints.path(1) / "manifest.json").read_text()
+    shutil.rmtree(tmp_path / "gone", ignore_errors=True)
+    with pytest.raises(ValueError, match="Out of range float"):
+        checkpoints.write(2, {"model": WEIGHTS}, {"state": {"loss": float("nan")}})
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(NotSaved, match="no checkpoint of step 2: .*; the earlier ones are intact"):
+        Checkpoints(tmp_path / "file").write(2, {"model": WEIGHTS}, {})
+    assert checkpoints.steps() == [1]
+    assert (checkpoints.path(1) / "manifest.json").read_text() == before
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path, 1)
+    left = tmp_path / "checkpoints" / ".step-00000002.deadbeef.part"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
+    assert checkpoints.steps() == [1]
+    checkpoints.clean()
+    assert not left.exists()
+    verify(checkpoints.path(1))
+
+
+def test_the_configuration_of_a_run_survives_and_its_version_counts(tmp_path: Path) -> None:
+    config = ToyConfig(steps=3, out=tmp_path, width=8)
+    write_config(tmp_path, to_dict(config))
+    assert read_config(tmp_path, ToyConfig) == config
+    with pytest.raises(ValueError, match=r"config.json: unknown key 'width' of RunConfig"):
+        read_config(tmp_path, RunConfig)
+    record = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(record | {"format": 2}))
+    with pytest.raises(ValueError, match=r"config.json has format 2; this version reads 1"):
+        read_config(tmp_path, ToyConfig)
+    with pytest.raises(ValueError, match="is not a run folder: it has no config.json"):
+        read_config(tmp_path / "elsewhere", ToyConfig)
