@@ -56,9 +56,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D). With a cache, the keys of layer `layer` already in it are heard too."""
         heads = (self.heads, self.kv_heads, self.kv_heads)
-        q, k, v = (
-            self.qkv(x).unflatten(-1, (-1, self.head_dim)).split(heads, dim=2)
-        )  # 3 x (B, T, H or Hkv, Dh)
+        qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, T, H + 2 Hkv, Dh)
+        q, k, v = qkv.split(heads, dim=2)
         q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotation(q), rotation(k)
@@ -84,9 +83,7 @@ class CrossAttention(nn.Module):
         self.dropout = config.attention_dropout
         self.attend: Attend = attend
 
-    def forward(
-        self, x: Tensor, memory: Tensor, route: Route, cache: Cache | None = None, layer: int = 0
-    ) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, route: Route, cache: Cache | None = None, layer: int = 0) -> Tensor:
         """x (B, T, D), memory (B, S, D) -> (B, T, D). With a cache, the memory is read once and remembered."""
         q = self.q_norm(self.q(x).unflatten(-1, (-1, self.head_dim))).transpose(1, 2)  # (B, H, T, Dh)
         if cache is None:
@@ -111,13 +108,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) 
     """
     if route.blocks is not None and dropout == 0:
         return flex_attend(q, k, v, route)
+    if fused_is_slow(q, k):
+        return explicit_attend(q, k, v, route, dropout)[0]
     route = route.dense()  # FlexAttention has no dropout
     grouped = q.shape[1] != k.shape[1]
     y = F.scaled_dot_product_attention(
         q,
         k,
         v,
-        attn_mask=scores_mask(route, q),
+        attn_mask=fused_mask(route, q, k),
         dropout_p=dropout,
         is_causal=route.causal,
         enable_gqa=grouped,
@@ -125,32 +124,43 @@ def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) 
     return y if route.silent is None else y.masked_fill(route.silent, 0.0)
 
 
-def explicit_attend(
-    q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0
-) -> tuple[Tensor, Tensor]:
+def explicit_attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
     """The same, step by step; also returns the weights (B, H, Tq, Tk) before dropout."""
-    route, groups = route.dense(), q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, Tk, Dh)
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, Tq, Tk)
-    if route.bias is not None:
-        scores = scores + route.bias
-    mask = route.mask
-    if route.causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-    weights = scores.softmax(-1)
+    batch, heads, queries, _ = q.shape
+    route, groups = route.dense(), heads // k.shape[1]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, Tk, Dh)
+    shape = (batch, heads, queries, k.shape[2])
+    added = additive_mask(route, q, k).expand(shape).flatten(0, 1)  # (B H, Tq, Tk)
+    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (B H, T, Dh)
+    scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=1 / math.sqrt(q.shape[-1]))
+    weights = scores.softmax(-1).unflatten(0, (batch, heads))  # (B, H, Tq, Tk)
     if route.silent is not None:
         weights = weights.masked_fill(route.silent, 0.0)
-    return F.dropout(weights, dropout).type_as(v) @ v, weights
+    y = torch.bmm(F.dropout(weights, dropout).flatten(0, 1), v)  # (B H, Tq, Dh)
+    return y.unflatten(0, (batch, heads)), weights
 
 
-def scores_mask(route: Route, q: Tensor) -> Tensor | None:
-    """Mask and bias in one tensor for the fused kernel: bool, or float with -inf where nothing is heard."""
-    if route.bias is None:
-        return route.mask
-    bias = route.bias.type_as(q)
-    return bias if route.mask is None else bias.masked_fill(~route.mask, -math.inf)
+def fused_is_slow(q: Tensor, k: Tensor) -> bool:
+    """Whether the explicit path beats the fused kernel: measured, see docs/lab-notes.md.
+
+    A CPU's fused kernel in half precision loses up to 11 times at 64 keys, and wins from about 1,000 on.
+    """
+    return q.device.type == "cpu" and q.dtype != torch.float32 and k.shape[2] <= 512
+
+
+def additive_mask(route: Route, q: Tensor, k: Tensor) -> Tensor:
+    """Mask and bias as one tensor to add to the scores, -inf where nothing is heard: broadcasts to (B, H, Tq, Tk)."""
+    added = q.new_zeros(1, 1, 1, 1) if route.bias is None else route.bias.type_as(q)
+    mask = route.mask
+    if route.causal:
+        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    return added if mask is None else torch.where(mask, added, -math.inf)
+
+
+def fused_mask(route: Route, q: Tensor, k: Tensor) -> Tensor | None:
+    """What the fused kernel takes: nothing, a bool mask, or the additive mask where there is a bias."""
+    return route.mask if route.bias is None else additive_mask(route, q, k)
 
 
 def flex_attend(q: Tensor, k: Tensor, v: Tensor, route: Route) -> Tensor:

@@ -33,9 +33,7 @@ class Cache:
     def require(self, tokens: int) -> None:
         """Raise ValueError unless there is room for `tokens` more places."""
         if self.length + tokens > self.capacity:
-            raise ValueError(
-                f"cache of {self.capacity} places holds {self.length}: no room for {tokens} more tokens"
-            )
+            raise ValueError(f"cache of {self.capacity} places holds {self.length}: no room for {tokens} more tokens")
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write k, v (B, Hkv, T, Dh) behind what a layer holds and return all of it: (B, Hkv, length + T, Dh)."""

@@ -50,8 +50,7 @@ class PositionConfig:
                 )
         if self.kind == "t5" and (self.buckets < 4 or self.buckets % 4 or self.max_distance <= self.buckets):
             raise ValueError(
-                f"position.buckets = {self.buckets} must be a multiple of 4, "
-                f"below max_distance = {self.max_distance}"
+                f"position.buckets = {self.buckets} must be a multiple of 4, below max_distance = {self.max_distance}"
             )
 
 

@@ -38,9 +38,7 @@ class Graph:
             return self
         return other if isinstance(other, Full) else Either(self, other)
 
-    def mask(
-        self, batch: int, queries: int, keys: int, start: int = 0, device: torch.device | None = None
-    ) -> Tensor:
+    def mask(self, batch: int, queries: int, keys: int, start: int = 0, device: torch.device | None = None) -> Tensor:
         """The dense mask: bool (batch or 1, queries, keys). Query 0 stands at place `start` in line."""
         b = torch.arange(1 if self.shared else batch, device=device).view(-1, 1, 1)
         q = torch.arange(start, start + queries, device=device).view(1, -1, 1)

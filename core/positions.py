@@ -32,9 +32,10 @@ class Rotation(NamedTuple):
         if self.pairing == "halves":
             a, b = x.chunk(2, dim=-1)  # 2 x (B, T, H, Dh/2)
             return torch.cat(self._turn(a, b), dim=-1).type_as(x)
-        if x.dtype == torch.float32 and not torch.compiler.is_compiling():  # one kernel, forward and backward
-            z = torch.view_as_complex(x.unflatten(-1, (-1, 2)))  # (B, T, H, Dh/2)
-            return torch.view_as_real(z * torch.complex(self.cos, self.sin)).flatten(-2)
+        if not torch.compiler.is_compiling():  # one complex product, where it need not be fused with its neighbours
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            z = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))  # (B, T, H, Dh/2)
+            return torch.view_as_real(z * torch.complex(self.cos, self.sin)).flatten(-2).type_as(x)
         a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # 2 x (B, T, H, Dh/2)
         return torch.stack(self._turn(a, b), dim=-1).flatten(-2).type_as(x)
 
@@ -73,9 +74,7 @@ class Sinusoidal(Position):
     def __init__(self, dim: int, axes: int, base: float):
         super().__init__()
         if dim % (2 * axes):
-            raise ValueError(
-                f"dim = {dim} must be a multiple of {2 * axes} for sinusoidal positions of {axes} axes"
-            )
+            raise ValueError(f"dim = {dim} must be a multiple of {2 * axes} for sinusoidal positions of {axes} axes")
         self.channels, self.base = dim // axes, base
 
     def embed(self, at: Tensor) -> Tensor:
