@@ -23,6 +23,13 @@ def test_norm_is_its_formula(kind, scale):
     torch.testing.assert_close(norm(x.float()).double(), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_those_of_the_formula(kind):
+    norm = awake(build_norm(kind, 6, shape(norm_eps=0.1))).double()
+    x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(norm, (x,))
+
+
 def test_none_is_the_identity():
     x = tokens(2, 5)
     assert build_norm("none", 32, shape())(x) is x
