@@ -104,7 +104,7 @@ class RunConfig:
     keep: int = 2
     """Newest checkpoints kept, beside the best."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of the model; auto is bf16 on a GPU that has it and fp32 elsewhere."""
+    """Arithmetic of the model; auto is bf16 where the hardware multiplies it, fp32 elsewhere."""
     compile: Literal["off", "default", "max-autotune"] = "off"
     """torch.compile mode of the training step; falls back to off where there is no working compiler."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

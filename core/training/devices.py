@@ -6,6 +6,7 @@ import importlib.util
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -76,10 +77,31 @@ def device_kind(wish: str) -> str:
 def resolve_precision(wish: str, kind: str) -> str:
     """ "fp32", "bf16" or "fp16" for a wish on a kind of device; ValueError where the device lacks it."""
     if wish == "auto":
-        return "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return "bf16" if native_dtype(torch.device(kind)) == torch.bfloat16 else "fp32"
     if wish == "fp16" and kind != "cuda":
         raise ValueError(f"precision = 'fp16' needs a CUDA device, not {kind!r}; take fp32 or bf16")
     return wish
+
+
+def native_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device multiplies it in hardware (GPUs since Ampere, CPUs with AMX or AVX512-BF16), else
+    float32.
+
+    On one core with AVX512-BF16 a matrix product runs 4 times as fast as in float32.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    native = device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    return torch.bfloat16 if native else torch.float32
+
+
+def autocast(wish: str, device: torch.device) -> AbstractContextManager[object]:
+    """Arithmetic of a precision, `auto` included, for code outside of a run."""
+    precision = resolve_precision(wish, device.type)
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 def compile_in_place(module: nn.Module, mode: str, device: torch.device, say: Callable[[str], None]) -> None:

@@ -143,7 +143,7 @@ class Run:
         Losses and counts are summed over every micro-batch of every process before one is divided by the
         other, so that none weighs more for being shorter. Returns this process's share of the mean.
         """
-        self._units = self._total(sum(count(*micro) for micro in batch))
+        self._units = self.total(sum(count(*micro) for micro in batch))
         # DDP averages the gradients of the processes; a mean over all counted needs their sum.
         scale = self.world / (self._units.clamp(min=1) if isinstance(self._units, Tensor) else max(1, self._units))
         loss = torch.zeros((), device=self.device)
@@ -269,7 +269,7 @@ class Run:
 
     def _guard(self, step: int) -> None:
         """Raises NonFinite when a step up to `step` had a loss or gradient that is not finite."""
-        fault = self._window.settle(self._total, with_norms=self.learner.scaler is None)
+        fault = self._window.settle(self.total, with_norms=self.learner.scaler is None)
         if fault is None:
             return
         ago, what = fault
@@ -323,7 +323,7 @@ class Run:
             for micro in batch
         ]
 
-    def _total(self, value: Any) -> Any:
+    def total(self, value: Any) -> Any:
         """The sum of a tensor or number over all processes."""
         if self.world == 1:
             return value

@@ -1,0 +1,47 @@
+"""What a text run is made of: the shared settings, the text, the tokenizer and the model's shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from core.config import check_choices, check_positive
+from core.training.config import RunConfig, check_at_least, check_between
+from text.models import GPTConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """A run of `text.train`; batches count sequences of `model.context` tokens."""
+
+    data: str = "pydoc"
+    """A name (shakespeare, pydoc), a text file, a folder or glob of them, or hf:NAME[:config][:split][:column]."""
+    tokenizer: str = "char"
+    """char, byte, bpe (learned from the text), gpt2, or a tokenizer file or folder."""
+    bpe_size: int | None = None
+    """Vocabulary of a learned bpe; default 4096."""
+    validation: float = 0.1
+    """Fraction of the text, at its end, that is held out and evaluated whole."""
+    sampling: Literal["shuffled", "random"] = "shuffled"
+    """Windows: every one once an epoch, or from anywhere as nanoGPT takes them."""
+    eval_batch: int = 64
+    """Sequences evaluated at once, on each process."""
+    sample: int = 200
+    """Tokens of a sample written to samples/ at every evaluation; 0 is none."""
+    init_from: str = ""
+    """Start from a public model instead of at random: a folder in Hugging Face's layout, or a name on the hub."""
+    model: GPTConfig = field(default_factory=GPTConfig)
+    """The model."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choices(self)
+        check_positive(self, "bpe_size", "eval_batch")
+        check_at_least(self, 0, "sample")
+        check_between(self, 0.0, 1.0, "validation")
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        bpe = {} if self.tokenizer == "bpe" else {"bpe_size": f"tokenizer = {self.tokenizer!r} is not learned"}
+        model = {"model": "init_from brings its own shape"} if self.init_from else {}
+        return super().unused() | bpe | model

@@ -1,0 +1,151 @@
+"""Let a text model write.
+
+    python -m text.sample DIR --prompt P [--tokens N] [--temperature T] ...
+
+DIR is a run folder, or a public model: a folder in Hugging Face's layout, or its name on the hub. Without a prompt
+on a terminal it asks for one after the other; otherwise the prompt is what comes on standard input.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from core.config import check_positive
+from core.generate import STOPPED, Sampling, beam_search, generate
+from core.training.cli import main, parse_fields
+from core.training.devices import autocast, device_kind
+from text.tokenizers import Tokenizer, stream
+from text.trained import Trained, load, load_public, run_folder
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Settings of `text.sample`."""
+
+    prompt: str | None = None
+    """What to go on from; default asks, or reads standard input."""
+    tokens: int = 500
+    """New tokens at most."""
+    samples: int = 1
+    """How many continuations."""
+    seed: int = 0
+    """Seed of the first continuation; the n-th has seed + n."""
+    beams: int = 0
+    """Beam search with this many beams instead of sampling; 0 is off."""
+    stop: str = ""
+    """Text of one token at which to stop; the tokenizer's end of text always does."""
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.8))
+    """How the next token is chosen."""
+    checkpoint: str = "best"
+    """best, last, last-good, or a step."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Arithmetic."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to run."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "tokens", "samples")
+        if self.beams < 0:
+            raise ValueError(f"beams = {self.beams} must be at least 0")
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        names = ("samples", "seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.min_p")
+        return dict.fromkeys(names, "beam search draws nothing") if self.beams else {}
+
+
+def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Iterator[str]:
+    """Pieces of text as they are written; between two continuations, a line of dashes."""
+    tokenizer, device = trained.tokenizer, trained.device
+    ids = prompt_ids(tokenizer, prompt)
+    stops = stop_ids(tokenizer, options.stop)
+    with autocast(options.precision, device):
+        if options.beams:
+            [best, *_] = beam_search(
+                trained.model, ids, options.tokens, options.beams, eos=stops[0] if stops else None, device=device
+            )
+            yield from decoded(tokenizer, ids, iter(best.tokens))
+            return
+        for n in range(options.samples):
+            if n:
+                yield "\n" + "-" * 40 + "\n"
+            steps = generate(
+                trained.model,
+                [ids],
+                options.tokens,
+                options.sampling,
+                seeds=[options.seed + n],
+                stop=stops,
+                device=device,
+            )
+            yield from decoded(tokenizer, ids, (int(step) for step in steps))
+
+
+def decoded(tokenizer: Tokenizer, prompt: list[int], tokens: Iterator[int]) -> Iterator[str]:
+    """The prompt, then what every token adds, whole characters only."""
+    decode = stream(tokenizer)
+    yield "".join(map(decode, prompt))
+    for token in tokens:
+        if token not in (STOPPED, tokenizer.eos):
+            yield decode(token)
+    yield decode.finish()
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Ids of a prompt; an empty one is the token that begins texts, or a newline.
+
+    Raises ValueError naming a character that the vocabulary lacks, and its position.
+    """
+    start = [] if tokenizer.bos is None else [tokenizer.bos]
+    ids = start + tokenizer.encode(prompt).tolist()
+    if ids:
+        return ids
+    return [tokenizer.eos] if tokenizer.eos is not None else tokenizer.encode("\n").tolist()
+
+
+def stop_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Tokens at which a continuation ends."""
+    ids = tokenizer.encode(text).tolist()
+    if len(ids) > 1:
+        raise ValueError(f"stop = {text!r} is {len(ids)} tokens, not one")
+    return ids + ([tokenizer.eos] if tokenizer.eos is not None else [])
+
+
+def show(pieces: Iterator[str]) -> None:
+    """Prints pieces of text as they come."""
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+
+
+def converse(trained: Trained, options: SampleConfig) -> None:
+    """Asks for prompts on a terminal until the end of input; a bad prompt is explained and asked for again."""
+    print("Write the beginning of a text; an empty line lets the model begin; Ctrl-D ends.", file=sys.stderr)
+    while True:
+        try:
+            prompt = input("> ")
+        except EOFError:
+            return
+        try:
+            show(continuations(trained, prompt, options))
+        except ValueError as error:
+            print(error, file=sys.stderr)
+
+
+def sample(argv: list[str]) -> None:
+    """The command."""
+    folder, rest = run_folder(argv, "text.sample")
+    options = parse_fields(SampleConfig, SampleConfig(), rest, description="Usage: DIR [options].")
+    device = device_kind(options.device)
+    is_run = (folder / "checkpoints").is_dir() or (folder / "metrics.jsonl").exists()
+    trained = load(folder, options.checkpoint, device) if is_run else load_public(str(folder), device)
+    if options.prompt is None and sys.stdin.isatty():
+        return converse(trained, options)
+    show(continuations(trained, options.prompt if options.prompt is not None else sys.stdin.read(), options))
+
+
+if __name__ == "__main__":
+    main(lambda: sample(sys.argv[1:]))

@@ -1,0 +1,58 @@
+"""A trained text model, brought back from its run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from core.training.checkpoints import Checkpoints, load_into, load_weights, read_config
+from text.config import TrainConfig
+from text.models import GPT
+from text.tokenizers import Tokenizer, load_tokenizer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model in evaluation mode with what it needs to be used."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    config: TrainConfig
+    step: int
+    device: torch.device
+
+
+def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> Trained:
+    """The model of a run folder: checkpoint "best", "last", "last-good" or a step; averaged weights if it has any.
+
+    Raises ValueError naming the file that is missing, damaged or of another version.
+    """
+    folder = Path(folder)
+    config = read_config(folder, TrainConfig)
+    tokenizer = load_tokenizer(folder)
+    checkpoint = Checkpoints(folder).find(which)
+    model = GPT(config.model)
+    load_into(model, load_weights(folder, which), checkpoint)
+    step = int(checkpoint.name.removeprefix("step-"))
+    return Trained(model.to(device).eval(), tokenizer, config, step, torch.device(device))
+
+
+def load_public(name_or_path: str, device: str = "cpu") -> Trained:
+    """A public model in Hugging Face's layout, with its tokenizer (see `text.pretrained`)."""
+    from text.pretrained import load_pretrained, pretrained_folder
+
+    folder = pretrained_folder(name_or_path)
+    model, tokenizer = load_pretrained(folder), load_tokenizer(folder)
+    config = TrainConfig(steps=1, init_from=name_or_path, tokenizer=str(folder), model=model.config)
+    return Trained(model.to(device).eval(), tokenizer, config, 0, torch.device(device))
+
+
+def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:
+    """The run folder that begins a command line, and the rest of it. Raises ValueError when there is none."""
+    if argv and argv[0] in ("-h", "--help"):
+        return Path(), argv
+    if not argv or argv[0].startswith("-"):
+        raise ValueError(f"name the run folder first: python -m {command} DIR [options]")
+    return Path(argv[0]), argv[1:]
