@@ -1,0 +1,45 @@
+"""Give a trained model away: a run folder becomes a folder that other tools load.
+
+    python -m text.export DIR --out FOLDER [--family gpt2|llama|mistral|qwen2|qwen3]
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.training.cli import main, parse_fields
+from text.pretrained import export_pretrained, family_of
+from text.trained import load, run_folder
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Settings of `text.export`."""
+
+    out: Path = Path()
+    """The new folder, in Hugging Face's layout: config.json, model.safetensors, and a BPE's tokenizer files."""
+    family: str = ""
+    """gpt2, llama, mistral, qwen2 or qwen3; default the one nearest to the model."""
+    checkpoint: str = "best"
+    """best, last, last-good, or a step."""
+
+
+def export(argv: list[str]) -> None:
+    """The command. Raises ValueError naming what the family cannot express."""
+    folder, rest = run_folder(argv, "text.export")
+    options = parse_fields(ExportConfig, ExportConfig(), rest, description="Usage: DIR --out FOLDER.")
+    if options.out == Path():
+        raise ValueError("out is missing: name the new folder with --out")
+    trained = load(folder, options.checkpoint)
+    family = options.family or family_of(trained.config.model)
+    tokenizer = trained.tokenizer if trained.tokenizer.kind == "bpe" else None
+    export_pretrained(trained.model, options.out, family, tokenizer)
+    print(f"wrote step {trained.step} of {folder} to {options.out} as {family}")
+    if tokenizer is None:
+        print(f"the {trained.tokenizer.kind} tokenizer has no place there and stays in {folder / 'tokenizer.json'}")
+
+
+if __name__ == "__main__":
+    main(lambda: export(sys.argv[1:]))
