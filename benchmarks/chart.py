@@ -104,7 +104,7 @@ def _legend(curves: Sequence[Curve]) -> str:
 
 
 def _grid(x: Axis, y: Axis) -> str:
-    columns = [_tick("x", "left", x.place(value), _count(value)) for value in x.ticks(4)]
+    columns = [_tick("x", "left", x.place(value), _count(value)) for value in x.ticks(5)]
     rows = [_tick("y", "bottom", y.place(value), f"{value:g}") for value in y.ticks(5)]
     return "".join(columns + rows)
 

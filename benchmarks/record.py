@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from core.training.files import write_json
-
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 LIBRARIES = ("torch", "torchvision", "numpy", "accelerate", "timm", "transformers", "gymnasium")
@@ -79,6 +77,8 @@ def save(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     """Write `folder/name.json` in one move: a reader finds the old result or the new one, never a half."""
     if not re.fullmatch(r"[a-z0-9_-]+", name):
         raise ValueError(f"name must be lower-case letters, digits, '-' and '_', got {name!r}")
+    from core.training.files import write_json  # brings torch along, which a contestant may not want
+
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / f"{name}.json", result)
     return folder / f"{name}.json"

@@ -165,13 +165,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def size(count: float, unit: str = "B") -> str:
-    """1,115,394 B as 1.12 MB; powers of a thousand."""
-    for prefix in ("", "k", "M", "G"):
+def size(count: float, unit: str) -> str:
+    """A count with its unit, in powers of a thousand: 804 thousand parameters, 1.12 million characters."""
+    for scale in ("", "thousand ", "million "):
         if abs(count) < 999.5:
-            return f"{count:.3g} {prefix}{unit}"
+            return f"{count:.3g} {scale}{unit}"
         count /= 1000
-    return f"{count:.3g} T{unit}"
+    return f"{count:.3g} billion {unit}"
 
 
 def curve(

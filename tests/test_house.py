@@ -6,12 +6,16 @@ import importlib
 import json
 import os
 import pkgutil
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from core.training.cli import parse, parse_fields
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("core", "text", "vision", "decision", "benchmarks")
@@ -51,6 +55,54 @@ def test_importing_a_package_leaves_heavy_libraries_alone(package: str, heavy: s
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert heavy & set(json.loads(done.stdout)) == set()
+
+
+# ---------------------------------------------------------------------------------------------- README
+
+
+def readme_commands() -> list[list[str]]:
+    """Every command in the README's bash blocks, in words; empty where there is no README."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    blocks = re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line.removeprefix("$ "), comments=True))]
+
+
+OURS = [command[command.index("-m") :] for command in readme_commands() if "-m" in command]
+
+
+def test_a_readme_shows_its_commands() -> None:
+    if not (ROOT / "README.md").exists():
+        pytest.skip("no README.md yet")
+    assert ["make", "demo"] in readme_commands()
+    assert ["make", "test"] in readme_commands()
+    assert any(command[1] == "text.train" for command in OURS)
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    asked = {word for first, *rest in readme_commands() if first == "make" for word in rest if "=" not in word}
+    assert asked <= targets()
+
+
+@pytest.mark.parametrize("command", OURS, ids=" ".join)
+def test_the_readmes_command_lines_are_understood(command: list[str]) -> None:
+    """The module exists, and its own parser takes the arguments. `text.sample` reads a `SampleConfig`, and so on."""
+    _, name, *arguments = command
+    if name.partition(".")[0] not in PACKAGES:
+        return
+    module = importlib.import_module(name)
+    panel, _, verb = name.rpartition(".")
+    if verb == "train":
+        presets = importlib.import_module(f"{panel}.presets").PRESETS
+        if "--resume" not in arguments:  # whose settings are those of a folder that is not here
+            parse(importlib.import_module(f"{panel}.config").TrainConfig, presets, arguments)
+    elif settings := getattr(module, f"{verb.capitalize()}Config", None):
+        parse_fields(settings, settings(), arguments[1:])
 
 
 # ---------------------------------------------------------------------------------------------- set-up

@@ -182,6 +182,9 @@ def test_durations_read_as_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
-@pytest.mark.parametrize(("count", "words"), [(999, "999 B"), (1_115_394, "1.12 MB"), (9.999e5, "1 MB")])
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(999, "999 units"), (804_096, "804 thousand units"), (9.999e5, "1 million units"), (2.5e9, "2.5 billion units")],
+)
 def test_sizes_read_as_words(count: float, words: str) -> None:
-    assert size(count) == words
+    assert size(count, "units") == words
