@@ -211,14 +211,17 @@ def test_weights_are_those_of_torch():
 
 @pytest.mark.parametrize("norm", ["layernorm", "rmsnorm", "rms"])
 def test_normed_queries_and_keys_do_not_see_the_size_of_their_maps(norm):
-    layer = awake(Attention(shape("rotary", qk_norm=norm, norm_eps=1e-12)))
-    x = tokens(2, 7)
-    before = layer(x, Route())
-    layer.qkv.weight.data[:64] *= 10
-    layer.qkv.bias.data[:64] *= 10
-    torch.testing.assert_close(layer(x, Route()), before)
-    layer.qkv.weight.data[64:] *= 10
-    assert not torch.allclose(layer(x, Route()), before)
+    config, x, memory = shape("rotary", qk_norm=norm, norm_eps=1e-12), tokens(2, 7), tokens(2, 5, seed=9)
+    layer, crossing = awake(Attention(config)), awake(CrossAttention(config))
+    maps = {layer: layer.qkv, crossing: crossing.kv}
+    for module, arguments in ((layer, (x, Route())), (crossing, (x, memory, Route()))):
+        before, values = module(*arguments), len(maps[module].weight) - 32
+        for p in maps[module].parameters():
+            p.data[:values] *= 10
+        torch.testing.assert_close(module(*arguments), before)
+        for p in maps[module].parameters():
+            p.data[values:] *= 10
+        assert not torch.allclose(module(*arguments), before)
 
 
 @pytest.mark.parametrize("bias", ["all", "qkv", "none"])

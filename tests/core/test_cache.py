@@ -92,14 +92,15 @@ def test_maps_recorded_with_a_cache_are_rows_of_the_whole_maps(position):
 
 @pytest.mark.parametrize("position", POSITIONS)
 def test_a_reset_cache_remembers_nothing(position):
-    model, x = stack(shape(position)), tokens(B, T)
-    cache = model.new_cache(B, T)
-    bit_by_bit(model, x, padded_at(T, PADS), causal() & padding(T - PADS, "left", T), CUTS[1], cache)
-    cache.reset()
-    other = tokens(B, T, seed=9)
-    got = bit_by_bit(model, other, index(T), causal(), CUTS[3], cache)
-    fresh = bit_by_bit(model, other, index(T), causal(), CUTS[3], model.new_cache(B, T))
-    assert torch.equal(got, fresh)
+    """Neither tokens nor whether rows had coordinates of their own."""
+    model, x, other = stack(shape(position)), tokens(B, T), tokens(B, T, seed=9)
+    padded, plain = ((padded_at(T, PADS), GRAPHS["left padding"]()), (index(T), causal()))
+    for first, second in ((padded, plain), (plain, padded)):
+        cache = model.new_cache(B, T)
+        bit_by_bit(model, x, *first, CUTS[1], cache)
+        cache.reset()
+        got = bit_by_bit(model, other, *second, CUTS[3], cache)
+        assert torch.equal(got, bit_by_bit(model, other, *second, CUTS[3], model.new_cache(B, T)))
 
 
 @pytest.mark.parametrize("rows", [[2, 2, 0], [1, 0, 2], [0, 0, 0]])

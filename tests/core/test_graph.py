@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given
@@ -70,9 +72,7 @@ def leaves() -> st.SearchStrategy[Known]:
                 by_definition(lambda b, q, k: n[b * PLACES + q] == n[b * PLACES + k]),
             )
         ),
-        table(PLACES**2)
-        .map(lambda t: t.view(PLACES, PLACES))
-        .map(lambda t: (arbitrary(t), t.expand(ROWS, -1, -1))),
+        table(PLACES**2).map(lambda t: t.view(PLACES, PLACES)).map(lambda t: (arbitrary(t), t.expand(ROWS, -1, -1))),
         table(ROWS * PLACES**2).map(lambda t: t.view(ROWS, PLACES, PLACES)).map(lambda t: (arbitrary(t), t)),
     )
 
@@ -162,6 +162,13 @@ def test_pure_graphs_need_no_mask(graph, span, causal_path):
     way = route(graph, span, CPU)
     assert (way.mask, way.silent, way.bias, way.blocks) == (None, None, None, None)
     assert way.causal == causal_path
+
+
+@pytest.mark.parametrize("graph", [full(), causal()], ids=["full", "causal"])
+def test_pure_graphs_are_right_from_every_place_in_line(graph):
+    for start, queries, keys in product(range(4), range(1, 4), range(1, 6)):
+        way = route(graph, Span(1, queries, keys, start), CPU)
+        assert torch.equal(heard(way, 1, queries, keys), graph.mask(1, queries, keys, start))
 
 
 def test_a_causal_chunk_or_a_causal_graph_with_a_bias_needs_a_mask():
