@@ -56,7 +56,7 @@ class RMSNorm(RMS):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * self.weight
+        return (super().forward(x) * self.weight).type_as(x)
 
 
 def build_norm(kind: str, width: int, config: TransformerConfig) -> nn.Module:
