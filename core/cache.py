@@ -62,8 +62,8 @@ class Cache:
     def reorder(self, rows: Tensor) -> None:
         """Row i becomes what row rows[i] was (beams); rows: int64 (B,)."""
         held = slice(0, self.length)
-        self.keys[:, :, :, held] = self.keys[:, rows][:, :, :, held]
-        self.values[:, :, :, held] = self.values[:, rows][:, :, :, held]
+        self.keys[:, :, :, held] = self.keys[:, rows, :, held]
+        self.values[:, :, :, held] = self.values[:, rows, :, held]
         if self.at is not None and self.at.shape[0] > 1:
             self.at = self.at[rows]
         self.memory = {layer: (k[rows], v[rows]) for layer, (k, v) in self.memory.items()}
