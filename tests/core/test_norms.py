@@ -30,6 +30,14 @@ def test_gradients_are_those_of_the_formula(kind):
     assert torch.autograd.gradcheck(norm, (x,))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_activations_keep_their_dtype_under_autocast(kind):
+    """The gain is float32 there; queries and keys must not grow to it."""
+    norm, x = awake(build_norm(kind, 32, shape())), tokens(2, 5).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert norm(x).dtype == torch.bfloat16
+
+
 def test_none_is_the_identity():
     x = tokens(2, 5)
     assert build_norm("none", 32, shape())(x) is x

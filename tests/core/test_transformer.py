@@ -101,6 +101,18 @@ def test_only_positions_tell_the_order(position):
     assert same == (position == "none")
 
 
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_relative_positions_hear_differences_and_absolute_ones_do_not(position, axes):
+    model = stack(shape(position), (32,) * axes)
+    x, at = tokens(2, 10), torch.randint(0, 16, (2, 10, axes))
+    at[:, 0] = 0
+    here, there, stretched = (model(x, places, full()) for places in (at, at + 7, 2 * at))
+    relative = position in ("none", "rotary", "alibi", "t5")
+    assert torch.allclose(here, there, atol=1e-4) == relative
+    assert torch.allclose(here, stretched, atol=1e-4) == (position == "none")
+
+
 # Padding
 
 
