@@ -153,9 +153,17 @@ class EncoderDecoder(nn.Module):
         """Source tokens (B, S, D) -> memory (B, S, D)."""
         return self.encoder(x, at, graph)
 
-    def forward(self, source: tuple[Tensor, Tensor, Graph], target: tuple[Tensor, Tensor, Graph]) -> Tensor:
-        """(x, at, graph) of the source and of the target -> (B, T, D)."""
-        return self.decoder(*target, memory=self.encode(*source))
+    def forward(
+        self,
+        source: tuple[Tensor, Tensor, Graph],
+        target: tuple[Tensor, Tensor, Graph],
+        memory_graph: Graph | None = None,
+    ) -> Tensor:
+        """(x, at, graph) of the source and of the target -> (B, T, D).
+
+        memory_graph: who in the target hears which of the source (default all): the source's padding, once more
+        """
+        return self.decoder(*target, memory=self.encode(*source), memory_graph=memory_graph)
 
 
 def build_drop(dropout: float, drop_path: float = 0.0) -> nn.Module:
