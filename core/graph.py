@@ -175,6 +175,8 @@ def padding(lengths: Tensor, side: Literal["right", "left"] = "right", width: in
     Padding on the left needs `width`, the common length of the padded rows; places from `width` on are real, so
     that the graph stays right while a cache grows.
     """
+    if side not in ("right", "left"):
+        raise ValueError(f"side = {side!r} is not one of: right, left")
     if side == "right":
         return Before(lengths)
     if width is None:
