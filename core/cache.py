@@ -43,7 +43,7 @@ class Cache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
     def locate(self, at: Tensor) -> Tensor:
-        """Remember the coordinates of new tokens, (T, A) or (B, T, A), and return those of all keys, (B or 1, Tk, A)."""
+        """Remember coordinates of new tokens, (T, A) or (B, T, A), and return those of all keys, (B or 1, Tk, A)."""
         at = at if at.dim() == 3 else at.unsqueeze(0)  # (B or 1, T, A)
         end = self.length + at.shape[1]
         if self.at is None:

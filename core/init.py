@@ -9,7 +9,7 @@
 | biases                          | 0                        | 0                        |
 | gains of normalisations         | 1                        | 1                        |
 
-gpt2 is Radford 2019, section 2.3; zero-residual starts every block as the identity (Goyal 2017, 5.1; Zhang 2019, Fixup).
+gpt2 is Radford 2019, 2.3; zero-residual starts every block as the identity (Goyal 2017, 5.1; Zhang 2019, Fixup).
 """
 
 from __future__ import annotations
