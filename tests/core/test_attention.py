@@ -165,6 +165,18 @@ def test_dropout_keeps_the_mean_and_the_reported_weights():
     assert torch.equal(reported, weights.expand_as(reported))
 
 
+@pytest.mark.parametrize("length", [T, 700])
+@pytest.mark.parametrize("graph", [causal(), causal() & window(4), full()])
+def test_half_precision_is_near_float32_at_every_length(graph, length):
+    """Short lines take the explicit path on a CPU, long ones the fused."""
+    q, k, v = torch.randn(1, 4, length, DH), torch.randn(1, 2, length, DH), torch.randn(1, 2, length, DH)
+    bias = torch.randn(4, length, length)
+    for extra in (None, bias):
+        way = route(graph, Span(1, length, length), CPU, extra)
+        rounded = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), way)
+        torch.testing.assert_close(rounded.float(), attend(q, k, v, way), atol=0.06, rtol=0)
+
+
 # The modules
 
 

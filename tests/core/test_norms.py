@@ -30,6 +30,14 @@ def test_gradients_are_those_of_the_formula(kind):
     assert torch.autograd.gradcheck(norm, (x,))
 
 
+@pytest.mark.parametrize("kind", ["rmsnorm", "rms"])
+def test_the_form_for_the_compiler_is_the_same_norm(kind, monkeypatch):
+    norm, x = awake(build_norm(kind, 32, shape())), tokens(2, 5)
+    eager = norm(x)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(norm(x), eager)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_activations_keep_their_dtype_under_autocast(kind):
     """The gain is float32 there; queries and keys must not grow to it."""

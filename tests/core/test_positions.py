@@ -157,6 +157,13 @@ def test_rotation_is_differentiable_and_keeps_the_dtype(pairing):
         torch.testing.assert_close(got.double(), exact, atol=float(8 * torch.finfo(dtype).eps), rtol=0)
 
 
+def test_the_form_for_the_compiler_is_the_same_rotation(monkeypatch):
+    x, turn = torch.randn(2, 5, 3, 8), Rotary(8, 1, 100.0, "interleaved").rotation(index(5))
+    eager = turn(x)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(turn(x), eager)
+
+
 def test_alibi_slopes_are_those_of_the_paper():
     assert alibi_slopes(8).tolist() == [2.0**-i for i in range(1, 9)]
     assert alibi_slopes(1).tolist() == [2.0**-8]

@@ -241,8 +241,8 @@ def test_the_encoder_decoder_of_the_paper_is_that_of_pytorch(placement, activati
         src_key_padding_mask=unheard,
         memory_key_padding_mask=unheard,
     )
-    memory = ours.encode(source, index(7), padding(lengths))
-    got = ours.decoder(target, index(5), causal(), memory=memory, memory_graph=padding(lengths))
+    real = padding(lengths)
+    got = ours((source, index(7), real), (target, index(5), causal()), memory_graph=real)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
     whole = theirs(source, target, tgt_mask=~causal().mask(1, 5, 5)[0])

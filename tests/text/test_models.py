@@ -166,6 +166,24 @@ def test_it_learns_a_line_by_heart():
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"position": "rotary", "norm": "rmsnorm", "qk_norm": "rms", "feedforward": "relu2"},
+        {"position": "t5", "feedforward": "swiglu", "kv_heads": 2},
+        {"position": "learned"},
+    ],
+    ids=lambda changes: changes["position"],
+)
+def test_the_loss_compiles_as_one_graph(changes):
+    objective = NextTokenLoss(gpt(**changes))
+    compiled = torch.compile(objective, backend="aot_eager", fullgraph=True)
+    losses = [f(ids(), ids()) for f in (objective, compiled)]
+    torch.testing.assert_close(*losses)
+    eager, traced = (torch.autograd.grad(loss, list(objective.parameters())) for loss in losses)
+    torch.testing.assert_close(traced, eager, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
     ("build", "sentence"),
     [
         (lambda: GPTConfig(vocab_size=-1), "vocab_size = -1"),
