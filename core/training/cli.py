@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import gc
 import io
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 from core.serialize import nearest
 from core.training.config import DEFAULT_OUT, RunConfig
 from core.training.errors import Interrupted, RunFailure
+from core.training.launch import program
 
 C = TypeVar("C", bound=RunConfig)
 T = TypeVar("T")
@@ -46,11 +48,14 @@ def parse(
     else:
         raise ValueError(f"name a preset first: {', '.join(presets)}")
     shown = "the preset given" if named else next(iter(presets))
-    summary = f"{description} Usage: PRESET [options]. Presets: {', '.join(presets)}. Defaults: those of {shown}."
-    return parse_fields(config_type, _with_budget_given(base, given), arguments, description=summary)
+    summary = f"{description} Presets: {', '.join(presets)}. The defaults below are those of {shown}.".strip()
+    prog = " ".join(["python", *program(), "PRESET"])
+    return parse_fields(config_type, _with_budget_given(base, given), arguments, prog=prog, description=summary)
 
 
-def parse_fields(config_type: type[T], default: T, arguments: Sequence[str], *, description: str = "") -> T:
+def parse_fields(
+    config_type: type[T], default: T, arguments: Sequence[str], *, prog: str = "", description: str = ""
+) -> T:
     """`--field VALUE ...` over the dataclass `default`; underscores and hyphens are the same.
 
     Raises ValueError of one sentence; exits with 0 after `--help`.
@@ -65,7 +70,9 @@ def parse_fields(config_type: type[T], default: T, arguments: Sequence[str], *, 
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            config = tyro.cli(config_type, default=default, args=list(arguments), description=description)
+            config = tyro.cli(
+                config_type, prog=prog or None, default=default, args=list(arguments), description=description
+            )
     except SystemExit as end:
         if not end.code:
             raise
@@ -76,38 +83,42 @@ def parse_fields(config_type: type[T], default: T, arguments: Sequence[str], *, 
     return config
 
 
-def main(command: Callable[[], None]) -> None:
+def main(command: Callable[[], object]) -> None:
     """Runs a command; errors in one line; exits 0 done, 1 failed while running, 2 bad input, 130 interrupted.
 
     With TRIPTYCH_TRACEBACK set, errors are raised as they are.
     """
     if os.environ.get("TRIPTYCH_TRACEBACK"):
-        return command()
+        command()
+        return
+    code, message = _outcome(command)
+    gc.collect()  # gloo joins its threads when the last model it serves is gone; later they would crash the exit
+    if message:
+        print(" ".join(message.split()), file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _outcome(command: Callable[[], object]) -> tuple[int, str]:
+    """The exit code and the message of a command; what is nobody's bad input or bad luck passes through."""
     try:
         command()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as interrupt:
-        _leave(str(interrupt) if isinstance(interrupt, Interrupted) else "interrupted", 130)
+        return 130, str(interrupt) if isinstance(interrupt, Interrupted) else "interrupted"
     except RunFailure as failure:
-        _leave(f"error: {failure}", 1)
+        return 1, f"error: {failure}"
     except OSError as error:
-        _leave(f"error: {error}", 1 if error.errno in FULL_DISK else 2)
+        cause = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return 1 if error.errno in FULL_DISK else 2, f"error: {cause}"
     except ValueError as error:
-        _leave(f"error: {error}", 2)
+        return 2, f"error: {error}"
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":
             raise
-        _leave(
-            f"error: {str(error).split('. ')[0]}; a smaller batch or a larger --accumulate needs less memory",
-            1,
-        )
-
-
-def _leave(message: str, code: int) -> None:
-    print(" ".join(message.split()), file=sys.stderr, flush=True)
-    sys.exit(code)
+        return 1, f"error: {str(error).split('. ')[0]}; a smaller batch or a larger --accumulate needs less memory"
+    return 0, ""
 
 
 def _preset(presets: Mapping[str, C], name: str) -> C:
@@ -137,7 +148,7 @@ def _with_compile_value(arguments: list[str]) -> list[str]:
     """`--compile` alone means `--compile default`."""
     return [
         "--compile=default" if word == "--compile" and (following or "--").startswith("--") else word
-        for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        for word, following in zip(arguments, [*arguments[1:], ""], strict=False)
     ]
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from core.training.config import RunConfig
+from core.training.launch import start_all_processes
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -26,6 +27,7 @@ def build_accelerator(config: RunConfig) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 
+    start_all_processes()
     if config.tracker == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
         raise ValueError("tracker = 'tensorboard' needs the package tensorboard: pip install tensorboard")
     kind = device_kind(config.device)
@@ -35,7 +37,7 @@ def build_accelerator(config: RunConfig) -> Accelerator:
     accelerator = Accelerator(
         cpu=kind == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
         log_with=None if config.tracker == "none" else config.tracker,
         project_dir=str(config.out),
     )

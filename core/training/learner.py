@@ -33,7 +33,7 @@ class Learner:
             "model": self.model.state_dict(),
             "optimizer": optimizer_tensors(self.model, self.optimizer),
         }
-        return files | {"ema": self.ema.state()} if self.ema else files
+        return files | {"ema": self.ema.averages} if self.ema else files
 
     def scaler_state(self) -> dict[str, Any] | None:
         """The loss scale under fp16, as JSON values."""

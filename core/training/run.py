@@ -13,7 +13,7 @@ with Run(config, unit="tokens") as run:
 
 from __future__ import annotations
 
-import sys
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -33,6 +33,7 @@ from core.training.ema import EMA
 from core.training.errors import Interrupted, NonFinite
 from core.training.files import read_json
 from core.training.folder import open_folder, resume_point
+from core.training.launch import program
 from core.training.learner import Learner
 from core.training.metrics import MetricsFile
 from core.training.optimizers import set_learning_rate
@@ -295,9 +296,7 @@ class Run:
             raise Interrupted(f"interrupted at step {self.step}, which is saved; go on with: {self._resume_command()}")
 
     def _resume_command(self) -> str:
-        spec = getattr(sys.modules["__main__"], "__spec__", None)
-        program = f"-m {spec.name}" if spec else sys.argv[0]
-        return f"python {program} --out {self.folder} --resume"
+        return shlex.join(["python", *program(), "--out", str(self.folder), "--resume"])
 
     def _log_training(self) -> None:
         self._guard(self.step)

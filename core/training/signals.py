@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME = 0.5  # seconds within which two signals are one request: a launcher passes on the Ctrl-C its children got too
 
 
 class StopRequest:
@@ -15,6 +17,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.made = False
+        self._when = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -28,6 +31,6 @@ class StopRequest:
         self._previous = {}
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.made and number == signal.SIGINT:
+        if self.made and number == signal.SIGINT and time.monotonic() - self._when > SAME:
             raise KeyboardInterrupt
-        self.made = True
+        self.made, self._when = True, time.monotonic()

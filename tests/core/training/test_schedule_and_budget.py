@@ -22,7 +22,7 @@ def test_the_rate_rises_over_the_warmup_and_then_never_again(kind: str) -> None:
     curve = [multiplier(config, i / 1000) for i in range(1001)]
     assert curve[:200] == pytest.approx([i / 200 for i in range(200)])
     assert curve[200] == 1.0
-    assert all(later <= earlier for earlier, later in itertools.pairwise(curve))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(curve[200:]))
     assert curve[-1] == pytest.approx(1.0 if kind == "constant" else 0.1)
 
 

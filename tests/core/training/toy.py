@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,11 +30,11 @@ class ToyConfig(RunConfig):
     """Probability of dropping a channel."""
     poison: int = 0
     """Step whose targets make the loss not a number; 0 is none."""
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(kind="muon"))
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(kind="muon", muon_precision="fp32"))
 
 
 PRESETS = {
-    "toy": ToyConfig(steps=20, batch_size=8, eval_every=5, save_every=5, log_every=3),
+    "toy": ToyConfig(steps=20, batch_size=8, eval_every=5, save_every=5, log_every=3, precision="fp32"),
     "toy-wsd": ToyConfig(minutes=1.0, batch_size=8, schedule=ScheduleConfig(kind="wsd")),
 }
 
@@ -135,7 +137,16 @@ def train(config: ToyConfig) -> Toy:
     return model
 
 
+def live(arguments: list[str], log: Path, environment: dict[str, str], largest_file: int) -> None:
+    """One life of the program in this process: exits as the command does, writing stderr to `log`."""
+    os.environ |= environment
+    sys.stderr = log.open("a", buffering=1)
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    torch.set_num_threads(1)
+    main(lambda: train(parse(ToyConfig, PRESETS, arguments)))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(lambda: train(parse(ToyConfig, PRESETS, sys.argv[1:])) and None)
-    sys.exit(int(os.environ.get("TOY_EXIT", "0")))
+    main(lambda: train(parse(ToyConfig, PRESETS)))
