@@ -44,6 +44,21 @@ def test_layer_is_its_formula(kind, bias):
     torch.testing.assert_close(layer(x.float()).double(), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_gradients_are_those_of_the_formula(kind):
+    layer = awake(build_feedforward(shape(feedforward=kind, dim=4, heads=1, hidden=6))).double()
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (x,))
+
+
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_the_form_for_the_compiler_is_the_same_layer(kind, monkeypatch):
+    layer, x = awake(build_feedforward(shape(feedforward=kind))), tokens(2, 5)
+    eager = layer(x)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(layer(x), eager)
+
+
 def test_the_two_gelus_differ():
     exact, tanh = (awake(build_feedforward(shape(feedforward=kind))) for kind in ("gelu", "gelu-tanh"))
     x = tokens(2, 5)

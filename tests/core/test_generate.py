@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from core.generate import (
     STOPPED,
     Sampling,
-    beam_search,
     choose,
     complete,
     generate,
@@ -24,41 +21,11 @@ from core.generate import (
     top_k,
     top_p,
 )
-from tests.core.helpers import POSITIONS, awake, shape
-from text.models import GPT, GPTConfig
+from tests.core.decoders import VOCABULARY, Schedule, greedy, model
+from tests.core.helpers import POSITIONS
 
-VOCABULARY = 11
 NONE = torch.zeros(1, 0, dtype=torch.int64)  # no history
 GREEDY = Sampling(temperature=0)
-
-
-def model(position: str = "rotary", context: int = 16, vocabulary: int = VOCABULARY, seed: int = 1) -> GPT:
-    return awake(GPT(GPTConfig(vocabulary, context, "untied", shape(position, kv_heads=2))), seed)
-
-
-class Schedule:
-    """What a row may still hear, as `core.generate` promises: all, then from each refill on the last half."""
-
-    def __init__(self, context: int, width: int, room: int):
-        self.capacity = min(context, width + room)
-        self.first = max(0, width - self.capacity)
-
-    def heard(self, line: Sequence[int], width: int) -> list[int]:
-        if width - self.first > self.capacity:
-            self.first = width - max(1, self.capacity // 2)
-        return list(line)[max(0, self.first - (width - len(line))) :]
-
-
-@torch.inference_mode()
-def greedy(gpt: GPT, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
-    """The most probable token of each row, over and over, without a cache and row by row."""
-    lines, width = [list(p) for p in prompts], max(map(len, prompts))
-    schedule = Schedule(gpt.context, width, count)
-    for step in range(count):
-        for line in lines:
-            line.append(int(gpt(torch.tensor([schedule.heard(line, width + step)]))[0, -1].argmax()))
-    return [line[len(p) :] for line, p in zip(lines, prompts, strict=True)]
-
 
 # Against the plain loop
 
@@ -69,21 +36,6 @@ PROMPTS = {
     "unequal": [[3], [1, 4, 1, 5, 9, 2], [6, 5, 3]],
     "longer than the context": [list(range(10)) * 3, [4, 2]],
 }
-
-
-@pytest.fixture
-def steps(monkeypatch) -> list[tuple[int, Tensor]]:
-    """Of every call of `GPT.step`: how many tokens it read, and the logits it gave."""
-    calls: list[tuple[int, Tensor]] = []
-    step = GPT.step
-
-    def recorded(self: GPT, ids: Tensor, *more: object) -> Tensor:
-        logits = step(self, ids, *more)
-        calls.append((ids.shape[1], logits.clone()))
-        return logits
-
-    monkeypatch.setattr(GPT, "step", recorded)
-    return calls
 
 
 @pytest.mark.parametrize("context", [64, 8, 5, 1])
@@ -281,99 +233,6 @@ def test_generation_ends_when_all_rows_have_stopped():
     assert len(steps) == 1
 
 
-# Beams
-
-
-def log_probabilities(gpt: GPT, line: Sequence[int]) -> Tensor:
-    return gpt(torch.tensor([list(line)]))[0, -1].log_softmax(-1)
-
-
-def penalty(length: int, alpha: float) -> float:
-    """Wu 2016, eq. 14."""
-    return ((5 + length) / 6) ** alpha
-
-
-Found = list[tuple[list[int], float]]
-
-
-def best(found: Found, beams: int) -> Found:
-    return sorted(found, key=lambda pair: -pair[1])[:beams]
-
-
-@torch.inference_mode()
-def every_continuation(gpt: GPT, prompt: list[int], count: int, eos: int | None, alpha: float) -> Found:
-    """All of them with their scores."""
-    found: Found = []
-    open_lines: Found = [([], 0.0)]
-    for n in range(1, count + 1):
-        longer = [
-            ([*new, token], score + float(extra))
-            for new, score in open_lines
-            for token, extra in enumerate(log_probabilities(gpt, prompt + new))
-        ]
-        ends = [line[-1] == eos or n == count for line, _ in longer]
-        found += [(new, s / penalty(n, alpha)) for (new, s), end in zip(longer, ends, strict=True) if end]
-        open_lines = [pair for pair, end in zip(longer, ends, strict=True) if not end]
-    return found
-
-
-@torch.inference_mode()
-def plain_beams(gpt: GPT, prompt: list[int], count: int, beams: int, eos: int | None, alpha: float) -> Found:
-    """The textbook: never stops early, never uses a cache."""
-    schedule, done = Schedule(gpt.context, len(prompt), count), []
-    open_lines: Found = [([], 0.0)]
-    for n in range(1, count + 1):
-        heard = [schedule.heard(prompt + new, len(prompt) + n - 1) for new, _ in open_lines]
-        longer = [
-            ([*new, token], score + float(extra))
-            for (new, score), known in zip(open_lines, heard, strict=True)
-            for token, extra in enumerate(log_probabilities(gpt, known))
-        ]
-        longer = best(longer, 2 * beams)
-        done += [(new, s / penalty(n, alpha)) for new, s in longer[:beams] if new[-1] == eos]
-        open_lines = [pair for pair in longer if pair[0][-1] != eos][:beams]
-    return best(done + [(new, s / penalty(count, alpha)) for new, s in open_lines], beams)
-
-
-def same(got, expected: Found) -> None:
-    assert [h.tokens for h in got] == [new for new, _ in expected]
-    torch.testing.assert_close([h.score for h in got], [s for _, s in expected], atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
-@pytest.mark.parametrize("eos", [None, 2])
-def test_wide_beams_find_the_best_of_all_continuations(eos, alpha):
-    gpt = model(vocabulary=4)
-    everything = every_continuation(gpt, [1, 0], 3, eos, alpha)
-    assert len(everything) == (64 if eos is None else 1 + 3 + 9 + 27)
-    same(beam_search(gpt, [1, 0], 3, beams=64, eos=eos, length_penalty=alpha), best(everything, 64))
-
-
-@pytest.mark.parametrize("context", [32, 4])
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
-@pytest.mark.parametrize("beams", [1, 2, 5])
-def test_narrow_beams_are_those_of_the_textbook_though_they_stop_early(beams, alpha, context):
-    for seed in (1, 2, 3):
-        gpt = model(context=context, vocabulary=5, seed=seed)
-        expected = plain_beams(gpt, [1, 0, 4], 7, beams, 2, alpha)
-        same(beam_search(gpt, [1, 0, 4], 7, beams, eos=2, length_penalty=alpha), expected)
-
-
-def test_beams_stop_as_soon_as_nothing_can_overtake(steps):
-    gpt = model(vocabulary=5)
-    gpt.head.weight.data[2] *= 0
-    gpt.head.weight.data[2] += 20 * gpt.core.norm.bias / gpt.core.norm.bias.square().sum()
-    gpt.core.norm.weight.data.zero_()  # token 2 has nearly all the probability
-    beam_search(gpt, [1, 0], 30, 2, eos=2, length_penalty=0.6)
-    assert len(steps) < 10
-
-
-def test_one_beam_without_an_end_is_greedy():
-    gpt = model()
-    (found,) = beam_search(gpt, [3, 1], 10, beams=1)
-    assert [found.tokens] == greedy(gpt, [[3, 1]], 10)
-
-
 # Refusals
 
 
@@ -411,21 +270,6 @@ def test_generate_refuses_what_it_cannot_do(given, sentence):
     arguments = {"prompts": [[1, 2]], "tokens": 3} | given
     with pytest.raises(ValueError, match=sentence):
         complete(model(), **arguments)
-
-
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ({"prompt": []}, "prompt 0 is empty"),
-        ({"beams": 0}, "beams = 0"),
-        ({"tokens": 0}, "tokens = 0"),
-        ({"length_penalty": -1.0}, r"length_penalty = -1\.0 must be at least 0"),
-    ],
-)
-def test_beam_search_refuses_what_it_cannot_do(given, sentence):
-    arguments = {"prompt": [1, 2], "tokens": 3, "beams": 2} | given
-    with pytest.raises(ValueError, match=sentence):
-        beam_search(model(), **arguments)
 
 
 def test_no_tokens_asked_none_given():
