@@ -46,7 +46,8 @@ def parse(
     elif "-h" in arguments or "--help" in arguments:
         base = next(iter(presets.values()))
     else:
-        raise ValueError(f"name a preset first: {', '.join(presets)}")
+        wanted = "name the run folder with --out, or a preset" if "resume" in given else "name a preset first"
+        raise ValueError(f"{wanted}: {', '.join(presets)}")
     shown = "the preset given" if named else next(iter(presets))
     summary = f"{description} Presets: {', '.join(presets)}. The defaults below are those of {shown}.".strip()
     prog = " ".join(["python", *program(), "PRESET"])
@@ -68,15 +69,18 @@ def parse_fields(
         if name not in known and name.split("_", 1)[0] != "tyro":
             raise ValueError(f"unknown option {_flag(name)}; {_suggestion(name, known)}")
     complaint = io.StringIO()
+    help_asked = not {"-h", "--help"}.isdisjoint(arguments)
+    drawn_for = sys.stdout if help_asked else io.StringIO()  # colours and frames are made for what stdout is
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(drawn_for):
             config = tyro.cli(
                 config_type, prog=prog or None, default=default, args=list(arguments), description=description
             )
     except SystemExit as end:
         if not end.code:
             raise
-        raise ValueError(_one_line(complaint.getvalue())) from None
+        message = _one_line(complaint.getvalue()).removeprefix("Error parsing ")
+        raise ValueError(message.removeprefix(f"{config_type.__name__}: ")) from None
     for name, reason in _unused(config).items():
         if name in given:
             raise ValueError(f"{_flag(name)} has no effect: {reason}")
@@ -195,9 +199,8 @@ def _unused(config: Any, at: str = "") -> dict[str, str]:
     return found
 
 
-def _one_line(box: str) -> str:
-    """The first paragraph of a message that tyro drew in a box."""
-    lines = [line.strip(" │|") for line in box.splitlines()]
-    lines = [line for line in lines if not re.match(r"[╭╰+]", line)]
-    ruled = next((i for i, line in enumerate(lines) if re.fullmatch(r"[─-]{3,}", line)), len(lines))
-    return " ".join(" ".join(lines[:ruled]).split()) or "the command line was not understood"
+def _one_line(message: str) -> str:
+    """The first paragraph of a message of tyro's: what is between its title, ruled off, and a rule or an empty line."""
+    body = re.split(r"^ *-{3,} *$", message, maxsplit=2, flags=re.MULTILINE)[1:2]
+    paragraph = re.split(r"\n *\n", "".join(body).strip())[0]
+    return " ".join(paragraph.split()) or "the command line was not understood"
