@@ -26,7 +26,9 @@ class Budget:
         """Whether nothing is left."""
         return self.spent(step, seconds) >= 1.0
 
-    def left(self, step: int, seconds: float) -> float:
-        """Estimated seconds to the end, at the mean pace so far; infinite before the first step."""
-        spent = self.spent(step, seconds)
-        return max(0.0, seconds * (1.0 - spent) / spent) if spent > 0 else float("inf")
+    def left(self, step: int, seconds: float, pace: float) -> float:
+        """Seconds to the end, at `pace` seconds per step."""
+        if self.steps is not None:
+            return (self.steps - step) * pace if step < self.steps else 0.0
+        assert self.minutes is not None
+        return max(0.0, 60.0 * self.minutes - seconds)

@@ -121,7 +121,7 @@ class Checkpoints:
         step = read_json(path).get("step")
         if not isinstance(step, int):
             raise ValueError(f"{path} does not name a step")
-        return step
+        return step if step in self.steps() else None
 
     def _last_good(self, steps: list[int]) -> Path:
         reason = ""

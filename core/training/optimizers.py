@@ -81,4 +81,5 @@ def _adamw_groups(
 
 
 def _group(params: Iterable[Tensor], lr: float, weight_decay: float, kind: str) -> dict[str, Any]:
-    return {"params": list(params), "lr": lr, "initial_lr": lr, "weight_decay": weight_decay, "kind": kind}
+    group = {"params": list(params), "lr": lr, "initial_lr": lr, "weight_decay": weight_decay, "kind": kind}
+    return group | {"fused": True}  # by which torch knows to restore step counters to the parameters' device

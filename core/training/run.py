@@ -13,10 +13,12 @@ with Run(config, unit="tokens") as run:
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -25,7 +27,6 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from core.serialize import to_dict
 from core.training import devices, random_state
-from core.training.agreement import Agreement
 from core.training.budget import Budget
 from core.training.checkpoints import Checkpoints, verify, write_config
 from core.training.config import RunConfig
@@ -37,6 +38,7 @@ from core.training.launch import program
 from core.training.learner import Learner
 from core.training.metrics import MetricsFile
 from core.training.optimizers import set_learning_rate
+from core.training.processes import Processes
 from core.training.progress import Progress
 from core.training.schedules import multiplier
 from core.training.signals import StopRequest
@@ -71,6 +73,7 @@ class Run:
         self._loss = torch.zeros(())
         self._units: Tensor | int = 0
         self._seconds_before = 0.0  # of earlier lives
+        self._first: tuple[int, float] | None = None  # step and seconds of this life's first update
         self._save_asked = False
         self._metrics: MetricsFile | None = None
 
@@ -78,12 +81,13 @@ class Run:
         self._started = time.monotonic()
         self.accelerator = devices.build_accelerator(self.config)
         self.device, self.world = self.accelerator.device, self.accelerator.num_processes
+        self.processes = Processes(self.accelerator)
         self.rank, self.main = self.accelerator.process_index, self.accelerator.is_main_process
         try:
             if self.main:
                 open_folder(self.config)
                 self.checkpoints.clean()
-            self.accelerator.wait_for_everyone()
+            self.processes.wait()
         except BaseException:
             devices.release_accelerator(self.accelerator)
             raise
@@ -95,7 +99,7 @@ class Run:
         self.progress.close()
         if self._metrics is not None:
             self._metrics.close()
-        if kind is not None and self.main and not any(self.folder.iterdir()):
+        if kind is not None and self.main and self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
         devices.release_accelerator(self.accelerator)
 
@@ -114,7 +118,7 @@ class Run:
             random_state.seed_everything(self.config.seed + 1_000_003 * (self.rank + 1))
         self._resume()
         if self.main:
-            write_config(self.folder, to_dict(self.config))
+            write_config(self.folder, to_dict(replace(self.config, resume=False, checkpoint="last")))
             self._metrics = MetricsFile(self.folder / "metrics.jsonl", after=self.step)
         if self.config.tracker != "none":
             self.accelerator.init_trackers("tensorboard")
@@ -126,7 +130,6 @@ class Run:
 
         Saves when due, and after SIGINT or SIGTERM, then raising Interrupted. `order` is asked for step - 1.
         """
-        self._agree = Agreement(self.accelerator)
         finished = self.budget.done(self.step, self._seconds_before)
         if finished:
             self.progress.say(f"nothing left to do: {self.folder} has its whole budget behind it")
@@ -144,7 +147,7 @@ class Run:
         Losses and counts are summed over every micro-batch of every process before one is divided by the
         other, so that none weighs more for being shorter. Returns this process's share of the mean.
         """
-        self._units = self.total(sum(count(*micro) for micro in batch))
+        self._units = self.processes.total(sum(count(*micro) for micro in batch))
         # DDP averages the gradients of the processes; a mean over all counted needs their sum.
         scale = self.world / (self._units.clamp(min=1) if isinstance(self._units, Tensor) else max(1, self._units))
         loss = torch.zeros((), device=self.device)
@@ -163,12 +166,13 @@ class Run:
         self._window.add(self._loss, norm, self._units)
         if self.device.type == "cpu":  # elsewhere looking would wait for the device: done when logging and saving
             self._guard(self.step + 1)
-        seconds, self._stopping = self._agree(self.step, self.seconds, self._stop.made)
+        seconds, self._stopping = self.processes.agree(self.step, self.seconds, self._stop.made)
         spent = self.budget.spent(self.step + 0.5, seconds)  # mid-step: neither end of the schedule is wasted
         self.lr = set_learning_rate(self.learner.optimizer, multiplier(self.config.schedule, spent))
         self._optimizer_step()
         self.step += 1
         self.last = self.budget.done(self.step, seconds)
+        self._first = self._first or (self.step, self.seconds)
         if self.learner.ema:
             self.learner.ema.update(self.step)
         if self.due("log"):
@@ -200,6 +204,10 @@ class Run:
             finally:
                 self._objective.train()
 
+    def total(self, value: Any) -> Any:
+        """The sum of a tensor or number over all processes, each of which may have evaluated its share."""
+        return self.processes.total(value)
+
     def log(self, values: Mapping[str, Any], best: str = "", mode: Literal["min", "max"] = "min") -> None:
         """Writes metrics of this step; with `best`, a step at which that metric is the best so far is saved.
 
@@ -211,7 +219,7 @@ class Run:
             value = float(values[best])
             than = None if self.best is None else self.best["value"]
             improved = value == value and (than is None or (value < than if mode == "min" else value > than))
-            if self._from_main(improved):
+            if self.processes.from_main(improved):
                 self.best = {"step": self.step, "metric": best, "value": value}
                 self._save_asked = True
 
@@ -219,7 +227,7 @@ class Run:
         """Writes a checkpoint of the step just done. Raises NonFinite sooner than save what cannot go on."""
         with self._window.paused():
             self._guard(self.step)
-            generators = self._from_all(random_state.take(self.device))
+            generators = self.processes.from_all(random_state.take(self.device))
             if self.main:
                 assert self._metrics is not None
                 self._metrics.sync()
@@ -227,7 +235,7 @@ class Run:
                 self.checkpoints.write(self.step, self.learner.tensors(), objects)
                 self.checkpoints.point_at_best(self.best)
                 self.checkpoints.prune(self.config.keep)
-            self.accelerator.wait_for_everyone()
+            self.processes.wait()
         self._save_asked = False
 
     @property
@@ -243,7 +251,11 @@ class Run:
         verify(checkpoint)
         state = read_json(checkpoint / "state.json")
         self.learner.restore(checkpoint, state["scaler"])
-        self.step, self.best, self._seconds_before = state["step"], state["best"], state["seconds"]
+        self.step, self._seconds_before = state["step"], state["seconds"]
+        if state["best"] and state["best"]["step"] in self.checkpoints.steps():
+            self.best = state["best"]
+        if self.main:  # killed after a checkpoint, it may have had no time for this
+            self.checkpoints.point_at_best(self.best)
         self._window.load(state["window"])
         generators = checkpoint / f"rng-{self.rank}.json"
         if generators.exists():  # absent when there are more processes than before
@@ -270,7 +282,7 @@ class Run:
 
     def _guard(self, step: int) -> None:
         """Raises NonFinite when a step up to `step` had a loss or gradient that is not finite."""
-        fault = self._window.settle(self.total, with_norms=self.learner.scaler is None)
+        fault = self._window.settle(self.processes.total, with_norms=self.learner.scaler is None)
         if fault is None:
             return
         ago, what = fault
@@ -303,8 +315,14 @@ class Run:
         loss, norm, rate = self._window.close()
         lr, speed = self.lr, f"train/{self.unit}_per_second"
         self._write({"train/loss": loss, "train/lr": lr, "train/grad_norm": norm, speed: rate})
-        spent, left = (f(self.step, self.seconds) for f in (self.budget.spent, self.budget.left))
+        spent = self.budget.spent(self.step, self.seconds)
+        left = self.budget.left(self.step, self.seconds, self._pace())
         self.progress.update(self.step, spent, loss, rate, left)
+
+    def _pace(self) -> float:
+        """Seconds per step in this life after its first, which may have had to compile."""
+        step, seconds = self._first or (self.step, 0.0)
+        return (self.seconds - seconds) / (self.step - step) if self.step > step else math.inf
 
     def _write(self, values: Mapping[str, Any]) -> None:
         if self._metrics is not None:
@@ -321,25 +339,3 @@ class Run:
             tuple((t.pin_memory() if pinned and not t.is_cuda else t).to(self.device, non_blocking=True) for t in micro)
             for micro in batch
         ]
-
-    def total(self, value: Any) -> Any:
-        """The sum of a tensor or number over all processes."""
-        if self.world == 1:
-            return value
-        return self.accelerator.reduce(torch.as_tensor(value, device=self.device), reduction="sum")
-
-    def _from_main(self, value: bool) -> bool:
-        """The main process's value, on all of them."""
-        if self.world == 1:
-            return value
-        from accelerate.utils import broadcast_object_list
-
-        return bool(broadcast_object_list([value])[0])
-
-    def _from_all(self, value: Any) -> list[Any]:
-        """The values of all processes, in the order of their ranks."""
-        if self.world == 1:
-            return [value]
-        from accelerate.utils import gather_object
-
-        return list(gather_object([value]))

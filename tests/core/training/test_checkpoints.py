@@ -107,6 +107,8 @@ def test_the_best_and_the_newest_are_kept(tmp_path: Path) -> None:
     assert {which: checkpoints.find(which).name[-2:] for which in ("last", "best", "last-good", 30, "30")} == {
         "last": "40", "best": "10", "last-good": "40", 30: "30", "30": "30",
     }  # fmt: skip
+    checkpoints.point_at_best({"step": 20, "metric": "val/loss", "value": 1.5})
+    assert checkpoints.find("best").name == "step-00000040"  # the best is gone
     checkpoints.point_at_best(None)
     assert checkpoints.find("best").name == "step-00000040"
 

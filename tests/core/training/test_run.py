@@ -196,6 +196,17 @@ def test_a_run_that_fails_before_it_starts_leaves_no_folder(tmp_path: Path) -> N
         train(toy(tmp_path / "file" / "run"))
 
 
+def test_a_pointer_to_the_best_that_a_kill_left_behind_is_mended(tmp_path: Path) -> None:
+    train(toy(tmp_path / "run", steps=10))
+    pointer = tmp_path / "run" / "checkpoints" / "best.json"
+    right = pointer.read_text()
+    pointer.write_text(right.replace("10", "5"))
+    train(toy(tmp_path / "run", steps=10, resume=True))
+    assert pointer.read_text() == right
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert (config["resume"], config["checkpoint"]) == (False, "last")  # how it was resumed is not what it is
+
+
 def test_the_best_step_is_saved_and_kept(tmp_path: Path) -> None:
     config = toy(tmp_path / "run", steps=8, save_every=100, keep=1)
     scores = dict(zip(range(1, 9), (0.1, 0.3, 0.2, 0.9, float("nan"), 0.4, 0.5, 0.6), strict=True))

@@ -48,9 +48,9 @@ def test_a_budget_counts_steps_or_minutes() -> None:
     assert (steps.spent(50, 1e9), minutes.spent(10**9, 15.0)) == (0.25, 0.5)
     assert [steps.done(step, 0.0) for step in (199, 200, 201)] == [False, True, True]
     assert [minutes.done(0, seconds) for seconds in (29.9, 30.0)] == [False, True]
-    assert steps.left(50, 10.0) == pytest.approx(30.0)
-    assert minutes.left(7, 10.0) == pytest.approx(20.0)
-    assert steps.left(0, 0.0) == math.inf
+    assert steps.left(50, 10.0, pace=0.2) == pytest.approx(30.0)
+    assert minutes.left(7, 10.0, pace=math.inf) == pytest.approx(20.0)
+    assert (steps.left(0, 0.0, pace=math.inf), steps.left(200, 0.0, pace=math.inf)) == (math.inf, 0.0)
 
 
 @pytest.mark.parametrize(
