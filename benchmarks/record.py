@@ -84,6 +84,15 @@ def save(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     return folder / f"{name}.json"
 
 
+def update(name: str, parts: Mapping[str, Any], folder: Path = RESULTS) -> Path:
+    """Like `save`, beside the parts that an earlier call wrote: each should hold its own provenance."""
+    from core.training.files import read_json
+
+    path = folder / f"{name}.json"
+    before = read_json(path) if path.exists() else {}
+    return save(name, {**before, **parts}, folder)
+
+
 def number(value: float) -> str:
     """Four significant digits, thousands apart: 0.01234, 3.142, 12,345."""
     if value == 0 or 1e-4 <= abs(value) < 1000:

@@ -8,10 +8,12 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+Device = Literal["cpu", "cuda"]
 
 
 def time_steps(
@@ -20,7 +22,7 @@ def time_steps(
     warmup: int = 3,
     rounds: int = 20,
     seconds: float = math.inf,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Device = "cpu",
 ) -> dict[str, float]:
     """Time `step()`: `warmup` calls unmeasured, then `rounds` calls, or fewer once `seconds` have passed.
 
@@ -75,6 +77,29 @@ def _time_on_gpu(step: Callable[[], object], rounds: int, seconds: float) -> dic
         "peak_bytes": peak_memory(),
         "device_peak_bytes": torch.cuda.max_memory_allocated(),
     }
+
+
+def time_tokens(generate: Callable[[int], object], tokens: int) -> dict[str, float]:
+    """Tokens per second, of wall time and of CPU time, of `generate(tokens)`, after a few unmeasured ones.
+
+    `generate` must end with its tokens in hand, as text needs them: then a GPU has been waited for.
+    """
+    generate(8)
+    wall, core = time.perf_counter(), time.process_time()
+    generate(tokens)
+    wall, core = time.perf_counter() - wall, time.process_time() - core
+    return {"tokens": tokens, "tokens_per_second": tokens / wall, "tokens_per_core_second": tokens / core}
+
+
+def time_to_loss(records: Iterable[Mapping[str, Any]], target: float) -> dict[str, float]:
+    """When `val/loss` in a run's metrics was first at most `target`: `seconds_to_target` and `steps_to_target`.
+
+    Empty when it never was.
+    """
+    for record in records:
+        if record.get("val/loss", math.inf) <= target:
+            return {"seconds_to_target": record["seconds"], "steps_to_target": record["step"]}
+    return {}
 
 
 def peak_memory() -> int:
