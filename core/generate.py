@@ -167,6 +167,7 @@ class Line:
             tokens[row, self.width - len(prompt) : self.width] = torch.tensor(prompt)
         self.tokens = tokens.to(device)  # (B, width + room), padded on the left
         self.pads = torch.tensor([self.width - len(p) for p in prompts], device=device)  # (B,)
+        self.most_pads = int(self.pads.max())
         self.cache = model.new_cache(len(prompts), min(model.context, self.width + room))
         self.first = self.read = max(0, self.width - self.cache.capacity)
 
@@ -186,8 +187,7 @@ class Line:
 
     def padding(self) -> Tensor | None:
         """Pads at the head of what the cache holds, (B,); None where no row has any."""
-        pads = (self.pads - self.first).clamp(min=0)
-        return pads if self.pads.any() else None
+        return (self.pads - self.first).clamp(min=0) if self.first < self.most_pads else None
 
     def push(self, ids: Tensor) -> None:
         """Append one token to each row, int64 (B,)."""
@@ -200,7 +200,6 @@ class Line:
         self.cache.reorder(rows)
 
 
-@torch.inference_mode()
 def generate(
     model: Decodable,
     prompts: Sequence[Sequence[int]],
@@ -217,20 +216,26 @@ def generate(
     same tokens whatever else is in the batch, up to rounding of the logits and for as long as the longest row
     fits the context: a refill forgets for the whole batch.
 
-    Raises ValueError with the first token for an empty prompt or a wrong number of seeds.
+    Raises ValueError, before the first token is asked for, for an empty prompt or a wrong number of seeds.
     """
     sampling = sampling or Sampling()
     if tokens < 0:
         raise ValueError(f"tokens = {tokens} must be at least 0")
-    line = Line(model, prompts, tokens, device)
     if len(seeds) not in (1, len(prompts)):
         raise ValueError(f"seeds = {list(seeds)} must be one, or one for each of the {len(prompts)} prompts")
     seeds = seeds if len(seeds) == len(prompts) else [seeds[0] + row for row in range(len(prompts))]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds] if sampling.temperature else []
-    filters, stops = sampling.filters(), torch.tensor(list(stop), device=device)
-    stopped = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    line, filters = Line(model, prompts, tokens, device), sampling.filters()
+    return _steps(line, tokens, lambda logits: choose(logits, line.history, filters, generators), stop)
+
+
+@torch.inference_mode()
+def _steps(line: Line, tokens: int, next_of: Callable[[Tensor], Tensor], stop: Sequence[int]) -> Iterator[Tensor]:
+    """Choose, yield, push, until the last token or until every row has stopped."""
+    stops = torch.tensor(list(stop), device=line.tokens.device)
+    stopped = torch.zeros(len(line.tokens), dtype=torch.bool, device=line.tokens.device)
     for _ in range(tokens):
-        chosen = choose(line.logits(), line.history, filters, generators).masked_fill(stopped, STOPPED)
+        chosen = next_of(line.logits()).masked_fill(stopped, STOPPED)
         yield chosen
         line.push(chosen)
         if len(stops):

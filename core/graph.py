@@ -25,7 +25,7 @@ class Graph:
     shared: bool = True  # the same for all rows of the batch
 
     def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        """Whether q hears k in row b: boolean, the broadcast shape of the three int64 index tensors."""
+        """Whether q hears k in row b: boolean, broadcasts with the three int64 index tensors."""
         raise TypeError(f"{type(self).__name__} does not say its edges")
 
     def __and__(self, other: Graph) -> Graph:
@@ -178,6 +178,8 @@ def padding(lengths: Tensor, side: Literal["right", "left"] = "right", width: in
     if side not in ("right", "left"):
         raise ValueError(f"side = {side!r} is not one of: right, left")
     if side == "right":
+        if width is not None:
+            raise ValueError(f"width = {width} has no effect on padding on the right")
         return Before(lengths)
     if width is None:
         raise ValueError("width = None: padding on the left needs the length of the padded rows")
@@ -231,6 +233,10 @@ class Span(NamedTuple):
     start: int = 0  # the place of the first query
 
 
+FLEX_FROM = 128
+"""Queries from which FlexAttention takes over the masks on a GPU: one block of its kernel."""
+
+
 def route(graph: Graph, span: Span, device: torch.device, bias: Tensor | None = None) -> Route:
     """Recognise the pure cases, or build a mask: dense, or block-sparse on a GPU.
 
@@ -257,10 +263,6 @@ def _with_silent(mask: Tensor, bias: Tensor | None) -> Route:
     """A route over a mask (B or 1, 1, Tq, Tk) that may have empty rows."""
     silent = ~mask.any(-1, keepdim=True)  # (B or 1, 1, Tq, 1)
     return Route(mask=mask | silent, silent=silent, bias=bias)
-
-
-FLEX_FROM = 128
-"""Queries from which FlexAttention takes over the masks on a GPU: one block of its kernel."""
 
 
 def block_mask(graph: Graph, span: Span, device: torch.device) -> BlockMask:

@@ -18,7 +18,7 @@ from core.init import initialise
 from core.norms import build_norm
 from core.positions import Rotation, build_position
 
-Role = Literal["alone", "consulting"]
+Role = Literal["self", "cross"]
 
 
 class Pass(NamedTuple):
@@ -50,12 +50,12 @@ class Residual(nn.Module):
 class Block(nn.Module):
     """Communicate, perhaps consult a memory, then compute."""
 
-    def __init__(self, config: TransformerConfig, layer: int, role: Role = "alone"):
+    def __init__(self, config: TransformerConfig, layer: int, role: Role = "self"):
         super().__init__()
         drop_path = config.drop_path * layer / max(1, config.depth - 1)
         self.layer = layer
         self.attention = Residual(Attention(config), config, drop_path)
-        self.crossing = Residual(CrossAttention(config), config, drop_path) if role == "consulting" else None
+        self.crossing = Residual(CrossAttention(config), config, drop_path) if role == "cross" else None
         self.feedforward = Residual(build_feedforward(config), config, drop_path)
 
     def forward(self, x: Tensor, shared: Pass) -> Tensor:
@@ -70,10 +70,10 @@ class Transformer(nn.Module):
     """A stack of blocks over tokens that somebody else made.
 
     extent: the number of coordinates along each axis; its length is the number of axes.
-    role:   "consulting" blocks also attend to a memory.
+    role:   "cross" blocks also attend to a memory.
     """
 
-    def __init__(self, config: TransformerConfig, extent: tuple[int, ...], role: Role = "alone"):
+    def __init__(self, config: TransformerConfig, extent: tuple[int, ...], role: Role = "self"):
         super().__init__()
         self.config = config
         self.position = build_position(config, extent)
@@ -98,13 +98,13 @@ class Transformer(nn.Module):
         x:            (B, T, D), float
         at:           (T, A) or (B, T, A), int64: coordinates, see `core.positions`
         graph:        over places in line, those in the cache included
-        memory:       (B, S, D), for consulting blocks; `memory_graph` says who hears which of it (default all)
+        memory:       (B, S, D), for blocks of role "cross"; `memory_graph` says who hears which of it (default all)
         cache:        keys and values of earlier tokens; x holds the tokens that follow them
 
         Returns (B, T, D). Raises ValueError when the cache has no room for x.
         """
         if (memory is None) != (self.blocks[0].crossing is None):
-            raise ValueError("memory is given exactly when the blocks consult one: role = 'consulting'")
+            raise ValueError("memory is given exactly when the blocks consult one: role = 'cross'")
         shared = self.prepare(x, at, graph, memory, memory_graph, cache)
         embedded = self.position.embed(at)
         x = self.drop(x if embedded is None else x + embedded.type_as(x))

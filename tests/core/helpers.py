@@ -40,7 +40,7 @@ def awake(module: M, seed: int = 1) -> M:
     return module.eval()
 
 
-def stack(config: TransformerConfig, extent: tuple[int, ...] = (16,), role: Role = "alone") -> Transformer:
+def stack(config: TransformerConfig, extent: tuple[int, ...] = (16,), role: Role = "self") -> Transformer:
     """An awake stack of blocks."""
     return awake(Transformer(config, extent, role))
 

@@ -265,7 +265,7 @@ def test_recorded_maps_add_up_to_one_over_what_is_heard(graph, position):
 
 
 def test_maps_carry_the_names_of_their_layers_and_cross_attention_has_its_own():
-    model = stack(shape(), role="consulting")
+    model = stack(shape(), role="cross")
     with record_attention(model) as maps:
         model(tokens(1, 4), index(4), causal(), memory=tokens(1, 6))
     assert {name.split(".")[:3][-1] for name in maps} == {"attention", "crossing"}

@@ -104,11 +104,11 @@ def test_a_reset_cache_remembers_nothing(position):
 
 
 @pytest.mark.parametrize("rows", [[2, 2, 0], [1, 0, 2], [0, 0, 0]])
-@pytest.mark.parametrize("role", ["alone", "consulting"])
+@pytest.mark.parametrize("role", ["self", "cross"])
 @pytest.mark.parametrize("position", ["rotary", "alibi", "t5"])
 def test_reordered_rows_go_on_from_what_their_new_row_has_read(position, role, rows):
     model, x, at = stack(shape(position, kv_heads=2), role=role), tokens(B, T), padded_at(T, PADS)
-    memory = tokens(B, 5, seed=8) if role == "consulting" else None
+    memory = tokens(B, 5, seed=8) if role == "cross" else None
     order = torch.tensor(rows)
     cache, read = model.new_cache(B, T), 7
     graph, moved = (causal() & padding(T - p, "left", T) for p in (PADS, PADS[order]))
@@ -122,7 +122,7 @@ def test_reordered_rows_go_on_from_what_their_new_row_has_read(position, role, r
 
 
 def test_a_memory_is_read_once(monkeypatch):
-    model, x, memory = stack(shape(), role="consulting"), tokens(B, T), tokens(B, 5, seed=8)
+    model, x, memory = stack(shape(), role="cross"), tokens(B, T), tokens(B, 5, seed=8)
     whole = model(x, index(T), causal(), memory=memory)
     reads: list[Tensor] = []
     read = CrossAttention.read
@@ -138,7 +138,7 @@ def test_a_memory_is_read_once(monkeypatch):
 
 
 def test_a_padded_memory_is_heard_in_part_from_the_cache_too():
-    model, x, memory = stack(shape(), role="consulting"), tokens(B, T), tokens(B, 5, seed=8)
+    model, x, memory = stack(shape(), role="cross"), tokens(B, T), tokens(B, 5, seed=8)
     heard = padding(torch.tensor([5, 2, 3]))
     whole = model(x, index(T), causal(), memory=memory, memory_graph=heard)
     more = {"memory": memory, "memory_graph": heard}

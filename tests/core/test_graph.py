@@ -214,6 +214,7 @@ def test_block_masks_list_the_blocks_that_hold_an_edge(start):
         (lambda: window(0), "size = 0"),
         (lambda: padding(torch.tensor([1]), "left"), "width = None"),
         (lambda: padding(torch.tensor([1]), "top", width=3), "side = 'top' is not one of: right, left"),
+        (lambda: padding(torch.tensor([1]), width=3), "width = 3 has no effect on padding on the right"),
         (lambda: arbitrary(torch.ones(2, 2)), r"torch\.float32 with 2 dimensions must be bool"),
         (lambda: arbitrary(torch.ones(2, dtype=torch.bool)), "1 dimensions"),
     ],

@@ -35,7 +35,7 @@ def linear_std(init: str, name: str, inputs: int) -> float:
 @pytest.mark.parametrize("init", ["gpt2", "zero-residual"])
 def test_every_parameter_has_its_row_of_the_table(init, feedforward):
     config = wide(init, feedforward=feedforward, position=PositionConfig("learned"))
-    model = Transformer(config, (300,), role="consulting")
+    model = Transformer(config, (300,), role="cross")
     for name, p in model.named_parameters():
         if p.dim() == 1:
             assert torch.equal(p, torch.full_like(p, float("norm.weight" in name))), name
@@ -61,12 +61,12 @@ def test_a_head(init, std):
     assert not head.bias.any()
 
 
-@pytest.mark.parametrize("role", ["alone", "consulting"])
+@pytest.mark.parametrize("role", ["self", "cross"])
 @pytest.mark.parametrize("feedforward", ["gelu", "swiglu"])
 def test_zero_residual_blocks_start_as_the_identity(feedforward, role):
     config = shape(init="zero-residual", feedforward=feedforward)
     model, x = Transformer(config, (8,), role), tokens(2, 6)
-    memory = tokens(2, 3) if role == "consulting" else None
+    memory = tokens(2, 3) if role == "cross" else None
     y = model(x, index(6), causal(), memory=memory)
     assert torch.equal(y, model.norm(x))
     y.square().sum().backward()
