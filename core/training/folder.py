@@ -31,10 +31,12 @@ def open_folder(config: RunConfig) -> None:
         return
     if any((out / trace).exists() for trace in TRACES):
         raise ValueError(f"{out} already holds a run; go on with --resume, or take another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    probe = out / ".writable"
-    probe.touch()
-    probe.unlink()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".probe").touch()
+        (out / ".probe").unlink()
+    except OSError as error:
+        raise OSError(error.errno, f"no run can be written there: {error.strerror}", str(out)) from error
 
 
 def resume_point(config: RunConfig) -> Path | None:

@@ -305,10 +305,9 @@ class Run:
         if self._save_asked or self.due("save") or interrupted:
             self.save()
         if interrupted:
-            raise Interrupted(f"interrupted at step {self.step}, which is saved; go on with: {self._resume_command()}")
-
-    def _resume_command(self) -> str:
-        return shlex.join(["python", *program(), "--out", str(self.folder), "--resume"])
+            again = shlex.join(["python", *program(), "--out", str(self.folder), "--resume"])
+            said = f"interrupted at step {self.step}, which is saved; go on with: {again}"
+            raise Interrupted(said if self.main else "")
 
     def _log_training(self) -> None:
         self._guard(self.step)
