@@ -16,8 +16,9 @@ class TrainConfig(RunConfig):
 
     data: str = "pydoc"
     """A name (shakespeare, pydoc), a text file, a folder or glob of them, or hf:NAME[:config][:split][:column]."""
-    tokenizer: str = "char"
-    """char, byte, bpe (learned from the text), gpt2, or a tokenizer file or folder."""
+    tokenizer: str = ""
+    """char, byte, bpe (learned from the text), gpt2, or a tokenizer file or folder; default char, or the public
+    model's own with init_from."""
     bpe_size: int | None = None
     """Vocabulary of a learned bpe; default 4096."""
     validation: float = 0.1
@@ -42,6 +43,6 @@ class TrainConfig(RunConfig):
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        bpe = {} if self.tokenizer == "bpe" else {"bpe_size": f"tokenizer = {self.tokenizer!r} is not learned"}
+        bpe = {} if self.tokenizer == "bpe" else {"bpe_size": "only the tokenizer bpe is learned to a size"}
         model = {"model": "init_from brings its own shape"} if self.init_from else {}
         return super().unused() | bpe | model

@@ -67,7 +67,10 @@ class Size:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A tokenised text. train, validation: uint16 or uint32 (N,), memory-mapped, read-only."""
+    """A tokenised text. train, validation: uint16 or uint32 (N,), memory-mapped, read-only.
+
+    sha256: of all its tokens, by which a text is known to be the same.
+    """
 
     name: str
     tokenizer: Tokenizer
@@ -75,6 +78,7 @@ class Corpus:
     validation: Tokens
     train_size: Size
     val_size: Size
+    sha256: str
 
     def bits(self, loss: float) -> dict[str, float]:
         """`bits_per_char` and `bits_per_byte` of the validation text for a mean loss in nats per token."""
@@ -204,7 +208,8 @@ def _open(origin: Origin, tokenizer: Tokenizer) -> Corpus | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     plain = np.asarray(tokens)  # still mapped; a memmap's own indexing is slow
-    return Corpus(origin.source.name, tokenizer, plain[: train.tokens], plain[train.tokens :], train, val)
+    sides = plain[: train.tokens], plain[train.tokens :]
+    return Corpus(origin.source.name, tokenizer, *sides, train, val, meta["sha256"])
 
 
 def _folder(origin: Origin, tokenizer: Tokenizer) -> Path:

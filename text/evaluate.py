@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from core.config import check_positive
 from core.training.cli import main, parse_fields
 from core.training.devices import autocast, device_kind
 from text.data import Corpus, load_corpus, validation_batches
@@ -68,11 +69,20 @@ class EvaluateConfig:
     json: bool = False
     """End with one line that is a JSON object."""
 
+    def __post_init__(self) -> None:
+        check_positive(self, "batch_size")
+
 
 def evaluate_run(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "text.evaluate")
-    options = parse_fields(EvaluateConfig, EvaluateConfig(), rest, description="Usage: DIR [options].")
+    options = parse_fields(
+        EvaluateConfig,
+        EvaluateConfig(),
+        rest,
+        prog="python -m text.evaluate DIR",
+        description="Evaluates a run on the whole of its held-out text.",
+    )
     started = time.monotonic()
     trained = load(folder, options.checkpoint, device_kind(options.device))
     config = trained.config
@@ -85,7 +95,7 @@ def evaluate_run(argv: list[str]) -> None:
     for name, value in figures.items():
         print(f"  {name:<20} {value:,.4f}" if isinstance(value, float) else f"  {name:<20} {value:,}")
     if options.json:
-        print(json.dumps(figures))
+        print(json.dumps({name: value if math.isfinite(value) else None for name, value in figures.items()}))
 
 
 if __name__ == "__main__":

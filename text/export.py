@@ -1,6 +1,6 @@
 """Give a trained model away: a run folder becomes a folder that other tools load.
 
-    python -m text.export DIR --out FOLDER [--family gpt2|llama|mistral|qwen2|qwen3]
+python -m text.export DIR --out FOLDER [--family gpt2|llama|mistral|qwen2|qwen3]
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ class ExportConfig:
 def export(argv: list[str]) -> None:
     """The command. Raises ValueError naming what the family cannot express."""
     folder, rest = run_folder(argv, "text.export")
-    options = parse_fields(ExportConfig, ExportConfig(), rest, description="Usage: DIR --out FOLDER.")
+    options = parse_fields(
+        ExportConfig,
+        ExportConfig(),
+        rest,
+        prog="python -m text.export DIR",
+        description="Gives a trained model away in a public layout.",
+    )
     if options.out == Path():
         raise ValueError("out is missing: name the new folder with --out")
     trained = load(folder, options.checkpoint)

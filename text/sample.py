@@ -8,23 +8,26 @@ on a terminal it asks for one after the other; otherwise the prompt is what come
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from core.config import check_positive
 from core.generate import STOPPED, Sampling, beam_search, generate
 from core.training.cli import main, parse_fields
 from core.training.devices import autocast, device_kind
-from text.tokenizers import Tokenizer, stream
+from text.tokenizers import Tokenizer, UnknownCharacterError, stream
 from text.trained import Trained, load, load_public, run_folder
 
 
 @dataclass(frozen=True)
-class SampleConfig:
-    """Settings of `text.sample`."""
+class SampleConfig(Sampling):
+    """Settings of `text.sample`: how the next token is chosen, and everything around it."""
 
+    temperature: float = 0.8
+    """Below 1 sharpens, above 1 flattens; 0 takes the most probable token."""
     prompt: str | None = None
     """What to go on from; default asks, or reads standard input."""
     tokens: int = 500
@@ -37,8 +40,6 @@ class SampleConfig:
     """Beam search with this many beams instead of sampling; 0 is off."""
     stop: str = ""
     """Text of one token at which to stop; the tokenizer's end of text always does."""
-    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.8))
-    """How the next token is chosen."""
     checkpoint: str = "best"
     """best, last, last-good, or a step."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
@@ -47,14 +48,19 @@ class SampleConfig:
     """Where to run."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self, "tokens", "samples")
         if self.beams < 0:
             raise ValueError(f"beams = {self.beams} must be at least 0")
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        names = ("samples", "seed", "sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.min_p")
-        return dict.fromkeys(names, "beam search draws nothing") if self.beams else {}
+        if self.beams:
+            names = ("samples", "seed", *(f.name for f in fields(Sampling)))
+            return dict.fromkeys(names, "beam search draws nothing and takes the most probable text")
+        if self.temperature == 0:
+            return dict.fromkeys(("samples", "seed"), "temperature = 0 draws nothing")
+        return {}
 
 
 def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Iterator[str]:
@@ -76,7 +82,7 @@ def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Itera
                 trained.model,
                 [ids],
                 options.tokens,
-                options.sampling,
+                options,
                 seeds=[options.seed + n],
                 stop=stops,
                 device=device,
@@ -85,17 +91,20 @@ def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Itera
 
 
 def decoded(tokenizer: Tokenizer, prompt: list[int], tokens: Iterator[int]) -> Iterator[str]:
-    """The prompt, then what every token adds, whole characters only."""
-    decode = stream(tokenizer)
-    yield "".join(map(decode, prompt))
+    """The prompt, then what every token adds, whole characters only.
+
+    Tokens that begin or end a text are not shown, nor those beyond the tokenizer's, which have no text.
+    """
+    decode, hidden = stream(tokenizer), (STOPPED, tokenizer.bos, tokenizer.eos)
+    yield "".join(decode(token) for token in prompt if token not in hidden)
     for token in tokens:
-        if token not in (STOPPED, tokenizer.eos):
+        if token not in hidden and token < tokenizer.vocab_size:
             yield decode(token)
     yield decode.finish()
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Ids of a prompt; an empty one is the token that begins texts, or a newline.
+    """Ids of a prompt; an empty one is the token that begins or ends texts, or a newline, or the first there is.
 
     Raises ValueError naming a character that the vocabulary lacks, and its position.
     """
@@ -103,7 +112,12 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     ids = start + tokenizer.encode(prompt).tolist()
     if ids:
         return ids
-    return [tokenizer.eos] if tokenizer.eos is not None else tokenizer.encode("\n").tolist()
+    if tokenizer.eos is not None:
+        return [tokenizer.eos]
+    try:
+        return tokenizer.encode("\n").tolist()
+    except UnknownCharacterError:
+        return [0]
 
 
 def stop_ids(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -123,14 +137,20 @@ def show(pieces: Iterator[str]) -> None:
 
 def converse(trained: Trained, options: SampleConfig) -> None:
     """Asks for prompts on a terminal until the end of input; a bad prompt is explained and asked for again."""
-    print("Write the beginning of a text; an empty line lets the model begin; Ctrl-D ends.", file=sys.stderr)
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  (arrow keys and history for `input`)
+    guide = "Write the beginning of a text; an empty line lets the model begin. Ctrl-C stops it, Ctrl-D ends."
+    print(guide, file=sys.stderr)
     while True:
         try:
             prompt = input("> ")
         except EOFError:
+            print()
             return
         try:
             show(continuations(trained, prompt, options))
+        except KeyboardInterrupt:
+            print()
         except ValueError as error:
             print(error, file=sys.stderr)
 
@@ -138,7 +158,10 @@ def converse(trained: Trained, options: SampleConfig) -> None:
 def sample(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "text.sample")
-    options = parse_fields(SampleConfig, SampleConfig(), rest, description="Usage: DIR [options].")
+    options = parse_fields(
+        SampleConfig, SampleConfig(), rest, prog="python -m text.sample DIR", description="Lets a text model write."
+    )
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
     device = device_kind(options.device)
     is_run = (folder / "checkpoints").is_dir() or (folder / "metrics.jsonl").exists()
     trained = load(folder, options.checkpoint, device) if is_run else load_public(str(folder), device)

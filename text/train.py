@@ -6,23 +6,31 @@ python -m text.train --out DIR --resume
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shlex
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from core.generate import Sampling, complete
+from core.training.checkpoints import read_config
 from core.training.cli import main, parse
+from core.training.files import read_json, write_json
+from core.training.folder import resume_point
 from core.training.optimizers import build_optimizer
 from core.training.run import Run
 from text.config import TrainConfig
-from text.data import Corpus, TrainingWindows, load_corpus
+from text.data import Corpus, TrainingWindows, load_corpus, validation_batches
 from text.evaluate import evaluate
-from text.models import GPT, IGNORED, NextTokenLoss
+from text.models import GPT, IGNORED, GPTConfig, NextTokenLoss
 from text.presets import PRESETS
 from text.pretrained import load_pretrained, pretrained_folder, read_family
+from text.tokenizers import FILE as TOKENIZER
 from text.tokenizers import Tokenizer, load_tokenizer
+
+TEXT = "text.json"
+"""What text a run learns from, in its folder."""
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -31,10 +39,12 @@ def train(config: TrainConfig) -> dict[str, Any]:
     windows = TrainingWindows(corpus.train, config.model.context, config.batch_size, config.seed, config.sampling)
     figures: dict[str, Any] = {}
     with Run(config, unit="tokens") as run:
+        model = first_model(config)
+        optimizer = build_optimizer(model, config.optimizer)
         if run.main:
-            keep_tokenizer(corpus.tokenizer, run.folder)
-        model = load_pretrained(config.init_from) if config.init_from else GPT(config.model)
-        objective = run.prepare(NextTokenLoss(model), model, build_optimizer(model, config.optimizer))
+            keep_text(corpus, run.folder)
+        objective = run.prepare(NextTokenLoss(model), model, optimizer)
+        introduce(run, model, corpus)
         for _, batch in run.steps(windows.batch):
             run.backward(objective, batch, count=real_targets)
             run.update()
@@ -43,28 +53,71 @@ def train(config: TrainConfig) -> dict[str, Any]:
                     figures = evaluate_now(run, objective, corpus, config)
                     write_sample(run, model, corpus, config)
                 run.log(figures, best="val/loss")
+        run.progress.say(f"done; let it write with: python -m text.sample {shlex.quote(str(run.folder))}")
     return figures
 
 
 def prepare(config: TrainConfig) -> tuple[Corpus, TrainConfig]:
     """The text, and the configuration with everything filled in that depends on it or on a public model."""
-    if config.init_from:
-        folder = pretrained_folder(config.init_from)
-        tokenizer = load_tokenizer(folder) if config.tokenizer == "char" else config.tokenizer
-        corpus = load_corpus(config.data, tokenizer, vocab_size=config.bpe_size, validation=config.validation)
-        return corpus, replace(config, model=read_family(folder).config())
-    corpus = load_corpus(config.data, config.tokenizer, vocab_size=config.bpe_size, validation=config.validation)
-    size, given = corpus.tokenizer.vocab_size, config.model.vocab_size
-    if given and given < size:
-        raise ValueError(f"model.vocab_size = {given} is below the {size} tokens of the tokenizer")
-    return corpus, replace(config, model=replace(config.model, vocab_size=given or size))
+    tokenizer = choose_tokenizer(config)
+    learned = config.bpe_size if tokenizer == "bpe" else None
+    corpus = load_corpus(config.data, tokenizer, vocab_size=learned, validation=config.validation)
+    if config.resume:
+        check_same_text(corpus, config)
+    model, size = choose_shape(config), corpus.tokenizer.vocab_size
+    if model.vocab_size and model.vocab_size < size:
+        raise ValueError(f"model.vocab_size = {model.vocab_size} is below the {size} tokens of the tokenizer")
+    validation_batches(corpus.validation, model.context, batch_size=1)  # refuses too short a text now, not later
+    return corpus, replace(config, model=replace(model, vocab_size=model.vocab_size or size))
 
 
-def keep_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Saves the tokenizer with the run; ValueError when the run has another one, its text having changed."""
-    if (folder / "tokenizer.json").exists() and load_tokenizer(folder) != tokenizer:
-        raise ValueError(f"{folder} was trained with another tokenizer: the text in --data is not the same any more")
-    tokenizer.save(folder)
+def choose_tokenizer(config: TrainConfig) -> Tokenizer | str:
+    """A resumed run's own, else the one named, else that of the public model to start from."""
+    if config.resume and (config.out / TOKENIZER).exists():
+        return load_tokenizer(config.out)
+    if config.init_from and not config.tokenizer:
+        return load_tokenizer(pretrained_folder(config.init_from))
+    return config.tokenizer or "char"
+
+
+def choose_shape(config: TrainConfig) -> GPTConfig:
+    """The model's shape: a resumed run's own, or that of the public model to start from, or the one described."""
+    if not config.init_from:
+        return config.model
+    if config.resume:
+        return read_config(config.out, TrainConfig).model
+    return read_family(pretrained_folder(config.init_from)).config()
+
+
+def first_model(config: TrainConfig) -> GPT:
+    """The model that training starts from; what a checkpoint holds comes later."""
+    public = config.init_from and resume_point(config) is None
+    return load_pretrained(config.init_from) if public else GPT(config.model)
+
+
+def check_same_text(corpus: Corpus, config: TrainConfig) -> None:
+    """Raises ValueError when a run would go on with another text than it began with."""
+    record = config.out / TEXT
+    if record.exists() and read_json(record)["sha256"] != corpus.sha256:
+        raise ValueError(f"{config.out} was trained on another text: what --data names is not the same any more")
+
+
+def keep_text(corpus: Corpus, folder: Path) -> None:
+    """Saves the tokenizer with the run, and what its text was."""
+    corpus.tokenizer.save(folder)
+    record = {"data": corpus.name, "sha256": corpus.sha256}
+    write_json(folder / TEXT, record | {"train": asdict(corpus.train_size), "validation": asdict(corpus.val_size)})
+
+
+def introduce(run: Run, model: GPT, corpus: Corpus) -> None:
+    """Says what is trained on what, and where."""
+    precision = run.accelerator.mixed_precision.replace("no", "fp32")
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    run.progress.say(
+        f"{corpus.name}: {len(corpus.train):,} tokens to learn from, {len(corpus.validation):,} held out, "
+        f"{corpus.tokenizer.vocab_size:,} different ones\n"
+        f"{millions:.2f} M parameters on {run.device.type} in {precision}; the run is in {run.folder}"
+    )
 
 
 def real_targets(ids: Tensor, targets: Tensor) -> Tensor:

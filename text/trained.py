@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from core.training.checkpoints import Checkpoints, load_into, load_weights, read_config
+from core.weights import Uninitialised
 from text.config import TrainConfig
 from text.models import GPT
 from text.tokenizers import Tokenizer, load_tokenizer
@@ -33,9 +34,10 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> 
     config = read_config(folder, TrainConfig)
     tokenizer = load_tokenizer(folder)
     checkpoint = Checkpoints(folder).find(which)
-    model = GPT(config.model)
-    load_into(model, load_weights(folder, which), checkpoint)
     step = int(checkpoint.name.removeprefix("step-"))
+    with Uninitialised():
+        model = GPT(config.model)
+    load_into(model, load_weights(folder, step), checkpoint)
     return Trained(model.to(device).eval(), tokenizer, config, step, torch.device(device))
 
 

@@ -82,8 +82,9 @@ def parse_fields(
         message = _one_line(complaint.getvalue()).removeprefix("Error parsing ")
         raise ValueError(message.removeprefix(f"{config_type.__name__}: ")) from None
     for name, reason in _unused(config).items():
-        if name in given:
-            raise ValueError(f"{_flag(name)} has no effect: {reason}")
+        for flag in given:
+            if flag == name or flag.startswith(f"{name}."):
+                raise ValueError(f"{_flag(flag)} has no effect: {reason}")
     return config
 
 
