@@ -80,6 +80,10 @@ def written_aside(target: Path) -> Iterator[Path]:
         yield aside
         _flush(aside)
         _rename(aside, target)
+    except OSError as error:
+        if error.errno and not error.filename:  # a write does not know its file
+            error.filename = str(target)
+        raise
     finally:
         remove(aside)
 

@@ -27,6 +27,11 @@ class Learner:
         """What the optimiser updates."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
+    def finite(self) -> bool:
+        """Whether all weights are finite, and so small that their squares are; on a GPU, waits for them."""
+        norms = torch._foreach_norm([p.detach() for p in self.parameters()])
+        return bool(torch.stack(norms).isfinite().all())
+
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """The tensors of a checkpoint, by file."""
         files: dict[str, Mapping[str, Tensor]] = {

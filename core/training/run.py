@@ -227,6 +227,8 @@ class Run:
         """Writes a checkpoint of the step just done. Raises NonFinite sooner than save what cannot go on."""
         with self._window.paused():
             self._guard(self.step)
+            if not self.learner.finite():
+                raise self._diverged("a weight is too large or not a number", self.step)
             generators = self.processes.from_all(random_state.take(self.device))
             if self.main:
                 assert self._metrics is not None
@@ -286,9 +288,12 @@ class Run:
         if fault is None:
             return
         ago, what = fault
+        raise self._diverged(what, step - ago)
+
+    def _diverged(self, what: str, step: int) -> NonFinite:
         saved = self.checkpoints.steps()
         good = f"the last good checkpoint is {self.checkpoints.path(saved[-1])}" if saved else "nothing was saved yet"
-        raise NonFinite(f"{what} at step {step - ago}; {good}; a lower learning rate may help")
+        return NonFinite(f"{what} at step {step}; {good}; a lower learning rate may help")
 
     def _optimizer_step(self) -> None:
         optimizer, scaler = self.learner.optimizer, self.learner.scaler
