@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from core.cache import Cache
 from core.config import TransformerConfig
 from core.graph import Route
+from core.linear import Linear
 from core.norms import build_norm
 from core.positions import Rotation
 
@@ -21,7 +22,7 @@ Attend = Callable[..., Tensor]
 """(q, k, v, route, dropout) -> y, as `attend`."""
 
 
-class StackedLinear(nn.Linear):
+class StackedLinear(Linear):
     """Several linear maps of one input in one matrix product; `sizes` are their output widths, in order.
 
     An optimiser that treats a matrix as a whole (Muon) treats each part by itself.
@@ -42,7 +43,7 @@ class Attention(nn.Module):
         self.qkv = StackedLinear(config.dim, (q, kv, kv), bias=config.bias != "none")
         self.q_norm = build_norm(config.qk_norm, self.head_dim, config)
         self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
-        self.out = nn.Linear(q, config.dim, bias=config.bias == "all")
+        self.out = Linear(q, config.dim, bias=config.bias == "all")
         self.dropout = config.attention_dropout
         self.attend: Attend = attend
 
@@ -75,11 +76,11 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = config.heads, config.key_heads, config.head_width
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        self.q = nn.Linear(config.dim, q, bias=config.bias != "none")
+        self.q = Linear(config.dim, q, bias=config.bias != "none")
         self.kv = StackedLinear(config.dim, (kv, kv), bias=config.bias != "none")
         self.q_norm = build_norm(config.qk_norm, self.head_dim, config)
         self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
-        self.out = nn.Linear(q, config.dim, bias=config.bias == "all")
+        self.out = Linear(q, config.dim, bias=config.bias == "all")
         self.dropout = config.attention_dropout
         self.attend: Attend = attend
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from core.attention import StackedLinear
 from core.config import GATED, TransformerConfig
+from core.linear import Linear
 
 
 class _ReLU2(torch.autograd.Function):
@@ -51,8 +52,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.activation = ACTIVATIONS[config.feedforward]
-        self.up = nn.Linear(config.dim, config.hidden_width, bias=config.bias == "all")
-        self.out = nn.Linear(config.hidden_width, config.dim, bias=config.bias == "all")
+        self.up = Linear(config.dim, config.hidden_width, bias=config.bias == "all")
+        self.out = Linear(config.hidden_width, config.dim, bias=config.bias == "all")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.activation(self.up(x)))
@@ -65,7 +66,7 @@ class GatedFeedForward(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[config.feedforward]
         self.up = StackedLinear(config.dim, (config.hidden_width, config.hidden_width), bias=config.bias == "all")
-        self.out = nn.Linear(config.hidden_width, config.dim, bias=config.bias == "all")
+        self.out = Linear(config.hidden_width, config.dim, bias=config.bias == "all")
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.up(x).chunk(2, dim=-1)  # 2 x (B, T, hidden)

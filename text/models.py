@@ -12,6 +12,7 @@ from core.cache import Cache
 from core.config import TransformerConfig, check_choices, check_positive
 from core.graph import causal, from_place
 from core.init import initialise_head
+from core.linear import Linear
 from core.positions import index
 from core.transformer import Transformer
 
@@ -49,7 +50,7 @@ class GPT(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.core.dim)
         self.core = Transformer(config.core, extent=(config.context,))
-        self.head = nn.Linear(config.core.dim, config.vocab_size, bias=False)
+        self.head = Linear(config.core.dim, config.vocab_size, bias=False)
         nn.init.normal_(self.embed.weight, std=0.02)
         initialise_head(self.head, config.core)
         if config.head == "tied":
@@ -69,9 +70,7 @@ class GPT(nn.Module):
         """What the head reads: (B, T) -> (B, T, D)."""
         start = 0 if cache is None else cache.length
         if start + ids.shape[1] > self.config.context:
-            raise ValueError(
-                f"{start + ids.shape[1]} tokens are more than the context of {self.config.context}"
-            )
+            raise ValueError(f"{start + ids.shape[1]} tokens are more than the context of {self.config.context}")
         at, graph = index(ids.shape[1], start, ids.device), causal()  # (T, 1)
         if pads is not None:
             at = (at - pads.view(-1, 1, 1)).clamp(min=0)  # (B, T, 1): real tokens count from 0
