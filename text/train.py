@@ -146,7 +146,8 @@ def write_sample(run: Run, model: GPT, corpus: Corpus, config: TrainConfig) -> N
     [new] = complete(model, [prompt], config.sample, Sampling(temperature=0.8), seeds=[config.seed], device=run.device)
     path = run.folder / "samples" / f"step-{run.step:08d}.txt"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(corpus.tokenizer.decode(prompt + new), encoding="utf-8")
+    known = [token for token in prompt + new if token < corpus.tokenizer.vocab_size]  # the model's may be more
+    path.write_text(corpus.tokenizer.decode(known), encoding="utf-8")
 
 
 if __name__ == "__main__":

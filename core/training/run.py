@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal, Protocol
@@ -50,7 +50,7 @@ Batch = tuple[Tensor, ...]
 class Order(Protocol):
     """Which data belongs to which step: a pure function, so that a resumed run needs no replay."""
 
-    def __call__(self, step: int, rank: int, world: int, accumulate: int) -> list[Batch]:
+    def __call__(self, step: int, rank: int, world: int, accumulate: int) -> Sequence[Batch]:
         """The `accumulate` micro-batches of process `rank` of `world`, `step` steps after the start."""
 
 
@@ -334,10 +334,10 @@ class Run:
         if self.config.tracker != "none":
             self.accelerator.log(dict(values), step=self.step)
 
-    def _here(self, batch: list[Batch]) -> list[Batch]:
+    def _here(self, batch: Sequence[Batch]) -> list[Batch]:
         """The micro-batches on the device, without waiting for the copies."""
         if self.device.type == "cpu":
-            return batch
+            return list(batch)
         pinned = self.device.type == "cuda"
         return [
             tuple((t.pin_memory() if pinned and not t.is_cuda else t).to(self.device, non_blocking=True) for t in micro)
