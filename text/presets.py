@@ -46,8 +46,9 @@ def modern_core(dim: int, depth: int, heads: int, dropout: float = 0.0) -> Trans
 PRESETS = {
     # The quick start.
     "char-cpu": TrainConfig(
-        steps=1000,
-        batch_size=8,
+        steps=700,
+        batch_size=16,
+        eval_every=100,
         optimizer=MUON,
         schedule=PLATEAU,
         model=GPTConfig(context=128, head="untied", core=modern_core(128, 4, 4)),
@@ -64,8 +65,8 @@ PRESETS = {
     ),
     # The best recipe found for the computing time of nanogpt-cpu.
     "char-modern": TrainConfig(
-        steps=2400,
-        batch_size=8,
+        steps=1450,
+        batch_size=16,
         optimizer=MUON,
         schedule=PLATEAU,
         model=GPTConfig(context=128, head="untied", core=modern_core(128, 4, 4)),

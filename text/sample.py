@@ -17,7 +17,7 @@ from typing import Literal
 from core.config import check_positive
 from core.generate import STOPPED, Sampling, beam_search, generate
 from core.training.cli import main, parse_fields
-from core.training.devices import autocast, device_kind
+from core.training.devices import device_kind, resolve_precision
 from text.tokenizers import Tokenizer, UnknownCharacterError, stream
 from text.trained import Trained, load, load_public, run_folder
 
@@ -68,26 +68,16 @@ def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Itera
     tokenizer, device = trained.tokenizer, trained.device
     ids = prompt_ids(tokenizer, prompt)
     stops = stop_ids(tokenizer, options.stop)
-    with autocast(options.precision, device):
-        if options.beams:
-            [best, *_] = beam_search(
-                trained.model, ids, options.tokens, options.beams, eos=stops[0] if stops else None, device=device
-            )
-            yield from decoded(tokenizer, ids, iter(best.tokens))
-            return
-        for n in range(options.samples):
-            if n:
-                yield "\n" + "-" * 40 + "\n"
-            steps = generate(
-                trained.model,
-                [ids],
-                options.tokens,
-                options,
-                seeds=[options.seed + n],
-                stop=stops,
-                device=device,
-            )
-            yield from decoded(tokenizer, ids, (int(step) for step in steps))
+    if options.beams:
+        end = stops[0] if stops else None
+        [best, *_] = beam_search(trained.model, ids, options.tokens, options.beams, eos=end, device=device)
+        yield from decoded(tokenizer, ids, iter(best.tokens))
+        return
+    for seed in range(options.seed, options.seed + options.samples):
+        if seed > options.seed:
+            yield "\n" + "-" * 40 + "\n"
+        steps = generate(trained.model, [ids], options.tokens, options, seeds=[seed], stop=stops, device=device)
+        yield from decoded(tokenizer, ids, (int(step) for step in steps))
 
 
 def decoded(tokenizer: Tokenizer, prompt: list[int], tokens: Iterator[int]) -> Iterator[str]:
@@ -165,6 +155,8 @@ def sample(argv: list[str]) -> None:
     device = device_kind(options.device)
     is_run = (folder / "checkpoints").is_dir() or (folder / "metrics.jsonl").exists()
     trained = load(folder, options.checkpoint, device) if is_run else load_public(str(folder), device)
+    if resolve_precision(options.precision, device) == "bf16":
+        trained.model.bfloat16()  # once, where autocast would cast every weight for every token
     if options.prompt is None and sys.stdin.isatty():
         return converse(trained, options)
     show(continuations(trained, options.prompt if options.prompt is not None else sys.stdin.read(), options))
