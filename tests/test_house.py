@@ -105,6 +105,22 @@ def test_the_readmes_command_lines_are_understood(command: list[str]) -> None:
         parse_fields(settings, settings(), arguments[1:])
 
 
+def first_commands() -> list[list[str]]:
+    """What a newcomer types first: train, evaluate, sample, as far as the first use of another run folder."""
+    return [command[1:] for command in OURS if "runs/shakespeare" in command][:3]
+
+
+def test_the_readmes_first_commands_run(tmp_path: Path, data_root: Path) -> None:
+    train, evaluate, sample = first_commands()
+    assert [train[0], evaluate[0], sample[0]] == ["text.train", "text.evaluate", "text.sample"]
+    for short, extra in ((train, "--steps 4 --sample 0"), (evaluate, "--json"), (sample, "--tokens 8")):
+        command = [sys.executable, "-m", *short, *extra.split()]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ROMEO:")
+
+
 # ---------------------------------------------------------------------------------------------- set-up
 
 STUB = """#!/bin/sh

@@ -63,9 +63,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
     "segments": lambda: causal() & segments(torch.tensor([[0] * 5 + [1] * 11, [0] * 9 + [1] * 7, [0] * 16])),
     "left padding": lambda: causal() & padding(16 - PADS, "left", width=16),
     "left padding, window": lambda: causal() & window(4) & padding(16 - PADS, "left", width=16),
-    "arbitrary": lambda: (
-        causal() & arbitrary(torch.rand(16, 16, generator=torch.Generator().manual_seed(3)) < 0.6)
-    ),
+    "arbitrary": lambda: causal() & arbitrary(torch.rand(16, 16, generator=torch.Generator().manual_seed(3)) < 0.6),
 }
 NOT_CAUSAL: dict[str, Callable[[], Graph]] = {
     "full": full,
