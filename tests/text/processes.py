@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -28,6 +28,24 @@ TINY = (
     *("--optimizer.kind", "muon", "--optimizer.muon-precision", "fp32", "--log-every", "1", "--sample", "0"),
 )
 """`text.train` on a model of 20 thousand parameters; a step takes some milliseconds."""
+
+
+class Outcome(NamedTuple):
+    """What became of a command."""
+
+    code: int
+    out: str
+    err: list[str]
+
+
+Command = Callable[..., Outcome]
+
+
+def written(command: Command, *arguments: object) -> str:
+    """What `text.sample` writes."""
+    code, out, err = command("sample", *arguments)
+    assert (code, err) == (0, [])
+    return out
 
 
 def prose(sentences: int = 400) -> str:
@@ -99,7 +117,7 @@ class Life:
     def wait_for(self, condition: Callable[[], Any]) -> None:
         """Returns once the condition holds, or the process has ended."""
         while self.process.is_alive() and not condition():
-            time.sleep(0.0005)
+            time.sleep(0.001)
 
     @property
     def err(self) -> list[str]:
@@ -122,8 +140,10 @@ class Commands:
         self.count += 1
         log = {name: f"{self.folder / 'life'}-{self.count}.{name}" for name in ("stdout", "stderr")}
         opened = Streams(**log | {name: str(file) for name, file in streams.items()})
-        arguments = ([*map(str, arguments)], opened, largest_file, dict(environment or {}))
-        process = self.context.Process(target=run_module, args=(module, *arguments), daemon=True)
+        known = {"TRIPTYCH_DATA": os.environ["TRIPTYCH_DATA"]}  # the server may be older than this setting
+        words = [*map(str, arguments)]
+        arguments = (module, words, opened, largest_file, known | (environment or {}))
+        process = self.context.Process(target=run_module, args=arguments, daemon=True)
         process.start()
         return Life(process, opened)
 

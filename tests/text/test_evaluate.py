@@ -1,0 +1,69 @@
+"""`text.evaluate`: all of the held-out text, each token once, the same figures every time."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from core.training import read_metrics
+from tests.text.processes import Command, prose
+from text.data import load_corpus
+from text.trained import Trained
+
+
+def evaluated(command: Command, *arguments: object) -> dict[str, float]:
+    code, out, err = command("evaluate", *arguments, "--json")
+    assert (code, err) == (0, [])
+    return {name: value for name, value in json.loads(out.splitlines()[-1]).items() if name != "seconds"}
+
+
+def test_evaluation_repeats_what_training_measured(command: Command, run_folder: Path) -> None:
+    measured = {line["step"]: line for line in read_metrics(run_folder) if "val/loss" in line}
+    best = min(measured, key=lambda step: measured[step]["val/loss"])
+    assert best < 40
+    for which, step in ((None, best), ("best", best), ("last", 40), ("last-good", 40), (15, 15)):
+        found = evaluated(command, run_folder, *(("--checkpoint", which) if which else ()))
+        assert found["step"] == step
+        for name in ("val/loss", "val/perplexity", "val/bits_per_char", "val/bits_per_byte"):
+            assert found[name] == pytest.approx(measured[step][name], abs=1e-6, rel=1e-6)
+
+
+def test_evaluation_is_deterministic_and_independent_of_the_batch(command: Command, run_folder: Path) -> None:
+    once = evaluated(command, run_folder)
+    assert evaluated(command, run_folder) == once
+    for size in (1, 7):
+        assert evaluated(command, run_folder, "--batch-size", size) == pytest.approx(once, abs=1e-6, rel=1e-6)
+
+
+def test_evaluation_counts_every_held_out_token_once(command: Command, trained: Trained, run_folder: Path) -> None:
+    """Against a plain loop: windows one after the other, each predicting what its tokens are followed by."""
+    corpus = load_corpus(trained.config.data, trained.tokenizer)
+    tokens, context = torch.from_numpy(corpus.validation.astype("int64")), trained.config.model.context
+    assert (len(tokens) - 1) % context  # the last window is not full
+    losses = []
+    with torch.no_grad():
+        for start in range(0, len(tokens) - 1, context):
+            seen, next_ones = tokens[start : start + context], tokens[start + 1 : start + context + 1]
+            logits = trained.model(seen[: len(next_ones)].unsqueeze(0))[0]  # (T, V)
+            losses += F.cross_entropy(logits, next_ones, reduction="none").double().tolist()
+    assert len(losses) == len(tokens) - 1
+    mean, found = math.fsum(losses) / len(losses), evaluated(command, run_folder)
+    assert found["val/loss"] == pytest.approx(mean, abs=1e-6)
+    assert found["val/perplexity"] == pytest.approx(math.exp(mean), rel=1e-6)
+    assert found["val/bits_per_char"] == pytest.approx(mean / math.log(2) * len(tokens) / corpus.val_size.chars)
+
+
+def test_evaluation_of_another_text(command: Command, run_folder: Path, place: Path) -> None:
+    (place / "another.txt").write_text(prose(900)[::-1], encoding="utf-8")
+    code, out, _ = command("evaluate", run_folder, "--data", place / "another.txt")
+    assert code == 0
+    assert out.startswith(f"{place / 'another.txt'}: ")
+    assert (
+        evaluated(command, run_folder, "--data", place / "another.txt")["val/loss"]
+        > evaluated(command, run_folder)["val/loss"]
+    )
