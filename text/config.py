@@ -25,8 +25,8 @@ class TrainConfig(RunConfig):
     """Fraction of the text, at its end, that is held out and evaluated whole."""
     sampling: Literal["shuffled", "random"] = "shuffled"
     """Windows: every one once an epoch, or from anywhere as nanoGPT takes them."""
-    eval_batch: int = 64
-    """Sequences evaluated at once, on each process."""
+    eval_batch: int | None = None
+    """Sequences evaluated at once, on each process; default 64, or fewer where their logits would take over 1 GiB."""
     sample: int = 200
     """Tokens of a sample written to samples/ at every evaluation; 0 is none."""
     init_from: str = ""

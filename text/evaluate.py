@@ -20,8 +20,8 @@ from core.config import check_positive
 from core.training.cli import main, parse_fields
 from core.training.devices import autocast, device_kind
 from text.data import Corpus, load_corpus, validation_batches
-from text.models import IGNORED, NextTokenLoss
-from text.trained import load, run_folder
+from text.models import IGNORED, GPTConfig, NextTokenLoss
+from text.trained import knows, load, run_folder
 
 
 @torch.no_grad()
@@ -52,6 +52,11 @@ def evaluate(
     return {f"val/{name}": value for name, value in figures.items()}
 
 
+def rows_at_once(model: GPTConfig) -> int:
+    """How many windows to evaluate at once: 64, or fewer, so that their logits take no more than 1 GiB of float32."""
+    return max(1, min(64, 2**28 // (model.context * model.vocab_size)))
+
+
 @dataclass(frozen=True)
 class EvaluateConfig:
     """Settings of `text.evaluate`."""
@@ -60,8 +65,8 @@ class EvaluateConfig:
     """best, last, last-good, or a step."""
     data: str = ""
     """Another text to evaluate on, the held-out part of it; default the run's own."""
-    batch_size: int = 64
-    """Sequences at once."""
+    batch_size: int | None = None
+    """Sequences at once; default 64, or fewer where their logits would take over 1 GiB."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Arithmetic; auto is what training takes by itself."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -87,9 +92,11 @@ def evaluate_run(argv: list[str]) -> None:
     trained = load(folder, options.checkpoint, device_kind(options.device))
     config = trained.config
     corpus = load_corpus(options.data or config.data, trained.tokenizer, validation=config.validation)
-    objective = NextTokenLoss(trained.model)
+    if not (options.data or knows(folder, corpus)):
+        print(f"notice: {corpus.name} is not the text any more that the run was trained on", file=sys.stderr)
+    objective, rows = NextTokenLoss(trained.model), options.batch_size or rows_at_once(config.model)
     with autocast(options.precision, trained.device):
-        figures = evaluate(objective, corpus, config.model.context, options.batch_size, device=trained.device)
+        figures = evaluate(objective, corpus, config.model.context, rows, device=trained.device)
     figures = {"step": trained.step} | figures | {"seconds": round(time.monotonic() - started, 2)}
     print(f"{corpus.name}: {corpus.val_size.tokens:,} held-out tokens, checkpoint of step {trained.step}")
     for name, value in figures.items():

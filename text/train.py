@@ -7,8 +7,7 @@ python -m text.train --out DIR --resume
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,21 +15,18 @@ from torch import Tensor, nn
 from core.generate import Sampling, complete
 from core.training.checkpoints import read_config
 from core.training.cli import main, parse
-from core.training.files import read_json, write_json
 from core.training.folder import resume_point
 from core.training.optimizers import build_optimizer
 from core.training.run import Run
 from text.config import TrainConfig
 from text.data import Corpus, TrainingWindows, load_corpus, validation_batches
-from text.evaluate import evaluate
+from text.evaluate import evaluate, rows_at_once
 from text.models import GPT, IGNORED, GPTConfig, NextTokenLoss
 from text.presets import PRESETS
 from text.pretrained import load_pretrained, pretrained_folder, read_family
 from text.tokenizers import FILE as TOKENIZER
 from text.tokenizers import Tokenizer, load_tokenizer
-
-TEXT = "text.json"
-"""What text a run learns from, in its folder."""
+from text.trained import knows, remember
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -42,7 +38,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         model = first_model(config)
         optimizer = build_optimizer(model, config.optimizer)
         if run.main:
-            keep_text(corpus, run.folder)
+            remember(corpus, run.folder)
         objective = run.prepare(NextTokenLoss(model), model, optimizer)
         introduce(run, model, corpus)
         for _, batch in run.steps(windows.batch):
@@ -62,8 +58,8 @@ def prepare(config: TrainConfig) -> tuple[Corpus, TrainConfig]:
     tokenizer = choose_tokenizer(config)
     learned = config.bpe_size if tokenizer == "bpe" else None
     corpus = load_corpus(config.data, tokenizer, vocab_size=learned, validation=config.validation)
-    if config.resume:
-        check_same_text(corpus, config)
+    if config.resume and not knows(config.out, corpus):
+        raise ValueError(f"{config.out} was trained on another text: what --data names is not the same any more")
     model, size = choose_shape(config), corpus.tokenizer.vocab_size
     if model.vocab_size and model.vocab_size < size:
         raise ValueError(f"model.vocab_size = {model.vocab_size} is below the {size} tokens of the tokenizer")
@@ -95,20 +91,6 @@ def first_model(config: TrainConfig) -> GPT:
     return load_pretrained(config.init_from) if public else GPT(config.model)
 
 
-def check_same_text(corpus: Corpus, config: TrainConfig) -> None:
-    """Raises ValueError when a run would go on with another text than it began with."""
-    record = config.out / TEXT
-    if record.exists() and read_json(record)["sha256"] != corpus.sha256:
-        raise ValueError(f"{config.out} was trained on another text: what --data names is not the same any more")
-
-
-def keep_text(corpus: Corpus, folder: Path) -> None:
-    """Saves the tokenizer with the run, and what its text was."""
-    corpus.tokenizer.save(folder)
-    record = {"data": corpus.name, "sha256": corpus.sha256}
-    write_json(folder / TEXT, record | {"train": asdict(corpus.train_size), "validation": asdict(corpus.val_size)})
-
-
 def introduce(run: Run, model: GPT, corpus: Corpus) -> None:
     """Says what is trained on what, and where."""
     precision = run.accelerator.mixed_precision.replace("no", "fp32")
@@ -131,7 +113,7 @@ def evaluate_now(run: Run, objective: nn.Module, corpus: Corpus, config: TrainCo
         objective,
         corpus,
         config.model.context,
-        config.eval_batch,
+        config.eval_batch or rows_at_once(config.model),
         device=run.device,
         share=(run.rank, run.world),
         reduce=run.total,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from core.training.checkpoints import Checkpoints, load_into, load_weights, read_config
+from core.training.files import read_json, write_json
 from core.weights import Uninitialised
 from text.config import TrainConfig
+from text.corpus import Corpus
 from text.models import GPT
 from text.tokenizers import Tokenizer, load_tokenizer
+
+TEXT = "text.json"
+"""What text a run learns from, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,19 @@ def load_public(name_or_path: str, device: str = "cpu") -> Trained:
     model, tokenizer = load_pretrained(folder), load_tokenizer(folder)
     config = TrainConfig(steps=1, init_from=name_or_path, tokenizer=str(folder), model=model.config)
     return Trained(model.to(device).eval(), tokenizer, config, 0, torch.device(device))
+
+
+def remember(corpus: Corpus, folder: Path) -> None:
+    """Keeps in a run folder the tokenizer, and what the text was."""
+    corpus.tokenizer.save(folder)
+    sizes = {"train": asdict(corpus.train_size), "validation": asdict(corpus.val_size)}
+    write_json(folder / TEXT, {"data": corpus.name, "sha256": corpus.sha256} | sizes)
+
+
+def knows(folder: Path, corpus: Corpus) -> bool:
+    """Whether a text is the one that a run learns from; also where nothing is remembered."""
+    record = folder / TEXT
+    return not record.exists() or read_json(record).get("sha256") == corpus.sha256
 
 
 def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:

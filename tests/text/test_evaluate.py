@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from core.training import read_metrics
 from tests.text.processes import Command, prose
 from text.data import load_corpus
+from text.evaluate import rows_at_once
+from text.models import GPTConfig
 from text.trained import Trained
 
 
@@ -56,6 +58,22 @@ def test_evaluation_counts_every_held_out_token_once(command: Command, trained: 
     assert found["val/loss"] == pytest.approx(mean, abs=1e-6)
     assert found["val/perplexity"] == pytest.approx(math.exp(mean), rel=1e-6)
     assert found["val/bits_per_char"] == pytest.approx(mean / math.log(2) * len(tokens) / corpus.val_size.chars)
+
+
+def test_a_text_that_changed_since_is_noticed(command: Command, run_folder: Path, trained: Trained) -> None:
+    text = Path(trained.config.data)
+    before = text.read_text()
+    text.write_text(before.replace("king", "gink"))
+    code, _, [notice] = command("evaluate", run_folder)
+    text.write_text(before)
+    assert code == 0
+    assert notice == f"notice: {text} is not the text any more that the run was trained on"
+
+
+def test_by_default_the_batch_follows_the_size_of_the_logits() -> None:
+    assert rows_at_once(GPTConfig(vocab_size=65, context=256)) == 64
+    assert rows_at_once(GPTConfig(vocab_size=50_257, context=1024)) == 5
+    assert rows_at_once(GPTConfig(vocab_size=200_000, context=8192)) == 1
 
 
 def test_evaluation_of_another_text(command: Command, run_folder: Path, place: Path) -> None:
