@@ -155,6 +155,7 @@ def test_a_longer_budget_goes_on(command: Command, run_folder: Path, place: Path
     assert [line["step"] for line in read_metrics(out) if "train/loss" in line] == list(range(1, 46))
 
 
+@pytest.mark.usefixtures("run_folder")  # so that everything is imported before the clock starts
 def test_a_budget_of_minutes_ends_in_time_and_its_schedule_reaches_the_end(command: Command, place: Path) -> None:
     minutes, out = 0.03, place / "timed"
     arguments = (*TINY, "--data", place / "text.txt", "--minutes", minutes, "--save-every", 10_000, "--out", out)
