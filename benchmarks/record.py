@@ -80,8 +80,17 @@ def save(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     from core.training.files import write_json  # brings torch along, which a contestant may not want
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{name}.json", result)
+    write_json(folder / f"{name}.json", portable(result))
     return folder / f"{name}.json"
+
+
+def portable(value: Any) -> Any:
+    """A result without the folders of this machine: an absolute path keeps its last part alone."""
+    if isinstance(value, Mapping):
+        return {name: portable(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(part) for part in value]
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value
 
 
 def update(name: str, parts: Mapping[str, Any], folder: Path = RESULTS) -> Path:

@@ -228,3 +228,8 @@ def test_table_pads_every_row_alike() -> None:
         "| a             |       1 |",
         "| a longer name |    12.5 |",
     ]
+
+
+def test_results_keep_no_folders_of_the_machine(tmp_path: Path) -> None:
+    path = save("paths", {"clone": str(tmp_path / "nanoGPT"), "nested": [{"at": "/a/b"}], "rate": 1.5}, tmp_path)
+    assert json.loads(path.read_text()) == {"clone": "nanoGPT", "nested": [{"at": "b"}], "rate": 1.5}
