@@ -32,7 +32,7 @@ class Rotation(NamedTuple):
         if self.pairing == "halves":
             a, b = x.chunk(2, dim=-1)  # 2 x (B, T, H, Dh/2)
             return torch.cat(self._turn(a, b), dim=-1).type_as(x)
-        if not torch.compiler.is_compiling():  # one complex product, where it need not be fused with its neighbours
+        if x.device.type != "mps" and not torch.compiler.is_compiling():  # one complex product, no neighbours to fuse
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             z = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))  # (B, T, H, Dh/2)
             return torch.view_as_real(z * torch.complex(self.cos, self.sin)).flatten(-2).type_as(x)
