@@ -44,7 +44,7 @@ def modern_core(dim: int, depth: int, heads: int, dropout: float = 0.0) -> Trans
 
 
 PRESETS = {
-    # The quick start.
+    # The quick start: 1.595 on tiny Shakespeare in 1 minute on 2 cores of an AMD EPYC 9005 (seed 0).
     "char-cpu": TrainConfig(
         steps=700,
         batch_size=16,
@@ -53,7 +53,8 @@ PRESETS = {
         schedule=PLATEAU,
         model=GPTConfig(context=128, head="untied", core=modern_core(128, 4, 4)),
     ),
-    # Shape, budget and recipe of nanoGPT's command for a CPU, for comparison; its own result is 1.898.
+    # Shape, budget and recipe of nanoGPT's command for a CPU, in float32: 1.8903 on tiny Shakespeare (seed 0) in 95
+    # core-seconds of an AMD EPYC 9005; nanoGPT itself ends at 1.898 after 138.
     "nanogpt-cpu": TrainConfig(
         steps=2000,
         batch_size=12,
@@ -63,7 +64,8 @@ PRESETS = {
         schedule=PLAIN,
         model=GPTConfig(context=64, core=gpt2_core(128, 4, 4)),
     ),
-    # The best recipe found for the computing time of nanogpt-cpu.
+    # The best recipe found for the computing time of nanoGPT's command: 1.497 +- 0.006 on tiny Shakespeare (seeds 0 to
+    # 2), 155 core-seconds of an AMD EPYC 9005, evaluations included.
     "char-modern": TrainConfig(
         steps=1450,
         batch_size=16,
@@ -72,6 +74,7 @@ PRESETS = {
         model=GPTConfig(context=128, head="untied", core=modern_core(128, 4, 4)),
     ),
     # Shape, budget and recipe of nanoGPT's command for a GPU; its own result is 1.4697 in 3 minutes on an A100.
+    # Not measured yet: no GPU was at hand.
     "nanogpt-gpu": TrainConfig(
         steps=5000,
         batch_size=64,
