@@ -8,6 +8,8 @@ are in every build of PyTorch for x86; this module takes oneDNN's there, and PyT
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -63,8 +65,18 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
+def _gradients(
+    product: Callable[[Tensor, Tensor], Tensor], ctx: FunctionCtx, grad: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of _product, by products of the same kind: G W for x, G^T x for the weight, as far as they are asked for."""
+    x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
+    for_x, for_weight = ctx.needs_input_grad  # type: ignore[attr-defined]
+    rows, seen = grad.flatten(0, -2), x.flatten(0, -2)  # (N, O), (N, I)
+    return product(grad, weight.t()) if for_x else None, product(rows.t(), seen.t()) if for_weight else None
+
+
 class _Product(torch.autograd.Function):
-    """_product with its gradients: G W for x, G^T x for the weight, as far as they are asked for."""
+    """_product with its gradients."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor) -> Tensor:
@@ -74,10 +86,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        for_x, for_weight = ctx.needs_input_grad  # type: ignore[attr-defined]
-        rows, seen = grad.flatten(0, -2), x.flatten(0, -2)  # (N, O), (N, I)
-        return _product(grad, weight.t()) if for_x else None, _product(rows.t(), seen.t()) if for_weight else None
+        return _gradients(_product, ctx, grad)
 
 
 @torch.library.custom_op("triptych::product", mutates_args=())
@@ -95,10 +104,4 @@ def _remember(ctx: FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor) -> N
     ctx.save_for_backward(*inputs)
 
 
-def _opaque_gradients(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
-    x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-    rows, seen = grad.flatten(0, -2), x.flatten(0, -2)  # (N, O), (N, I)
-    return _opaque_product(grad, weight.t()), _opaque_product(rows.t(), seen.t())
-
-
-_opaque_product.register_autograd(_opaque_gradients, setup_context=_remember)
+_opaque_product.register_autograd(partial(_gradients, _opaque_product), setup_context=_remember)
