@@ -84,6 +84,8 @@ class TransformerConfig:
     """Which linear maps (and with `all` LayerNorms) carry a bias."""
     position: PositionConfig = field(default_factory=PositionConfig)
     """Where tokens are."""
+    layer_scale: float | None = None
+    """Initial gain per channel of every residual branch (LayerScale); default none."""
     init: Literal["gpt2", "zero-residual"] = "gpt2"
     """Weight initialisation (the table in `core.init`)."""
     dropout: float = 0.0
@@ -95,7 +97,7 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_positive(self, "dim", "depth", "heads", "kv_heads", "head_dim", "hidden", "norm_eps")
+        check_positive(self, "dim", "depth", "heads", "kv_heads", "head_dim", "hidden", "norm_eps", "layer_scale")
         check_probability(self, "dropout", "attention_dropout", "drop_path")
         if self.head_dim is None and self.dim % self.heads:
             raise ValueError(f"heads = {self.heads} must divide dim = {self.dim} (or give head_dim)")

@@ -1,8 +1,8 @@
 """Where tokens are: integer coordinates become signal.
 
 A panel gives every token its coordinates `at`, an integer tensor (T, A) or (B, T, A) with one column per axis:
-(index,) for text, (row, column) for an image patch, (timestep,) for a trajectory. A position module answers three
-questions, each once per forward pass, for all layers:
+(index,) for text, (row, column) for an image patch, (timestep,) for a trajectory. Sinusoidal, rotary and ALiBi also
+take fractions. A position module answers three questions, each once per forward pass, for all layers:
 
     embed(at)         what is added to the tokens                  (..., T, D) or None
     rotation(at)      how queries and keys are turned              Rotation or None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from core.attention import Attention, CrossAttention
@@ -31,20 +32,32 @@ class Pass(NamedTuple):
     cache: Cache | None = None
 
 
+class LayerScale(nn.Module):
+    """A learned gain per channel of a residual branch, small at first (Touvron 2021, CaiT, eq. 2)."""
+
+    def __init__(self, width: int, initial: float):
+        super().__init__()
+        self.gain = nn.Parameter(torch.full((width,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain
+
+
 class Residual(nn.Module):
-    """x + branch(norm(x)), or norm(x + branch(x)) with post-norm; the branch subject to dropout and drop path."""
+    """x + branch(norm(x)), or norm(x + branch(x)) with post-norm; the branch scaled, dropped out, its path dropped."""
 
     def __init__(self, branch: nn.Module, config: TransformerConfig, drop_path: float):
         super().__init__()
         self.branch = branch
         self.norm = build_norm(config.norm, config.dim, config)
+        self.scale = LayerScale(config.dim, config.layer_scale) if config.layer_scale else nn.Identity()
         self.drop = build_drop(config.dropout, drop_path)
         self.post = config.norm_placement == "post"
 
     def forward(self, x: Tensor, *args: object) -> Tensor:
         if self.post:
-            return self.norm(x + self.drop(self.branch(x, *args)))
-        return x + self.drop(self.branch(self.norm(x), *args))
+            return self.norm(x + self.drop(self.scale(self.branch(x, *args))))
+        return x + self.drop(self.scale(self.branch(self.norm(x), *args)))
 
 
 class Block(nn.Module):
@@ -96,7 +109,7 @@ class Transformer(nn.Module):
         """Pass messages between tokens.
 
         x:            (B, T, D), float
-        at:           (T, A) or (B, T, A), int64: coordinates, see `core.positions`
+        at:           (T, A) or (B, T, A), int64 (or float, where positions are continuous): coordinates, see `core.positions`
         graph:        over places in line, those in the cache included
         memory:       (B, S, D), for blocks of role "cross"; `memory_graph` says who hears which of it (default all)
         cache:        keys and values of earlier tokens; x holds the tokens that follow them

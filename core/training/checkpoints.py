@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -174,13 +174,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors | {name: tensors[kept] for name, kept in tied.items()}
 
 
-def load_weights(run_folder: Path, which: str | int = "best") -> dict[str, Tensor]:
-    """The verified weights of a checkpoint for use, averaged ones where the run kept them."""
+def load_weights(
+    run_folder: Path, which: str | int = "best", kind: Literal["averaged", "raw"] = "averaged"
+) -> dict[str, Tensor]:
+    """The verified weights of a checkpoint for use: averaged ones where the run kept them, or those it trained."""
     checkpoint = Checkpoints(run_folder).find(which)
     verify(checkpoint)
     averaged = checkpoint / "ema.safetensors"
     weights = read_tensors(checkpoint / "model.safetensors")
-    return weights | read_tensors(averaged) if averaged.exists() else weights
+    return weights | read_tensors(averaged) if kind == "averaged" and averaged.exists() else weights
 
 
 def load_into(model: nn.Module, weights: Mapping[str, Tensor], origin: Path) -> None:

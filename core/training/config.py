@@ -25,6 +25,8 @@ class OptimizerConfig:
     """AdamW: added to the root of the second moment."""
     weight_decay: float = 0.1
     """AdamW: decoupled decay of matrices, as a fraction of lr per step."""
+    layer_decay: float = 1.0
+    """AdamW: factor on the rate per block below the head, for fine-tuning (ELECTRA, BEiT); 1 = the same everywhere."""
     muon_lr: float = 0.02
     """Muon: peak learning rate."""
     muon_momentum: float = 0.95
@@ -43,6 +45,10 @@ class OptimizerConfig:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas = {self.betas!r} must be two numbers, each at least 0 and below 1")
         check_at_least(self, 0, "weight_decay", "muon_weight_decay")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay = {self.layer_decay!r} must be above 0 and at most 1")
+        if self.layer_decay < 1 and self.kind == "muon":
+            raise ValueError(f"layer_decay = {self.layer_decay!r} needs kind = 'adamw': Muon's updates have one size")
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -65,19 +66,29 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, multiplier: float) -> fl
     return float(optimizer.param_groups[0]["lr"])
 
 
+def layer_of(name: str, depth: int) -> int:
+    """0 for what is below the blocks (embeddings, positions), 1 ... depth for theirs, depth + 1 for what is above."""
+    if found := re.search(r"\bblocks\.(\d+)\.", name):
+        return int(found[1]) + 1
+    return 0 if re.search(r"\b(embed|position)\b", name) else depth + 1
+
+
 def _adamw_groups(
     model: nn.Module, names: dict[Tensor, str], taken: set[Tensor], config: OptimizerConfig
 ) -> list[dict[str, Any]]:
-    """The groups for AdamW: with decay and without; empty ones are left out."""
+    """The groups for AdamW: with decay and without, and with `layer_decay` for every layer its own."""
     spared = set(getattr(model, "no_weight_decay", set)())
-    rest = [(p, p.ndim >= 2 and name not in spared) for p, name in names.items() if p not in taken]
-    groups = [
-        _group([p for p, decays in rest if decays], config.lr, config.weight_decay, kind="adamw"),
-        _group([p for p, decays in rest if not decays], config.lr, 0.0, kind="adamw"),
+    depth = max((layer_of(name, 0) for name in names.values() if "blocks." in name), default=0)
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for p, name in names.items():
+        if p not in taken:
+            decay = config.weight_decay if p.ndim >= 2 and name not in spared else 0.0
+            lr = config.lr * config.layer_decay ** (depth + 1 - layer_of(name, depth))
+            groups.setdefault((lr, decay), []).append(p)
+    return [
+        _group(params, lr, decay, kind="adamw") | {"betas": tuple(config.betas), "eps": config.eps}
+        for (lr, decay), params in sorted(groups.items(), key=lambda item: item[0], reverse=True)
     ]
-    for group in groups:
-        group.update(betas=tuple(config.betas), eps=config.eps)
-    return [group for group in groups if group["params"]]
 
 
 def _group(params: Iterable[Tensor], lr: float, weight_decay: float, kind: str) -> dict[str, Any]:

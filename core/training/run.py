@@ -245,6 +245,11 @@ class Run:
         """Wall time of the run so far, evaluation and earlier lives included."""
         return self._seconds_before + time.monotonic() - self._started
 
+    @property
+    def spent(self) -> float:
+        """The fraction of the budget that is gone; may exceed 1."""
+        return self.budget.spent(self.step, self.seconds)
+
     def _resume(self) -> None:
         """Takes over the checkpoint to go on from, if there is one."""
         checkpoint = resume_point(self.config)
@@ -319,9 +324,8 @@ class Run:
         loss, norm, rate = self._window.close()
         lr, speed = self.lr, f"train/{self.unit}_per_second"
         self._write({"train/loss": loss, "train/lr": lr, "train/grad_norm": norm, speed: rate})
-        spent = self.budget.spent(self.step, self.seconds)
         left = self.budget.left(self.step, self.seconds, self._pace())
-        self.progress.update(self.step, spent, loss, rate, left)
+        self.progress.update(self.step, self.spent, loss, rate, left)
 
     def _pace(self) -> float:
         """Seconds per step in this life after its first, which may have had to compile."""

@@ -1,0 +1,49 @@
+"""What a vision run is made of: the shared settings, the images, how they are varied, and the model's shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from core.config import check_choices, check_positive
+from core.training.config import RunConfig, check_at_least
+from vision.augment import AugmentConfig
+from vision.models import ViTConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """A run of `vision.train`; batches count images."""
+
+    data: str = "digits"
+    """A name (digits, cifar10, cifar100, mnist, fashion-mnist, kmnist), or a folder of images: ROOT/CLASS/*.jpg or
+    ROOT/{train,val,test}/CLASS/*.jpg."""
+    validation: int | None = None
+    """Training images held out for validation, seeded and stratified; default a tenth, or the folder's own; 0 = none,
+    for the last run of a settled recipe."""
+    skip_bad: bool = False
+    """Leave out images that cannot be read, and count them, instead of stopping at the first."""
+    storage: Literal["auto", "memory", "stream"] = "auto"
+    """Where a folder's images are while training: decoded once and kept whole on the device, or decoded as they come
+    by worker processes; auto keeps what fits into half of the free memory."""
+    eval_batch: int = 500
+    """Images evaluated at once, on each process."""
+    init_from: str = ""
+    """Start from trained weights: a run folder of vision.train, timm:NAME, or a .safetensors file in timm's layout."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """How training images are varied."""
+    model: ViTConfig = field(default_factory=ViTConfig)
+    """The model; with init_from only image_size and patch count, the rest comes with the weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choices(self)
+        check_positive(self, "eval_batch")
+        if self.validation is not None:
+            check_at_least(self, 0, "validation")
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        brought = ("channels", "classes", "tokenizer", "pool", "registers", "coordinates", "final_norm", "core")
+        model = {f"model.{name}": "init_from brings its own" for name in brought} if self.init_from else {}
+        return super().unused() | model

@@ -1,0 +1,113 @@
+"""Images become tokens that know where they are: (row, column)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from core.linear import Linear
+from core.positions import index
+
+if TYPE_CHECKING:
+    from vision.models import ViTConfig
+
+
+def patchify(images: Tensor, patch: int) -> Tensor:
+    """Squares of `patch` x `patch` pixels in reading order: (B, C, H, W) -> (B, N, C patch patch).
+
+    Raises ValueError when the sides are no multiples of the patch.
+    """
+    height, width = images.shape[-2:]
+    if height % patch or width % patch:
+        raise ValueError(f"an image of {height} x {width} pixels cannot be cut into patches of {patch} x {patch}")
+    return rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=patch, q=patch)
+
+
+def unpatchify(patches: Tensor, patch: int, rows: int) -> Tensor:
+    """The inverse of `patchify`, for an image of `rows` rows of patches: (B, N, C patch patch) -> (B, C, H, W)."""
+    return rearrange(patches, "b (h w) (c p q) -> b c (h p) (w q)", p=patch, q=patch, h=rows)
+
+
+def grid(side: int, scaled_to: int | None = None, device: torch.device | None = None) -> Tensor:
+    """(row, column) of a square grid in reading order: (side^2, 2), int64.
+
+    scaled_to: side of another grid over the same image, in whose coordinates these are then told: float32.
+    """
+    at = torch.arange(side, device=device)
+    if scaled_to is not None:
+        at = (at + 0.5) * (scaled_to / side) - 0.5  # centres of the squares
+    return torch.cartesian_prod(at, at)
+
+
+class PatchEmbedding(nn.Module):
+    """One linear map of every patch (Dosovitskiy 2021, eq. 1): (B, C, S, S) -> (B, N, D)."""
+
+    def __init__(self, channels: int, patch: int, dim: int):
+        super().__init__()
+        self.patch = patch
+        self.project = Linear(channels * patch * patch, dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.project(patchify(images, self.patch))
+
+
+class ConvTokenizer(nn.Module):
+    """Convolution, ReLU, max pooling, each halving the side (Hassani 2021, CCT, eq. 1): (B, C, S, S) -> (B, N, D)."""
+
+    def __init__(self, channels: int, layers: int, dim: int):
+        super().__init__()
+        widths = [channels, *[64] * (layers - 1), dim]
+        self.layers = nn.Sequential(*(self._layer(widths[i], widths[i + 1]) for i in range(layers)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return rearrange(self.layers(images), "b d h w -> b (h w) d")
+
+    @staticmethod
+    def _layer(inputs: int, outputs: int) -> nn.Module:
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight)
+        return nn.Sequential(convolution, nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1))
+
+
+class ImageTokens(nn.Module):
+    """Tokens of an image: first the learned ones (class, registers), which are nowhere in it, then its patches."""
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        self.config = config
+        channels, patch, dim = config.channels, config.patch, config.core.dim
+        if config.tokenizer == "conv":
+            self.patches: nn.Module = ConvTokenizer(channels, patch.bit_length() - 1, dim)
+        else:
+            self.patches = PatchEmbedding(channels, patch, dim)
+        self.learned = nn.Parameter(torch.zeros(config.learned_tokens, dim)) if config.learned_tokens else None
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, S, S) -> tokens (B, T, D), coordinates (T, 1 or 2)."""
+        x, at = self.patches(images), self.locate(images.device)
+        if self.learned is not None:
+            learned = self.learned.to(x.dtype).expand(x.shape[0], -1, -1)  # (B, P, D)
+            x = torch.cat((learned, x), dim=1)  # (B, P + N, D)
+        return x, at
+
+    def locate(self, device: torch.device | None = None) -> Tensor:
+        """Where the tokens are: the learned ones before the image's first row and column, or first in line."""
+        c = self.config
+        if c.coordinates == "raster":
+            return index(c.learned_tokens + c.side**2, device=device)  # (T, 1)
+        at = grid(c.side, c.coordinate_side, device)  # (N, 2)
+        if not c.learned_tokens:
+            return at
+        return torch.cat((at.new_zeros(c.learned_tokens, 2), at + 1))  # (P + N, 2)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """The number of coordinates along each axis."""
+        c = self.config
+        if c.coordinates == "raster":
+            return (c.learned_tokens + c.side**2,)
+        side = (c.coordinate_side or c.side) + bool(c.learned_tokens)
+        return (side, side)

@@ -1,0 +1,122 @@
+"""Train an image model.
+
+python -m vision.train PRESET --data NAME_OR_FOLDER --out DIR [--any.config.field VALUE ...]
+python -m vision.train --out DIR --resume
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+from core.training.checkpoints import read_config
+from core.training.cli import main, parse
+from core.training.folder import resume_point
+from core.training.optimizers import build_optimizer
+from core.training.run import Batch, Order, Run
+from vision.augment import Augment
+from vision.config import TrainConfig
+from vision.data import Data, load_data
+from vision.evaluate import evaluate
+from vision.models import ClassificationLoss, ViT, ViTConfig
+from vision.presets import PRESETS
+from vision.pretrained import Pretrained, load_pretrained, read_pretrained
+from vision.resize import resized
+from vision.trained import knows, remember
+
+
+def train(config: TrainConfig) -> dict[str, float]:
+    """Train as configured; returns the last evaluation. Raises ValueError for bad input, before anything is written."""
+    data, config = prepare(config)
+    figures: dict[str, float] = {}
+    with Run(config, unit="images") as run:
+        model = first_model(config)
+        optimizer = build_optimizer(model, config.optimizer)
+        if run.main:
+            remember(data, run.folder)
+        objective = run.prepare(ClassificationLoss(model, config.augment.smoothing), model, optimizer)
+        introduce(run, model, data)
+        for _, batch in run.steps(varied_images(run, data, config)):
+            run.backward(objective, batch)
+            run.update()
+            if run.due("eval") and len(data.validation):
+                with run.evaluating():
+                    figures = evaluate_now(run, model, data, config)
+                run.log(figures, best="val/accuracy", mode="max")
+        run.progress.say(f"done; judge it with: python -m vision.evaluate {shlex.quote(str(run.folder))}")
+    return figures
+
+
+def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
+    """The images, and the configuration with everything filled in that depends on them or on given weights."""
+    given = read_pretrained(config.init_from) if config.init_from else None
+    shape = choose_shape(config, given)
+    data = load_data(
+        config.data,
+        size=shape.image_size,
+        channels=shape.channels or None,
+        validation=config.validation,
+        skip_bad=config.skip_bad,
+        storage=config.storage,
+    )
+    if config.resume and not knows(config.out, data):
+        raise ValueError(f"{config.out} was trained on other images: what --data names is not the same any more")
+    if given is not None:
+        data = replace(data, preparation=given.prepared(data.preparation))
+    found = data.preparation
+    return data, replace(config, model=replace(shape, channels=found.channels, classes=len(found.classes)))
+
+
+def choose_shape(config: TrainConfig, given: Pretrained | None) -> ViTConfig:
+    """The model's shape: a resumed run's own, or that of the weights to start from, resized, or the one described."""
+    if resume_point(config) is not None:
+        return read_config(config.out, TrainConfig).model
+    if given is not None:
+        return resized(given.config, config.model.image_size, config.model.patch)
+    return config.model
+
+
+def first_model(config: TrainConfig) -> ViT:
+    """The model that training starts from; what a checkpoint holds comes later."""
+    public = config.init_from and resume_point(config) is None
+    return load_pretrained(config.init_from, config.model) if public else ViT(config.model)
+
+
+def varied_images(run: Run, data: Data, config: TrainConfig) -> Order:
+    """What a step learns from: its images, varied anew each time."""
+    images = data.training(config.batch_size, config.seed, run.device)
+    augment = Augment(config.augment, data.preparation, config.model, config.batch_size, len(data.train), config.seed)
+
+    def batch(step: int, rank: int, world: int, accumulate: int) -> list[Batch]:
+        return augment(images.batch(step, rank, world, accumulate), step, rank, world, run.spent)
+
+    return batch
+
+
+def introduce(run: Run, model: ViT, data: Data) -> None:
+    """Says what is trained on what, and where."""
+    precision = run.accelerator.mixed_precision.replace("no", "fp32")
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    run.progress.say(
+        f"{data.name}: {len(data.train):,} images to learn from, {len(data.validation):,} held out, "
+        f"{len(data.preparation.classes):,} classes\n"
+        f"{millions:.2f} M parameters on {run.device.type} in {precision}; the run is in {run.folder}"
+    )
+
+
+def evaluate_now(run: Run, model: ViT, data: Data, config: TrainConfig) -> dict[str, float]:
+    """All images held out, shared among the processes."""
+    figures = evaluate(
+        model,
+        data.validation,
+        data.preparation,
+        config.eval_batch,
+        device=run.device,
+        share=(run.rank, run.world),
+        reduce=run.total,
+    )
+    return {f"val/{name}": value for name, value in figures.items()}
+
+
+if __name__ == "__main__":
+    main(lambda: train(parse(TrainConfig, PRESETS, description="Trains an image model.")))
