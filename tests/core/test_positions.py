@@ -258,3 +258,15 @@ def test_a_module_built_without_memory_is_filled_by_a_state_dict(kind):
             torch.testing.assert_close(got, expected)
         elif got is not None:
             torch.testing.assert_close(got.cos, expected.cos)
+
+
+@pytest.mark.parametrize("kind", ["sinusoidal", "rotary", "alibi"])
+def test_continuous_kinds_take_fractions(kind):
+    """Half of the coordinates at twice the frequency is the same place; ALiBi halves its penalty."""
+    module = build_position(shape(kind), (16,))
+    whole, half = index(7), index(7) / 2
+    if kind == "alibi":
+        torch.testing.assert_close(2 * module.bias(half, half), module.bias(whole, whole))
+        return
+    answer = module.embed if kind == "sinusoidal" else lambda at: module.rotation(at).cos
+    torch.testing.assert_close(answer(half)[::2], answer(index(4)))

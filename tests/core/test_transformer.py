@@ -308,3 +308,19 @@ def test_windows_are_measured_in_places_not_coordinates():
     steps = index(9) // 3
     got = reach(model, steps, causal() & window(2), x)[0, :, 0]
     assert got[8].tolist() == [False] * 6 + [True] * 3
+
+
+def test_layer_scale_multiplies_each_branch_by_a_learned_gain():
+    """A gain of 1 is no LayerScale at all; folded into the branches' last maps, any gain is."""
+    plain, scaled = stack(shape()), stack(shape(layer_scale=0.3))
+    names = {name for name, _ in scaled.named_parameters()} - {name for name, _ in plain.named_parameters()}
+    assert names == {f"blocks.{n}.{part}.scale.gain" for n in range(2) for part in ("attention", "feedforward")}
+    assert all(p.eq(0.3).all() for n, p in Transformer(shape(layer_scale=0.3), (16,)).named_parameters() if "gain" in n)
+    scaled.load_state_dict(plain.state_dict(), strict=False)
+    with torch.no_grad():
+        for block, twin in zip(plain.blocks, scaled.blocks, strict=True):
+            for part, other in ((block.attention, twin.attention), (block.feedforward, twin.feedforward)):
+                part.branch.out.weight.mul_(other.scale.gain.unsqueeze(1))
+                part.branch.out.bias.mul_(other.scale.gain)
+    x = tokens(2, 5)
+    torch.testing.assert_close(scaled(x, index(5), full()), plain(x, index(5), full()))

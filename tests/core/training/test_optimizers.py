@@ -133,6 +133,25 @@ def test_matrices_decay_and_hidden_ones_go_to_muon() -> None:
     assert all(p.ndim < 2 for p in decayed[1]["params"])
 
 
+def test_layers_below_the_head_learn_at_rates_that_decay() -> None:
+    class Layered(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+    model = Layered()
+    names = {id(p): name for name, p in model.named_parameters()}
+    optimizer = build_optimizer(model, OptimizerConfig(lr=1.0, layer_decay=0.5))
+    rates = {names[id(p)]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    weights = {name.removesuffix(".weight"): lr for name, lr in rates.items() if name.endswith("weight")}
+    assert weights == {"head": 1.0, "blocks.1": 0.5, "blocks.0": 0.25, "embed": 0.125}
+    assert all(rates[f"{name}.bias"] == lr for name, lr in weights.items())
+    assert set_learning_rate(optimizer, 0.1) == pytest.approx(0.1), "the rate that is told is the head's"
+    with pytest.raises(ValueError, match=r"layer_decay = 0.5 needs kind = 'adamw'"):
+        OptimizerConfig(kind="muon", layer_decay=0.5)
+
+
 def test_a_model_may_declare_its_hidden_matrices() -> None:
     class Declared(Toy):
         def hidden_matrices(self) -> list[nn.Parameter]:
