@@ -36,12 +36,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether this product is one that MKL would be slow at: float32, of some size, on an AMD CPU."""
+    """Whether this product is one that MKL would be slow at: float32, of some size, on an AMD CPU.
+
+    Never while a model is exported: what leaves this machine knows PyTorch's own operators only.
+    """
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.numel() >= SMALL * x.shape[-1]
         and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_exporting()
         and MKL_IS_SLOW
     )
 

@@ -67,3 +67,11 @@ def test_it_compiles_to_the_same(library: bool) -> None:
     compiled = torch.compile(linear, backend="aot_eager", fullgraph=True)
     for ours, theirs in zip(outcome(compiled, *given), outcome(F.linear, *given), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_an_exported_model_holds_torchs_own_operators(library: bool) -> None:
+    layer, x = Linear(24, 8), torch.randn(40, 24)
+    exported = torch.export.export(layer, (x,))
+    called = {node.target for node in exported.graph.nodes if node.op == "call_function"}
+    assert called == {torch.ops.aten.linear.default}
+    torch.testing.assert_close(exported.module()(x), layer(x), atol=1e-5, rtol=1e-5)
