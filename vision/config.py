@@ -44,6 +44,6 @@ class TrainConfig(RunConfig):
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        brought = ("channels", "classes", "tokenizer", "pool", "registers", "coordinates", "final_norm", "core")
+        brought = ("channels", "classes", "tokenizer", "inputs", "pool", "registers", "coordinates", "final_norm", "core")
         model = {f"model.{name}": "init_from brings its own" for name in brought} if self.init_from else {}
         return super().unused() | model

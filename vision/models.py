@@ -34,6 +34,8 @@ class ViTConfig:
     """Side of a patch, in pixels; with the tokenizer conv, by how much it shrinks the image, a power of 2."""
     tokenizer: Literal["patches", "conv"] = "patches"
     """A linear map of each patch (ViT), or convolutions with pooling (CCT)."""
+    inputs: Literal["pixels", "whitened"] = "pixels"
+    """What the map of patches reads: pixels, or patches whitened by the statistics of the training images."""
     pool: Literal["mean", "class", "attention"] = "mean"
     """What the head reads: the mean of the patches, a class token, or an attention-weighted mean (CCT's SeqPool)."""
     registers: int = 0
@@ -57,6 +59,8 @@ class ViTConfig:
             raise ValueError(f"patch = {self.patch} must divide image_size = {self.image_size}")
         if self.tokenizer == "conv" and (self.patch < 2 or self.patch & (self.patch - 1)):
             raise ValueError(f"patch = {self.patch} must be a power of 2 for tokenizer = 'conv', which halves images")
+        if self.tokenizer == "conv" and self.inputs == "whitened":
+            raise ValueError("inputs = 'whitened' needs tokenizer = 'patches': a conv tokenizer reads pixels")
         continuous = self.coordinates == "grid" and self.core.position.kind not in INTEGER_POSITIONS
         if self.coordinate_side is not None and not continuous:
             raise ValueError(

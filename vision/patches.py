@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from core.linear import Linear
+from core.linear import Linear, linear
 from core.positions import index
 
 if TYPE_CHECKING:
@@ -51,7 +51,34 @@ class PatchEmbedding(nn.Module):
         self.project = Linear(channels * patch * patch, dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.project(patchify(images, self.patch))
+        return self.project(self.read(images))
+
+    def read(self, images: Tensor) -> Tensor:
+        """What the map is applied to: (B, N, C patch patch)."""
+        return patchify(images, self.patch)
+
+
+class WhitenedPatchEmbedding(PatchEmbedding):
+    """The same map of whitened patches: it can learn nothing else, but learns it sooner (docs/lab-notes.md)."""
+
+    def __init__(self, channels: int, patch: int, dim: int):
+        super().__init__(channels, patch, dim)
+        self.register_buffer("whitening", torch.eye(channels * patch * patch))
+        self.whitening: Tensor
+
+    def read(self, images: Tensor) -> Tensor:
+        return linear(super().read(images), self.whitening)
+
+    @torch.no_grad()
+    def fit(self, images: Tensor, floor: float = 1e-2) -> None:
+        """Take the whitening from the patches of normalised training images (N, C, S, S).
+
+        Rows of the matrix are principal components over the root of their variance (Hyvarinen 2000, section 5.2);
+        `floor` is added to the variances, so that what hardly varies is not blown up.
+        """
+        patches = super().read(images).flatten(0, 1).double()  # (N patches, C patch patch)
+        variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
+        self.whitening.copy_((components * (variances + floor).rsqrt()).T)
 
 
 class ConvTokenizer(nn.Module):
@@ -82,7 +109,8 @@ class ImageTokens(nn.Module):
         if config.tokenizer == "conv":
             self.patches: nn.Module = ConvTokenizer(channels, patch.bit_length() - 1, dim)
         else:
-            self.patches = PatchEmbedding(channels, patch, dim)
+            kind = WhitenedPatchEmbedding if config.inputs == "whitened" else PatchEmbedding
+            self.patches = kind(channels, patch, dim)
         self.learned = nn.Parameter(torch.zeros(config.learned_tokens, dim)) if config.learned_tokens else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vision.models import INTEGER_POSITIONS, ViTConfig
 
 PATCH_KERNEL = "embed.patches.project.weight"
+WHITENING = "embed.patches.whitening"
 POSITIONS = "core.position.tables"
 HEAD = "head."
 
@@ -46,7 +47,12 @@ def resample_kernel(weight: Tensor, patch: int, new: int) -> Tensor:
 
 
 def resized(config: ViTConfig, image_size: int, patch: int) -> ViTConfig:
-    """The configuration of the same model for other images; continuous coordinates keep their scale."""
+    """The configuration of the same model for other images.
+
+    Continuous coordinates keep their scale; where the patch changes, whitening becomes a part of the patch map.
+    """
+    if patch != config.patch:
+        config = replace(config, inputs="pixels")
     if config.tokenizer == "conv" and patch != config.patch:
         raise ValueError(f"patch = {patch} must stay {config.patch}: a conv tokenizer cannot be resampled")
     side, scale = image_size // patch, config.coordinate_side or config.side
@@ -63,6 +69,8 @@ def adapt(weights: Mapping[str, Tensor], old: ViTConfig, new: ViTConfig) -> dict
     if replace(new, classes=old.classes) != resized(old, new.image_size, new.patch):
         raise ValueError("the models differ in more than image_size, patch and classes")
     kept = {n: t for n, t in weights.items() if new.classes == old.classes or not n.startswith(HEAD)}
+    if WHITENING in kept and new.inputs == "pixels":
+        kept[PATCH_KERNEL] = kept[PATCH_KERNEL] @ kept.pop(WHITENING)
     if new.patch != old.patch:
         kept[PATCH_KERNEL] = resample_kernel(kept[PATCH_KERNEL], old.patch, new.patch)
     if new.side != old.side:

@@ -19,6 +19,7 @@ from vision.config import TrainConfig
 from vision.data import Data, load_data
 from vision.evaluate import evaluate
 from vision.models import ClassificationLoss, ViT, ViTConfig
+from vision.patches import WhitenedPatchEmbedding
 from vision.presets import PRESETS
 from vision.pretrained import Pretrained, load_pretrained, read_pretrained
 from vision.resize import resized
@@ -30,7 +31,7 @@ def train(config: TrainConfig) -> dict[str, float]:
     data, config = prepare(config)
     figures: dict[str, float] = {}
     with Run(config, unit="images") as run:
-        model = first_model(config)
+        model = first_model(config, data)
         optimizer = build_optimizer(model, config.optimizer)
         if run.main:
             remember(data, run.folder)
@@ -76,10 +77,21 @@ def choose_shape(config: TrainConfig, given: Pretrained | None) -> ViTConfig:
     return config.model
 
 
-def first_model(config: TrainConfig) -> ViT:
+WHITENED_BY = 5_000
+"""Training images whose patches tell how to whiten."""
+
+
+def first_model(config: TrainConfig, data: Data) -> ViT:
     """The model that training starts from; what a checkpoint holds comes later."""
-    public = config.init_from and resume_point(config) is None
-    return load_pretrained(config.init_from, config.model) if public else ViT(config.model)
+    if resume_point(config) is not None:
+        return ViT(config.model)
+    if config.init_from:
+        return load_pretrained(config.init_from, config.model)
+    model = ViT(config.model)
+    if isinstance(model.embed.patches, WhitenedPatchEmbedding):
+        some = data.train.some(WHITENED_BY)
+        model.embed.patches.fit(data.preparation(some, config.model.image_size))
+    return model
 
 
 def varied_images(run: Run, data: Data, config: TrainConfig) -> Order:
