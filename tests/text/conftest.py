@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.training.cli import main, parse
-from tests.text.processes import TINY, Command, Outcome, prose
+from tests.processes import Command, Outcome
+from tests.text.processes import TINY, prose
 from text.config import TrainConfig
 from text.evaluate import evaluate_run
 from text.export import export

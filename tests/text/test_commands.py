@@ -13,7 +13,8 @@ import pytest
 
 from core.config import PositionConfig, TransformerConfig
 from core.training import OptimizerConfig, read_metrics
-from tests.text.processes import TINY, Command, written
+from tests.processes import Command
+from tests.text.processes import TINY, written
 from text.config import TrainConfig
 from text.models import GPTConfig
 from text.train import train

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from core.training import read_metrics
-from tests.text.processes import Command, prose
+from tests.processes import Command
+from tests.text.processes import prose
 from text.data import load_corpus
 from text.evaluate import rows_at_once
 from text.models import GPTConfig

@@ -20,7 +20,8 @@ import torch
 from core.config import PositionConfig, TransformerConfig
 from core.training import load_weights
 from core.training.checkpoints import Checkpoints, read_tensors, verify
-from tests.text.processes import TINY, Commands, Life, lines, prose
+from tests.processes import Commands, Life, lines
+from tests.text.processes import TINY, prose
 from text.bpe import BPETokenizer
 from text.models import GPT, GPTConfig
 from text.pretrained import export_pretrained

@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional as F
 
 from core.generate import Sampling, complete
-from tests.text.processes import Command, Commands, written
+from tests.processes import Command, Commands
+from tests.text.processes import written
 from text.sample import SampleConfig, continuations
 from text.trained import Trained
 

@@ -1,0 +1,131 @@
+"""Commands of the panels as processes of their own, forked from one that has everything imported."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import runpy
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from core.training import read_metrics
+
+PRELOADED = ["torch._dynamo", "accelerate", "tyro", "text.train", "text.sample", "text.export", "vision.train"]
+CLOCKS = ("seconds", "train/tokens_per_second", "train/images_per_second")
+
+
+class Outcome(NamedTuple):
+    """What became of a command."""
+
+    code: int
+    out: str
+    err: list[str]
+
+
+Command = Callable[..., Outcome]
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    """What a run measured, without what depends on the clock."""
+    return [{name: value for name, value in line.items() if name not in CLOCKS} for line in read_metrics(run)]
+
+
+@dataclass
+class Streams:
+    """The files that a process reads and writes; `terminal` is all three of them."""
+
+    stdin: str = os.devnull
+    stdout: str = ""
+    stderr: str = ""
+    terminal: str = ""
+
+    def open(self) -> None:
+        """Takes them over as file descriptors 0, 1 and 2, and as Python's streams."""
+        if self.terminal:
+            os.setsid()  # the terminal opened next becomes this process's own: its Ctrl-C arrives here
+        create = os.O_WRONLY | os.O_CREAT
+        for number, name in enumerate((self.stdin, self.stdout, self.stderr)):
+            os.dup2(os.open(self.terminal or name, os.O_RDWR if self.terminal else create if number else 0), number)
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+
+
+def run_module(
+    module: str, arguments: list[str], streams: Streams, largest_file: int, environment: dict[str, str]
+) -> None:
+    """`python -m MODULE ARGUMENTS`, in this process."""
+    streams.open()
+    os.environ.update(environment)
+    sys.argv = [module, *arguments]
+    torch.set_num_threads(1)
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    warnings.filterwarnings("ignore", message=".*found in sys.modules", category=RuntimeWarning)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+@dataclass
+class Life:
+    """A command that is running, or has run."""
+
+    process: BaseProcess
+    streams: Streams
+
+    def end(self, seconds: float = 60) -> int:
+        """Waits for the end; the exit code, or minus the signal that killed it."""
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, "the process hangs"
+        return self.process.exitcode
+
+    def signal(self, number: int) -> None:
+        """Sends a signal, unless the process has ended."""
+        if self.process.is_alive():
+            assert self.process.pid is not None
+            os.kill(self.process.pid, number)
+
+    def wait_for(self, condition: Callable[[], Any]) -> None:
+        """Returns once the condition holds, or the process has ended."""
+        while self.process.is_alive() and not condition():
+            time.sleep(0.001)
+
+    @property
+    def err(self) -> list[str]:
+        """The lines of standard error."""
+        return Path(self.streams.stderr).read_text(encoding="utf-8").splitlines()
+
+
+class Commands:
+    """Starts commands as processes; `folder` takes their output."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.count = folder, 0
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(PRELOADED)
+
+    def begin(
+        self, module: str, *arguments: object, largest_file: int = 0, environment: Any = None, **streams: object
+    ) -> Life:
+        """Starts `python -m MODULE ARGUMENTS`; largest_file: bytes beyond which no file grows, as on a full disk."""
+        self.count += 1
+        log = {name: f"{self.folder / 'life'}-{self.count}.{name}" for name in ("stdout", "stderr")}
+        opened = Streams(**log | {name: str(file) for name, file in streams.items()})
+        known = {"TRIPTYCH_DATA": os.environ["TRIPTYCH_DATA"]}  # the server may be older than this setting
+        words = [*map(str, arguments)]
+        arguments = (module, words, opened, largest_file, known | (environment or {}))
+        process = self.context.Process(target=run_module, args=arguments, daemon=True)
+        process.start()
+        return Life(process, opened)
+
+    def run(self, module: str, *arguments: object, **options: Any) -> Life:
+        """Starts a command and waits for its end."""
+        life = self.begin(module, *arguments, **options)
+        life.end()
+        return life
