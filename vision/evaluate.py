@@ -1,0 +1,210 @@
+"""How well an image model tells classes apart, on images that it did not learn from.
+
+python -m vision.evaluate DIR [--checkpoint best|last|last-good|STEP] [--split test|validation] [--json]
+
+This command alone reads the test images.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from core.config import check_choices, check_positive
+from core.training.cli import main, parse_fields
+from core.training.devices import autocast, device_kind
+from core.training.files import write_json
+from vision.batches import ImageSet, evaluation_batches
+from vision.data import Data, load_data, load_test
+from vision.folder import VALIDATION, first_few, notice
+from vision.metrics import Tally
+from vision.models import ViT
+from vision.pictures import Mistakes
+from vision.preparation import Preparation
+from vision.report import Judged, as_json, draw, tables, variants
+from vision.sources import NAMES
+from vision.trained import Trained, Weights, knows, load, run_folder
+from vision.views import Views, joined, seen
+
+FAIRNESS = {
+    "validation": "these are the validation images, by which the best checkpoint was chosen",
+    "all": "these are all of its images, a fair test if the model learnt from none of them",
+}
+SHOWN = 24
+"""Mistakes in the picture of them."""
+
+
+@torch.no_grad()
+def evaluate(
+    model: ViT,
+    images: ImageSet,
+    preparation: Preparation,
+    batch_size: int,
+    *,
+    device: torch.device | str = "cpu",
+    share: tuple[int, int] = (0, 1),
+    reduce: Callable[[Tensor], Tensor] = lambda total: total,
+) -> dict[str, float]:
+    """accuracy, top5, loss (nats) and ece of a model in evaluation mode, each image counted once.
+
+    share: (rank, number of processes); `reduce` then sums a tensor over all of them
+
+    Raises ValueError where there are no images.
+    """
+    tally = Tally.empty(model.config.classes)
+    for pixels, labels in evaluation_batches(images, batch_size, *share):
+        tally += Tally.of(model(preparation(pixels.to(device), model.config.image_size)), labels)
+    return tally.total(reduce).figures()
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Settings of `vision.evaluate`."""
+
+    checkpoint: str = "best"
+    """best, last, last-good, or a step."""
+    split: Literal["auto", "test", "validation"] = "auto"
+    """Which images; auto is test where the data has a test part."""
+    weights: Literal["averaged", "raw", "both"] = "averaged"
+    """The averages of a run with --ema, the weights that were trained, or one after the other."""
+    data: str = ""
+    """Other images to evaluate on, of the same classes: a name or a folder; default the run's own. Of a folder
+    without parts, all images."""
+    skip_bad: bool = False
+    """Leave out images that cannot be read, and count them; always so where the run did."""
+    tta: Views = "none"
+    """Test-time augmentation, reported apart: the mean of the probabilities that the classes get in several views of
+    an image. flip: also mirrored; shift: also moved by a pixel, up, down, left and right; flip-shift: all ten."""
+    batch_size: int | None = None
+    """Images at once; default the run's eval_batch."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Arithmetic; auto is what training takes by itself."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to evaluate."""
+    out: Path | None = None
+    """Folder for the pictures and figures.json; default DIR/evaluation."""
+    json: bool = False
+    """End with one line that is a JSON object."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_positive(self, "batch_size")
+
+
+def evaluate_run(argv: list[str]) -> None:
+    """The command."""
+    folder, rest = run_folder(argv, "vision.evaluate")
+    options = parse_fields(
+        EvaluateConfig,
+        EvaluateConfig(),
+        rest,
+        prog="python -m vision.evaluate DIR",
+        description="Evaluates a run on images that it did not learn from, and draws what it gets wrong.",
+    )
+    started = time.monotonic()
+    models = load_models(folder, options)
+    trained = next(iter(models.values()))
+    split, images = choose_images(folder, trained, options)
+    results = {kind: judge(model, images, options) for kind, model in models.items()}
+    name, classes = options.data or trained.config.data, trained.preparation.classes
+    found = list(variants(results, options.tta))
+    print(f"{name}: {len(images):,} {split} images, checkpoint of step {trained.step}\n")
+    print(*tables(found, classes), sep="\n\n")
+    figures: dict[str, Any] = {"step": trained.step, "data": name, "split": split, "images": len(images)}
+    figures |= {"weights": next(iter(results)), "tta": options.tta} | as_json(found, classes)
+    figures["seconds"] = round(time.monotonic() - started, 2)
+    place = options.out or folder / "evaluation"
+    draw(next(iter(results.values())), classes, place)
+    write_json(place / "figures.json", figures)
+    print(f"\npictures and figures are in {place}")
+    if options.json:
+        print(json.dumps(figures, allow_nan=False))
+
+
+def load_models(folder: Path, options: EvaluateConfig) -> dict[str, Trained]:
+    """The models to judge, by the name of their weights."""
+    kinds: tuple[Weights, ...] = ("averaged", "raw") if options.weights == "both" else (options.weights,)
+    models: dict[str, Trained] = {
+        kind: load(folder, options.checkpoint, device_kind(options.device), kind) for kind in kinds
+    }
+    [first, *others] = models.values()
+    if first.config.ema:
+        return models
+    if others:
+        notice(f"{folder} kept no averages of its weights (--ema 0): there are the raw ones only")
+    return {"raw": first}
+
+
+def choose_images(folder: Path, trained: Trained, options: EvaluateConfig) -> tuple[str, ImageSet]:
+    """Which images are judged, "test", "validation" or "all" of a folder without parts, and the images.
+
+    Raises ValueError: there are none, or they are not of the model's classes.
+    """
+    config, name = trained.config, options.data or trained.config.data
+    skip_bad, parts = options.skip_bad or config.skip_bad, parts_of(name)
+    split = "test" if "test" in parts else "validation" if parts or not options.data else "all"
+    split = split if options.split == "auto" else options.split
+    if split == "test":
+        return split, load_test(name, trained.preparation, skip_bad=skip_bad, storage=config.storage)
+    data = load_data(
+        name,
+        size=config.model.image_size,
+        channels=trained.preparation.channels,
+        validation=0 if split == "all" else None if options.data else config.validation,
+        skip_bad=skip_bad,
+        storage=config.storage,
+    )
+    check_classes(data, trained.preparation.classes)
+    if not (options.data or knows(folder, data)):
+        notice(f"{name} does not hold the images any more that the run was trained on")
+    images = data.train if split == "all" else data.validation
+    if not len(images):
+        raise ValueError(f"{name} has no validation images: the run learnt from all of them (--validation 0)")
+    if options.split == "auto":
+        notice(f"{name} has no test images: {FAIRNESS[split]}")
+    return split, images
+
+
+def parts_of(name: str) -> set[str]:
+    """Which of "test" and "validation" a named set, or a folder by its sub-folders, has."""
+    if name in NAMES:
+        return {"test"}
+    folders = {"test": ("test",), "validation": VALIDATION}
+    return {part for part, names in folders.items() if any((Path(name).expanduser() / sub).is_dir() for sub in names)}
+
+
+def check_classes(data: Data, known: tuple[str, ...]) -> None:
+    """Raises ValueError naming classes that the data has and the model lacks, or the other way round."""
+    found = data.preparation.classes
+    if found != known:
+        different = sorted(set(found) ^ set(known)) or ["the same in another order"]
+        raise ValueError(f"{data.name} has other classes than the model: {first_few(different)}")
+
+
+@torch.no_grad()
+def judge(trained: Trained, images: ImageSet, options: EvaluateConfig) -> Judged:
+    """All that the command tells of a model and a set of images."""
+    model, batch_size = trained.model, options.batch_size or trained.config.eval_batch
+    plain = several = Tally.empty(model.config.classes)
+    mistakes = None
+    with autocast(options.precision, trained.device):
+        for pixels, labels in evaluation_batches(images, batch_size):
+            prepared = trained.preparation(pixels.to(trained.device), model.config.image_size)
+            logits = [model(view).float() for view in seen(prepared, options.tta)]
+            plain += Tally.of(logits[0], labels)
+            several += Tally.of(joined(logits), labels)
+            mistakes = Mistakes.of(pixels, logits[0], labels).surest(SHOWN, mistakes)
+    assert mistakes is not None
+    return Judged(plain, several if options.tta != "none" else None, mistakes)
+
+
+if __name__ == "__main__":
+    main(lambda: evaluate_run(sys.argv[1:]))
