@@ -27,20 +27,21 @@ def resample_grid(table: Tensor, side: int) -> Tensor:
 
 def resample_line(table: Tensor, length: int) -> Tensor:
     """The same for the positions along one axis: (n, D) -> (length, D)."""
-    line = rearrange(table.float(), "n d -> 1 d n 1")
-    line = F.interpolate(line, size=(length, 1), mode="bicubic", antialias=True)
-    return rearrange(line, "1 d n 1 -> n d").to(table.dtype)
+    line = rearrange(table.float(), "n d -> 1 d 1 n")  # upright, a width of 1, PyTorch repeats the first row
+    line = F.interpolate(line, size=(1, length), mode="bicubic", antialias=True)
+    return rearrange(line, "1 d 1 n -> n d").to(table.dtype)
 
 
 def resample_kernel(weight: Tensor, patch: int, new: int) -> Tensor:
     """A patch map for patches of another size: (D, C patch patch) -> (D, C new new).
 
-    With W the matrix of a bilinear resizing from `patch` to `new` pixels, the kernel k' solves W^T k' = k in the
-    least-squares sense, so that resized patches keep their products (Beyer 2023, FlexiViT, section 3.3).
+    With W the matrix of a bicubic resizing (antialiased) from `patch` to `new` pixels, the kernel k' solves
+    W^T k' = k in the least-squares sense, so that resized patches keep their products (Beyer 2023, FlexiViT:
+    PI-resize).
     """
     pixels = torch.eye(patch * patch, dtype=torch.float64).view(-1, 1, patch, patch)
-    mode = {"mode": "bicubic", "antialias": True}
-    resizing = F.interpolate(pixels, size=(new, new), **mode).flatten(1).T  # (new new, patch patch)
+    images = F.interpolate(pixels, size=(new, new), mode="bicubic", antialias=True)
+    resizing = images.flatten(1).T  # (new new, patch patch)
     inverse = torch.linalg.pinv(resizing.T)  # (new new, patch patch)
     kernels = rearrange(weight.double(), "d (c p) -> d c p", p=patch * patch)
     return rearrange(kernels @ inverse.T, "d c p -> d (c p)").to(weight.dtype)
@@ -73,7 +74,7 @@ def adapt(weights: Mapping[str, Tensor], old: ViTConfig, new: ViTConfig) -> dict
         kept[PATCH_KERNEL] = kept[PATCH_KERNEL] @ kept.pop(WHITENING)
     if new.patch != old.patch:
         kept[PATCH_KERNEL] = resample_kernel(kept[PATCH_KERNEL], old.patch, new.patch)
-    if new.side != old.side:
+    if new.side != old.side and old.core.position.kind == "learned":
         before = old.learned_tokens if old.coordinates == "raster" else min(1, old.learned_tokens)
         for name in [name for name in kept if name.startswith(POSITIONS)]:
             head, table = kept[name][:before], kept[name][before:]
