@@ -6,8 +6,9 @@ or, where they are too many to be held, decoded ahead of their use; who takes ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -74,13 +75,18 @@ class TrainingImages:
         long as they follow each other. Raises ValueError if the batch does not divide.
         """
         if self._next != (step, rank, world, accumulate):
-            self._batches = self.images.batches(self._order(step, rank, world, accumulate))
+            globally = partial(shuffled, self.seed, batch_size=self.batch_size, items=len(self.images))
+            self._batches = self.images.batches(_from_step(step, globally, rank, world, accumulate))
         self._next = (step + 1, rank, world, accumulate)
         return [next(self._batches) for _ in range(accumulate)]
 
-    def _order(self, step: int, rank: int, world: int, accumulate: int) -> Iterator[Indices]:
-        for later in count(step):
-            yield from share(shuffled(self.seed, later, self.batch_size, len(self.images)), rank, world, accumulate)
+
+def _from_step(
+    step: int, globally: Callable[[int], Indices], rank: int, world: int, accumulate: int
+) -> Iterator[Indices]:
+    """A rank's micro-batches from a step on, without end. Knows nothing of who asks, or workers would outlive them."""
+    for later in count(step):
+        yield from share(globally(later), rank, world, accumulate)
 
 
 def evaluation_batches(images: ImageSet, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
