@@ -75,13 +75,3 @@ def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:
     if not argv or argv[0].startswith("-"):
         raise ValueError(f"name the run folder first: python -m {command} DIR [options]")
     return Path(argv[0]), argv[1:]
-
-
-def run_folder_and_images(argv: list[str], command: str) -> tuple[Path, list[str], list[str]]:
-    """`DIR IMAGE... [options]` in its three parts. Raises ValueError when no image is named."""
-    folder, rest = run_folder(argv, command)
-    first_option = next((i for i, word in enumerate(rest) if word.startswith("-")), len(rest))
-    images, options = rest[:first_option], rest[first_option:]
-    if not images and not {"-h", "--help"} & set(options):
-        raise ValueError(f"name images after the run folder: python -m {command} DIR IMAGE... [options]")
-    return folder, images, options
