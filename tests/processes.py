@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import runpy
+import socket
 import sys
 import time
 import warnings
@@ -129,3 +130,12 @@ class Commands:
         life = self.begin(module, *arguments, **options)
         life.end()
         return life
+
+    def pair(self, module: str, *arguments: object) -> list[Life]:
+        """Starts two processes of one run as `torchrun` starts them."""
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = str(free.getsockname()[1])
+        together = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+        ranks = [together | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+        return [self.begin(module, *arguments, environment=environment) for environment in ranks]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from core.config import check_choices, check_positive
-from core.training.config import RunConfig, check_at_least
+from core.training.config import RunConfig, check_at_least, check_between
 from vision.augment import AugmentConfig
 from vision.models import ViTConfig
 
@@ -28,6 +28,8 @@ class TrainConfig(RunConfig):
     by worker processes; auto keeps what fits into half of the free memory."""
     eval_batch: int = 500
     """Images evaluated at once, on each process."""
+    coarse: float = 0.0
+    """Fraction of the budget, at its beginning, on images of half the side, which have a quarter of the patches."""
     init_from: str = ""
     """Start from trained weights: a run folder of vision.train, timm:NAME, or a .safetensors file in timm's layout."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -39,11 +41,22 @@ class TrainConfig(RunConfig):
         super().__post_init__()
         check_choices(self)
         check_positive(self, "eval_batch")
+        check_between(self, 0.0, 1.0, "coarse")
         if self.validation is not None:
             check_at_least(self, 0, "validation")
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        brought = ("channels", "classes", "tokenizer", "inputs", "pool", "registers", "coordinates", "final_norm", "core")
+        brought = (
+            "channels",
+            "classes",
+            "tokenizer",
+            "inputs",
+            "pool",
+            "registers",
+            "coordinates",
+            "final_norm",
+            "core",
+        )
         model = {f"model.{name}": "init_from brings its own" for name in brought} if self.init_from else {}
         return super().unused() | model

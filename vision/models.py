@@ -43,7 +43,7 @@ class ViTConfig:
     coordinates: Literal["grid", "raster"] = "grid"
     """Where a patch is: (row, column), or its number in reading order, as the ViT paper's learned positions have it."""
     coordinate_side: int | None = None
-    """Side of the grid in whose coordinates patches are told, where it is not the model's own: after a change of size."""
+    """Side of the grid in whose coordinates patches are told, if it is not the model's own: after a change of size."""
     final_norm: Literal["tokens", "pooled"] = "tokens"
     """Whether the last normalisation comes before the pooling or after it."""
     core: TransformerConfig = field(default_factory=TransformerConfig)
@@ -61,8 +61,7 @@ class ViTConfig:
             raise ValueError(f"patch = {self.patch} must be a power of 2 for tokenizer = 'conv', which halves images")
         if self.tokenizer == "conv" and self.inputs == "whitened":
             raise ValueError("inputs = 'whitened' needs tokenizer = 'patches': a conv tokenizer reads pixels")
-        continuous = self.coordinates == "grid" and self.core.position.kind not in INTEGER_POSITIONS
-        if self.coordinate_side is not None and not continuous:
+        if self.coordinate_side is not None and not self.continuous:
             raise ValueError(
                 f"coordinate_side = {self.coordinate_side} needs coordinates = 'grid' and positions that take "
                 f"fractions, not {self.core.position.kind!r}"
@@ -72,6 +71,11 @@ class ViTConfig:
     def side(self) -> int:
         """Patches along a side."""
         return self.image_size // self.patch
+
+    @property
+    def continuous(self) -> bool:
+        """Whether places between those of the grid mean something, so that images of another size may pass through."""
+        return self.coordinates == "grid" and self.core.position.kind not in INTEGER_POSITIONS
 
     @property
     def learned_tokens(self) -> int:
@@ -99,7 +103,10 @@ class ViT(nn.Module):
         initialise_tokens(self.embed)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of the classes: images (B, C, S, S), normalised -> (B, K)."""
+        """Logits of the classes: images (B, C, S, S), normalised -> (B, K).
+
+        S is image_size, or any multiple of the patch where positions are continuous.
+        """
         x, at = self.embed(images)
         return self.head(self.norm(self.pool(self.core(x, at, full()))))
 

@@ -115,18 +115,26 @@ class ImageTokens(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, S, S) -> tokens (B, T, D), coordinates (T, 1 or 2)."""
-        x, at = self.patches(images), self.locate(images.device)
+        x, at = self.patches(images), self.locate(images.shape[-1] // self.config.patch, images.device)
         if self.learned is not None:
             learned = self.learned.to(x.dtype).expand(x.shape[0], -1, -1)  # (B, P, D)
             x = torch.cat((learned, x), dim=1)  # (B, P + N, D)
         return x, at
 
-    def locate(self, device: torch.device | None = None) -> Tensor:
-        """Where the tokens are: the learned ones before the image's first row and column, or first in line."""
+    def locate(self, side: int | None = None, device: torch.device | None = None) -> Tensor:
+        """Where the tokens are: the learned ones before the image's first row and column, or first in line.
+
+        side: patches along a side; others than the model's own are told in the coordinates of its own grid.
+        Raises ValueError for that where positions know whole places only.
+        """
         c = self.config
+        side = c.side if side is None else side
+        if side != c.side and not c.continuous:
+            raise ValueError(f"images have {side} patches a side; positions of this model are of {c.side} and no other")
         if c.coordinates == "raster":
-            return index(c.learned_tokens + c.side**2, device=device)  # (T, 1)
-        at = grid(c.side, c.coordinate_side, device)  # (N, 2)
+            return index(c.learned_tokens + side**2, device=device)  # (T, 1)
+        scale = c.coordinate_side or c.side
+        at = grid(side, None if side == scale else scale, device)  # (N, 2)
         if not c.learned_tokens:
             return at
         return torch.cat((at.new_zeros(c.learned_tokens, 2), at + 1))  # (P + N, 2)

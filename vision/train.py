@@ -9,6 +9,9 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 
+from torch import Tensor
+from torch.nn import functional as F
+
 from core.training.checkpoints import read_config
 from core.training.cli import main, parse
 from core.training.folder import resume_point
@@ -65,7 +68,13 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
     if given is not None:
         data = replace(data, preparation=given.prepared(data.preparation))
     found = data.preparation
-    return data, replace(config, model=replace(shape, channels=found.channels, classes=len(found.classes)))
+    model = replace(shape, channels=found.channels, classes=len(found.classes))
+    if config.coarse and not (model.continuous and model.side % 2 == 0):
+        raise ValueError(
+            f"coarse = {config.coarse} halves images: it needs coordinates = 'grid', positions that take fractions, "
+            f"not {model.core.position.kind!r}, and an even number of patches along a side, not {model.side}"
+        )
+    return data, replace(config, model=model)
 
 
 def choose_shape(config: TrainConfig, given: Pretrained | None) -> ViTConfig:
@@ -100,9 +109,15 @@ def varied_images(run: Run, data: Data, config: TrainConfig) -> Order:
     augment = Augment(config.augment, data.preparation, config.model, config.batch_size, len(data.train), config.seed)
 
     def batch(step: int, rank: int, world: int, accumulate: int) -> list[Batch]:
-        return augment(images.batch(step, rank, world, accumulate), step, rank, world, run.spent)
+        varied = augment(images.batch(step, rank, world, accumulate), step, rank, world, run.spent)
+        return [(halved(x), y) for x, y in varied] if run.spent < config.coarse else varied
 
     return batch
+
+
+def halved(images: Tensor) -> Tensor:
+    """Every four pixels become their mean: (B, C, S, S) -> (B, C, S / 2, S / 2)."""
+    return F.avg_pool2d(images, 2)
 
 
 def introduce(run: Run, model: ViT, data: Data) -> None:

@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import torch
 from core.config import PositionConfig, TransformerConfig
 from core.training import load_weights
 from core.training.checkpoints import Checkpoints, read_tensors, verify
-from tests.processes import Commands, Life, lines
+from tests.processes import Commands, lines
 from tests.text.processes import TINY, prose
 from text.bpe import BPETokenizer
 from text.models import GPT, GPTConfig
@@ -155,18 +154,6 @@ def test_fine_tuning_lowers_the_loss_and_resumes_without_the_public_model(comman
     assert last < first - 1
 
 
-def pair(commands: Commands, *arguments: object) -> list[Life]:
-    """Two processes of one run, started as `torchrun` starts them."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-    return [
-        commands.begin("text.train", *arguments, environment=together | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(2)
-    ]
-
-
 def assert_close(one: Path, two: Path, tolerance: float) -> None:
     a, b = lines(one), lines(two)
     assert [line["step"] for line in a] == [line["step"] for line in b]
@@ -208,12 +195,13 @@ def test_two_interrupted_processes_resume_to_the_losses_of_one(commands: Command
     alone, out = place / "uninterrupted", place / "interrupted pair"
     steady = ("--schedule.kind", "constant", "--schedule.warmup", 0)  # the same whatever the number of steps
     arguments = (*PAIRED, *steady, "--data", place / "text.txt", "--save-every", 4)
-    main, other = pair(commands, *arguments, "--out", out, "--steps", 100_000)
+    main, other = commands.pair("text.train", *arguments, "--out", out, "--steps", 100_000)
     main.wait_for(lambda: steps(out))
     other.signal(signal.SIGTERM)  # to one of them alone
     assert (main.end(), other.end()) == (130, 130)
     end = max(12, steps(out)[-1] + 2)
-    assert [life.end() for life in pair(commands, "--out", out, "--resume", "--steps", end)] == [0, 0]
+    lives = commands.pair("text.train", "--out", out, "--resume", "--steps", end)
+    assert [life.end() for life in lives] == [0, 0]
     assert commands.run("text.train", *arguments, "--out", alone, "--steps", end).process.exitcode == 0
     assert_close(alone, out, 1e-5)
 
