@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import harness, vision_vs_peers
+from benchmarks import harness, vision_cifar_cpu, vision_timm, vision_vs_peers
 from benchmarks.harness import Comparison, Contestant
 from benchmarks.vision_peers import PACKAGES, installed, peer_model, timm_model
 from core.weights import import_weights
@@ -127,6 +127,83 @@ def test_the_comparisons_run_in_small(data_root: Path, tmp_path: Path, here: Non
     assert "images_per_second" in found["epoch, data alone"]["ratio to torchvision, 0 workers"]["ours"]
 
 
+# ---------------------------------------------------------------------------------------------- on a CPU
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_timms_model_learns_digits_and_meets_the_test_images_only_at_the_end(
+    part: vision_timm.Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doors: list[tuple[str, object]] = []
+    train_door, test_door = vision_timm.load_data, vision_timm.load_test
+    monkeypatch.setattr(
+        vision_timm, "load_data", lambda *a, **k: doors.append(("train", k["validation"])) or train_door(*a, **k)
+    )
+    monkeypatch.setattr(vision_timm, "load_test", lambda *a: doors.append(("test", None)) or test_door(*a))
+    monkeypatch.setattr(vision_timm.time, "monotonic", iter(range(10**6)).__next__)  # a second for each step
+    way = {"precision": "fp32", "attention": "fused"}
+    found = vision_timm.train(0, "vit-digits", "digits", minutes=1.1, part=part, lr=3e-3, **way)
+    assert doors == ([("train", None)] if part == "validation" else [("train", 0), ("test", None)])
+    assert found["accuracy"] > 0.15
+    assert found["steps"] == 65
+    curve = {name: value for name, value in found.items() if name.startswith("accuracy,")}
+    assert list(curve) == (["accuracy, 60 s"] if part == "validation" else [])
+
+
+@pytest.mark.parametrize("attention", ["fused", "explicit"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_peers_speed_is_measured_in_every_arithmetic(precision: str, attention: vision_timm.Attention) -> None:
+    found = vision_timm.speed(0, "vit-digits", "digits", precision, attention, steps=1)
+    assert found["images_per_core_second"] * found["step_core_seconds"] == pytest.approx(128)
+
+
+def test_weights_decay_and_vectors_do_not() -> None:
+    peer = vision_timm.Peer(TINY, 1e-3, "fp32", "fused")
+    decay = {group["weight_decay"]: group["params"] for group in peer.optimizer.param_groups}
+    assert {parameter.ndim for parameter in decay[0.0]} == {1, 3}, "the table of positions is spared as well"
+    assert min(parameter.ndim for parameter in decay[0.05]) == 2
+
+
+def test_the_rate_that_is_best_on_held_out_images_meets_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, float]] = []
+
+    def answer(side: Contestant, *, seed: int, threads: int, timeout: float | None = None) -> dict[str, float]:
+        work = side.arguments
+        if "part" not in work:
+            fast = (work["precision"], work["attention"]) == ("bf16", "explicit")
+            return {"images_per_core_second": 2.0 if fast else 1.0, "wall_seconds": 1.0, "core_seconds": 1.0}
+        asked.append((side.name, work["part"], work["minutes"]))
+        assert side.name == "ours" or (work["precision"], work["attention"]) == ("bf16", "explicit")
+        best = work.get("lr") == 1e-3
+        return {"accuracy": 0.7 if best else 0.6, "wall_seconds": 1.0, "core_seconds": 1.0}
+
+    monkeypatch.setattr(harness, "run_once", answer)
+    found = [each.name for each in vision_cifar_cpu.comparisons(vision_cifar_cpu.parse(["--minutes", "2"]))]
+    assert found == ["arithmetic for timm", "validation", "test"]
+    rates = [f"timm, AdamW {lr:g}" for lr in vision_cifar_cpu.RATES]
+    assert asked == [
+        *((name, "validation", 2) for name in ("ours", *rates)),
+        *((name, "test", 2) for name in ("ours", "timm, AdamW 0.001")),
+    ]
+
+
+@pytest.mark.slow
+def test_our_run_is_trained_and_judged_by_its_commands() -> None:
+    options = ["--eval-every", "5", "--minutes", "0.05"]
+    held_out = vision_cifar_cpu.train(0, "vit-digits", "digits", 1.0, "validation", options)
+    assert any(name.startswith("accuracy, ") for name in held_out)
+    assert 0 < held_out["accuracy"] <= 1
+    assert held_out["loop_seconds"] < held_out["train_seconds"]
+
+
+def test_the_accuracies_on_the_way_go_by_their_time() -> None:
+    records = [{"seconds": 1.0, "train/loss": 2.0}, {"seconds": 61.4, "val/accuracy": 0.3}]
+    assert vision_cifar_cpu.accuracies(records) == {"accuracy, 61 s": 0.3}
+
+
+# ---------------------------------------------------------------------------------------------- options
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -138,3 +215,5 @@ def test_the_comparisons_run_in_small(data_root: Path, tmp_path: Path, here: Non
 def test_bad_options_are_refused_in_one_sentence(words: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)):
         vision_vs_peers.parse(words)
+    with pytest.raises(ValueError, match="preset = 'none' is not one of: vit-digits"):
+        vision_cifar_cpu.parse(["--preset", "none"])
