@@ -92,13 +92,12 @@ def mistakes_picture(mistakes: Mistakes, classes: Sequence[str]) -> Figure:
     if not len(mistakes):
         figure.text(0.5, 0.4, "There are none: every answer is right.", color=SOFT, ha="center")
         return figure
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in grid:
-        axes.set_axis_off()
+    bare = {"xticks": [], "yticks": [], "frame_on": False}
+    grid = figure.subplots(rows, columns, squeeze=False, subplot_kw=bare).flat
     each = zip(mistakes.pixels, mistakes.truth, mistakes.answer, mistakes.confidence.tolist(), strict=True)
     for axes, (pixels, truth, answer, confidence) in zip(grid, each, strict=False):
         _show(axes, pixels)
-        axes.set_title(_short(classes[truth], 18), fontsize=8, color=SOFT, pad=17)
+        axes.set_title(_short(classes[truth], 18), fontsize=8, color=SOFT, y=1, pad=17)
         says = f"→ {_short(classes[answer], 13)}  {_percent(confidence, 1)}"
         axes.annotate(says, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", color=ALARM, fontsize=8)
     return figure
