@@ -20,7 +20,7 @@ from decision.spaces import Space, describe
 from decision.store import Episode, Trajectories, stack
 
 MINARI = "minari:"
-MINARI_EXTRA = "minari[create,hdf5]"
+MINARI_EXTRA = "minari[hdf5]"
 D4RL = (".hdf5", ".h5")
 D4RL_ENVIRONMENTS = {"hopper": "Hopper-v4", "halfcheetah": "HalfCheetah-v4", "walker2d": "Walker2d-v4"}
 """The nearest that Gymnasium has to the environments, of version 2, that D4RL recorded."""
@@ -63,7 +63,6 @@ def write_minari(data: Trajectories, name: str) -> None:
     not registered, or it is not known what the episodes ended in.
     """
     minari = extra("minari", MINARI_EXTRA)
-    extra("jax", MINARI_EXTRA)
     if data.final_observations is None:
         raise ValueError("a Minari data set holds the observation that each episode ends in, which this data lacks")
     metadata = _metadata(data)
