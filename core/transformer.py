@@ -109,7 +109,7 @@ class Transformer(nn.Module):
         """Pass messages between tokens.
 
         x:            (B, T, D), float
-        at:           (T, A) or (B, T, A), int64 (or float, where positions are continuous): coordinates, see `core.positions`
+        at:           (T, A) or (B, T, A), int64, or float where positions take fractions: see `core.positions`
         graph:        over places in line, those in the cache included
         memory:       (B, S, D), for blocks of role "cross"; `memory_graph` says who hears which of it (default all)
         cache:        keys and values of earlier tokens; x holds the tokens that follow them

@@ -6,7 +6,7 @@ number of processes, sees the same images. Pairs for mixup and cutmix are found 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from core.config import check_choices, check_positive
 from core.training.config import check_at_least, check_between
+from core.training.devices import sent
 from core.training.order import share, stream
 from vision import transforms
 from vision.draws import GEOMETRY, NAMES, OFFSETS, Array, Chance, Draws, affine, draw
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from vision.models import ViTConfig
     from vision.preparation import Preparation
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
+"""Images and their labels."""
 
 COLOURS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "brightness": transforms.brightness,
@@ -135,7 +137,9 @@ class Augment:
     items: int
     seed: int = 0
 
-    def __call__(self, batch: list[Batch], step: int, rank: int = 0, world: int = 1, spent: float = 0.0) -> list[Batch]:
+    def __call__(
+        self, batch: Sequence[Batch], step: int, rank: int = 0, world: int = 1, spent: float = 0.0
+    ) -> list[Batch]:
         """The micro-batches of process `rank` of `world`, `spent` (a fraction) of the budget being gone.
 
         Each (pixels uint8 (b, C, H, W), labels int64 (b,)) -> (images float32 (b, C, S, S), targets), on the same
@@ -149,7 +153,7 @@ class Augment:
         chance = Chance(self.seed, step, self.batch_size)
         drawn = draw(now, chance, self.items, sides, self.model.image_size)
         places = share(np.arange(self.batch_size), rank, world, len(batch))
-        varied = []
+        varied: list[Batch] = []
         for micro, ((pixels, labels), rows) in enumerate(zip(batch, places, strict=True)):
             images = self._vary(pixels, drawn.of(rows))
             if now.mixes:
@@ -175,22 +179,22 @@ class Augment:
         """uint8 (b, C, H, W) -> the same, or (b, C, S, S) when resized."""
         if self.config.crop == "none" and self.config.flip == "none":
             return pixels
-        flip = sent(drawn.flip, pixels.device)
+        flip = _sent(drawn.flip, pixels.device)
         if self.config.crop != "resized":
-            return transforms.shifted(pixels, sent(drawn.offset, pixels.device), flip)
-        images = transforms.resampled(pixels, sent(drawn.box, pixels.device), flip, self.model.image_size)
+            return transforms.shifted(pixels, _sent(drawn.offset, pixels.device), flip)
+        images = transforms.resampled(pixels, _sent(drawn.box, pixels.device), flip, self.model.image_size)
         return images.round_().to(torch.uint8, memory_format=torch.contiguous_format)
 
     def _erased(self, images: Tensor, drawn: Draws) -> Tensor:
         """float32 (b, C, S, S) -> the same, with the mean or with noise where images are erased."""
         if not drawn.erased.any():
             return images
-        box = sent(drawn.erased, images.device)
+        box = _sent(drawn.erased, images.device)
         if self.config.erase == "cutout":
             return transforms.erased(images, box)
         each = images[0].numel()
         table = noise_table(OFFSETS + each, images.device)
-        noise = table.unfold(0, each, 1)[sent(drawn.noise, images.device)]  # (b, C S S)
+        noise = table.unfold(0, each, 1)[_sent(drawn.noise, images.device)]  # (b, C S S)
         return transforms.erased(images, box, noise.view_as(images))
 
 
@@ -200,8 +204,8 @@ def recoloured(pixels: Tensor, drawn: Draws) -> Tensor:
         return pixels
     images = pixels.float()
     for kinds, amounts in zip(drawn.kinds.T, drawn.amounts.T, strict=True):
-        amount = sent(amounts, pixels.device).view(-1, 1, 1, 1)
-        order = sent(np.argsort(kinds, kind="stable"), pixels.device)
+        amount = _sent(amounts, pixels.device).view(-1, 1, 1, 1)
+        order = _sent(np.argsort(kinds, kind="stable"), pixels.device)
         groups = order.split(np.bincount(kinds, minlength=len(NAMES)).tolist())  # the images of each operation
         for name, rows in zip(NAMES, groups, strict=True):
             if name in COLOURS and len(rows):
@@ -213,16 +217,10 @@ def moved(images: Tensor, drawn: Draws) -> Tensor:
     """The operations on geometry, all in one, overwriting images: float (b, C, S, S) -> the same."""
     places = np.flatnonzero(np.isin(drawn.kinds, [NAMES.index(name) for name in GEOMETRY]).any(1))
     if len(places):
-        rows = sent(places, images.device)
+        rows = _sent(places, images.device)
         matrix = affine(drawn.kinds[places], drawn.amounts[places], images.shape[-1])
-        images[rows] = transforms.warped(images[rows], sent(matrix, images.device))
+        images[rows] = transforms.warped(images[rows], _sent(matrix, images.device))
     return images
-
-
-def sent(array: Array, device: torch.device) -> Tensor:
-    """An array on a device, without waiting for what the device is doing."""
-    tensor = torch.from_numpy(array)
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 @lru_cache(maxsize=1)
@@ -230,3 +228,7 @@ def noise_table(length: int, device: torch.device) -> Tensor:
     """Standard normal numbers, float32 (length,), of which each erased image takes a stretch of its own."""
     numbers = np.random.RandomState(stream(0, "augment noise")).standard_normal(length)
     return torch.from_numpy(numbers.astype(np.float32)).to(device)
+
+
+def _sent(array: Array, device: torch.device) -> Tensor:
+    return sent(torch.from_numpy(array), device)

@@ -9,6 +9,7 @@ from core.config import check_choices, check_positive
 from core.training.config import RunConfig, check_at_least, check_between
 from vision.augment import AugmentConfig
 from vision.models import ViTConfig
+from vision.sources import NAMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +45,18 @@ class TrainConfig(RunConfig):
         check_between(self, 0.0, 1.0, "coarse")
         if self.validation is not None:
             check_at_least(self, 0, "validation")
+        if self.augment.mixes and self.batch_size // self.accumulate % 2:
+            raise ValueError(
+                f"batch_size = {self.batch_size} makes micro-batches of {self.batch_size // self.accumulate} images; "
+                f"mixup and cutmix pair them, and need an even number"
+            )
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        brought = (
-            "channels",
-            "classes",
-            "tokenizer",
-            "inputs",
-            "pool",
-            "registers",
-            "coordinates",
-            "final_norm",
-            "core",
-        )
-        model = {f"model.{name}": "init_from brings its own" for name in brought} if self.init_from else {}
-        return super().unused() | model
+        idle = super().unused()
+        if self.data in NAMES:
+            idle |= dict.fromkeys(("skip_bad", "storage"), f"{self.data} is not a folder of images")
+        if self.init_from:
+            brought = [f"model.{f.name}" for f in fields(ViTConfig) if f.name not in ("image_size", "patch")]
+            idle |= dict.fromkeys(brought, "init_from brings its own")
+        return idle

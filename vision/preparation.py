@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -64,8 +65,7 @@ class Preparation:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Floats (..., C, H, W) in 0..1, less the mean, divided by the standard deviation."""
-        mean, std = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (self.mean, self.std))
-        return (images - mean) / std
+        return (images - per_channel(self.mean, images.device)) / per_channel(self.std, images.device)
 
     def read(self, path: Path | str) -> Tensor:
         """An image file as it would be stored: uint8 (C, side, side). Raises what `vision.images.read_image` raises."""
@@ -79,3 +79,9 @@ class Preparation:
     def load(cls, folder: Path) -> Preparation:
         """Reads `images.json`; ValueError naming the file or the key if it is damaged."""
         return from_dict(cls, read_json(folder / FILE))
+
+
+@lru_cache(maxsize=16)  # a copy to a GPU waits for it
+def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 (C, 1, 1)."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)

@@ -109,7 +109,8 @@ def varied_images(run: Run, data: Data, config: TrainConfig) -> Order:
     augment = Augment(config.augment, data.preparation, config.model, config.batch_size, len(data.train), config.seed)
 
     def batch(step: int, rank: int, world: int, accumulate: int) -> list[Batch]:
-        varied = augment(images.batch(step, rank, world, accumulate), step, rank, world, run.spent)
+        stored = run.here(images.batch(step, rank, world, accumulate))
+        varied = augment(stored, step, rank, world, run.spent)
         return [(halved(x), y) for x, y in varied] if run.spent < config.coarse else varied
 
     return batch

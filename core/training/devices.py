@@ -115,6 +115,12 @@ def native_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device, without waiting for what a GPU is doing."""
+    from_host = device.type == "cuda" and not tensor.is_cuda
+    return (tensor.pin_memory() if from_host else tensor).to(device, non_blocking=True)
+
+
 def autocast(wish: str, device: torch.device) -> AbstractContextManager[object]:
     """Arithmetic of a precision, `auto` included, for code outside of a run."""
     precision = resolve_precision(wish, device.type)

@@ -136,7 +136,7 @@ class Run:
         with StopRequest() as self._stop:
             while not (finished or self.last):
                 before = self.step
-                yield before + 1, self._here(order(before, self.rank, self.world, self.config.accumulate))
+                yield before + 1, self.here(order(before, self.rank, self.world, self.config.accumulate))
                 if self.step != before + 1:
                     raise RuntimeError("the loop over run.steps must call run.update() once per step")
                 self._end_step()
@@ -203,6 +203,10 @@ class Run:
                 yield
             finally:
                 self._objective.train()
+
+    def here(self, batch: Sequence[Batch]) -> list[Batch]:
+        """Micro-batches on the run's device, without waiting for the copies."""
+        return [tuple(devices.sent(tensor, self.device) for tensor in micro) for micro in batch]
 
     def total(self, value: Any) -> Any:
         """The sum of a tensor or number over all processes, each of which may have evaluated its share."""
@@ -337,13 +341,3 @@ class Run:
             self._metrics.write(self.step, self.seconds, values)
         if self.config.tracker != "none":
             self.accelerator.log(dict(values), step=self.step)
-
-    def _here(self, batch: Sequence[Batch]) -> list[Batch]:
-        """The micro-batches on the device, without waiting for the copies."""
-        if self.device.type == "cpu":
-            return list(batch)
-        pinned = self.device.type == "cuda"
-        return [
-            tuple((t.pin_memory() if pinned and not t.is_cuda else t).to(self.device, non_blocking=True) for t in micro)
-            for micro in batch
-        ]
