@@ -1,6 +1,6 @@
 """Everything that a GPU run should print, within ten minutes: steps and MFU, the time to a loss, sampling, attention.
 
-python -m benchmarks.gpu [--minutes 10] [--parts step,loss,sampling,attention] [--device cuda]
+python -m benchmarks.gpu [--minutes 10] [--parts step,loss,sampling,attention,vision,cifar] [--device cuda]
 
 - step: forward, backward, clipping and AdamW of `gpt2-124m` over micro-batches and of `nanogpt-gpu`, in bfloat16,
   compiled, on random tokens: step time, tokens per second, MFU.
@@ -9,17 +9,21 @@ python -m benchmarks.gpu [--minutes 10] [--parts step,loss,sampling,attention] [
 - sampling: tokens per second of `core.generate`, batch 1, random weights.
 - attention: forward and backward of one layer's attention: fused causal, a window as the core routes it
   (FlexAttention on a GPU), the same window as a dense mask.
+- vision: the training steps of `vit-cifar-best` and `cct-7-3x1` at their batch sizes, alone and with images that are
+  varied anew each time: images per second, MFU.
+- cifar: `vision.train vit-cifar-best --validation 0` for `--cifar-minutes`, then the accuracy of its last step on
+  CIFAR-10's test images; seeds 0, 1, 2 while there is time, for which `--minutes 30` is needed. The files are looked
+  for in $TRIPTYCH_DATA.
 
 Every measurement is a process of its own under what is left of the time; one that fails or no longer fits says so and
-the rest goes on. Only `loss` needs more than torch and numpy. Each part replaces its own figures in
-benchmarks/results/gpu.json as soon as it has any. With `--device cpu --tiny` everything runs once in small.
+the rest goes on. Only `loss`, `vision` and `cifar` need more than torch and numpy. Each part replaces its own figures
+in benchmarks/results/gpu.json as soon as it has any. With `--device cpu --tiny` everything runs once in small.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -36,6 +40,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from benchmarks.harness import Contestant, run_once
+from benchmarks.peaks import utilised
 from benchmarks.record import RESULTS, ROOT, number, provenance, table, update
 from benchmarks.timing import Device, time_steps, time_to_loss, time_tokens
 from core.attention import attend
@@ -59,31 +64,13 @@ TINY = {
     "nanogpt-gpu": GPTConfig(65, 32, core=gpt2_core(32, 2, 2, dropout=0.2)),
     "gpt2-124m": GPTConfig(128, 32, core=gpt2_core(32, 2, 2)),
 }
-PEAKS = {
-    "B200": 2250e12,
-    "GH200": 989e12,
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "RTX 4090": 165e12,
-}
-"""Dense bfloat16 FLOP/s by a part of the device's name, the longer name first; from NVIDIA's data sheets."""
-
 UNSHOWN = ("wall_seconds", "core_seconds", "process_seconds", "peak_bytes")  # of the process; in the JSON all the same
 SMALLEST = 15.0  # seconds that a measurement needs to be worth starting
 WINDOW = 256
+CIFAR = ("vit-cifar-best", "cifar10", 8.0, [0, 1, 2])  # preset, data, minutes and seeds
 
 
 # ---------------------------------------------------------------------------------------------- utilisation
-
-
-def device_peak(name: str) -> float | None:
-    """The dense bfloat16 FLOP/s of a device by its name, None where it is not known."""
-    return next((peak for part, peak in PEAKS.items() if re.search(rf"\b{part}\b", name)), None)
 
 
 def counted_parameters(model: GPT) -> int:
@@ -100,10 +87,8 @@ def flops_per_token(model: GPT) -> int:
 
 
 def utilisation(model: GPT, tokens_per_second: float, device_name: str) -> dict[str, float]:
-    """`tflops`, the useful ones per second, and `mfu`, their share of the device's peak where that is known."""
-    flops = flops_per_token(model) * tokens_per_second
-    peak = device_peak(device_name)
-    return {"tflops": flops / 1e12} | ({"mfu": flops / peak} if peak else {})
+    """What training at a rate makes of the device."""
+    return utilised(flops_per_token(model) * tokens_per_second, device_name)
 
 
 # ---------------------------------------------------------------------------------------------- measurements
@@ -223,12 +208,15 @@ def watch(process: subprocess.Popen[bytes], out: Path, target: float, limit: flo
 
 @dataclass(frozen=True)
 class Job:
-    """One measurement: a function of this module and its arguments."""
+    """One measurement: a function, of this module unless it says otherwise, its arguments, and the seconds it needs."""
 
     part: str
     name: str
     function: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    module: str = HERE
+    seed: int = 0
+    needs: float = SMALLEST
 
 
 def plan(options: argparse.Namespace) -> list[Job]:
@@ -242,6 +230,8 @@ def plan(options: argparse.Namespace) -> list[Job]:
         *sampling_jobs(options),
         *(step_job("gpt2-124m", size, options) for size in smaller),
         Job("attention", "seconds", "measure_attention", {"lengths": options.lengths, "device": options.device}),
+        *vision_jobs(options),
+        *cifar_jobs(options),
     ]
     return [job for job in jobs if job.part in options.parts]
 
@@ -271,18 +261,44 @@ def loss_job(options: argparse.Namespace) -> Job:
     return Job("loss", options.preset, "measure_loss", {**work, "options": shlex.split(options.train_options)})
 
 
+def vision_jobs(options: argparse.Namespace) -> list[Job]:
+    work = {"size": _size(options), "device": options.device, "compiled": options.compile}
+    return [
+        Job("vision", preset, "measure_step", {"preset": preset, **work}, module="benchmarks.gpu_vision")
+        for preset in options.vision_presets
+    ]
+
+
+def cifar_jobs(options: argparse.Namespace) -> list[Job]:
+    """A whole training run for each seed; it limits its own time, and evaluation comes after."""
+    work = {"preset": options.cifar_preset, "data": options.cifar_data, "minutes": options.cifar_minutes}
+    work |= {"part": "test", "device": options.device, "options": shlex.split(options.cifar_options)}
+    return [
+        Job(
+            "cifar",
+            f"{options.cifar_preset}, seed {seed}",
+            "train",
+            work,
+            module="benchmarks.vision_cifar_cpu",
+            seed=seed,
+            needs=60 * (options.cifar_minutes + 1),
+        )
+        for seed in options.cifar_seeds
+    ]
+
+
 def _size(options: argparse.Namespace) -> str:
     return "tiny" if options.tiny else "full"
 
 
 def perform(job: Job, left: float, threads: int) -> dict[str, Any]:
     """What the job measured, or why it did not: {"failed": ...}."""
-    if left < SMALLEST:
+    if left < job.needs:
         return {"failed": f"only {left:.0f} s were left"}
     limit = {"limit": left - 10} if job.function == "measure_loss" else {}  # ends its own child in time
-    side = Contestant(job.name, f"{HERE}:{job.function}", {**job.arguments, **limit})
+    side = Contestant(job.name, f"{job.module}:{job.function}", {**job.arguments, **limit})
     try:
-        return run_once(side, seed=0, threads=threads, timeout=left)
+        return run_once(side, seed=job.seed, threads=threads, timeout=left)
     except RuntimeError as failure:
         return {"failed": str(failure)}
 
@@ -312,6 +328,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", default="shakespeare", help="loss: a name or a text file")
     parser.add_argument("--target", type=float, default=1.4697, help="loss")
     parser.add_argument("--train-options", default="", help="loss: more options of text.train, in one string")
+    parser.add_argument("--vision-presets", type=names, default=["vit-cifar-best", "cct-7-3x1"], help="vision")
+    parser.add_argument("--cifar-preset", help="cifar; default vit-cifar-best, or vit-digits if tiny")
+    parser.add_argument("--cifar-data", help="cifar: a name; default cifar10, or digits if tiny")
+    parser.add_argument("--cifar-minutes", type=float, help="cifar: of training, for each seed; default 8")
+    parser.add_argument("--cifar-seeds", type=integers, help="cifar; default 0,1,2")
+    parser.add_argument("--cifar-options", default="", help="cifar: more options of vision.train, in one string")
     parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="of each process")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
     options = parser.parse_args(argv)
@@ -322,6 +344,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options.compile = options.compile or ("off" if options.tiny else "default")
     options.micro_batches = options.micro_batches or ([1, 2] if options.tiny else [16, 32, 64])
     options.lengths = options.lengths or ([64] if options.tiny else [1024, 4096, 8192])
+    preset, data, minutes, seeds = ("vit-digits", "digits", 0.05, [0]) if options.tiny else CIFAR
+    options.cifar_preset, options.cifar_data = options.cifar_preset or preset, options.cifar_data or data
+    options.cifar_minutes, options.cifar_seeds = options.cifar_minutes or minutes, options.cifar_seeds or seeds
     return options
 
 
@@ -333,7 +358,7 @@ def integers(words: str) -> list[int]:
     return [int(word) for word in words.split(",")]
 
 
-PARTS = ("step", "loss", "sampling", "attention")
+PARTS = ("step", "loss", "sampling", "attention", "vision", "cifar")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -37,7 +37,7 @@ SHOWN = ("accuracy", "steps", "loop_seconds", "train_core_seconds")
 
 
 def train(
-    seed: int, preset: str, data: str, minutes: float, part: Part, options: Sequence[str] = ()
+    seed: int, preset: str, data: str, minutes: float, part: Part, device: str = "cpu", options: Sequence[str] = ()
 ) -> dict[str, float]:
     """`vision.train PRESET` for some minutes, then `vision.evaluate` of its last step.
 
@@ -46,12 +46,12 @@ def train(
     """
     with TemporaryDirectory() as parent:
         out = str(Path(parent) / "run")
-        words = [preset, "--data", data, "--out", out, "--device", "cpu", "--minutes", str(minutes)]
+        words = [preset, "--data", data, "--out", out, "--device", device, "--minutes", str(minutes)]
         all_images = ["--validation", "0"] if part == "test" else []
         command = [sys.executable, "-m", "vision.train", *words, "--seed", str(seed), *all_images, *options]
         measured, _ = run_timed(command, ROOT)
         evaluate = [sys.executable, "-m", "vision.evaluate", out, "--checkpoint", "last", "--split", part, "--json"]
-        _, printed = run_timed([*evaluate, "--device", "cpu"], ROOT)
+        _, printed = run_timed([*evaluate, "--device", device], ROOT)
         records = read_metrics(Path(out))
     ended = {"steps": records[-1]["step"], "loop_seconds": records[-1]["seconds"]}
     return {"accuracy": last_json(printed)["accuracy"], **ended, **measured, **accuracies(records)}

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import harness, vision_cifar_cpu, vision_timm, vision_vs_peers
+from benchmarks import gpu, gpu_vision, harness, vision_cifar_cpu, vision_timm, vision_vs_peers
 from benchmarks.harness import Comparison, Contestant
 from benchmarks.vision_peers import PACKAGES, installed, peer_model, timm_model
 from core.weights import import_weights
-from vision.models import ViT
+from vision.models import ViT, ViTConfig
+from vision.presets import modern_core
 from vision.timm_layout import from_timm
 
 TINY = vision_vs_peers.SHAPES["tiny"]
@@ -199,6 +200,52 @@ def test_our_run_is_trained_and_judged_by_its_commands() -> None:
 def test_the_accuracies_on_the_way_go_by_their_time() -> None:
     records = [{"seconds": 1.0, "train/loss": 2.0}, {"seconds": 61.4, "val/accuracy": 0.3}]
     assert vision_cifar_cpu.accuracies(records) == {"accuracy, 61 s": 0.3}
+
+
+# ---------------------------------------------------------------------------------------------- on a GPU
+
+
+def test_the_flops_of_an_image_agree_with_the_sum_by_hand() -> None:
+    shape = ViTConfig(channels=3, classes=10, patch=4, core=modern_core(384, 8, 6))
+    products = 64 * (48 * 384 + 8 * 12 * 384**2) + 384 * 10  # patches, blocks and head
+    attention = 8 * 2 * 64**2 * 384
+    assert gpu_vision.flops_per_image(shape) == 6 * (products + attention)
+    assert 50_000 * gpu_vision.flops_per_image(shape) == pytest.approx(280e12, rel=0.01)
+
+
+def test_a_gpu_step_in_small_reports_consistent_figures() -> None:
+    found = gpu_vision.measure_step(0, "vit-cifar-cpu", "tiny", "cpu", "off")
+    rate = found["images_per_second"]
+    assert rate * found["step_seconds"] == pytest.approx(8)
+    assert found["tflops"] == pytest.approx(gpu_vision.flops_per_image(gpu_vision.TINY) * rate / 1e12)
+    assert found["with_data_images_per_second"] > 0
+    assert (found["steps"], found["compiled"], found["batch"]) == (2, 0, 8)
+
+
+def test_images_differ_from_step_to_step_and_are_shaped_for_the_model() -> None:
+    batches = gpu_vision.varied(gpu_vision.configuration("vit-cifar-cpu", "tiny"), 64, torch.device("cpu"))
+    (first, labels), (second, _) = next(batches), next(batches)
+    assert first.shape == (8, 3, 32, 32)
+    assert labels.shape == (8,)
+    assert not torch.equal(first, second)
+
+
+def test_a_seed_is_trained_only_while_its_minutes_are_left() -> None:
+    jobs = gpu.plan(gpu.parse(["--device", "cpu", "--parts", "cifar", "--cifar-minutes", "2"]))
+    assert [(job.name, job.seed) for job in jobs] == [(f"vit-cifar-best, seed {seed}", seed) for seed in range(3)]
+    assert all(job.arguments["part"] == "test" and job.arguments["data"] == "cifar10" for job in jobs)
+    assert gpu.perform(jobs[0], 179.0, 1) == {"failed": "only 179 s were left"}
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_of_vision_runs_in_small_on_a_cpu(tmp_path: Path) -> None:
+    words = ["--device", "cpu", "--tiny", "--parts", "vision,cifar", "--results", str(tmp_path), "--threads", "1"]
+    gpu.run(gpu.parse([*words, "--vision-presets", "vit-cifar-cpu"]))
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["vision"]["measured"]["vit-cifar-cpu"]["images_per_second"] > 0
+    trained = found["cifar"]["measured"]["vit-digits, seed 0"]
+    assert 0 < trained["accuracy"] <= 1
+    assert trained["steps"] >= 1
 
 
 # ---------------------------------------------------------------------------------------------- options
