@@ -1,0 +1,86 @@
+"""Gymnasium's environments by name: made, seeded, and compared with what a model or a data set knows."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from core.training.order import stream
+from decision.spaces import Space, describe, misfit
+
+if TYPE_CHECKING:
+    import gymnasium
+
+EXTRAS = ("mujoco", "box2d")
+"""Simulators that are extras of this project, by Gymnasium's name."""
+
+
+def make(identifier: str, *, max_steps: int | None = None, rendered: bool = False) -> gymnasium.Env[Any, Any]:
+    """An environment of Gymnasium's, dictionaries and tuples of observations flattened to one box.
+
+    identifier: Gymnasium's id, as `CartPole-v1`, or `module:id` for one that a module registers.
+    max_steps:  steps after which an episode is truncated; default the environment's own limit, if it has one.
+    rendered:   whether `render()` gives pictures.
+
+    Raises ValueError of one sentence: there is no such environment (and the nearest name), or what to install.
+    """
+    import gymnasium
+    from gymnasium import error, spaces
+    from gymnasium.wrappers import FlattenObservation
+
+    mode = "rgb_array" if rendered else None
+    try:
+        env = gymnasium.make(identifier, max_episode_steps=max_steps, render_mode=mode, disable_env_checker=True)
+    except error.DependencyNotInstalled as missing:
+        raise ValueError(f"{identifier} needs a simulator that is not installed: {remedy(missing)}") from missing
+    except (error.Error, ImportError) as failure:
+        if identifier in gymnasium.registry:
+            raise ValueError(f"{identifier} cannot be made: {first_line(failure)}") from failure
+        close = get_close_matches(identifier, gymnasium.registry, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else first_line(failure)
+        raise ValueError(f"there is no environment {identifier!r}; {hint}") from failure
+    return FlattenObservation(env) if isinstance(env.observation_space, (spaces.Dict, spaces.Tuple)) else env
+
+
+def remedy(missing: Exception) -> str:
+    """What to install, told by Gymnasium's complaint."""
+    extra = re.search(r"gymnasium\[([\w-]+)\]", str(missing))
+    if extra is None:
+        return first_line(missing)
+    package = f"triptych[{extra[1]}]" if extra[1] in EXTRAS else f"gymnasium[{extra[1]}]"
+    return f'pip install "{package}"'
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+def require_spaces(env: gymnasium.Env[Any, Any], observation_space: Space, action_space: Space, whose: str) -> None:
+    """Raise ValueError unless an environment shows and takes what `whose` spaces say."""
+    shown = misfit(describe(env.observation_space), observation_space)
+    taken = misfit(describe(env.action_space), action_space, bounds="compared")
+    for what, reason in (("observations", shown), ("actions", taken)):
+        if reason:
+            raise ValueError(f"{what} of {name_of(env)} are {reason} as those of {whose}")
+
+
+def require_length(env: gymnasium.Env[Any, Any], longest: int | None) -> None:
+    """Raise ValueError when episodes may last longer than the `longest` that a model knows (None = any)."""
+    limit = None if env.spec is None else env.spec.max_episode_steps
+    if longest is not None and limit is not None and limit > longest:
+        raise ValueError(
+            f"episodes of {name_of(env)} last up to {limit} steps, the model's table of timesteps ends at {longest}: "
+            f"give a limit of at most {longest} steps, or train with a larger max_timestep"
+        )
+
+
+def name_of(env: gymnasium.Env[Any, Any]) -> str:
+    """Gymnasium's id of an environment."""
+    return "the environment" if env.spec is None else env.spec.id
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """The seed of an episode's `reset`: the same for every policy and target, its own for every (seed, episode)."""
+    return int(stream(seed, "episode", episode).random_raw()) % 2**31
