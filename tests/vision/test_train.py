@@ -1,0 +1,249 @@
+"""Training by the public commands: what it reaches, what it does not touch, and that it survives."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.training.checkpoints import Checkpoints, read_tensors
+from tests.processes import Commands, lines
+from vision.data import Images, load_data, load_test
+from vision.evaluate import evaluate
+from vision.trained import load
+
+ROOT = Path(__file__).parents[2]
+TINY = (
+    *("vit-digits", "--model.core.dim", 32, "--model.core.depth", 2, "--model.core.heads", 2, "--batch-size", 16),
+    *("--precision", "fp32", "--device", "cpu", "--optimizer.muon-precision", "fp32", "--log-every", 1),
+)
+"""`vision.train` on digits and a model of 25 thousand parameters; a step takes some milliseconds."""
+VARIED = (
+    *("--ema", 0.9, "--model.core.drop-path", 0.2, "--augment.operations", 1, "--augment.erase", "random"),
+    *("--augment.mixup", 0.8, "--augment.cutmix", 1.0, "--augment.plain-end", 0.2),
+)
+"""Everything that draws random numbers."""
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("vision")
+
+
+@pytest.fixture(scope="module")
+def commands(place: Path) -> Commands:
+    return Commands(place)
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(monkeypatch: pytest.MonkeyPatch, place: Path, request: pytest.FixtureRequest) -> None:
+    if "data_root" not in request.fixturenames:
+        monkeypatch.setenv("TRIPTYCH_DATA", str(place / "data"))
+
+
+def trained(commands: Commands, *arguments: object) -> None:
+    life = commands.run("vision.train", *arguments)
+    assert life.process.exitcode == 0, life.err
+
+
+def accuracy(folder: Path, data: str) -> float:
+    """On the official test images, with the last checkpoint."""
+    run = load(folder, "last")
+    return evaluate(run.model, load_test(data, run.preparation), run.preparation, 500)["accuracy"]
+
+
+# What it reaches
+
+
+@pytest.mark.slow
+def test_digits_to_97_percent(commands: Commands, place: Path) -> None:
+    out = place / "digits"
+    life = commands.begin("vision.train", "vit-digits", "--out", out)
+    assert life.end(120) == 0, life.err
+    assert accuracy(out, "digits") >= 0.97
+
+
+def linear_classifier(train: Images, test: Images) -> float:
+    """Test accuracy of the best linear map of the pixels, in the least-squares sense, from all training images."""
+
+    def inputs(images: Images) -> Tensor:
+        pixels = images.pixels.flatten(1).double() / 255
+        return torch.cat((pixels, torch.ones(len(pixels), 1, dtype=torch.float64)), 1)
+
+    x, y = inputs(train), torch.nn.functional.one_hot(train.labels).double()
+    weights = torch.linalg.solve(x.T @ x + 10.0 * torch.eye(x.shape[1], dtype=torch.float64), x.T @ y)
+    return float((inputs(test) @ weights).argmax(1).eq(test.labels).double().mean())
+
+
+@pytest.mark.slow
+def test_a_minute_on_cifar10_beats_a_linear_classifier_by_far(commands: Commands, place: Path, data_root: Path) -> None:
+    """The steps are about a minute's on one core; a linear map of the pixels reaches about 0.39."""
+    out = place / "cifar"
+    shape = ("--model.core.dim", 96, "--model.core.depth", 4, "--model.core.heads", 3)
+    words = ("vit-cifar-cpu", *shape, "--steps", 400, "--batch-size", 128, "--eval-every", 400, "--out", out)
+    life = commands.begin("vision.train", *words)
+    assert life.end(400) == 0, life.err
+    data = load_data("cifar10", size=32)
+    assert isinstance(data.train, Images)
+    test = load_test("cifar10", data.preparation)
+    assert isinstance(test, Images)
+    assert accuracy(out, "cifar10") > linear_classifier(data.train, test) + 0.15
+
+
+# What it does not touch
+
+SPY = """
+import runpy, sys
+opened = []
+sys.addaudithook(lambda event, details: opened.append(str(details[0])) if event == "open" else None)
+sys.argv = ["vision.train", *sys.argv[1:]]
+try:
+    runpy.run_module("vision.train", run_name="__main__")
+finally:
+    names = [name.rpartition("/")[2] for name in opened]
+    assert "data_batch_3" in names, "the spy sees what is opened"
+    print("test_batch opened" if "test_batch" in names else "test_batch left alone")
+"""
+
+
+def test_training_never_opens_the_test_images(place: Path, data_root: Path) -> None:
+    small = ("--model.core.dim", "32", "--model.core.depth", "1", "--model.core.heads", "2")
+    words = ("vit-cifar-cpu", *small, "--steps", "2", "--batch-size", "8", "--eval-batch", "1000")
+    command = [sys.executable, "-c", SPY, *words, "--out", str(place / "spied")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "test_batch left alone"
+
+
+# That it survives
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    assert lines(a) == lines(b)
+    for name in ("model", "optimizer", "ema"):
+        first, second = (read_tensors(Checkpoints(run).find("last") / f"{name}.safetensors") for run in (a, b))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+WHOLE = (*TINY, *VARIED, "--steps", 20, "--save-every", 4, "--eval-every", 8, "--accumulate", 2)
+
+
+@pytest.fixture(scope="module")
+def whole(commands: Commands, place: Path) -> Path:
+    """A run that nothing interrupts."""
+    trained(commands, *WHOLE, "--out", place / "whole")
+    return place / "whole"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_stopped_anywhere_it_resumes_to_the_same_losses(
+    commands: Commands, place: Path, whole: Path, number: signal.Signals
+) -> None:
+    cut = place / f"cut by {number.name}"
+    life = commands.begin("vision.train", *WHOLE, "--out", cut)
+    life.wait_for(lambda: max(Checkpoints(cut).steps(), default=0) >= 8)
+    life.signal(number)
+    assert life.end() in {-signal.SIGKILL if number == signal.SIGKILL else 130, 0}
+    trained(commands, "--out", cut, "--resume")
+    assert_same_run(whole, cut)
+
+
+def assert_close(one: Path, two: Path, tolerance: float) -> None:
+    a, b = lines(one), lines(two)
+    assert [line["step"] for line in a] == [line["step"] for line in b]
+    for first, second in zip(a, b, strict=True):
+        for name in first.keys() & {"train/loss", "val/loss", "val/accuracy"}:
+            assert first[name] == pytest.approx(second[name], rel=0, abs=tolerance)
+
+
+@pytest.fixture(scope="module")
+def paired() -> tuple[object, ...]:
+    """A run whose batches may be divided: mixing alone would look at a whole micro-batch."""
+    varied = ("--ema", 0.9, "--augment.operations", 1, "--augment.erase", "random")
+    steady = ("--optimizer.muon-lr", 0.002)  # a step of Muon's multiplies differences of rounding
+    return (*TINY, *varied, *steady, "--steps", 8, "--eval-every", 4, "--validation", 61, "--eval-batch", 9)
+
+
+def test_however_a_batch_is_divided_the_losses_are_the_same(
+    commands: Commands, place: Path, paired: tuple[object, ...]
+) -> None:
+    """Micro-batches, and two processes, that evaluate 61 images between them."""
+    trained(commands, *paired, "--out", place / "one")
+    trained(commands, *paired, "--accumulate", 2, "--out", place / "accumulated")
+    assert [life.end() for life in commands.pair("vision.train", *paired, "--out", place / "two")] == [0, 0]
+    assert_close(place / "one", place / "accumulated", 1e-5)
+    assert_close(place / "one", place / "two", 1e-5)
+
+
+# Where it starts from
+
+
+def test_fine_tuning_goes_on_from_a_run_at_another_size_with_other_classes(
+    commands: Commands, place: Path, make_folder: Callable[..., Path]
+) -> None:
+    first, second = make_folder("a", 9, "b", 9), make_folder("c", 9, "d", 9, "e", 9, root="others")
+    small = (*TINY, "--model.image-size", 16, "--model.patch", 4, "--steps", 3)
+    trained(commands, *small, "--data", first, "--out", place / "first")
+    tuned = ("vit-digits", "--init-from", place / "first", "--data", second, "--model.image-size", 24)
+    tuned += ("--model.patch", 4, "--optimizer.kind", "adamw", "--optimizer.layer-decay", 0.7)
+    trained(commands, *tuned, "--steps", 2, "--batch-size", 8, "--out", place / "tuned")
+    run = load(place / "tuned", "last")
+    assert run.preparation.classes == ("c", "d", "e")
+    assert run.model.config.image_size == 24
+    assert run.model.config.core.dim == 32
+    before = load(place / "first", "last").model.state_dict()
+    moved = {name for name, tensor in run.model.state_dict().items() if tensor.shape != before[name].shape}
+    assert moved == {"head.weight", "head.bias"}
+
+
+def test_all_images_may_be_trained_on(commands: Commands, place: Path) -> None:
+    trained(commands, *TINY, "--validation", 0, "--steps", 3, "--out", place / "all")
+    assert not any("val/loss" in line for line in lines(place / "all"))
+    assert json.loads((place / "all" / "data.json").read_text())["train"] == 1797 - 359
+    assert 0 < accuracy(place / "all", "digits") < 1
+
+
+# Bad input
+
+BAD = {
+    "a patch that does not divide": (("--model.patch", 3), "patch = 3 must divide image_size = 8"),
+    "an unknown set": (("--data", "cifar11"), "did you mean 'cifar10'?"),
+    "a setting without effect": (("--augment.erase-size", 4), "--augment.erase-size has no effect"),
+    "too many held out": (("--validation", 5000), "validation = 5000"),
+    "a shape that is brought": (("--init-from", "x", "--model.pool", "class"), "init_from brings its own"),
+    "nothing to start from": (("--init-from", "nowhere"), "nowhere"),
+    "an odd number to mix": (("--augment.mixup", 1.0, "--batch-size", 15), "15 images"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_nothing_is_written(commands: Commands, place: Path, case: str) -> None:
+    words, complaint = BAD[case]
+    out = place / "never"
+    life = commands.run("vision.train", "vit-digits", *words, "--out", out)
+    assert life.process.exitcode == 2
+    [line] = life.err
+    assert complaint in line
+    assert not out.exists()
+
+
+def test_images_that_changed_in_their_place_are_refused(
+    commands: Commands, place: Path, make_folder: Callable[..., Path]
+) -> None:
+    folder = make_folder("a", 9, "b", 9)
+    small = (*TINY, "--model.image-size", 8, "--steps", 2)
+    trained(commands, *small, "--data", folder, "--out", place / "changed")
+    make_folder("a", 12)
+    life = commands.run("vision.train", "--out", place / "changed", "--resume", "--steps", 4)
+    assert life.process.exitcode == 2
+    assert "was trained on other images" in life.err[-1]
