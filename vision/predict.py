@@ -1,0 +1,120 @@
+"""Name what images show.
+
+python -m vision.predict DIR IMAGE... [--top N] [--json] [--skip-bad]
+
+IMAGE is a file, a folder (every image below it) or a pattern in quotes; any size, any mode.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from core.config import check_positive
+from core.training.cli import main, parse_fields
+from core.training.devices import device_kind
+from vision.given import Reader, find_images, run_folder_and_images
+from vision.trained import Trained, Weights, load
+
+T = TypeVar("T")
+
+
+class Prediction(NamedTuple):
+    """An image and its most probable classes with their probabilities, in order."""
+
+    file: Path
+    top: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Settings of `vision.predict`."""
+
+    top: int = 5
+    """Classes to name for an image, at most."""
+    json: bool = False
+    """End with one line that is a JSON object."""
+    skip_bad: bool = False
+    """Leave out images that cannot be read, and count them, instead of stopping at the first."""
+    checkpoint: str = "best"
+    """best, last, last-good, or a step."""
+    weights: Weights = "averaged"
+    """Averaged weights, where the run kept them, or raw ones."""
+    batch_size: int = 64
+    """Images at once."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to run."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "top", "batch_size")
+
+
+def predictions(
+    trained: Trained, images: Iterable[tuple[Path, Tensor]], top: int, batch_size: int
+) -> Iterator[Prediction]:
+    """What the model finds in each image: files with pixels, uint8 (C, H, W), all of one shape."""
+    classes = trained.preparation.classes
+    for batch in chunks(images, batch_size):
+        logits = trained.logits(torch.stack([pixels for _, pixels in batch]))  # (B, K)
+        best = logits.double().softmax(-1).topk(min(top, len(classes)))  # 2 x (B, top)
+        for (file, _), values, labels in zip(batch, best.values.tolist(), best.indices.tolist(), strict=True):
+            yield Prediction(file, [(classes[label], value) for label, value in zip(labels, values, strict=True)])
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Runs of `size` items; the last may be shorter."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def table(found: Sequence[Prediction]) -> str:
+    """A line for each class: the file on the first of its lines, the class, its probability."""
+    wide = max(len(str(prediction.file)) for prediction in found)
+    longest = max(len(name) for prediction in found for name, _ in prediction.top)
+    return "\n".join(
+        f"{'' if rank else str(prediction.file):<{wide}}  {name:<{longest}}  {100 * probability:5.1f} %"
+        for prediction in found
+        for rank, (name, probability) in enumerate(prediction.top)
+    )
+
+
+def as_object(found: Sequence[Prediction], reader: Reader) -> dict[str, Any]:
+    """The same for other programs, with what was skipped."""
+    images = [
+        {"file": str(file), "top": [{"class": name, "probability": round(value, 6)} for name, value in top]}
+        for file, top in found
+    ]
+    return {"images": images, "skipped": [{"file": str(file), "reason": reason} for file, reason in reader.skipped]}
+
+
+def predict(argv: list[str]) -> None:
+    """The command. Raises ValueError for images that cannot be read, before any prediction is printed."""
+    folder, words, rest = run_folder_and_images(argv, "vision.predict")
+    options = parse_fields(
+        PredictConfig,
+        PredictConfig(),
+        rest,
+        prog="python -m vision.predict DIR IMAGE...",
+        description="Names what images show: files, folders of them, or patterns in quotes.",
+    )
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
+    files = find_images(words)
+    trained = load(folder, options.checkpoint, device_kind(options.device), options.weights)
+    reader = Reader(trained.preparation, options.skip_bad)
+    found = list(predictions(trained, reader.read(files), options.top, options.batch_size))
+    print(table(found))
+    if options.json:
+        print(json.dumps(as_object(found, reader)))
+
+
+if __name__ == "__main__":
+    main(lambda: predict(sys.argv[1:]))
