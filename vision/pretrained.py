@@ -188,11 +188,11 @@ def _as_inferred(weights: Mapping[str, Tensor]) -> Pretrained:
 
 
 def _in_our_layout(config: ViTConfig, weights: Mapping[str, Tensor], table: list[Rule]) -> dict[str, Tensor]:
-    """Weights in timm's layout as ours; without a head where `config` has no classes."""
+    """Weights in timm's layout as ours; a head that they lack is one of zeros, which `adapt` leaves out."""
     with Uninitialised():
         model = ViT(replace(config, classes=config.classes or 1))
     import_weights(model, weights, table)
-    return {n: t for n, t in model.state_dict().items() if config.classes or not n.startswith(HEAD)}
+    return model.state_dict()
 
 
 def _told_by(file: Path) -> nn.Module:
