@@ -19,8 +19,9 @@ from core.training.optimizers import build_optimizer
 from core.training.run import Batch, Order, Run
 from vision.augment import Augment
 from vision.config import TrainConfig
-from vision.data import Data, load_data
+from vision.data import Data, Preparation, load_data
 from vision.evaluate import evaluate
+from vision.folder import notice
 from vision.models import ClassificationLoss, ViT, ViTConfig
 from vision.patches import WhitenedPatchEmbedding
 from vision.presets import PRESETS
@@ -53,7 +54,8 @@ def train(config: TrainConfig) -> dict[str, float]:
 
 def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
     """The images, and the configuration with everything filled in that depends on them or on given weights."""
-    given = read_pretrained(config.init_from) if config.init_from else None
+    begun = resume_point(config) is not None
+    given = read_pretrained(config.init_from) if config.init_from and not begun else None
     shape = choose_shape(config, given)
     data = load_data(
         config.data,
@@ -65,7 +67,9 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
     )
     if config.resume and not knows(config.out, data):
         raise ValueError(f"{config.out} was trained on other images: what --data names is not the same any more")
-    if given is not None:
+    if begun:
+        data = replace(data, preparation=Preparation.load(config.out))
+    elif given is not None:
         data = replace(data, preparation=given.prepared(data.preparation))
     found = data.preparation
     model = replace(shape, channels=found.channels, classes=len(found.classes))
@@ -81,9 +85,13 @@ def choose_shape(config: TrainConfig, given: Pretrained | None) -> ViTConfig:
     """The model's shape: a resumed run's own, or that of the weights to start from, resized, or the one described."""
     if resume_point(config) is not None:
         return read_config(config.out, TrainConfig).model
-    if given is not None:
-        return resized(given.config, config.model.image_size, config.model.patch)
-    return config.model
+    if given is None:
+        return config.model
+    was, now = ((shape.image_size, shape.patch) for shape in (given.config, config.model))
+    if was != now:
+        sides = f"{now[0]} pixels in patches of {now[1]}, not {was[0]} and {was[1]}"
+        notice(f"{config.init_from} goes on with images of {sides}")
+    return resized(given.config, *now)
 
 
 WHITENED_BY = 5_000
