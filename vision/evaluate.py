@@ -36,7 +36,7 @@ from vision.views import Views, joined, seen
 
 FAIRNESS = {
     "validation": "these are the validation images, by which the best checkpoint was chosen",
-    "all": "these are all of its images, a fair test if the model learnt from none of them",
+    "all": "these are all of its images, a fair test if the model learnt from none of them (else: --split validation)",
 }
 SHOWN = 24
 """Mistakes in the picture of them."""
@@ -116,7 +116,7 @@ def evaluate_run(argv: list[str]) -> None:
     results = {kind: judge(model, images, options) for kind, model in models.items()}
     name, classes = options.data or trained.config.data, trained.preparation.classes
     found = list(variants(results, options.tta))
-    print(f"{name}: {len(images):,} {split} images, checkpoint of step {trained.step}\n")
+    print(f"{name}: {len(images):,} images ({split}), checkpoint of step {trained.step}\n")
     print(*tables(found, classes), sep="\n\n")
     figures: dict[str, Any] = {"step": trained.step, "data": name, "split": split, "images": len(images)}
     figures |= {"weights": next(iter(results)), "tta": options.tta} | as_json(found, classes)
@@ -149,28 +149,34 @@ def choose_images(folder: Path, trained: Trained, options: EvaluateConfig) -> tu
     Raises ValueError: there are none, or they are not of the model's classes.
     """
     config, name = trained.config, options.data or trained.config.data
-    skip_bad, parts = options.skip_bad or config.skip_bad, parts_of(name)
-    split = "test" if "test" in parts else "validation" if parts or not options.data else "all"
-    split = split if options.split == "auto" else options.split
+    other, parts = not same_place(name, config.data), parts_of(name)
+    by_default = "test" if "test" in parts else "validation" if parts or not other else "all"
+    split, skip_bad = by_default if options.split == "auto" else options.split, options.skip_bad or config.skip_bad
     if split == "test":
         return split, load_test(name, trained.preparation, skip_bad=skip_bad, storage=config.storage)
+    drawn = None if other and "validation" in parts else config.validation
     data = load_data(
         name,
         size=config.model.image_size,
         channels=trained.preparation.channels,
-        validation=0 if split == "all" else None if options.data else config.validation,
+        validation=0 if split == "all" else drawn,
         skip_bad=skip_bad,
         storage=config.storage,
     )
     check_classes(data, trained.preparation.classes)
-    if not (options.data or knows(folder, data)):
-        notice(f"{name} does not hold the images any more that the run was trained on")
     images = data.train if split == "all" else data.validation
     if not len(images):
         raise ValueError(f"{name} has no validation images: the run learnt from all of them (--validation 0)")
     if options.split == "auto":
         notice(f"{name} has no test images: {FAIRNESS[split]}")
+    if not (other or knows(folder, data)):
+        notice(f"{name} does not hold the images any more that the run was trained on")
     return split, images
+
+
+def same_place(name: str, other: str) -> bool:
+    """Whether two names of image sets or folders mean the same."""
+    return name == other or Path(name).expanduser().resolve() == Path(other).expanduser().resolve()
 
 
 def parts_of(name: str) -> set[str]:
@@ -200,7 +206,8 @@ def judge(trained: Trained, images: ImageSet, options: EvaluateConfig) -> Judged
             prepared = trained.preparation(pixels.to(trained.device), model.config.image_size)
             logits = [model(view).float() for view in seen(prepared, options.tta)]
             plain += Tally.of(logits[0], labels)
-            several += Tally.of(joined(logits), labels)
+            if options.tta != "none":
+                several += Tally.of(joined(logits), labels)
             mistakes = Mistakes.of(pixels, logits[0], labels).surest(SHOWN, mistakes)
     assert mistakes is not None
     return Judged(plain, several if options.tta != "none" else None, mistakes)

@@ -152,7 +152,7 @@ def _write_counts(axes: Axes, confusion: Tensor, shares: Tensor) -> None:
     size = 8 if confusion.max() < 10_000 else 6.5
     for (row, column), count in _cells(confusion):
         if count:
-            color = PAPER if shares[row, column] > 0.2 else INK
+            color = PAPER if shares[row, column] > 0.35 else INK
             axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=size, color=color)
 
 

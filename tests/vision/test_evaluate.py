@@ -228,7 +228,7 @@ def test_the_command_tells_everything_of_the_test_images(command: Command, run_f
     assert list(found["classes"]) == list("0123456789")
     assert found["classes"]["3"]["count"] == int((images.labels == 3).sum())
     assert found["classes"]["3"]["recall"] == found["confusion"][3][3] / found["classes"]["3"]["count"]
-    assert out.startswith(f"digits: 359 test images, checkpoint of step {trained.step}\n")
+    assert out.startswith(f"digits: 359 images (test), checkpoint of step {trained.step}\n")
     [line] = [line for line in out.splitlines() if line.startswith("averaged weights ")]
     assert f" {100 * right / 359:.2f} % " in line
     assert f" {100 * low:.2f} - {100 * high:.2f} % " in line
@@ -301,7 +301,7 @@ def test_a_folder_without_test_images_is_judged_by_its_validation_images(
     folder, run = photos
     code, out, [notice] = command(run)
     assert code == 0
-    assert out.startswith(f"{folder}: 9 validation images, ")
+    assert out.startswith(f"{folder}: 9 images (validation), ")
     assert notice.startswith(f"notice: {folder} has no test images: these are the validation images")
     assert figures_of(command, run, "--split", "validation")["images"] == 9
     code, _, [error] = command(run, "--split", "test")
@@ -318,6 +318,22 @@ def test_another_folder_is_judged_as_a_whole(command: Command, photos: tuple[Pat
     found = json.loads(out.splitlines()[-1])
     assert (found["split"], found["images"]) == ("all", 11)
     assert [row["count"] for row in found["classes"].values()] == [2, 5, 4]
+
+
+def test_the_runs_own_images_elsewhere_are_never_judged_unawares(
+    command: Command, photos: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = photos
+    found = figures_of(command, run, "--split", "validation")
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    assert figures_of(command, run, "--split", "validation", "--data", moved) == found | {"data": str(moved)}
+    code, _, [notice] = command(run, "--data", moved)
+    assert code == 0
+    assert notice.endswith("a fair test if the model learnt from none of them (else: --split validation)")
+    monkeypatch.chdir(folder.parent)
+    code, out, [notice] = command(run, "--data", folder.name)  # the same folder by another name
+    assert code == 0
+    assert out.startswith("photos: 9 images (validation)")
 
 
 def test_a_folder_with_test_images_is_judged_by_them(command: Command, image_folder: Path, tmp_path: Path) -> None:
@@ -345,7 +361,7 @@ def test_bad_images_are_named_or_left_out(
     assert str(bad["cut"]) in err[0]
     code, out, err = command(photos[1], "--data", other, "--skip-bad")
     assert code == 0
-    assert out.startswith(f"{other}: 11 all images")
+    assert out.startswith(f"{other}: 11 images (all)")
     assert any("left out 3 of 14 images" in line for line in err)
 
 
