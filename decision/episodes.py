@@ -1,0 +1,151 @@
+"""Episodes in several environments at once: one for each seed, each counted, however long it lasts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decision import behaviour
+from decision.environments import episode_seed, make, require_length, require_spaces
+from decision.models import DecisionTransformer
+from decision.normaliser import Normaliser
+from decision.policy import Actors, check_target
+from decision.spaces import describe
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    Environment = gymnasium.Env[Any, Any]
+
+
+class Episodes(NamedTuple):
+    """What came of N episodes."""
+
+    returns: NDArray[np.float64]
+    """Sum of the rewards: (N,)."""
+    lengths: NDArray[np.int64]
+    """Steps: (N,)."""
+    terminated: NDArray[np.bool_]
+    """Whether the task itself ended it, and not a limit of time: (N,)."""
+
+
+def play(environments: Sequence[Environment], seeds: Sequence[int], actors: behaviour.Actors) -> Episodes:
+    """One episode in each environment, all in step with each other; those that have ended leave the batch.
+
+    seeds: of the resets, one for each environment.
+    """
+    number, space = len(environments), describe(environments[0].observation_space)
+    seen, rewards = np.empty((number, *space.shape), space.stored), np.zeros(number, np.float32)
+    for row, (environment, seed) in enumerate(zip(environments, seeds, strict=True)):
+        seen[row] = environment.reset(seed=seed)[0]
+    found = Episodes(np.zeros(number), np.zeros(number, np.int64), np.zeros(number, np.bool_))
+    running = list(range(number))  # the place of each row of the batch
+    brought: NDArray[np.float32] | None = None  # rewards of the actions before
+    while running:
+        actions = actors.act(seen[: len(running)], brought)
+        rows: list[int] = []  # those that go on
+        for row, place in enumerate(running):
+            observation, reward, terminated, truncated, _ = environments[place].step(actions[row])
+            found.returns[place] += reward
+            found.lengths[place] += 1
+            found.terminated[place] = terminated
+            if not (terminated or truncated):
+                seen[len(rows)], rewards[len(rows)] = observation, reward
+                rows.append(row)
+        if rows and len(rows) < len(running):
+            actors.keep(rows)
+        running, brought = [running[row] for row in rows], rewards[: len(rows)]
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What N episodes reached of a return that was asked for."""
+
+    target: float | None
+    """None for a model that is told no return."""
+    episodes: Episodes
+
+
+@dataclass(frozen=True, eq=False)
+class Rollouts:
+    """The outcomes for several targets, and what it took."""
+
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+    """Wall time of acting."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of all environments together."""
+        return sum(int(outcome.episodes.lengths.sum()) for outcome in self.outcomes)
+
+    def rank_correlation(self) -> float | None:
+        """Spearman's, of what was asked and what was reached, over all episodes; None for fewer than two targets."""
+        from scipy.stats import spearmanr
+
+        asked = [np.full_like(o.episodes.returns, o.target) for o in self.outcomes if o.target is not None]
+        reached = np.concatenate([outcome.episodes.returns for outcome in self.outcomes])
+        if len(asked) < 2 or len(set(reached.tolist())) < 2:
+            return None
+        return float(spearmanr(np.concatenate(asked), reached).statistic)
+
+
+@contextmanager
+def opened(identifier: str, number: int, *, max_steps: int | None = None) -> Iterator[list[Environment]]:
+    """Several environments of one kind (see `environments.make`), closed in the end."""
+    environments: list[Environment] = []
+    try:
+        for _ in range(number):
+            environments.append(make(identifier, max_steps=max_steps))
+        yield environments
+    finally:
+        for environment in environments:
+            environment.close()
+
+
+def rollouts(
+    model: DecisionTransformer,
+    normaliser: Normaliser,
+    environments: Sequence[Environment],
+    targets: Sequence[float],
+    episodes: int,
+    *,
+    seed: int = 0,
+    temperature: float = 0.0,
+) -> Rollouts:
+    """What a model in evaluation mode reaches: `episodes` for each target, as many at once as there are environments.
+
+    targets: returns to ask for; of a model that is told none there is one outcome, whatever they are.
+    seed: episode i of each target begins from `episode_seed(seed, i)`, and draws from it where there is a temperature.
+
+    Raises ValueError, before the first step, for an environment of other spaces or of longer episodes than the
+    model's table of timesteps, a target that is not a finite number, and what `policy.Actors` refuses.
+    """
+    config = model.config
+    assert config.observation_space is not None
+    assert config.action_space is not None
+    require_spaces(environments[0], config.observation_space, config.action_space, "the model")
+    require_length(environments[0], config.longest)
+    told = config.returns == "token"
+    asked = [check_target(target) for target in targets] if told else [0.0]
+    seeds = [episode_seed(seed, episode) for episode in range(episodes)]
+    pairs = [(target, one) for target in asked for one in seeds]
+    parts, started = [], time.perf_counter()
+    for first in range(0, len(pairs), len(environments)):
+        wanted, begins = zip(*pairs[first : first + len(environments)], strict=True)
+        actors = Actors(model, normaliser, wanted, temperature=temperature, seeds=begins)
+        parts.append(play(environments[: len(wanted)], begins, actors))
+    seconds = time.perf_counter() - started
+    returns, lengths, terminated = (np.concatenate(each).reshape(len(asked), -1) for each in zip(*parts, strict=True))
+    outcomes = [
+        Outcome(target if told else None, Episodes(returns[i], lengths[i], terminated[i]))
+        for i, target in enumerate(asked)
+    ]
+    return Rollouts(tuple(outcomes), seconds)
