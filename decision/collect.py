@@ -1,0 +1,242 @@
+"""Record trajectories of a behaviour policy as a data set file.
+
+    python -m decision.collect --env ID --policy P --steps N --out FILE
+    python -m decision.collect --join DATA ... --out FILE
+
+The recipes of D4RL:
+
+    random           --policy random
+    medium           --policy ppo --level medium
+    medium-replay    --policy ppo --level medium --record replay
+    expert           --policy ppo --level expert
+    medium-expert    --join MEDIUM EXPERT
+
+Interrupted, it keeps what it has in the folder FILE.part; the same command goes on. `--join` takes data of any
+kind, one set or more, and writes a native file or, as `--out minari:NAME`, a Minari data set.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from core.config import check_choices, check_positive
+from core.training.cli import main, parse_fields
+from core.training.config import check_at_least
+from core.training.errors import Interrupted
+from core.training.order import stream
+from core.training.signals import StopRequest
+from decision.agents import ALGORITHMS, read_agent
+from decision.behaviour import Behaviour, RandomActors, find_behaviour
+from decision.data import load_data, reference_scores
+from decision.episodes import opened, play
+from decision.recording import Recorder, Recording
+from decision.sources import MINARI, write_minari
+from decision.spaces import describe
+from decision.store import Episode, Trajectories, concatenate
+from decision.training import RECENT, Training, goal, progress
+
+TRAINED_IN = 8  # environments
+MEASURED = 100  # episodes from which the return of a random policy is taken, or fewer
+MEASURED_STEPS = 20_000  # from this many steps on
+PACKAGES = ("gymnasium", "mujoco", "box2d", "stable-baselines3")
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Settings of `decision.collect`."""
+
+    env: str = ""
+    """Gymnasium's id of the environment, or module:id."""
+    policy: str = "random"
+    """Who acts: random; ppo or sac, trained first (needs stable-baselines3); an agent.zip that stable-baselines3
+    saved; or module:function, from an observation to an action."""
+    level: str = "expert"
+    """ppo, sac: train until recent episodes return this much: medium (a third of the way from random to expert),
+    expert, or a number. Expert is D4RL's score, else the environment's own threshold, else the end of training."""
+    record: Literal["rollouts", "replay"] = "rollouts"
+    """ppo, sac: episodes of the trained policy, or all those of its training."""
+    train_steps: int = 1_000_000
+    """ppo, sac: environment steps of training at most."""
+    steps: int = 100_000
+    """Record whole episodes until they hold this many steps."""
+    seed: int = 0
+    """Seed of training, of episodes and of actions."""
+    envs: int = 8
+    """Environments that are acted in at once."""
+    join: tuple[str, ...] = ()
+    """Data sets of one environment to put together in place of recording: files, minari:NAME."""
+    out: str = ""
+    """The file to write; with --join also minari:NAME."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_positive(self, "train_steps", "steps", "envs")
+        check_at_least(self, 0, "seed")
+        if self.level not in ("medium", "expert"):
+            try:
+                float(self.level)
+            except ValueError:
+                raise ValueError(f"level = {self.level!r} is not one of: medium, expert, a number") from None
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        if self.join:
+            names = ("env", "policy", "level", "record", "train_steps", "steps", "seed", "envs")
+            return dict.fromkeys(names, "--join records nothing")
+        if self.policy not in ALGORITHMS:
+            return dict.fromkeys(("level", "record", "train_steps"), "only ppo and sac are trained")
+        return {"steps": "a replay is as long as its training"} if self.record == "replay" else {}
+
+    def settings(self) -> dict[str, Any]:
+        """What a recording that is gone on with must have in common with its beginning."""
+        kept = ["env", "policy", "seed", "envs"] + (["level", "record"] if self.policy in ALGORITHMS else [])
+        return {name: getattr(self, name) for name in kept}
+
+
+def collect(config: CollectConfig) -> Trajectories:
+    """Records as configured, or goes on where it was interrupted, and writes the file.
+
+    Raises ValueError for bad input, RunFailure when training ends below its level, and Interrupted.
+    """
+    if not config.out:
+        raise ValueError("name the file to write with --out")
+    number = max(config.envs, TRAINED_IN) if config.policy in ALGORITHMS else config.envs
+    with StopRequest() as stop, opened(config.env, number) as environments:
+        recorders = [Recorder(environment, stop) for environment in environments]
+        spaces = [describe(space) for space in (recorders[0].observation_space, recorders[0].action_space)]
+        about = {"environment": config.env, "observation_space": spaces[0], "action_space": spaces[1]}
+        recording = Recording(Path(config.out), config.settings(), about)
+        try:
+            return record(config, recorders, recording)
+        except Interrupted:
+            recording.flush()
+            kept = f"{recording.steps:,} steps are kept in {recording.folder}"
+            raise Interrupted(f"interrupted; {kept}, and the same command goes on") from None
+
+
+def record(config: CollectConfig, recorders: Sequence[Recorder], recording: Recording) -> Trajectories:
+    """The episodes asked for, in a file with where they come from."""
+    reference = find_reference(config, recorders)
+    origin: dict[str, Any] = config.settings() | {"first_seed": first_seed(config.seed)}
+    if config.policy in ALGORITHMS:
+        training = Training(config, recorders[:TRAINED_IN], recording, goal(config, reference))
+        training.run()
+        origin |= {"trained_steps": training.agent.steps, "trained_return": training.recent_return()}
+        behaviour: Behaviour = training.agent.actors
+    elif config.policy.endswith(".zip"):
+        behaviour = read_agent(Path(config.policy), recorders).actors
+    else:
+        behaviour = find_behaviour(config.policy, recording.about["action_space"])
+    replay = config.policy in ALGORITHMS and config.record == "replay"
+    if not replay:
+        roll(config, behaviour, recorders[: config.envs], recording)
+        if config.policy in ALGORITHMS and config.level == "expert":
+            reference = reference or between(random_return(config, recorders), float(recording.returns.mean()))
+    origin |= {"versions": versions(), "date": datetime.date.today().isoformat()}
+    return recording.finish(None if replay else config.steps, provenance=origin, reference=reference)
+
+
+def roll(config: CollectConfig, behaviour: Behaviour, recorders: Sequence[Recorder], recording: Recording) -> None:
+    """Records episodes, numbered from `first_seed` on, until they hold the steps asked for.
+
+    They are begun by their numbers and all finished, so that short ones are not favoured.
+    """
+    first = first_seed(config.seed)
+    with progress(recording.steps, config.steps, "recording") as bar:
+        while recording.steps < config.steps:
+            begun = first + len(recording.returns)
+            recording.add(wave(recorders, behaviour, range(begun, begun + len(recorders))))
+            if recording.due:
+                recording.flush()
+            bar.set_postfix_str(f"return {recording.returns[-RECENT:].mean():.1f}", refresh=False)
+            bar.update(recording.steps - bar.n)
+
+
+def wave(recorders: Sequence[Recorder], behaviour: Behaviour, seeds: Sequence[int]) -> list[Episode]:
+    """One episode for each seed."""
+    play(recorders[: len(seeds)], seeds, behaviour(seeds))
+    return [episode for recorder in recorders[: len(seeds)] for episode in recorder.take()]
+
+
+def find_reference(config: CollectConfig, recorders: Sequence[Recorder]) -> tuple[float, float] | None:
+    """Returns of a random and an expert policy: D4RL's, or measured and the environment's own threshold."""
+    threshold = None if recorders[0].spec is None else recorders[0].spec.reward_threshold
+    known = reference_scores(config.env)
+    if known is not None or threshold is None:
+        return known
+    return between(random_return(config, recorders), float(threshold))
+
+
+def random_return(config: CollectConfig, recorders: Sequence[Recorder]) -> float:
+    """The mean return of a random policy, measured."""
+    behaviour, seed = partial(RandomActors, describe(recorders[0].action_space)), first_seed(config.seed + 1)
+    found: list[Episode] = []
+    while len(found) < MEASURED and sum(len(episode.rewards) for episode in found) < MEASURED_STEPS:
+        found += wave(recorders[:1], behaviour, [seed + len(found)])
+    return float(np.mean([episode.rewards.sum(dtype=np.float64) for episode in found]))
+
+
+def between(random: float, expert: float) -> tuple[float, float] | None:
+    """A scale of returns, unless the random policy is no worse than the expert."""
+    return (random, expert) if random < expert else None
+
+
+def first_seed(seed: int) -> int:
+    """What the first episode is reset with, the next ones counting on from it; not those that policies are tried on."""
+    return int(stream(seed, "collected").random_raw() >> np.uint64(34))
+
+
+def versions() -> dict[str, str]:
+    """Of what has a part in the data."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def join(sources: Sequence[str], out: str) -> Trajectories:
+    """Data sets of any kind put together as one, in a native file or, as `minari:NAME`, in a Minari data set.
+
+    Raises ValueError: one of them cannot be read, they do not fit, or `out` exists.
+    """
+    if not out:
+        raise ValueError("name the file to write with --out")
+    if not out.startswith(MINARI) and Path(out).exists():
+        raise ValueError(f"{out} exists already: remove it, or name another --out")
+    parts = [load_data(source) for source in sources]
+    origin = {"joined": [{"data": name, **part.provenance} for name, part in zip(sources, parts, strict=True)]}
+    data = concatenate(parts, parts[0].provenance if len(parts) == 1 else origin)
+    if out.startswith(MINARI):
+        write_minari(data, out.removeprefix(MINARI))
+    else:
+        data.save(Path(out))
+    return data
+
+
+def collect_or_join(argv: list[str]) -> None:
+    """The command."""
+    config = parse_fields(
+        CollectConfig, CollectConfig(), argv, prog="python -m decision.collect", description=__doc__ or ""
+    )
+    if not (config.env or config.join):
+        raise ValueError("name an environment to record with --env, or data sets to put together with --join")
+    data = join(config.join, config.out) if config.join else collect(config)
+    returns = data.returns()
+    whole = f"{len(data):,} episodes, {data.steps:,} steps of {data.environment or 'an unknown environment'}"
+    spread = f"{returns.min():.1f} to {returns.max():.1f}, {returns.mean():.1f} on average"
+    print(f"{config.out}: {whole}; returns {spread}")
+
+
+if __name__ == "__main__":
+    main(lambda: collect_or_join(sys.argv[1:]))

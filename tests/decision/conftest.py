@@ -1,0 +1,35 @@
+"""Data of a real environment, and the commands as a user calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from core.training.cli import main
+from decision.collect import CollectConfig, collect, collect_or_join
+from decision.store import Trajectories
+from tests.processes import Command, Outcome
+
+COMMANDS: dict[str, Callable[[list[str]], object]] = {"collect": collect_or_join}
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in this process: (name, *arguments) -> what became of it."""
+
+    def run(name: str, *arguments: object) -> Outcome:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(lambda: COMMANDS[name]([*map(str, arguments)]))
+        out, err = capfd.readouterr()
+        return Outcome(int(str(end.value.code)), out, err.splitlines())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Trajectories:
+    """1,000 steps of a random policy in CartPole."""
+    out = tmp_path_factory.mktemp("cartpole") / "random.npz"
+    return collect(CollectConfig(env="CartPole-v1", steps=1000, out=str(out)))

@@ -1,0 +1,425 @@
+"""Collecting: what is recorded is what happened, interruptions lose nothing, levels are reached."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from core.training.errors import Interrupted, RunFailure
+from core.training.signals import StopRequest
+from decision import agents, recording
+from decision import collect as collecting
+from decision.agents import read_agent
+from decision.collect import CollectConfig, collect, first_seed
+from decision.data import load_data
+from decision.recording import Recorder
+from decision.store import Trajectories
+from decision.training import Training
+from tests.decision.corridor import ID, LIMIT
+from tests.decision.examples import same, trajectories
+from tests.processes import Command
+
+OPEN, SLOPE, BROKEN = (ID.replace("Corridor-v0", f"{name}-v0") for name in ("Open", "Slope", "Broken"))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> CollectConfig:
+    return CollectConfig(env=ID, steps=200, seed=3, out=str(tmp_path / "data.npz"))
+
+
+# ---------------------------------------------------------------------------------------------- what is recorded
+
+
+def test_episodes_can_be_lived_again_from_their_seeds(config: CollectConfig) -> None:
+    """Every observation, reward and end follows from the recorded seed and actions; none is normalised or rounded."""
+    data = collect(config)
+    environment = gymnasium.make(ID)
+    assert data.provenance["first_seed"] == first_seed(3)
+    for number, episode in enumerate(data):
+        seen, _ = environment.reset(seed=data.provenance["first_seed"] + number)
+        for step, action in enumerate(episode.actions):
+            assert np.array_equal(episode.observations[step], seen.astype(np.float32))
+            seen, reward, terminated, truncated, _ = environment.step(action)
+            assert episode.rewards[step] == np.float32(reward)
+        assert np.array_equal(episode.final_observation, seen.astype(np.float32))
+        assert (episode.terminated, episode.truncated) == (terminated, truncated)
+
+
+def test_limits_of_time_are_told_from_ends(config: CollectConfig) -> None:
+    data = collect(config)
+    arrived = np.array([episode.final_observation[0] == 3 for episode in data])
+    lasts = data.offsets[1:] - 1
+    assert 0 < arrived.sum() < len(data)
+    assert data.terminated[lasts].tolist() == arrived.tolist()
+    assert data.truncated[lasts].tolist() == (data.lengths() == LIMIT).tolist()  # at the last step it may be both
+
+
+def test_whole_episodes_hold_the_steps_asked_for(config: CollectConfig) -> None:
+    data = collect(config)
+    assert data.steps - data.lengths()[-1] < 200 <= data.steps
+    assert not Path(f"{config.out}.part").exists()
+
+
+@pytest.mark.parametrize("envs", [1, 3])
+def test_what_is_recorded_does_not_depend_on_how_many_go_at_once(config: CollectConfig, envs: int) -> None:
+    one = collect(config)
+    other = collect(replace(config, envs=envs, out=f"{config.out}.other"))
+    assert same(one, other)
+
+
+def test_seeds_make_other_episodes_and_actions_are_not_those_of_the_environment(config: CollectConfig) -> None:
+    one, other = (collect(replace(config, seed=seed, out=f"{config.out}.{seed}")) for seed in (0, 1))
+    assert not np.intersect1d(one.observations[:, 1], other.observations[:, 1]).size
+    starts = one.offsets[:-1]
+    first_action, first_noise = one.actions[starts], one.observations[starts, 1]
+    assert 0.2 < first_action.mean() < 0.8
+    assert abs(np.corrcoef(first_action, first_noise)[0, 1]) < 0.5
+
+
+def test_a_function_of_ones_own_acts(config: CollectConfig) -> None:
+    data = collect(replace(config, policy="tests.decision.corridor:ahead"))
+    assert data.terminated[data.offsets[1:] - 1].all()
+    assert set(data.lengths().tolist()) == {3}
+    assert data.provenance["policy"] == "tests.decision.corridor:ahead"
+
+
+def test_actions_of_a_function_are_cut_off_at_their_bounds(config: CollectConfig) -> None:
+    data = collect(replace(config, env=SLOPE, policy="tests.decision.corridor:far"))
+    assert np.unique(data.actions, axis=0).tolist() == [[1, -1]]
+    assert data.actions.dtype == np.float32
+
+
+def test_random_actions_fill_a_continuous_space(config: CollectConfig) -> None:
+    actions = collect(replace(config, env=SLOPE)).actions
+    assert -1 <= actions.min() < -0.9
+    assert 0.9 < actions.max() <= 1
+
+
+def test_scores_are_measured_where_the_environment_names_an_expert(config: CollectConfig) -> None:
+    reference = collect(config).reference
+    assert reference is not None
+    random, expert = reference
+    assert expert == 0.65
+    assert -0.8 < random < 0.3
+    assert collect(replace(config, env=OPEN, out=f"{config.out}.open")).reference is None
+
+
+def test_a_thousand_steps_of_hopper_take_little_room(config: CollectConfig) -> None:
+    pytest.importorskip("mujoco")
+    data = collect(replace(config, env="Hopper-v5", steps=1000))
+    assert Path(config.out).stat().st_size / data.steps < 64
+    assert data.reference == (-20.272305, 3234.3)  # D4RL's
+
+
+def test_cartpole_is_recorded(cartpole: Trajectories) -> None:
+    assert cartpole.environment == "CartPole-v1"
+    assert 15 < cartpole.returns().mean() < 30
+    assert cartpole.reference == pytest.approx((22, 475), abs=3)
+
+
+# ---------------------------------------------------------------------------------------------- interruptions
+
+
+class Kill(BaseException):
+    """The end of a process, as far as its files are concerned."""
+
+
+def failing_after(steps: int, failure: Any) -> Any:
+    """A method `step` of Recorder that fails once."""
+    step, count = Recorder.step, [0]
+
+    def failing(self: Recorder, action: Any) -> Any:
+        count[0] += 1
+        if count[0] == steps:
+            failure()
+        return step(self, action)
+
+    return failing
+
+
+def ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def kill() -> None:
+    raise Kill
+
+
+@pytest.mark.parametrize(("failure", "raised"), [(ctrl_c, Interrupted), (kill, Kill)])
+@pytest.mark.parametrize("after", [700, 800, 900])
+def test_an_interrupted_recording_goes_on(
+    config: CollectConfig, monkeypatch: pytest.MonkeyPatch, failure: Any, raised: type[BaseException], after: int
+) -> None:
+    """The steps of measuring a random policy come first, then those that are recorded, in parts of 50."""
+    monkeypatch.setattr(recording, "PART_STEPS", 50)
+    whole = collect(replace(config, out=f"{config.out}.whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "step", failing_after(after, failure))
+        with pytest.raises(raised) as end:
+            collect(config)
+    folder = Path(f"{config.out}.part")
+    kept = sum(Trajectories.load(part).steps for part in folder.glob("episodes-*.npz"))
+    if raised is Interrupted:
+        assert str(end.value) == f"interrupted; {kept} steps are kept in {folder}, and the same command goes on"
+    assert not Path(config.out).exists()
+    assert same(collect(config), whole)
+    assert not folder.exists()
+
+
+def test_a_recording_is_not_gone_on_with_by_another_command(
+    config: CollectConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "step", failing_after(900, ctrl_c))
+        with pytest.raises(Interrupted):
+            collect(config)
+    with pytest.raises(ValueError, match=r"data.npz.part was begun with seed = 3, not 4: repeat that command to go on"):
+        collect(replace(config, seed=4))
+    assert collect(replace(config, steps=100)).steps >= 100  # how much is asked for may change
+
+
+def test_ctrl_c_is_one_line_and_130(config: CollectConfig, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    monkeypatch.setattr(Recorder, "step", failing_after(1, ctrl_c))
+    done = command("collect", "--env", ID, "--out", config.out)
+    assert done.code == 130
+    assert [line.split(";")[0] for line in done.err] == ["interrupted"]
+
+
+# ---------------------------------------------------------------------------------------------- trained agents
+
+
+@pytest.fixture
+def ppo(config: CollectConfig, monkeypatch: pytest.MonkeyPatch) -> CollectConfig:
+    """PPO in a corridor, where it soon goes straight ahead, the sooner for learning from little."""
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.setitem(agents.ALGORITHMS, "ppo", {"n_steps": 32, "batch_size": 256, "learning_rate": 3e-3})
+    return replace(config, policy="ppo", level="0.3", train_steps=20_000)
+
+
+def test_an_agent_is_trained_to_a_level_and_then_recorded(ppo: CollectConfig) -> None:
+    data = collect(ppo)
+    assert data.provenance["trained_return"] >= 0.3
+    assert 0 < data.provenance["trained_steps"] < 20_000
+    assert data.returns().mean() > 0.1
+    assert data.observations[:, 0].tolist() == np.rint(data.observations[:, 0]).tolist()  # raw: places
+    assert 200 <= data.steps < 208
+
+
+def test_a_replay_is_all_that_training_saw(ppo: CollectConfig) -> None:
+    data = collect(replace(ppo, record="replay"))
+    trained = data.provenance["trained_steps"]
+    assert trained - 8 * LIMIT <= data.steps <= trained  # what was unfinished at its end is left out
+    assert data.returns()[:40].mean() < 0 < 0.3 <= data.returns()[-40:].mean()
+    assert data.observations[:, 0].tolist() == np.rint(data.observations[:, 0]).tolist()
+
+
+@pytest.mark.parametrize("record", ["rollouts", "replay"])
+def test_interrupted_training_goes_on(ppo: CollectConfig, monkeypatch: pytest.MonkeyPatch, record: Any) -> None:
+    config = replace(ppo, record=record, level="0.6")
+    asked = Training.go_on
+
+    def go_on(self: Training) -> bool:
+        if self.agent.steps == 3 * 256 + 40:
+            ctrl_c()
+        return asked(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "go_on", go_on)
+        with pytest.raises(Interrupted):
+            collect(config)
+    starts: list[int] = []
+    monkeypatch.setattr(Training, "go_on", lambda self: starts.append(self.agent.steps) or asked(self))
+    data = collect(config)
+    assert starts[0] == 3 * 256 + 40 + 8
+    assert data.provenance["trained_return"] >= 0.6
+    if record == "replay":
+        assert starts[-1] - 16 * LIMIT - 8 <= data.steps <= starts[-1]
+        assert data.returns()[:40].mean() < 0
+
+
+def test_a_level_that_is_not_reached_is_a_failure_with_a_way_out(ppo: CollectConfig) -> None:
+    config = replace(ppo, level="0.9", train_steps=2048)  # more than can be had
+    for steps in (2048, 2560):
+        with pytest.raises(RunFailure, match=rf"^ppo reached a return of .* in {steps:,} steps of training, not 0.9: "):
+            collect(replace(config, train_steps=steps))
+    expert = collect(replace(config, level="expert", train_steps=256, out=f"{config.out}.expert"))
+    assert expert.provenance["trained_steps"] == 256  # as good as it is
+
+
+def test_an_expert_without_a_score_is_one_of_its_own(ppo: CollectConfig) -> None:
+    data = collect(replace(ppo, env=OPEN, level="expert", train_steps=4096))
+    assert data.reference is not None
+    assert data.reference[1] == pytest.approx(data.returns().mean(), abs=0.05)
+    with pytest.raises(ValueError, match=f"there is no expert's return known for {OPEN}: give --level as a number"):
+        collect(replace(ppo, env=OPEN, level="medium", out=f"{ppo.out}.medium"))
+
+
+def test_medium_is_a_third_of_the_way(ppo: CollectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    goals = []
+    monkeypatch.setattr(Training, "run", lambda self: goals.append(self.goal))
+    for level in ("medium", "expert"):
+        data = collect(replace(ppo, level=level, out=f"{ppo.out}.{level}"))
+    assert data.reference is not None
+    random, expert = data.reference
+    assert goals == pytest.approx([random + (expert - random) / 3, expert])
+
+
+def test_sac_acts_in_continuous_spaces(ppo: CollectConfig) -> None:
+    data = collect(replace(ppo, env=SLOPE, policy="sac", level="expert", train_steps=120, steps=50))
+    assert data.provenance["trained_steps"] == 120
+    assert data.actions.min() >= -1
+    assert data.actions.max() <= 1
+
+
+def saved_by_the_library(path: Path, environment: str = ID, **settings: Any) -> Any:
+    library = pytest.importorskip("stable_baselines3")
+    agent = library.PPO("MlpPolicy", gymnasium.make(environment), seed=1, device="cpu", **settings)
+    agent.save(path)
+    return agent
+
+
+def test_an_agent_that_the_library_saved_acts_as_it_did(config: CollectConfig, tmp_path: Path) -> None:
+    original = saved_by_the_library(tmp_path / "agent.zip", policy_kwargs={"net_arch": [8]})
+    agent = read_agent(tmp_path / "agent.zip", [Recorder(gymnasium.make(ID), StopRequest())])
+    seen = np.random.default_rng(0).normal(size=(20, 2))
+    torch.manual_seed(5)
+    actions = agent.actors([5]).act(seen)
+    torch.manual_seed(5)
+    assert actions.tolist() == original.predict(seen)[0].tolist()
+    assert collect(replace(config, policy=str(tmp_path / "agent.zip"))).steps >= 200
+
+
+def test_agents_that_cannot_be_read_are_refused(config: CollectConfig, tmp_path: Path) -> None:
+    saved_by_the_library(tmp_path / "agent.zip", policy_kwargs={"activation_fn": torch.nn.ReLU})
+    with pytest.raises(ValueError, match="the network of .*agent.zip is described by a pickle, which is not read"):
+        collect(replace(config, policy=str(tmp_path / "agent.zip")))
+    saved_by_the_library(tmp_path / "agent.zip", "CartPole-v1")
+    with pytest.raises(ValueError, match=f"agent.zip is no agent of PPO's or SAC's for {ID[-11:]}: "):
+        collect(replace(config, policy=str(tmp_path / "agent.zip")))
+    (tmp_path / "agent.zip").write_bytes((tmp_path / "agent.zip").read_bytes()[:1000])
+    with pytest.raises(ValueError, match="agent.zip is cut, or no agent that stable-baselines3 saved: "):
+        collect(replace(config, policy=str(tmp_path / "agent.zip")))
+
+
+# ---------------------------------------------------------------------------------------------- joining
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[Path]:
+    """Two files of data of one environment."""
+    paths = [tmp_path / "one.npz", tmp_path / "two.npz"]
+    for seed, path in enumerate(paths):
+        about: dict[str, Any] = {"environment": "CartPole-v1", "provenance": {"policy": f"number {seed}"}}
+        trajectories([3, 4], seed=seed, **about).save(path)
+    return paths
+
+
+def test_data_sets_are_joined(two: list[Path], tmp_path: Path, command: Command) -> None:
+    done = command("collect", "--join", *two, "--out", tmp_path / "both.npz")
+    assert (done.code, done.err) == (0, [])
+    assert done.out.startswith(f"{tmp_path / 'both.npz'}: 4 episodes, 14 steps of CartPole-v1; returns ")
+    both = load_data(tmp_path / "both.npz")
+    assert both.lengths().tolist() == [3, 4, 3, 4]
+    assert [part["policy"] for part in both.provenance["joined"]] == ["number 0", "number 1"]
+
+
+def test_data_goes_to_minari_and_back(
+    two: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    assert command("collect", "--join", two[0], "--out", "minari:cartpole/few-v0").code == 0
+    assert command("collect", "--join", "minari:cartpole/few-v0", "--out", tmp_path / "back.npz").code == 0
+    assert same(load_data(two[0]), load_data(tmp_path / "back.npz"))
+
+
+# ---------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--steps 5 --out {out}", "name an environment to record with --env, or data sets to put together with --join"),
+        ("--env CartPole-v1", "name the file to write with --out"),
+        ("--env CartPool-v1 --out {out}", "there is no environment 'CartPool-v1'; did you mean 'CartPole-v1'?"),
+        ("--env CartPole-v1 --policy nobody --out {out}", "policy = 'nobody' is not one of: random, ppo, sac, module:"),
+        (
+            "--env CartPole-v1 --policy no.module:act --out {out}",
+            "policy = 'no.module:act' cannot be imported: ModuleNo",
+        ),
+        (f"--env {ID} --policy tests.decision.corridor:gone --out {{out}}", "cannot be imported: AttributeError: "),
+        (
+            f"--env {ID} --policy tests.decision.corridor:NOT_A_FUNCTION --out {{out}}",
+            "is no function of an observation",
+        ),
+        (
+            f"--env {ID} --policy tests.decision.corridor:nowhere --out {{out}}",
+            "gave 2, which is no action of discrete",
+        ),
+        (
+            f"--env {BROKEN} --out {{out}}",
+            "Broken-v0 gave an observation that is not finite, at step 2 of the episode of seed ",
+        ),
+        ("--env CartPole-v1 --level medium --out {out}", "--level has no effect: only ppo and sac are trained"),
+        (
+            "--env CartPole-v1 --policy ppo --level high --out {out}",
+            "level = 'high' is not one of: medium, expert, a nu",
+        ),
+        (
+            "--env CartPole-v1 --policy ppo --record replay --steps 5 --out {out}",
+            "--steps has no effect: a replay is as",
+        ),
+        ("--env CartPole-v1 --steps 0 --out {out}", "steps = 0 must be above 0"),
+        ("--env CartPole-v1 --polizy random --out {out}", "unknown option --polizy; did you mean --policy?"),
+        ("--join {two} --env CartPole-v1 --out {out}", "--env has no effect: --join records nothing"),
+        ("--join {two} {other} --out {out}", "data set 2 is of 'Other-v0', the first of 'CartPole-v1'"),
+        ("--join {two} nothing.npz --out {out}", "there is no data 'nothing.npz'; accepted are: "),
+        ("--join {two} --out {two}", "one.npz exists already: remove it, or name another --out"),
+        ("--join {two}", "name the file to write with --out"),
+        ("--env CartPole-v1 --out {two}", "one.npz exists already: remove it, or name another --out"),
+    ],
+)
+def test_bad_commands_are_one_line(
+    arguments: str, sentence: str, two: list[Path], tmp_path: Path, command: Command
+) -> None:
+    trajectories([3], environment="Other-v0").save(tmp_path / "other.npz")
+    places = {"out": tmp_path / "out.npz", "two": two[0], "other": tmp_path / "other.npz"}
+    done = command("collect", *(word.format(**places) for word in arguments.split()))
+    assert done.code == 2
+    assert len(done.err) == 1
+    assert done.err[0].startswith("error: ")
+    assert sentence in done.err[0]
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_sac_is_refused_where_actions_are_choices(config: CollectConfig) -> None:
+    pytest.importorskip("stable_baselines3")
+    with pytest.raises(ValueError, match=r"policy = 'sac' takes continuous actions, those of Corridor-v0 are discrete"):
+        collect(replace(config, policy="sac"))
+
+
+def test_what_is_to_be_installed_is_said(config: CollectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+    with pytest.raises(ValueError, match="needs the library stable_baselines3, .*: pip install 'stable-baselines3'"):
+        collect(replace(config, policy="ppo"))
+
+
+def test_bad_input_leaves_no_folder_behind(config: CollectConfig, tmp_path: Path) -> None:
+    for policy in ("nobody", "no.module:act"):
+        with pytest.raises(ValueError, match="policy = "):
+            collect(replace(config, policy=policy))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_versions_are_noted(cartpole: Trajectories) -> None:
+    assert cartpole.provenance["versions"]["gymnasium"] == gymnasium.__version__
+    assert set(collecting.versions()) <= set(collecting.PACKAGES)
