@@ -7,8 +7,6 @@ process of its own, and says how to show what came out. `make demo` writes runs/
 from __future__ import annotations
 
 import argparse
-import math
-import os
 import shutil
 import subprocess
 import sys
@@ -18,8 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.chart import Chart
+from benchmarks.demo_vision import vision
 from benchmarks.harness import last_json
-from benchmarks.record import ROOT, provenance
+from benchmarks.panels import ask, parameters, run
+from benchmarks.record import provenance
 from benchmarks.report import Panel, Text, curve, duration, size, write
 from core.training.files import read_json
 from core.training.metrics import read_metrics
@@ -99,15 +99,6 @@ def text_facts(folder: Path, found: Mapping[str, float], data: str) -> list[tupl
     ]
 
 
-def parameters(folder: Path) -> int:
-    """How many numbers the weights of a run folder's last checkpoint hold."""
-    from safetensors import safe_open
-
-    file = max(folder.glob("checkpoints/step-*/model.safetensors"))
-    with safe_open(file, framework="numpy") as weights:
-        return sum(math.prod(part.get_shape()) for part in map(weights.get_slice, weights.keys()))
-
-
 def text_chart(records: Sequence[Mapping[str, Any]]) -> Chart:
     curves = (
         curve(records, "train/loss", "training batches", "faint"),
@@ -118,7 +109,7 @@ def text_chart(records: Sequence[Mapping[str, Any]]) -> Chart:
 
 # ---------------------------------------------------------------------------------------------- the demo
 
-PANELS: dict[str, Callable[[Path, Sequence[str]], Panel]] = {"text": text}
+PANELS: dict[str, Callable[[Path, Sequence[str]], Panel]] = {"text": text, "vision": vision}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -157,26 +148,6 @@ def conclude(panels: Sequence[Panel], report: Path) -> None:
             print(f"  {value:>12}  {what}")
         print(f"  go on: {panel.commands[0]}")
     print(f"\nreport: {report}")
-
-
-# ---------------------------------------------------------------------------------------------- commands
-
-
-def run(module: str, *arguments: str) -> None:
-    """Run a command of ours with its output in view; CalledProcessError where it fails."""
-    subprocess.run([sys.executable, "-m", module, *arguments], env=_environment(), check=True)
-
-
-def ask(module: str, *arguments: str) -> str:
-    """Run a command of ours and return what it prints to standard output."""
-    command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, env=_environment(), check=True, stdout=subprocess.PIPE)
-    return done.stdout.decode("utf-8", "replace")
-
-
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
 
 
 if __name__ == "__main__":

@@ -62,6 +62,44 @@ class Picture:
         return _specimen("picture", self.caption, f'<img src="{source}" alt="{visible(self.alt)}">')
 
 
+@dataclass(frozen=True)
+class Gallery:
+    """Small images, each a PNG with a line of text below it, over the whole width; few pixels stay squares."""
+
+    caption: str
+    items: Sequence[tuple[bytes, str]]
+
+    def html(self) -> str:
+        tiles = [
+            f'<li><img src="data:image/png;base64,{base64.b64encode(data).decode()}" alt="">{visible(text)}</li>'
+            for data, text in self.items
+        ]
+        return _specimen("gallery", self.caption, f"<ul>{''.join(tiles)}</ul>")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Counts by two kinds of the same names: rows are what is so, columns what was said; shaded by share of a row."""
+
+    caption: str
+    names: Sequence[str]
+    counts: Sequence[Sequence[int]]
+
+    def html(self) -> str:
+        heads = "".join(f"<th><span>{visible(name)}</span></th>" for name in self.names)
+        rows = zip(self.names, self.counts, strict=True)
+        body = "".join(f"<tr><th>{visible(name)}</th>{_shaded(counts)}</tr>" for name, counts in rows)
+        return _specimen("matrix", self.caption, f"<table><tr><th></th>{heads}</tr>{body}</table>")
+
+
+def _shaded(counts: Sequence[int]) -> str:
+    shares = [(count, count / max(1, sum(counts))) for count in counts]
+    return "".join(
+        f'<td{" class=much" if share > 0.5 else ""} style="--shade:{100 * share**0.5:.0f}%">{count or ""}</td>'
+        for count, share in shares
+    )
+
+
 def _specimen(look: str, caption: str, inner: str) -> str:
     return f'<div class="specimen {look}"><h3>{visible(caption)}</h3>{inner}</div>'
 
@@ -82,7 +120,7 @@ class Panel:
     figures: Sequence[tuple[str, str]]
     facts: Sequence[tuple[str, str]]
     chart: Chart
-    specimens: Sequence[Text | Picture]
+    specimens: Sequence[Text | Picture | Gallery | Matrix]
     commands: Sequence[str]
     seconds: float
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.demo import main
+from benchmarks.demo_vision import MISTAKES
 from benchmarks.record import ROOT
 from core.training.metrics import read_metrics
 
@@ -23,10 +25,11 @@ def demo(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """A folder with a Shakespeare that cannot be used, and what an earlier demo and somebody else left."""
-    damaged = tmp_path / "data" / "shakespeare" / "input.txt"
-    damaged.parent.mkdir(parents=True)
-    damaged.write_text("To be, or")
+    """A folder with data that cannot be used, and what an earlier demo and somebody else left."""
+    for name in ("shakespeare/input.txt", "cifar10/cifar-10-batches-py/data_batch_1"):
+        damaged = tmp_path / "data" / name
+        damaged.parent.mkdir(parents=True)
+        damaged.write_text("To be, or")
     for name in ("runs/demo/text/config.json", "runs/demo/text/metrics.jsonl", "runs/own/config.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
@@ -47,6 +50,13 @@ def test_the_demo_trains_shows_and_says_what_it_reached(bare: Path) -> None:
     assert len(re.findall(r"<blockquote", page)) == 2
     assert 'class="prompt">The <' in page
     assert (bare / "runs" / "own" / "config.json").read_text() == "{}"
+    assert "taking digits" in done.stdout
+    assert "CIFAR-10 was not at hand" in page
+    judged = json.loads((bare / "runs" / "demo" / "vision" / "evaluation" / "figures.json").read_text())
+    assert re.search(rf"{judged['accuracy']:.1%} +test images named rightly", done.stdout)
+    assert len(re.findall(r"<td[^>]*--shade", page)) == 100, "the confusion matrix"
+    assert page.count("data:image/png") == 1 + MISTAKES
+    assert len(list((bare / "runs" / "demo" / "vision" / "examples").glob("*.png"))) == 5
 
 
 def test_a_failure_names_the_command_and_leaves_the_older_report(bare: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.chart import Axis, Chart, Curve, draw
 from benchmarks.record import provenance
-from benchmarks.report import Panel, Picture, Text, curve, duration, page, size, visible, write
+from benchmarks.report import Gallery, Matrix, Panel, Picture, Text, curve, duration, page, size, visible, write
 from core.training.metrics import read_metrics
 
 HOSTILE = '<script>alert("x")</script> & </blockquote><img src=x onerror=y> \x00\x1b[31m\ud800'
@@ -123,6 +123,24 @@ def test_an_older_page_is_replaced_by_a_whole_one(folder: Path, monkeypatch: pyt
 def test_pictures_are_embedded() -> None:
     ((_, attributes),) = [e for e in Tags(Picture("a", b"\x89PNG", 'b"c').html()).elements if e[0] == "img"]
     assert attributes == {"src": "data:image/png;base64,iVBORw==", "alt": 'b"c'}
+
+
+def test_a_gallery_embeds_every_image_with_its_line_of_text() -> None:
+    tags = Tags(Gallery("mistakes", [(b"\x89PNG", "cat → <dog> 98%"), (b"\x89PNG2", "b")]).html())
+    assert [a["src"] for tag, a in tags.elements if tag == "img"] == [
+        "data:image/png;base64,iVBORw==",
+        "data:image/png;base64,iVBORzI=",
+    ]
+    assert tags.text == ["mistakes", "cat → <dog> 98%", "b"]
+
+
+def test_a_matrix_is_shaded_by_the_share_of_a_row() -> None:
+    tags = Tags(Matrix("confusions", ["<a>", "b"], [[9, 0], [3, 1]]).html())
+    cells = [attributes for tag, attributes in tags.elements if tag == "td"]
+    assert [cell["style"] for cell in cells] == ["--shade:100%", "--shade:0%", "--shade:87%", "--shade:50%"]
+    assert ["class" in cell for cell in cells] == [True, False, True, False]
+    assert tags.text == ["confusions", "<a>", "b", "<a>", "9", "b", "3", "1"]
+    assert "--shade:0%" in Matrix("a class without images", ["a"], [[0]]).html()
 
 
 def test_a_curve_holds_the_records_that_have_its_metric() -> None:

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_vision, harness, vision_cifar_cpu, vision_timm, vision_vs_peers
+from benchmarks import (
+    gpu,
+    gpu_vision,
+    harness,
+    vision_cifar_cpu,
+    vision_epoch,
+    vision_step,
+    vision_timm,
+    vision_vs_peers,
+)
 from benchmarks.harness import Comparison, Contestant
 from benchmarks.vision_peers import PACKAGES, installed, peer_model, timm_model
 from core.weights import import_weights
@@ -20,7 +29,7 @@ from vision.models import ViT, ViTConfig
 from vision.presets import modern_core
 from vision.timm_layout import from_timm
 
-TINY = vision_vs_peers.SHAPES["tiny"]
+TINY = vision_step.SHAPES["tiny"]
 
 
 @pytest.fixture
@@ -41,7 +50,7 @@ def test_timms_model_and_ours_are_one_model() -> None:
     shape, table = from_timm(theirs)
     assert shape == replace(TINY, core=replace(TINY.core, hidden=128))
     import_weights(ours, theirs.state_dict(), table)
-    images, _ = vision_vs_peers.random_batch(3, 0)
+    images, _ = vision_step.random_batch(3, 0)
     with torch.no_grad():
         torch.testing.assert_close(ours(images), theirs(images), atol=1e-5, rtol=1e-5)
 
@@ -58,7 +67,7 @@ def test_a_peer_multiplies_as_many_matrices_as_ours(peer: str) -> None:
 @pytest.mark.parametrize("side", ["ours", *installed()])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_reports_consistent_figures_and_starts_near_chance(side: str, precision: str) -> None:
-    found = vision_vs_peers.train_step(0, side, "tiny", 4, "off", precision, steps=2)
+    found = vision_step.train_step(0, side, "tiny", 4, "off", precision, steps=2)
     assert found["images_per_core_second"] * found["step_core_seconds"] == pytest.approx(4)
     assert found["images_per_second"] * found["step_seconds"] == pytest.approx(4)
     assert found["first_loss"] == pytest.approx(math.log(10), abs=0.7)
@@ -67,20 +76,20 @@ def test_a_step_reports_consistent_figures_and_starts_near_chance(side: str, pre
 
 def test_the_step_of_a_run_starts_at_the_loss_of_the_bare_one() -> None:
     work = {"shape": "tiny", "batch": 4, "compiled": "off", "precision": "fp32", "steps": 1}
-    bare, whole = vision_vs_peers.train_step(0, "ours", **work), vision_vs_peers.train_step_in_run(0, **work)
+    bare, whole = vision_step.train_step(0, "ours", **work), vision_step.train_step_in_run(0, **work)
     assert whole["first_loss"] == pytest.approx(bare["first_loss"], abs=1e-5)
 
 
 def test_a_step_learns() -> None:
-    learner = vision_vs_peers.Learner(vision_vs_peers.build("ours", "tiny", 0), "off", "fp32")
-    batch = vision_vs_peers.random_batch(16, 0)
+    learner = vision_step.Learner(vision_step.build("ours", "tiny", 0), "off", "fp32")
+    batch = vision_step.random_batch(16, 0)
     losses = [learner.step(*batch).item() for _ in range(20)]
     assert losses[-1] < losses[0] - 0.1
 
 
 @pytest.mark.parametrize("side", ["ours", "torchvision"])
 def test_an_epoch_brings_varied_and_normalised_images(data_root: Path, side: str) -> None:
-    make = vision_vs_peers.our_batches if side == "ours" else vision_vs_peers.their_batches
+    make = vision_epoch.our_batches if side == "ours" else vision_epoch.their_batches
     workers = [] if side == "ours" else [0]
     epochs = make(256, 64, *workers, 0)
     first, second = list(epochs(0)), list(epochs(1))
@@ -96,19 +105,21 @@ def test_an_epoch_brings_varied_and_normalised_images(data_root: Path, side: str
 
 @pytest.mark.parametrize(("side", "workers"), [("ours", 0), ("torchvision", 2)])
 def test_an_epoch_counts_its_images_and_its_workers(data_root: Path, side: str, workers: int) -> None:
-    found = vision_vs_peers.epoch(0, side, 192, 64, "none", workers)
+    found = vision_epoch.epoch(0, side, 192, 64, "none", workers)
     assert found["images"] == 192
     assert 0 < found["images_per_core_second"] < 1e6
 
 
 def test_the_fastest_peer_is_what_others_are_divided_by() -> None:
-    rates = {"ours": 30.0, "slow": 10.0, "fast": 15.0}
-    sides = tuple(Contestant(name, "m:f") for name in ("ours", "fast", "slow"))
-    rounds = {name: [{"images_per_core_second": rate}] for name, rate in rates.items()}
-    found = vision_vs_peers.against_fastest(Comparison("x", sides, rounds, (0,), 1, {}), ["fast", "slow"])
-    assert [side.name for side in found.contestants] == ["ours", "slow", "fast"]
-    assert found.as_dict()["ratio to fast"]["ours"]["images_per_core_second"]["median"] == 2
-    assert vision_vs_peers.against_fastest(found, []) is found
+    rates = {"ours": (30.0, 30.0), "thrifty": (15.0, 15.0), "parallel": (10.0, 20.0)}
+    sides = tuple(Contestant(name, "m:f") for name in rates)
+    rounds = {name: [{vision_vs_peers.CORE: core, vision_vs_peers.WALL: wall}] for name, (core, wall) in rates.items()}
+    measured, peers = Comparison("x", sides, rounds, (0,), 1, {}), ["thrifty", "parallel"]
+    for metric, fastest, ratio in ((vision_vs_peers.CORE, "thrifty", 2), (vision_vs_peers.WALL, "parallel", 1.5)):
+        found = vision_vs_peers.against_fastest(measured, peers, metric)
+        assert [side.name for side in found.contestants][::2] == ["ours", fastest]
+        assert found.as_dict()[f"ratio to {fastest}"]["ours"][metric]["median"] == ratio
+    assert vision_vs_peers.against_fastest(measured, [], metric) is measured
 
 
 def test_an_absent_peer_is_left_out_with_a_notice(
