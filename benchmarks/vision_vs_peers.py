@@ -21,6 +21,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,12 @@ def run(options: argparse.Namespace) -> None:
             core, wall = (against_fastest(comparison, peers, metric) for metric in (CORE, WALL))
             tables = core.table(CORE, *(["growth_bytes"] if part == "step" else [])), wall.table(WALL)
             print(f"\n## {comparison.name}, {options.threads} thread(s)", *tables, sep="\n\n", flush=True)
-            update(NAME, {comparison.name: wall.as_dict() | core.as_dict()}, options.results)
+            found = {
+                "peer_versions": {peer: version(peer) for peer in options.peers},
+                **wall.as_dict(),
+                **core.as_dict(),
+            }
+            update(NAME, {comparison.name: found}, options.results)
     print(f"saved to {options.results / NAME}.json")
 
 
