@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
@@ -22,7 +21,9 @@ from vision.data import Images, TrainingImages
 from vision.models import ClassificationLoss, ViT, ViTConfig
 from vision.preparation import Preparation
 from vision.presets import PRESETS, modern_core
+from vision.train import halved
 
+Learn = Callable[[Tensor, Tensor], None]
 CLASSES = tuple("abcdefghij")
 TINY = ViTConfig(channels=3, classes=10, core=modern_core(32, 2, 2))
 
@@ -49,39 +50,48 @@ def flops_per_image(config: ViTConfig) -> int:
 def measure_step(seed: int, preset: str, size: str, device: Device, compiled: str) -> dict[str, float]:
     """A preset's training step at its batch size, in bfloat16 where the device multiplies it, on random images.
 
-    `with_data_...` beside it takes them from 50,000 uint8 images on the device and varies them as the preset says.
+    `coarse_...` beside it has images of half the side, where the preset begins with them; `with_data_...` takes the
+    whole ones from 50,000 uint8 images on the device and varies them as the preset says.
     """
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
     torch.manual_seed(seed)
     config, place = configuration(preset, size), torch.device(device)
-    model = ViT(config.model).to(device)
-    objective = ClassificationLoss(model, config.augment.smoothing).train()
-    learn = learner(objective, build_optimizer(model, config.optimizer), config.batch_size)
+    objective = ClassificationLoss(ViT(config.model).to(device), config.augment.smoothing).train()
+    learn = learner(objective, build_optimizer(objective.model, config.optimizer), config.batch_size)
     compile_in_place(objective, compiled, place, lambda notice: print(notice, file=sys.stderr))
     batches = varied(config, 64 if size == "tiny" else 50_000, place)
-    same = next(batches)
-    started = time.perf_counter()
-    learn(*same)
-    first = {"first_step_seconds": time.perf_counter() - started}  # compiling is most of it
-    warmup, rounds = (1, 2) if size == "tiny" else (10, 50)
-    timing = {"warmup": warmup, "rounds": rounds, "seconds": 15.0, "device": device}
-    alone, whole = time_steps(lambda: learn(*same), **timing), time_steps(lambda: learn(*next(batches)), **timing)
-    rate = config.batch_size / alone["step_seconds"]
+    timed = time_phases(learn, batches, config, size, device)
+    rates = {f"{phase}images_per_second": config.batch_size / found["step_seconds"] for phase, found in timed.items()}
     name = torch.cuda.get_device_name() if device == "cuda" else ""
     return {
-        "images_per_second": rate,
-        "with_data_images_per_second": config.batch_size / whole["step_seconds"],
-        **utilised(flops_per_image(config.model) * rate, name),
-        **alone,
-        **first,
+        **rates,
+        **utilised(flops_per_image(config.model) * rates["images_per_second"], name),
+        **timed[""],
         "batch": config.batch_size,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in objective.parameters()),
         "compiled": float(objective._compiled_call_impl is not None),
     }
 
 
-def learner(objective: nn.Module, optimizer: torch.optim.Optimizer, batch: int) -> Callable[[Tensor, Tensor], None]:
+def time_phases(
+    learn: Learn, batches: Iterator[tuple[Tensor, Tensor]], config: TrainConfig, size: str, device: Device
+) -> dict[str, dict[str, float]]:
+    """Coarse steps, whole ones, and whole ones with new images each: in the order of a run, where compiling counts."""
+    warmup, rounds = (1, 2) if size == "tiny" else (10, 50)
+    images, targets = next(batches)
+    phases: dict[str, Callable[[], None]] = {
+        "coarse_": lambda: learn(halved(images), targets),
+        "": lambda: learn(images, targets),
+        "with_data_": lambda: learn(*next(batches)),
+    }
+    if not config.coarse:
+        del phases["coarse_"]
+    timing = {"warmup": warmup, "rounds": rounds, "seconds": 15.0, "device": device}
+    return {name: time_steps(step, **timing) for name, step in phases.items()}
+
+
+def learner(objective: nn.Module, optimizer: torch.optim.Optimizer, batch: int) -> Learn:
     """What a training step does with a batch: forward, backward, clipping, update."""
     parameters = [p for p in objective.parameters() if p.requires_grad]
 
