@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -82,11 +83,8 @@ class CollectConfig:
         check_choices(self)
         check_positive(self, "train_steps", "steps", "envs")
         check_at_least(self, 0, "seed")
-        if self.level not in ("medium", "expert"):
-            try:
-                float(self.level)
-            except ValueError:
-                raise ValueError(f"level = {self.level!r} is not one of: medium, expert, a number") from None
+        if self.level not in ("medium", "expert") and not is_number(self.level):
+            raise ValueError(f"level = {self.level!r} is not one of: medium, expert, a number")
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
@@ -194,6 +192,14 @@ def between(random: float, expert: float) -> tuple[float, float] | None:
 def first_seed(seed: int) -> int:
     """What the first episode is reset with, the next ones counting on from it; not those that policies are tried on."""
     return int(stream(seed, "collected").random_raw() >> np.uint64(34))
+
+
+def is_number(text: str) -> bool:
+    """Whether a word is a finite number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def versions() -> dict[str, str]:

@@ -97,6 +97,7 @@ class Recording:
         self.settings = dict(settings)
         self._check()
         self._waiting: list[Episode] = []
+        self._held = 0  # steps of them
         self._returns = [Trajectories.load(path).returns() for path in self._parts()]
         self._steps = [Trajectories.load(path).steps for path in self._parts()]
         self._written = time.monotonic()
@@ -125,6 +126,7 @@ class Recording:
     def add(self, episodes: Sequence[Episode]) -> None:
         """Takes finished episodes."""
         self._waiting += episodes
+        self._held += sum(len(episode.rewards) for episode in episodes)
 
     def flush(self) -> None:
         """Writes what was taken since the last part as another part, and whose parts they are."""
@@ -135,13 +137,14 @@ class Recording:
             data.save(self.folder / f"episodes-{self.parts:06d}.npz")
             self._returns.append(data.returns())
             self._steps.append(data.steps)
-        self._waiting, self._written = [], time.monotonic()
+        self._waiting, self._held, self._written = [], 0, time.monotonic()
 
     def rewind(self, parts: int) -> None:
         """Forgets all but the first `parts` parts."""
         for path in self._parts()[parts:]:
             remove(path)
-        self._waiting, self._returns, self._steps = [], self._returns[:parts], self._steps[:parts]
+        self._waiting, self._held = [], 0
+        self._returns, self._steps = self._returns[:parts], self._steps[:parts]
 
     def finish(self, steps: int | None = None, **about: Any) -> Trajectories:
         """Joins the first episodes that hold `steps` steps (None: all) to the target; removes the parts.
@@ -158,10 +161,6 @@ class Recording:
         data.save(self.target)
         remove(self.folder)
         return data
-
-    @property
-    def _held(self) -> int:
-        return sum(len(episode.rewards) for episode in self._waiting)
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("episodes-*.npz"))

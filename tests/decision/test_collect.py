@@ -280,6 +280,23 @@ def test_sac_acts_in_continuous_spaces(ppo: CollectConfig) -> None:
     assert data.actions.max() <= 1
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_an_agent_goes_on_from_its_file_as_it_was(tmp_path: Path, algorithm: str) -> None:
+    pytest.importorskip("stable_baselines3")
+    stop, path = StopRequest(), tmp_path / "agent.pt"
+    one, other = (agents.Agent(algorithm, [Recorder(gymnasium.make(SLOPE), stop)], seed) for seed in (1, 2))
+    one.train(150, lambda: True)
+    one.save(path, parts=3)
+    assert other.load(path) == {"parts": 3}
+    assert other.steps == one.steps >= 150
+    seen = np.random.default_rng(0).normal(size=(20, 2))
+    assert np.array_equal(one.actors([7]).act(seen), other.actors([7]).act(seen))
+    for damage in (path.read_bytes()[:-900], b"", b"\x80\x02cposix\nsystem\n."):
+        path.write_bytes(damage)
+        with pytest.raises(ValueError, match=r"agent.pt is damaged or of another version: "):
+            other.load(path)
+
+
 def saved_by_the_library(path: Path, environment: str = ID, **settings: Any) -> Any:
     library = pytest.importorskip("stable_baselines3")
     agent = library.PPO("MlpPolicy", gymnasium.make(environment), seed=1, device="cpu", **settings)
