@@ -1,12 +1,12 @@
 """Accuracy on CIFAR-10 for some minutes on a CPU: a preset of ours against timm's Vision Transformer of the same size.
 
-python -m benchmarks.vision_cifar_cpu [--minutes 10] [--threads 2] [--rounds N] [--lr LR]
+python -m benchmarks.vision_cifar_cpu [--minutes 10] [--rate-minutes M] [--threads 2] [--rounds N] [--lr LR]
 
 Both sides get the same images, augmentation, batch size and wall time. First, with a tenth of the training images held
 out, timm's model is trained at three learning rates, in the arithmetic that was fastest for it (float32 or bfloat16,
 fused or explicit attention), and ours as its preset says: accuracy on what is held out, against seconds. Then both,
 timm's at its best rate, learn from all training images, and the weights of the last step meet the test images once.
-With --lr the first part is left out.
+The first part may be shorter, --rate-minutes; with --lr it is left out.
 
 Writes benchmarks/results/vision_cifar_cpu.json. To try it in small: --preset vit-digits --data digits --minutes 0.05.
 """
@@ -83,7 +83,8 @@ def contestants(
     part: Part, rates: Sequence[float], way: Mapping[str, str], options: argparse.Namespace
 ) -> Sequence[Contestant]:
     """Ours, then timm's at each learning rate."""
-    work = {"preset": options.preset, "data": options.data, "minutes": options.minutes, "part": part}
+    minutes = options.rate_minutes or options.minutes if part == "validation" else options.minutes
+    work = {"preset": options.preset, "data": options.data, "minutes": minutes, "part": part}
     extra = {"options": shlex.split(options.train_options)}
     theirs = [Contestant(f"timm, AdamW {lr:g}", f"{THEIRS}:train", {**work, "lr": lr, **way}) for lr in rates]
     return [Contestant("ours", f"{HERE}:train", {**work, **extra}), *theirs]
@@ -108,6 +109,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ValueError for a preset that is none."""
     parser = argparse.ArgumentParser(prog=f"python -m {HERE}", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="wall time of each training")
+    parser.add_argument("--rate-minutes", type=float, help="of each training that chooses a rate; default the same")
     parser.add_argument("--threads", type=int, default=2, help="of each process")
     parser.add_argument("--rounds", type=int, default=1, help="of the test, each with a seed of its own")
     parser.add_argument("--lr", type=float, help="of timm's model, instead of choosing it")
