@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import pkgutil
@@ -45,6 +46,7 @@ def test_every_folder_of_code_is_a_package(package: str) -> None:
     [
         ("core", {"accelerate", "timm", "torchvision", "matplotlib", "gymnasium", "tyro", "tensorboard"}),
         ("text", {"timm", "torchvision", "matplotlib", "gymnasium", "sklearn", "datasets", "transformers"}),
+        ("vision", {"timm", "torchvision", "matplotlib", "gymnasium", "sklearn", "PIL", "onnx", "accelerate", "tyro"}),
     ],
 )
 def test_importing_a_package_leaves_heavy_libraries_alone(package: str, heavy: set[str]) -> None:
@@ -102,7 +104,8 @@ def test_the_readmes_command_lines_are_understood(command: list[str]) -> None:
         if "--resume" not in arguments:  # whose settings are those of a folder that is not here
             parse(importlib.import_module(f"{panel}.config").TrainConfig, presets, arguments)
     elif settings := getattr(module, f"{verb.capitalize()}Config", None):
-        parse_fields(settings, settings(), arguments[1:])
+        options = [*itertools.dropwhile(lambda word: not word.startswith("--"), arguments)]
+        parse_fields(settings, settings(), options)
 
 
 def first_commands() -> list[list[str]]:
