@@ -29,12 +29,12 @@ def make(identifier: str, *, max_steps: int | None = None, rendered: bool = Fals
     from gymnasium import error, spaces
     from gymnasium.wrappers import FlattenObservation
 
-    mode = "rgb_array" if rendered else None
+    mode = {"render_mode": "rgb_array"} if rendered else {}  # an environment without pictures may not know the word
     try:
-        env = gymnasium.make(identifier, max_episode_steps=max_steps, render_mode=mode, disable_env_checker=True)
+        env = gymnasium.make(identifier, max_episode_steps=max_steps, disable_env_checker=True, **mode)
     except error.DependencyNotInstalled as missing:
         raise ValueError(f"{identifier} needs a simulator that is not installed: {remedy(missing)}") from missing
-    except (error.Error, ImportError) as failure:
+    except (error.Error, ImportError, TypeError) as failure:
         if identifier in gymnasium.registry:
             raise ValueError(f"{identifier} cannot be made: {first_line(failure)}") from failure
         close = get_close_matches(identifier, gymnasium.registry, n=1)

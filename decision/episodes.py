@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,10 +35,20 @@ class Episodes(NamedTuple):
     """Whether the task itself ended it, and not a limit of time: (N,)."""
 
 
-def play(environments: Sequence[Environment], seeds: Sequence[int], actors: behaviour.Actors) -> Episodes:
+def _unwatched(ended: int) -> None:
+    """Nobody looks."""
+
+
+def play(
+    environments: Sequence[Environment],
+    seeds: Sequence[int],
+    actors: behaviour.Actors,
+    watch: Callable[[int], object] = _unwatched,
+) -> Episodes:
     """One episode in each environment, all in step with each other; those that have ended leave the batch.
 
     seeds: of the resets, one for each environment.
+    watch: told how many episodes have ended, when some have.
     """
     number, space = len(environments), describe(environments[0].observation_space)
     seen, rewards = np.empty((number, *space.shape), space.stored), np.zeros(number, np.float32)
@@ -58,7 +68,9 @@ def play(environments: Sequence[Environment], seeds: Sequence[int], actors: beha
             if not (terminated or truncated):
                 seen[len(rows)], rewards[len(rows)] = observation, reward
                 rows.append(row)
-        if rows and len(rows) < len(running):
+        if len(rows) < len(running):
+            watch(len(running) - len(rows))
+        if 0 < len(rows) < len(running):
             actors.keep(rows)
         running, brought = [running[row] for row in rows], rewards[: len(rows)]
     return found
@@ -119,11 +131,13 @@ def rollouts(
     *,
     seed: int = 0,
     temperature: float = 0.0,
+    watch: Callable[[int], object] = _unwatched,
 ) -> Rollouts:
     """What a model in evaluation mode reaches: `episodes` for each target, as many at once as there are environments.
 
     targets: returns to ask for; of a model that is told none there is one outcome, whatever they are.
     seed: episode i of each target begins from `episode_seed(seed, i)`, and draws from it where there is a temperature.
+    watch: told how many episodes have ended, when some have.
 
     Raises ValueError, before the first step, for an environment of other spaces or of longer episodes than the
     model's table of timesteps, a target that is not a finite number, and what `policy.Actors` refuses.
@@ -141,7 +155,7 @@ def rollouts(
     for first in range(0, len(pairs), len(environments)):
         wanted, begins = zip(*pairs[first : first + len(environments)], strict=True)
         actors = Actors(model, normaliser, wanted, temperature=temperature, seeds=begins)
-        parts.append(play(environments[: len(wanted)], begins, actors))
+        parts.append(play(environments[: len(wanted)], begins, actors, watch))
     seconds = time.perf_counter() - started
     returns, lengths, terminated = (np.concatenate(each).reshape(len(asked), -1) for each in zip(*parts, strict=True))
     outcomes = [

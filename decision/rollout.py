@@ -1,0 +1,242 @@
+"""Let an agent act, and see what it reaches of what it is asked for.
+
+python -m decision.rollout DIR [--target-return R...] [--episodes N] [--video DIR] [--json]
+
+Every target is tried in the same episodes: one for each seed, each counted, however long it lasts. Without targets
+those of the data are taken: its median, 90 %, best, and 1.2 times its best return.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from core.config import check_choices, check_positive
+from core.training.cli import main, parse_fields
+from core.training.config import check_at_least
+from core.training.devices import device_kind, keep_freed_memory
+from decision.data import Summary, default_targets, normalised
+from decision.environments import episode_seed
+from decision.episodes import Outcome, Rollouts, opened, play, rollouts
+from decision.figures import asked_and_reached, save
+from decision.models import DecisionTransformer
+from decision.policy import Actors, check_target
+
+if TYPE_CHECKING:
+    from decision.video import Filmed
+
+PICTURE = "rollout.png"
+"""What was asked against what was reached, in the run folder."""
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """Settings of `decision.rollout`."""
+
+    target_return: tuple[float, ...] = ()
+    """Returns to ask for, in the unit of the environment; default those of the data."""
+    episodes: int = 20
+    """Episodes for each target."""
+    seed: int = 0
+    """Decides how the episodes begin, the same ones for each target."""
+    at_once: int = 64
+    """Environments at most that the agent acts in at the same time."""
+    temperature: float = 0.0
+    """0 takes the most probable action; above, actions are drawn, at 1 as often as predicted."""
+    max_steps: int | None = None
+    """Steps after which an episode is cut off; default the environment's own limit."""
+    environment: str = ""
+    """Gymnasium's id of another environment of the same spaces; default that of the data."""
+    video: Path | None = None
+    """Folder for a film of the first episode of each target; default films none."""
+    video_format: Literal["gif", "mp4"] = "gif"
+    """Kind of film."""
+    checkpoint: str = "best"
+    """best, last, last-good, or a step."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the model is."""
+    json: bool = False
+    """End with one line that is a JSON object."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_positive(self, "episodes", "at_once", "max_steps")
+        check_at_least(self, 0, "temperature", "seed")
+        for target in self.target_return:
+            check_target(target)
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        return {} if self.video else {"video_format": "--video names no folder"}
+
+
+def choose_targets(options: RolloutConfig, told: bool, returns: Sequence[float]) -> dict[float, str]:
+    """Returns to ask for, each with its name, "" where it has none; equal ones once.
+
+    returns: percentiles of the data's. Raises ValueError for a target of a model that is told none.
+    """
+    if options.target_return:
+        if not told:
+            raise ValueError("--target-return has no effect: the model is told no return to reach")
+        return dict.fromkeys(options.target_return, "")
+    found: dict[float, str] = {}
+    for name, target in default_targets(np.array(returns)).items() if told else ():
+        found[target] = f"{found[target]}, {name}" if target in found else name
+    return found
+
+
+def act(model: DecisionTransformer, summary: Summary, options: RolloutConfig, targets: Sequence[float]) -> Rollouts:
+    """Plays all episodes, with a bar on a terminal. Raises what `rollouts` and `environments.make` raise."""
+    identifier = options.environment or summary.environment
+    if not identifier:
+        raise ValueError("the data does not say of which environment it is: name one with --environment")
+    total = options.episodes * max(1, len(targets))
+    with (
+        opened(identifier, min(total, options.at_once), max_steps=options.max_steps) as environments,
+        tqdm(total=total, unit="episodes", desc=identifier, disable=None) as bar,
+    ):
+        return rollouts(
+            model,
+            summary.normaliser,
+            environments,
+            targets,
+            options.episodes,
+            seed=options.seed,
+            temperature=options.temperature,
+            watch=bar.update,
+        )
+
+
+def figures(found: Rollouts, names: Mapping[float, str], reference: tuple[float, float] | None) -> dict[str, Any]:
+    """Everything that was found, as JSON values; `score` is the normalised return, where there are references."""
+    return {
+        "targets": [_figures(outcome, names, reference) for outcome in found.outcomes],
+        "rank_correlation": found.rank_correlation(),
+        "steps": found.steps,
+        "seconds": round(found.seconds, 3),
+        "steps_per_second": round(found.steps / found.seconds, 1),
+    }
+
+
+def _figures(outcome: Outcome, names: Mapping[float, str], reference: tuple[float, float] | None) -> dict[str, Any]:
+    returns, lengths, terminated = outcome.episodes
+    named = {"target": outcome.target, "name": names.get(outcome.target or 0.0, "")}
+    scores = {} if reference is None else {"score": _spread(normalised(returns, reference))}
+    cut_off = {"length": float(lengths.mean()), "cut_off": float(1 - terminated.mean())}
+    return named | {"return": _spread(returns)} | scores | cut_off | {"returns": returns.tolist()}
+
+
+def _spread(values: NDArray[np.float64]) -> dict[str, float]:
+    """Mean, standard deviation over the episodes, least and most."""
+    return {name: float(getattr(values, name)()) for name in ("mean", "std", "min", "max")}
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """A line for each target of `figures`: asked, reached, the range, steps, how many were cut off, the score."""
+    scored = "score" in found["targets"][0]
+    heads = ["from", "to", "steps", "cut off", *["score"] * scored]
+    lines = [f"{'asked for':>10}  {'':<24}{'reached':>20}" + "".join(f"{head:>11}" for head in heads)]
+    for row in found["targets"]:
+        asked, reached = row["target"], row["return"]
+        columns = [_number(reached["min"]), _number(reached["max"]), _number(row["length"]), f"{row['cut_off']:.0%}"]
+        columns += [_number(row["score"]["mean"])] if scored else []
+        both = f"{_number(reached['mean'])} ± {_number(reached['std'])}"
+        named = f"{'-' if asked is None else _number(asked):>10}  {row['name']:<24}{both:>20}"
+        lines.append(named + "".join(f"{column:>11}" for column in columns))
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}".removesuffix(".0")
+
+
+def report(model: DecisionTransformer, summary: Summary, options: RolloutConfig, folder: Path) -> dict[str, Any]:
+    """Acts, films if asked to, prints a table, draws a picture into the folder; returns all figures.
+
+    Raises ValueError, before the first step, for whatever stands in the way of one of these.
+    """
+    targets = choose_targets(options, model.config.returns == "token", summary.returns)
+    filmed = stage(summary, options) if options.video else None
+    found = act(model, summary, options, list(targets))
+    numbers = figures(found, targets, summary.reference)
+    print(table(numbers))
+    data = default_targets(np.array(summary.returns))
+    print(f"the data: median {_number(data['median'])}, 90 % {_number(data['90 %'])}, best {_number(data['max'])}")
+    if numbers["rank_correlation"] is not None:
+        print(f"rank correlation of asked and reached: {numbers['rank_correlation']:.2f}")
+    print(f"{found.steps:,} steps of the environment, {numbers['steps_per_second']:,.0f} a second")
+    picture = folder / PICTURE
+    title = f"{options.environment or summary.environment}, {options.episodes} episodes a target"
+    save(asked_and_reached(found.outcomes, summary.returns, title), picture)
+    films = film(filmed, model, summary, options, list(targets)) if filmed else []
+    for path in (picture, *films):
+        print(path)
+    return numbers | {"picture": str(picture), "films": list(map(str, films))}
+
+
+def stage(summary: Summary, options: RolloutConfig) -> Filmed:
+    """The environment that is filmed. Raises ValueError when its pictures or the format need another package."""
+    from decision.video import check_format, make_filmed
+
+    check_format(options.video_format)
+    environment = make_filmed(options.environment or summary.environment, max_steps=options.max_steps)
+    environment.reset(seed=0)
+    return environment
+
+
+def film(
+    environment: Filmed,
+    model: DecisionTransformer,
+    summary: Summary,
+    options: RolloutConfig,
+    targets: Sequence[float],
+) -> list[Path]:
+    """Films the first episode of each target into `options.video`; the files."""
+    from decision.video import write_film
+
+    assert options.video is not None
+    seeds, written = [episode_seed(options.seed, 0)], []
+    for target in targets or [0.0]:
+        actors = Actors(model, summary.normaliser, [target], temperature=options.temperature, seeds=seeds)
+        play([environment], seeds, actors)
+        name = f"target-{_number(target).replace(',', '')}" if targets else "episode"
+        written.append(options.video / f"{name}.{options.video_format}")
+        write_film(environment.frames, environment.pace, written[-1])
+    environment.close()
+    return written
+
+
+def rollout(argv: list[str]) -> None:
+    """The command."""
+    trained_models = import_module("decision.trained")
+    folder, rest = trained_models.run_folder(argv, "decision.rollout")
+    options = parse_fields(
+        RolloutConfig,
+        RolloutConfig(),
+        rest,
+        prog="python -m decision.rollout DIR",
+        description="Lets an agent act in its environment, asked for one return after the other.",
+    )
+    device = device_kind(options.device)
+    if device == "cpu":
+        keep_freed_memory()
+    trained = trained_models.load(folder, options.checkpoint, device)
+    about = {"environment": options.environment or trained.summary.environment, "step": trained.step}
+    about |= {"episodes": options.episodes, "seed": options.seed}
+    print(f"{about['environment']}, checkpoint of step {trained.step}: {options.episodes} episodes for each target")
+    numbers = report(trained.model, trained.summary, options, folder)
+    if options.json:
+        print(json.dumps(about | numbers))
+
+
+if __name__ == "__main__":
+    main(lambda: rollout(sys.argv[1:]))

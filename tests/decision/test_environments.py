@@ -1,0 +1,114 @@
+"""Environments by name: what is made, what is refused by which sentence, and seeds of episodes."""
+
+from __future__ import annotations
+
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from decision.environments import episode_seed, make, require_length, require_spaces
+from decision.spaces import describe
+from tests.decision.toys import BOX, DISCRETE, VECTOR
+
+TASK = "tests.decision.test_environments:Dictionary-v0"
+
+
+class Dictionary(gymnasium.Env):
+    """Shows a dictionary of a choice, two numbers and a pair."""
+
+    observation_space = spaces.Dict(
+        {"where": spaces.Discrete(3), "how": spaces.Box(-1, 1, (2,)), "pair": spaces.Tuple([spaces.Box(0, 9, (1,))])}
+    )
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seen = {"where": 2, "how": np.array([0.5, -0.5], np.float32), "pair": (np.array([4.0], np.float32),)}
+        return self.seen, {}
+
+    def step(self, action):
+        return self.seen, 1.0, True, False, {}
+
+
+if "Dictionary-v0" not in gymnasium.registry:
+    gymnasium.register("Dictionary-v0", Dictionary, max_episode_steps=7)
+
+
+def test_dictionaries_and_tuples_are_flattened_to_numbers():
+    environment = make(TASK)
+    assert describe(environment.observation_space).shape == (3 + 2 + 1,)
+    seen, _ = environment.reset(seed=0)
+    assert sorted(seen.tolist()) == sorted([0, 0, 1, 0.5, -0.5, 4])
+
+
+def test_a_limit_of_steps_takes_the_place_of_the_environments_own():
+    for wanted, limit in ((None, 500), (3, 3)):
+        environment = make("CartPole-v1", max_steps=wanted)
+        assert environment.spec.max_episode_steps == limit
+    environment.reset(seed=0)
+    *_, last = [environment.step(step % 2) for step in range(3)]
+    assert last[2:4] == (False, True)  # cut off, not over
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("CartPole-v9", "there is no environment 'CartPole-v9'; did you mean 'CartPole-v1'?"),
+        ("Hoper-v5", "there is no environment 'Hoper-v5'; did you mean 'Hopper-v5'?"),
+        ("LunarLander-v2", "there is no environment 'LunarLander-v2'; did you mean 'LunarLander-v3'?"),
+        ("no_such_module:Task-v0", "there is no environment 'no_such_module:Task-v0'; No module named"),
+        ("nothing like it", "there is no environment 'nothing like it'; Malformed environment ID"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Gymnasium's, of old versions
+def test_an_unknown_name_is_refused_with_the_nearest(name, sentence):
+    with pytest.raises(ValueError, match="there is no environment") as refused:
+        make(name)
+    assert str(refused.value).startswith(sentence)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "remedy"),
+    [
+        ("Hopper-v5", "mujoco", 'pip install "triptych[mujoco]"'),
+        ("LunarLander-v3", "Box2D", 'pip install "triptych[box2d]"'),
+    ],
+)
+def test_a_simulator_that_is_not_installed_is_named_with_its_remedy(name, module, remedy, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    for loaded in [loaded for loaded in sys.modules if loaded.startswith(f"gymnasium.envs.{module.lower()}")]:
+        monkeypatch.delitem(sys.modules, loaded)
+    with pytest.raises(ValueError, match="needs a simulator that is not installed") as refused:
+        make(name)
+    assert str(refused.value).endswith(remedy)
+
+
+def test_another_environment_is_refused_by_what_differs():
+    environment = make("CartPole-v1")
+    shown, taken = describe(environment.observation_space), describe(environment.action_space)
+    require_spaces(environment, shown, taken, "the model")
+    with pytest.raises(ValueError, match=r"observations of CartPole-v1 are .*, not box \(2,\) .* as those of the data"):
+        require_spaces(environment, BOX, taken, "the data")
+    with pytest.raises(
+        ValueError, match=r"actions of CartPole-v1 are discrete \(2,\), not discrete \(3,\) as those of"
+    ):
+        require_spaces(environment, VECTOR, DISCRETE, "the data")
+
+
+def test_longer_episodes_than_a_table_of_timesteps_are_refused():
+    environment = make("CartPole-v1")
+    require_length(environment, 500)
+    require_length(environment, None)
+    with pytest.raises(ValueError, match="episodes of CartPole-v1 last up to 500 steps, .* ends at 499"):
+        require_length(environment, 499)
+
+
+def test_seeds_of_episodes_depend_on_the_seed_and_the_number_only():
+    seeds = [[episode_seed(seed, episode) for episode in range(50)] for seed in range(4)]
+    assert len({one for row in seeds for one in row}) == 200
+    assert seeds[2][7] == episode_seed(2, 7)
+    assert all(0 <= one < 2**31 for row in seeds for one in row)

@@ -1,0 +1,255 @@
+"""Rollouts in real environments: as one by one, the same for each target, nothing left out; table, picture, film."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.training.cli import parse_fields
+from decision.data import Summary
+from decision.environments import episode_seed, make
+from decision.episodes import Episodes, Outcome, Rollouts, opened, play, rollouts
+from decision.policy import Actors
+from decision.rollout import RolloutConfig, choose_targets, figures, report, table
+from decision.spaces import describe
+from decision.video import Filmed, check_format, make_filmed, write_film
+from tests.decision.recomputed import Recomputed
+from tests.decision.toys import agent, unscaled
+
+PAINTED = "tests.decision.test_rollout:Painted-v0"
+
+
+class Painted(gymnasium.Env):
+    """Ends of itself after as many steps as its first draw says; shows and paints how many are gone."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012
+    observation_space = gymnasium.spaces.Box(-9, 99, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.gone, self.all = 0, int(self.np_random.integers(2, 12))
+        return self.seen(), {}
+
+    def step(self, action):
+        self.gone += 1
+        return self.seen(), float(action), self.gone == self.all, False, {}
+
+    def seen(self):
+        return np.array([self.gone, self.all], np.float32)
+
+    def render(self):
+        return np.full((20, 30, 3), 10 * self.gone, np.uint8)
+
+
+if "Painted-v0" not in gymnasium.registry:
+    gymnasium.register("Painted-v0", Painted, max_episode_steps=9)
+
+
+def agent_for(name: str, **changes):
+    environment = make(name)
+    shown, taken = describe(environment.observation_space), describe(environment.action_space)
+    return agent("rotary", taken, shown, **changes), unscaled(shown, 100.0)
+
+
+class Watched(gymnasium.Wrapper):
+    """Remembers what it showed first and which actions it was given."""
+
+    def reset(self, **settings):
+        shown = self.env.reset(**settings)
+        self.first, self.actions = shown[0], []
+        return shown
+
+    def step(self, action):
+        self.actions.append(np.array(action))
+        return self.env.step(action)
+
+
+@pytest.mark.parametrize(("name", "context"), [("CartPole-v1", 4), ("Pendulum-v1", 6)])
+@pytest.mark.parametrize("returns", ["token", "none"])
+def test_batched_rollouts_take_the_actions_of_one_by_one_recomputation(name, context, returns):
+    """Over the ends of episodes, and over many beginnings of the window."""
+    model, normaliser = agent_for(name, context=context, returns=returns)
+    targets, seeds = [20.0, 30.0, 250.0, -400.0], [5, 6, 7, 8]
+    environments = [Watched(make(name, max_steps=40)) for _ in targets]
+    together = play(environments, seeds, Actors(model, normaliser, targets))
+    assert together.lengths.max() > 3 * context or name == "CartPole-v1"
+    assert together.lengths.min() > context
+    for row, (target, seed) in enumerate(zip(targets, seeds, strict=True)):
+        one = Watched(make(name, max_steps=40))
+        alone = play([one], [seed], Recomputed(model, normaliser, target))
+        np.testing.assert_allclose(environments[row].actions, one.actions, atol=1e-4)
+        assert (alone.lengths[0], alone.terminated[0]) == (together.lengths[row], together.terminated[row])
+        assert alone.returns[0] == pytest.approx(together.returns[row], rel=1e-4)
+
+
+def test_every_target_meets_the_same_episodes():
+    model, normaliser = agent_for("CartPole-v1")
+    environments = [Watched(make("CartPole-v1", max_steps=3)) for _ in range(6)]
+    rollouts(model, normaliser, environments, [10.0, 400.0], episodes=3, seed=4)
+    first = [environment.first.tolist() for environment in environments]
+    assert first[:3] == first[3:]
+    assert len(set(map(tuple, first))) == 3
+    assert first[1] == make("CartPole-v1").reset(seed=episode_seed(4, 1))[0].tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_how_many_act_at_once_changes_nothing(temperature):
+    model, normaliser = agent_for("CartPole-v1")
+    found = []
+    for number in (1, 4, 10):
+        with opened("CartPole-v1", number) as environments:
+            found.append(rollouts(model, normaliser, environments, [10, 80], 5, seed=1, temperature=temperature))
+    for other in found[1:]:
+        for a, b in zip(found[0].outcomes, other.outcomes, strict=True):
+            np.testing.assert_array_equal(a.episodes, b.episodes)
+    assert found[0].steps == sum(int(o.episodes.lengths.sum()) for o in found[0].outcomes)
+
+
+def test_every_episode_counts_however_long_it_lasts():
+    """Returns, lengths and ends are those of the environment's own draws; none is taken for being done first."""
+    model, normaliser = agent_for(PAINTED)
+    ended = []
+    with opened(PAINTED, 3) as environments:
+        [outcome] = rollouts(model, normaliser, environments, [5.0], 20, watch=ended.append).outcomes
+    own = [int(make(PAINTED).reset(seed=episode_seed(0, e))[0][1]) for e in range(20)]
+    assert outcome.episodes.lengths.tolist() == [min(steps, 9) for steps in own]
+    assert outcome.episodes.terminated.tolist() == [steps <= 9 for steps in own]  # else a limit of time cut it off
+    assert 0 < outcome.episodes.terminated.sum() < 20
+    assert sum(ended) == 20
+
+
+def test_a_model_that_is_told_no_return_has_one_outcome():
+    model, normaliser = agent_for("CartPole-v1", returns="none")
+    with opened("CartPole-v1", 3) as environments:
+        found = rollouts(model, normaliser, environments, [], 3)
+    assert [outcome.target for outcome in found.outcomes] == [None]
+    assert found.rank_correlation() is None
+
+
+def test_what_does_not_fit_is_refused_before_the_first_step():
+    model, normaliser = agent_for("CartPole-v1")
+    with opened("Pendulum-v1", 1) as other, pytest.raises(ValueError, match="observations of Pendulum-v1 are"):
+        rollouts(model, normaliser, other, [5.0], 1)
+    short, _ = agent_for("CartPole-v1", timesteps="embedded", max_timestep=100, core=agent().config.core)
+    with opened("CartPole-v1", 1) as long, pytest.raises(ValueError, match="last up to 500 steps, the model's table"):
+        rollouts(short, normaliser, long, [5.0], 1)
+    with opened("CartPole-v1", 1, max_steps=100) as cut:
+        rollouts(short, normaliser, cut, [5.0], 1)
+    with opened("CartPole-v1", 1) as environments, pytest.raises(ValueError, match="target_return = nan must be"):
+        rollouts(model, normaliser, environments, [float("nan")], 1)
+
+
+def outcome(target, *returns):
+    values = np.array(returns, np.float64)
+    return Outcome(target, Episodes(values, np.arange(1, 1 + len(values)), values > 2))
+
+
+def test_figures_say_what_was_reached():
+    found = Rollouts((outcome(1.0, 1, 2, 3), outcome(9.0, 4, 8, 6)), seconds=2.0)
+    assert found.rank_correlation() == pytest.approx(0.878, abs=1e-3)
+    numbers = figures(found, {1.0: "median", 9.0: ""}, reference=(1.0, 11.0))
+    assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
+    low, high = numbers["targets"]
+    assert (low["target"], low["name"], high["name"]) == (1.0, "median", "")
+    assert low["return"] == {"mean": 2, "std": pytest.approx(np.std([1, 2, 3])), "min": 1, "max": 3}
+    assert high["score"]["mean"] == pytest.approx(50)
+    assert (low["length"], low["cut_off"], numbers["steps_per_second"]) == (2, pytest.approx(2 / 3), 6)
+    rows = table(numbers).splitlines()
+    assert rows[0].split() == ["asked", "for", "reached", "from", "to", "steps", "cut", "off", "score"]
+    assert rows[1].split() == ["1", "median", "2", "±", "0.8", "1", "3", "2", "67%", "10"]
+    assert len(set(map(len, rows))) == 1
+    assert "score" not in table(figures(found, {}, None))
+
+
+def test_targets_come_from_the_data_each_once_with_its_names():
+    options = RolloutConfig()
+    assert choose_targets(options, True, [0.0] * 80 + [500.0] * 21) == {
+        0.0: "median",
+        500.0: "90 %, max",
+        600.0: "1.2 x max",
+    }
+    assert choose_targets(RolloutConfig(target_return=(3.0, 4.0)), True, [1.0]) == {3.0: "", 4.0: ""}
+    assert choose_targets(options, False, [1.0]) == {}
+    with pytest.raises(ValueError, match="--target-return has no effect: the model is told no return"):
+        choose_targets(RolloutConfig(target_return=(3.0,)), False, [1.0])
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--target-return", "much"], "much"),
+        (["--target-return", "3", "nan"], "target_return = nan must be a finite number"),
+        (["--episodes", "0"], "episodes = 0 must be above 0"),
+        (["--temperature", "-1"], "temperature = -1.0 must be at least 0"),
+        (["--video-format", "gif"], "--video-format has no effect: --video names no folder"),
+        (["--target", "3"], "did you mean --target-return?"),
+    ],
+)
+def test_bad_options_are_refused_in_one_sentence(words, complaint):
+    with pytest.raises(ValueError, match=r".") as refused:
+        parse_fields(RolloutConfig, RolloutConfig(), words)
+    assert complaint in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_several_targets_are_given_at_once():
+    options = parse_fields(RolloutConfig, RolloutConfig(), ["--target-return", "-3.5", "400", "--episodes", "2"])
+    assert options.target_return == (-3.5, 400.0)
+
+
+def test_a_report_has_a_table_a_picture_and_films(tmp_path, capsys):
+    model, _ = agent_for(PAINTED)
+    summary = Summary(
+        environment=PAINTED,
+        observation_space=model.config.observation_space,
+        action_space=model.config.action_space,
+        normaliser=unscaled(model.config.observation_space),
+        reference=None,
+        episodes=1,
+        steps=1,
+        longest=9,
+        returns=tuple(np.linspace(0, 9, 101).tolist()),
+        fingerprint="",
+    )
+    options = RolloutConfig(target_return=(2.0, 9.0), episodes=3, video=tmp_path / "films")
+    numbers = report(model, summary, options, tmp_path)
+    said = capsys.readouterr().out.splitlines()
+    assert "the data: median 4.5, 90 % 8.1, best 9" in said
+    assert [path.name for path in sorted((tmp_path / "films").iterdir())] == ["target-2.gif", "target-9.gif"]
+    assert numbers["films"] == [str(tmp_path / "films" / f"target-{n}.gif") for n in (2, 9)]
+    with Image.open(numbers["picture"]) as picture:
+        assert picture.size[0] > 600
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+    assert [line for line in said if line.endswith((".png", ".gif"))] == [numbers["picture"], *numbers["films"]]
+
+
+def test_a_film_shows_the_first_the_last_and_the_steps_between_at_a_fair_pace(tmp_path):
+    environment = make_filmed(PAINTED)
+    model, normaliser = agent_for(PAINTED)
+    seed = next(s for s in range(99) if make(PAINTED).reset(seed=s)[0][1] == 7)
+    play([environment], [seed], Actors(model, normaliser, [3.0]))
+    assert [int(frame[0, 0, 0]) for frame in environment.frames] == [0, 20, 40, 60, 70]  # 50 steps a second, halved
+    write_film(environment.frames, environment.pace, tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as film:
+        assert (film.n_frames, film.size, film.info["duration"]) == (5, (30, 20), 40)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium, of what is refused here
+def test_films_that_cannot_be_made_are_refused_with_a_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(ValueError, match="pictures of CartPole-v1 need a package: pip install .*classic-control"):
+        make_filmed("CartPole-v1").reset(seed=0)
+    with pytest.raises(ValueError, match="CartPole-v1 gives no pictures to film"):
+        Filmed(make("CartPole-v1")).reset(seed=0)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(ValueError, match="video_format = 'mp4' needs a package: pip install imageio-ffmpeg"):
+        check_format("mp4")
