@@ -202,8 +202,8 @@ def test_the_rate_that_is_best_on_held_out_images_meets_the_test(monkeypatch: py
 
 @pytest.mark.slow
 def test_our_run_is_trained_and_judged_by_its_commands() -> None:
-    options = ["--eval-every", "5", "--minutes", "0.05"]
-    held_out = vision_cifar_cpu.train(0, "vit-digits", "digits", 1.0, "validation", options)
+    options = ["--eval-every", "5"]
+    held_out = vision_cifar_cpu.train(0, "vit-digits", "digits", 0.05, "validation", options=options)
     assert any(name.startswith("accuracy, ") for name in held_out)
     assert 0 < held_out["accuracy"] <= 1
     assert held_out["loop_seconds"] < held_out["train_seconds"]
