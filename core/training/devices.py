@@ -137,7 +137,7 @@ def compile_in_place(module: nn.Module, mode: str, device: torch.device, say: Ca
     if problem:
         say(f"notice: running without --compile: {problem}")
     else:
-        module.compile(mode=None if mode == "default" else mode)
+        module.compile(mode=None if mode == "default" else mode, dynamic=False)  # the shapes are few
 
 
 def _compiler_problem(device: torch.device) -> str:
