@@ -94,7 +94,7 @@ PRESETS = {
         data="cifar10",
         eval_every=500,
         coarse=0.6,
-        augment=AugmentConfig(crop="shift", shift=2, flip="alternating", smoothing=0.1),
+        augment=AugmentConfig(crop="shift", shift=3, flip="alternating", smoothing=0.1),
         optimizer=MUON,
         schedule=PLATEAU,
         model=ViTConfig(image_size=32, patch=4, inputs="whitened", core=modern_core(128, 6, 4)),
