@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from core.config import check_positive
-from core.training.cli import main, parse_fields
+from core.training.cli import main, parse_fields, run_folder
 from core.training.devices import autocast, device_kind
 from text.data import Corpus, load_corpus, validation_batches
 from text.models import IGNORED, GPTConfig, NextTokenLoss
-from text.trained import knows, load, run_folder
+from text.trained import knows, load
 
 
 @torch.no_grad()

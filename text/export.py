@@ -9,9 +9,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.training.cli import main, parse_fields
+from core.training.cli import main, parse_fields, run_folder
 from text.pretrained import export_pretrained, family_of
-from text.trained import load, run_folder
+from text.trained import load
 
 
 @dataclass(frozen=True)

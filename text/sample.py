@@ -16,10 +16,10 @@ from typing import Literal
 
 from core.config import check_positive
 from core.generate import STOPPED, Sampling, beam_search, generate
-from core.training.cli import main, parse_fields
+from core.training.cli import main, parse_fields, run_folder
 from core.training.devices import device_kind, resolve_precision
 from text.tokenizers import Tokenizer, UnknownCharacterError, stream
-from text.trained import Trained, load, load_public, run_folder
+from text.trained import Trained, load, load_public
 
 
 @dataclass(frozen=True)

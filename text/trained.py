@@ -67,12 +67,3 @@ def knows(folder: Path, corpus: Corpus) -> bool:
     """Whether a text is the one that a run learns from; also where nothing is remembered."""
     record = folder / TEXT
     return not record.exists() or read_json(record).get("sha256") == corpus.sha256
-
-
-def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:
-    """The run folder that begins a command line, and the rest of it. Raises ValueError when there is none."""
-    if argv and argv[0] in ("-h", "--help"):
-        return Path(), argv
-    if not argv or argv[0].startswith("-"):
-        raise ValueError(f"name the run folder first: python -m {command} DIR [options]")
-    return Path(argv[0]), argv[1:]

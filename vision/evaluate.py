@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from core.config import check_choices, check_positive
-from core.training.cli import main, parse_fields
+from core.training.cli import main, parse_fields, run_folder
 from core.training.devices import autocast, device_kind
 from core.training.files import write_json
 from vision.batches import ImageSet, evaluation_batches
@@ -31,7 +31,7 @@ from vision.pictures import Mistakes
 from vision.preparation import Preparation
 from vision.report import Judged, as_json, draw, tables, variants
 from vision.sources import NAMES
-from vision.trained import Trained, Weights, knows, load, run_folder
+from vision.trained import Trained, Weights, knows, load
 from vision.views import Views, joined, seen
 
 FAIRNESS = {

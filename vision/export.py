@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from core.attention import record_attention
-from core.training.cli import main, parse_fields
+from core.training.cli import main, parse_fields, run_folder
 from core.training.errors import RunFailure
 from core.training.fetch import written_aside
-from vision.trained import Trained, Weights, load, run_folder
+from vision.trained import Trained, Weights, load
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from core.training.cli import run_folder
 from vision.folder import first_few, notice
 from vision.images import SUFFIXES
 from vision.preparation import Preparation
-from vision.trained import run_folder
 
 
 class Skipped(NamedTuple):

@@ -66,12 +66,3 @@ def knows(folder: Path, data: Data) -> bool:
     """Whether images are those that a run learns from; also where nothing is remembered."""
     record = folder / DATA
     return not record.exists() or read_json(record).get("fingerprint") == data.fingerprint
-
-
-def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:
-    """The run folder that begins a command line, and the rest of it. Raises ValueError when there is none."""
-    if argv and argv[0] in ("-h", "--help"):
-        return Path(), argv
-    if not argv or argv[0].startswith("-"):
-        raise ValueError(f"name the run folder first: python -m {command} DIR [options]")
-    return Path(argv[0]), argv[1:]

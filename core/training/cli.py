@@ -88,6 +88,15 @@ def parse_fields(
     return config
 
 
+def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:
+    """The run folder that begins a command line, and the rest of it. Raises ValueError when there is none."""
+    if argv and argv[0] in ("-h", "--help"):
+        return Path(), argv
+    if not argv or argv[0].startswith("-"):
+        raise ValueError(f"name the run folder first: python -m {command} DIR [options]")
+    return Path(argv[0]), argv[1:]
+
+
 def main(command: Callable[[], object]) -> None:
     """Runs a command; errors in one line; exits 0 done, 1 failed while running, 2 bad input, 130 interrupted.
 
