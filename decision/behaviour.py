@@ -105,4 +105,5 @@ def find_behaviour(policy: str, space: Space) -> Behaviour:
     if ":" in policy and not Path(policy).exists():
         function = import_function(policy)
         return lambda seeds: FunctionActors(policy, function, space)
-    raise ValueError(f"policy = {policy!r} is not one of: random, ppo, sac, module:function, an agent.zip")
+    known = "random, ppo, sac, module:function, an agent.zip, a run folder of decision.train"
+    raise ValueError(f"policy = {policy!r} is not one of: {known}")

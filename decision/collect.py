@@ -39,11 +39,14 @@ from core.training.signals import StopRequest
 from decision.agents import ALGORITHMS, read_agent
 from decision.behaviour import Behaviour, RandomActors, find_behaviour
 from decision.data import load_data, reference_scores
+from decision.environments import require_length, require_spaces
 from decision.episodes import opened, play
+from decision.policy import Actors
 from decision.recording import Recorder, Recording
 from decision.sources import MINARI, write_minari
 from decision.spaces import describe
 from decision.store import Episode, Trajectories, concatenate
+from decision.trained import FILE, load
 from decision.training import RECENT, Training, goal, progress
 
 TRAINED_IN = 8  # environments
@@ -60,7 +63,9 @@ class CollectConfig:
     """Gymnasium's id of the environment, or module:id."""
     policy: str = "random"
     """Who acts: random; ppo or sac, trained first (needs stable-baselines3); an agent.zip that stable-baselines3
-    saved; or module:function, from an observation to an action."""
+    saved; a run folder of decision.train; or module:function, from an observation to an action."""
+    target_return: float | None = None
+    """A run folder: return that its agent is asked for; default the best of its data."""
     level: str = "expert"
     """ppo, sac: train until recent episodes return this much: medium (a third of the way from random to expert),
     expert, or a number. Expert is D4RL's score, else the environment's own threshold, else the end of training."""
@@ -89,15 +94,22 @@ class CollectConfig:
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         if self.join:
-            names = ("env", "policy", "level", "record", "train_steps", "steps", "seed", "envs")
+            names = ("env", "policy", "target_return", "level", "record", "train_steps", "steps", "seed", "envs")
             return dict.fromkeys(names, "--join records nothing")
+        idle = {} if self.is_run else {"target_return": "only the agent of a run folder is asked for one"}
         if self.policy not in ALGORITHMS:
-            return dict.fromkeys(("level", "record", "train_steps"), "only ppo and sac are trained")
-        return {"steps": "a replay is as long as its training"} if self.record == "replay" else {}
+            return idle | dict.fromkeys(("level", "record", "train_steps"), "only ppo and sac are trained")
+        return idle | ({"steps": "a replay is as long as its training"} if self.record == "replay" else {})
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the policy is the agent of a run folder."""
+        return (Path(self.policy) / FILE).is_file()
 
     def settings(self) -> dict[str, Any]:
         """What a recording that is gone on with must have in common with its beginning."""
         kept = ["env", "policy", "seed", "envs"] + (["level", "record"] if self.policy in ALGORITHMS else [])
+        kept += ["target_return"] if self.is_run else []
         return {name: getattr(self, name) for name in kept}
 
 
@@ -133,6 +145,8 @@ def record(config: CollectConfig, recorders: Sequence[Recorder], recording: Reco
         behaviour: Behaviour = training.agent.actors
     elif config.policy.endswith(".zip"):
         behaviour = read_agent(Path(config.policy), recorders).actors
+    elif config.is_run:
+        behaviour = trained_behaviour(config, recorders[0])
     else:
         behaviour = find_behaviour(config.policy, recording.about["action_space"])
     replay = config.policy in ALGORITHMS and config.record == "replay"
@@ -142,6 +156,16 @@ def record(config: CollectConfig, recorders: Sequence[Recorder], recording: Reco
             reference = reference or between(random_return(config, recorders), float(recording.returns.mean()))
     origin |= {"versions": versions(), "date": datetime.date.today().isoformat()}
     return recording.finish(None if replay else config.steps, provenance=origin, reference=reference)
+
+
+def trained_behaviour(config: CollectConfig, environment: Recorder) -> Behaviour:
+    """The agent of a run folder. Raises ValueError for an environment that it does not fit."""
+    trained = load(config.policy)
+    model, summary = trained.model, trained.summary
+    require_spaces(environment, summary.observation_space, summary.action_space, config.policy)
+    require_length(environment, model.config.longest)
+    target = summary.returns[-1] if config.target_return is None else config.target_return
+    return lambda seeds: Actors(model, summary.normaliser, [target] * len(seeds))
 
 
 def roll(config: CollectConfig, behaviour: Behaviour, recorders: Sequence[Recorder], recording: Recording) -> None:

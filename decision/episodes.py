@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from decision import behaviour
 from decision.environments import episode_seed, make, require_length, require_spaces
@@ -132,12 +134,15 @@ def rollouts(
     seed: int = 0,
     temperature: float = 0.0,
     watch: Callable[[int], object] = _unwatched,
+    share: tuple[int, int] = (0, 1),
+    reduce: Callable[[Tensor], Tensor] = lambda total: total,
 ) -> Rollouts:
     """What a model in evaluation mode reaches: `episodes` for each target, as many at once as there are environments.
 
     targets: returns to ask for; of a model that is told none there is one outcome, whatever they are.
     seed: episode i of each target begins from `episode_seed(seed, i)`, and draws from it where there is a temperature.
     watch: told how many episodes have ended, when some have.
+    share: (rank, number of processes), each of which plays its part; `reduce` then sums a tensor over all of them.
 
     Raises ValueError, before the first step, for an environment of other spaces or of longer episodes than the
     model's table of timesteps, a target that is not a finite number, and what `policy.Actors` refuses.
@@ -151,15 +156,17 @@ def rollouts(
     asked = [check_target(target) for target in targets] if told else [0.0]
     seeds = [episode_seed(seed, episode) for episode in range(episodes)]
     pairs = [(target, one) for target in asked for one in seeds]
-    parts, started = [], time.perf_counter()
-    for first in range(0, len(pairs), len(environments)):
-        wanted, begins = zip(*pairs[first : first + len(environments)], strict=True)
+    mine, came = range(share[0], len(pairs), share[1]), np.zeros((3, len(pairs)))
+    started = time.perf_counter()
+    for first in range(0, len(mine), len(environments)):
+        places = list(mine[first : first + len(environments)])
+        wanted, begins = zip(*(pairs[place] for place in places), strict=True)
         actors = Actors(model, normaliser, wanted, temperature=temperature, seeds=begins)
-        parts.append(play(environments[: len(wanted)], begins, actors, watch))
+        came[:, places] = play(environments[: len(wanted)], begins, actors, watch)
     seconds = time.perf_counter() - started
-    returns, lengths, terminated = (np.concatenate(each).reshape(len(asked), -1) for each in zip(*parts, strict=True))
+    returns, lengths, terminated = reduce(torch.from_numpy(came)).cpu().numpy().reshape(3, len(asked), -1)
     outcomes = [
-        Outcome(target if told else None, Episodes(returns[i], lengths[i], terminated[i]))
+        Outcome(target if told else None, Episodes(returns[i], lengths[i].astype(np.int64), terminated[i] > 0))
         for i, target in enumerate(asked)
     ]
     return Rollouts(tuple(outcomes), seconds)

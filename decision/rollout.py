@@ -12,7 +12,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from core.config import check_choices, check_positive
-from core.training.cli import main, parse_fields
+from core.training.cli import main, parse_fields, run_folder
 from core.training.config import check_at_least
 from core.training.devices import device_kind, keep_freed_memory
 from decision.data import Summary, default_targets, normalised
@@ -30,6 +29,7 @@ from decision.episodes import Outcome, Rollouts, opened, play, rollouts
 from decision.figures import asked_and_reached, save
 from decision.models import DecisionTransformer
 from decision.policy import Actors, check_target
+from decision.trained import load
 
 if TYPE_CHECKING:
     from decision.video import Filmed
@@ -217,8 +217,7 @@ def film(
 
 def rollout(argv: list[str]) -> None:
     """The command."""
-    trained_models = import_module("decision.trained")
-    folder, rest = trained_models.run_folder(argv, "decision.rollout")
+    folder, rest = run_folder(argv, "decision.rollout")
     options = parse_fields(
         RolloutConfig,
         RolloutConfig(),
@@ -229,7 +228,7 @@ def rollout(argv: list[str]) -> None:
     device = device_kind(options.device)
     if device == "cpu":
         keep_freed_memory()
-    trained = trained_models.load(folder, options.checkpoint, device)
+    trained = load(folder, options.checkpoint, device)
     about = {"environment": options.environment or trained.summary.environment, "step": trained.step}
     about |= {"episodes": options.episodes, "seed": options.seed}
     print(f"{about['environment']}, checkpoint of step {trained.step}: {options.episodes} episodes for each target")

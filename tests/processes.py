@@ -20,8 +20,9 @@ import torch
 
 from core.training import read_metrics
 
-PRELOADED = ["torch._dynamo", "accelerate", "tyro", "text.train", "text.sample", "text.export", "vision.train"]
-CLOCKS = ("seconds", "train/tokens_per_second", "train/images_per_second")
+PANELS = ["text.train", "text.sample", "text.export", "vision.train", "decision.train", "decision.finetune"]
+PRELOADED = ["torch._dynamo", "accelerate", "tyro", *PANELS]
+CLOCKS = ("seconds", *(f"train/{unit}_per_second" for unit in ("tokens", "images", "timesteps")))
 
 
 class Outcome(NamedTuple):

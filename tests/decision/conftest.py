@@ -8,10 +8,16 @@ import pytest
 
 from core.training.cli import main
 from decision.collect import CollectConfig, collect, collect_or_join
+from decision.evaluate import evaluate_run
+from decision.rollout import rollout
 from decision.store import Trajectories
 from tests.processes import Command, Outcome
 
-COMMANDS: dict[str, Callable[[list[str]], object]] = {"collect": collect_or_join}
+COMMANDS: dict[str, Callable[[list[str]], object]] = {
+    "collect": collect_or_join,
+    "evaluate": evaluate_run,
+    "rollout": rollout,
+}
 
 
 @pytest.fixture

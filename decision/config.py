@@ -1,0 +1,92 @@
+"""What a decision run is made of: the shared settings, the trajectories, where it is tried out, and the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from math import isfinite
+
+from core.config import check_positive
+from core.training.config import RunConfig, check_at_least
+from decision.models import DecisionConfig
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """Learning from what the model itself does, in rounds (Online Decision Transformer, Zheng 2022)."""
+
+    every: int = 0
+    """Optimiser steps from one round of acting to the next; 0 = never, the data stays what it is."""
+    episodes: int = 4
+    """Episodes of a round."""
+    target: float | None = None
+    """Return that is asked for in them; default 1.2 times the best so far."""
+    temperature: float = 1.0
+    """How freely actions are drawn; 1 = as often as predicted."""
+    capacity: int = 1000
+    """Episodes that are learnt from: the newest of the model's own, then the best of the data."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 0, "every")
+        check_positive(self, "episodes", "temperature", "capacity")
+        check_finite("target", self.target)
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        others = [f.name for f in fields(self) if f.name != "every"]
+        return {} if self.every else dict.fromkeys(others, "every = 0 collects nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """A run of `decision.train`; batches count windows of `model.context` steps."""
+
+    data: str = ""
+    """A file that decision.collect wrote, minari:NAME, or a .hdf5 file of D4RL's."""
+    top_percent: float | None = None
+    """Learn only from the episodes of highest return that hold this percentage of all steps; default all. With
+    model.returns = none this is %BC."""
+    environment: str = ""
+    """Gymnasium's id of the environment to act in; default that of the data."""
+    eval_episodes: int = 20
+    """Episodes of an evaluation, for each target; 0 = none, and no simulator is needed."""
+    eval_targets: tuple[float, ...] = ()
+    """Returns asked for in an evaluation; default the data's median, 90 %, best, and 1.2 times its best."""
+    init_from: str = ""
+    """Start from trained weights: a run folder of decision.train, or a folder in Hugging Face's layout."""
+    online: OnlineConfig = field(default_factory=OnlineConfig)
+    """Collecting while it trains."""
+    model: DecisionConfig = field(default_factory=DecisionConfig)
+    """The model; with init_from only its context, the rest comes with the weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, 0, "eval_episodes")
+        if self.top_percent is not None and not 0 < self.top_percent <= 100:
+            raise ValueError(f"top_percent = {self.top_percent!r} must be above 0 and at most 100")
+        for target in self.eval_targets:
+            check_finite("eval_targets", target)
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        idle = super().unused()
+        idle |= dict.fromkeys(("model.observation_space", "model.action_space"), "the data says what they are")
+        if not self.eval_episodes:
+            idle["eval_targets"] = "eval_episodes = 0 evaluates nothing"
+            idle |= {} if self.online.every else {"environment": "eval_episodes = 0 acts in none"}
+        if self.model.returns == "none":
+            idle["eval_targets"] = "the model is told no return to reach"
+        if self.init_from:
+            brought = [f"model.{f.name}" for f in fields(DecisionConfig) if f.name != "context"]
+            idle |= dict.fromkeys(brought, "init_from brings its own")
+        return idle
+
+    @property
+    def acts(self) -> bool:
+        """Whether an environment is needed."""
+        return bool(self.eval_episodes or self.online.every)
+
+
+def check_finite(name: str, value: float | None) -> None:
+    """Raise ValueError unless a number is finite, or None."""
+    if value is not None and not isfinite(value):
+        raise ValueError(f"{name} = {value!r} must be a finite number")

@@ -1,0 +1,120 @@
+"""Train an agent from trajectories.
+
+python -m decision.train PRESET --data FILE --out DIR [--any.config.field VALUE ...]
+python -m decision.train --out DIR --resume
+
+`--model.returns none` is behaviour cloning, with `--top-percent 10` of the best tenth (10 %BC).
+"""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from core.training.cli import main, parse
+from core.training.optimizers import build_optimizer
+from core.training.run import Run
+from decision.config import TrainConfig
+from decision.data import Summary, Trajectories, Windows, default_targets
+from decision.episodes import opened, rollouts
+from decision.evaluate import summarised
+from decision.experience import Experience
+from decision.models import DecisionLoss, DecisionTransformer, real_steps
+from decision.presets import PRESETS
+from decision.start import environment_of, first_model, prepare
+from decision.trained import remember
+
+if TYPE_CHECKING:
+    from decision.episodes import Environment
+
+AT_ONCE = 64
+"""Environments that are acted in at the same time, at most."""
+EVALUATED = 1 << 20
+"""Seed of the episodes by which the best checkpoint is chosen; the commands begin theirs from others."""
+
+
+def train(config: TrainConfig) -> dict[str, float]:
+    """Train as configured; returns the last evaluation. Raises ValueError for bad input, before anything is written."""
+    data, summary, config = prepare(config)
+    figures: dict[str, float] = {}
+    with stage(config, summary) as environments, Run(config, unit="timesteps") as run:
+        model = first_model(config)
+        optimizer = build_optimizer(model, config.optimizer)
+        if run.main:
+            remember(summary, run.folder)
+        objective = run.prepare(DecisionLoss(model), model, optimizer)
+        introduce(run, model, data, config)
+        windows = Windows(data, summary.normaliser, config.model.context, config.batch_size, config.seed, run.device)
+        experience = Experience(run, model, windows, environments, config.online)
+        for _, batch in run.steps(experience.batch):
+            run.backward(objective, batch, count=real_steps)
+            run.update()
+            if run.due("eval") and config.eval_episodes:
+                with run.evaluating():
+                    figures = evaluate_now(run, model, summary, environments, config)
+                run.log(figures | experience.figures(), best="val/return", mode="max")
+        conclude(run, figures)
+    return figures
+
+
+def stage(config: TrainConfig, summary: Summary) -> AbstractContextManager[list[Environment]]:
+    """The environments to act in, as many as are of use at once."""
+    wanted = config.eval_episodes * max(1, len(targets_of(config, summary)))
+    if config.online.every:
+        wanted = max(wanted, config.online.episodes)
+    return opened(environment_of(config, summary), min(wanted, AT_ONCE))
+
+
+def targets_of(config: TrainConfig, summary: Summary) -> tuple[float, ...]:
+    """Returns to ask for in an evaluation, each once; none of a model that is told none."""
+    if config.model.returns == "none":
+        return ()
+    asked = config.eval_targets or default_targets(np.array(summary.returns)).values()
+    return tuple(dict.fromkeys(asked))
+
+
+def introduce(run: Run, model: DecisionTransformer, data: Trajectories, config: TrainConfig) -> None:
+    """Says what is trained on what, and where."""
+    precision = run.accelerator.mixed_precision.replace("no", "fp32")
+    millions, returns = sum(p.numel() for p in model.parameters()) / 1e6, data.returns()
+    run.progress.say(
+        f"{config.data}: {len(data):,} episodes of {data.steps:,} steps to learn from, "
+        f"returns {returns.min():,.1f} to {returns.max():,.1f}, {returns.mean():,.1f} on average\n"
+        f"{millions:.2f} M parameters on {run.device.type} in {precision}; the run is in {run.folder}"
+    )
+
+
+def evaluate_now(
+    run: Run, model: DecisionTransformer, summary: Summary, environments: list[Environment], config: TrainConfig
+) -> dict[str, float]:
+    """Acts, always in float32 and in the same episodes, which the processes share."""
+    with torch.autocast(run.device.type, enabled=False):
+        found = rollouts(
+            model,
+            summary.normaliser,
+            environments,
+            targets_of(config, summary),
+            config.eval_episodes,
+            seed=EVALUATED,
+            share=(run.rank, run.world),
+            reduce=run.total,
+        )
+    return {f"val/{name}": value for name, value in summarised(found, summary.reference).items()}
+
+
+def conclude(run: Run, figures: dict[str, float]) -> None:
+    """The last and the best evaluation, each under its name, and what to do next."""
+    found = "done"
+    if run.best:
+        found += f": the best evaluation returned {run.best['value']:,.1f} at step {run.best['step']}"
+    if figures:
+        found += f", the last {figures['val/return']:,.1f}"
+    run.progress.say(f"{found}; judge it with: python -m decision.evaluate {shlex.quote(str(run.folder))}")
+
+
+if __name__ == "__main__":
+    main(lambda: train(parse(TrainConfig, PRESETS, description="Trains an agent from trajectories.")))

@@ -1,0 +1,83 @@
+"""A trained decision model, brought back from its run folder.
+
+policy = load_policy("runs/cartpole")
+policy.reset(target_return=500)
+action = policy.act(observation)
+...
+action = policy.act(observation, reward)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.serialize import from_dict, to_dict
+from core.training.checkpoints import Checkpoints, load_into, load_weights, read_config
+from core.training.files import read_json, write_json
+from core.weights import Uninitialised
+from decision.config import TrainConfig
+from decision.data import Summary, default_targets
+from decision.models import DecisionTransformer
+from decision.policy import Policy
+
+FILE = "trajectories.json"
+"""What a run learns from, in its folder: environment, spaces, statistics, returns."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model in evaluation mode with what it needs to act."""
+
+    model: DecisionTransformer
+    summary: Summary
+    config: TrainConfig
+    step: int
+    device: torch.device
+
+
+def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> Trained:
+    """The model of a run folder: checkpoint "best", "last", "last-good" or a step; averaged weights if it has any.
+
+    Raises ValueError naming the file that is missing, damaged or of another version.
+    """
+    folder = Path(folder)
+    config = read_config(folder, TrainConfig)
+    summary = recall(folder)
+    checkpoint = Checkpoints(folder).find(which)
+    step = int(checkpoint.name.removeprefix("step-"))
+    with Uninitialised():
+        model = DecisionTransformer(config.model)
+    load_into(model, load_weights(folder, step), checkpoint)
+    return Trained(model.to(device).eval(), summary, config, step, torch.device(device))
+
+
+def load_policy(
+    folder: Path | str, which: str | int = "best", device: str = "cpu", *, temperature: float = 0.0, seed: int = 0
+) -> Policy:
+    """The agent of a run folder, for use in a loop of one's own (`decision.policy.Policy`). Raises as `load` does."""
+    trained = load(folder, which, device)
+    return Policy(trained.model, trained.summary.normaliser, temperature=temperature, seed=seed)
+
+
+def remember(summary: Summary, folder: Path) -> None:
+    """Keeps in a run folder what it learns from, and the returns that are worth asking for."""
+    targets = default_targets(np.array(summary.returns))
+    write_json(folder / FILE, {"targets": targets} | to_dict(summary))
+
+
+def recall(folder: Path) -> Summary:
+    """What a run folder's model has learnt from. Raises ValueError naming the file or the key that is damaged."""
+    path = folder / FILE
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a run folder of decision.train: it has no {FILE}")
+    record: dict[str, Any] = read_json(path)
+    record.pop("targets", None)
+    try:
+        return from_dict(Summary, record)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
