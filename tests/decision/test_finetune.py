@@ -1,0 +1,214 @@
+"""Learning from what the agent does itself: from which episodes, with which returns, and over interruptions."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.training.checkpoints import Checkpoints
+from core.training.run import Run
+from decision.collect import CollectConfig, collect
+from decision.config import OnlineConfig, TrainConfig
+from decision.data import Windows
+from decision.episodes import opened
+from decision.experience import Experience
+from decision.finetune import parse_command
+from decision.models import DecisionConfig, DecisionLoss, DecisionTransformer
+from decision.normaliser import Normaliser
+from decision.presets import modern_core
+from decision.store import Trajectories
+from decision.train import train
+from decision.trained import load
+from tests.decision.test_train import assert_close, assert_same_run
+from tests.processes import Commands, lines
+
+SHAPE = DecisionConfig(context=5, timesteps="position", core=modern_core(16, 1, 2))
+ROUNDS = (
+    "--online.every",
+    3,
+    "--online.episodes",
+    3,
+    "--eval-every",
+    3,
+    "--save-every",
+    2,
+    "--log-every",
+    1,
+    "--ema",
+    0.5,
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finetune")
+
+
+@pytest.fixture(scope="module")
+def commands(place: Path) -> Commands:
+    return Commands(place)
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    monkeypatch.setenv("TRIPTYCH_DATA", str(place))
+
+
+@pytest.fixture(scope="module")
+def begun(place: Path, cartpole: Trajectories) -> Path:
+    """A short run on CartPole to begin with."""
+    cartpole.save(place / "random.npz")
+    settings = {"data": str(place / "random.npz"), "batch_size": 8, "eval_episodes": 2, "precision": "fp32"}
+    train(TrainConfig(out=place / "begun", steps=3, device="cpu", eval_targets=(20.0, 60.0), model=SHAPE, **settings))
+    return place / "begun"
+
+
+def tuned(commands: Commands, *arguments: object) -> None:
+    life = commands.run("decision.finetune", *arguments)
+    assert life.process.exitcode == 0, life.err
+
+
+@pytest.fixture(scope="module")
+def whole(commands: Commands, place: Path, begun: Path) -> Path:
+    """Four rounds that nothing interrupts."""
+    tuned(commands, begun, "--out", place / "whole", "--rounds", 4, *ROUNDS)
+    return place / "whole"
+
+
+def rounds_of(run: Path) -> list[Trajectories]:
+    return [Trajectories.load(path) for path in sorted((run / "online").glob("round-*.npz"))]
+
+
+def test_every_round_is_kept_and_counted(whole: Path, begun: Path, cartpole: Trajectories) -> None:
+    found = rounds_of(whole)
+    assert [len(episodes) for episodes in found] == [3] * 4
+    assert [episodes.provenance["round"] for episodes in found] == [0, 1, 2, 3]
+    assert len({seed for episodes in found for seed in episodes.provenance["seeds"]}) == 12
+    assert found[0].provenance["target"] == pytest.approx(1.2 * cartpole.returns().max())
+    logged = [line for line in lines(whole) if "online/return" in line]
+    assert [line["step"] for line in logged] == [3, 6, 9, 12]
+    assert [line["online/return"] for line in logged] == [episodes.returns().mean() for episodes in found]
+    assert [line["online/steps"] for line in logged] == np.cumsum([episodes.steps for episodes in found]).tolist()
+    assert load(whole).summary == load(begun).summary  # the statistics of the beginning stay
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_stopped_anywhere_it_goes_on_with_the_same_episodes(
+    commands: Commands, place: Path, begun: Path, whole: Path, number: signal.Signals
+) -> None:
+    cut = place / f"cut by {number.name}"
+    life = commands.begin("decision.finetune", begun, "--out", cut, "--rounds", 4, *ROUNDS)
+    life.wait_for(lambda: max(Checkpoints(cut).steps(), default=0) >= 4)
+    life.signal(number)
+    assert life.end() in {-signal.SIGKILL if number == signal.SIGKILL else 130, 0}
+    tuned(commands, "--out", cut, "--resume")
+    assert_same_run(whole, cut)
+    assert [path.read_bytes() for path in sorted((cut / "online").iterdir())] == [
+        path.read_bytes() for path in sorted((whole / "online").iterdir())
+    ]
+
+
+def test_more_rounds_may_follow(commands: Commands, place: Path, whole: Path) -> None:
+    shutil.copytree(whole, place / "more")
+    tuned(commands, "--out", place / "more", "--resume", "--rounds", 5)
+    assert len(rounds_of(place / "more")) == 5
+    assert lines(place / "more")[-1]["step"] == 15
+
+
+def test_two_processes_learn_from_the_same_episodes(commands: Commands, place: Path, begun: Path, whole: Path) -> None:
+    words = (begun, "--out", place / "two", "--rounds", 4, *ROUNDS)
+    assert [life.end() for life in commands.pair("decision.finetune", *words)] == [0, 0]
+    assert_close(place / "two", whole, 1e-5)
+
+
+def test_an_earlier_round_that_is_missing_is_named(commands: Commands, place: Path, whole: Path) -> None:
+    copy = shutil.copytree(whole, place / "incomplete")
+    (copy / "online" / "round-00001.npz").unlink()
+    life = commands.run("decision.finetune", "--out", copy, "--resume", "--rounds", 5)
+    assert life.process.exitcode == 2
+    assert "round-00001.npz is missing, from which the run has learnt" in life.err[-1]
+
+
+@pytest.fixture
+def experience(cartpole: Trajectories, tmp_path: Path) -> Iterator[Experience]:
+    """One that learns from 20 episodes, 3 new ones every 4 steps."""
+    spaces = {"observation_space": cartpole.observation_space, "action_space": cartpole.action_space}
+    agent = DecisionTransformer(replace(SHAPE, **spaces))
+    config = TrainConfig(out=tmp_path / "run", steps=9, device="cpu", precision="fp32")
+    windows = Windows(cartpole, Normaliser.of(cartpole), context=5, batch_size=8)
+    online = OnlineConfig(every=4, episodes=3, capacity=20)
+    with opened("CartPole-v1", 2) as environments, Run(config) as run:
+        run.prepare(DecisionLoss(agent), agent, torch.optim.SGD(agent.parameters()))
+        yield Experience(run, agent, windows, environments, online)
+
+
+def test_the_newest_and_the_best_are_learnt_from(experience: Experience, cartpole: Trajectories) -> None:
+    experience.batch(0, 0, 1, 1)
+    first = experience.newest
+    assert first is not None
+    best = np.sort(cartpole.returns())[-17:]
+    np.testing.assert_array_equal(experience.windows.data.returns(), [*best, *first.returns()])
+    experience.batch(3, 0, 1, 1)
+    assert experience.newest is first
+    experience.run.step = 4
+    experience.batch(4, 0, 1, 1)
+    assert experience.newest is not first
+    assert experience.newest is not None
+    np.testing.assert_array_equal(
+        experience.windows.data.returns(), [*best[3:], *first.returns(), *experience.newest.returns()]
+    )
+
+
+def test_what_is_taught_is_the_return_that_was_reached(experience: Experience) -> None:
+    """And not the one that was asked for: in CartPole, the steps that were still to come."""
+    for window in (experience.batch(step, 0, 1, 1)[0] for step in range(4)):
+        real = torch.arange(5) >= window.pads.unsqueeze(1)
+        togo = window.returns.squeeze(-1) * experience.windows.normaliser.return_scale
+        lasting = {*experience.windows.data.lengths().tolist()}
+        assert {*(togo + window.timesteps)[real].round().int().tolist()} <= lasting
+    assert experience.newest is not None
+    assert experience.newest.provenance["target"] not in lasting
+
+
+BAD = {
+    "no folder": (("--rounds", 3), "name the run folder to begin with first"),
+    "no run": (("void",), "void is not a run folder"),
+    "a budget of steps": (("{begun}", "--steps", 5), "--steps has no effect: the budget is rounds times online.every"),
+    "no rounds": (("{begun}", "--rounds", 0), "rounds = 0 must be above 0"),
+    "nothing to collect": (("{begun}", "--online.every", 0), "every = 0 must be above 0"),
+    "a run of another kind": (("--out", "{begun}", "--resume"), "begun is a run of decision.train"),
+    "a target that is not finite": (("{begun}", "--online.target", "nan"), "target = nan must be a finite number"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_options_are_refused_in_one_sentence(begun: Path, case: str) -> None:
+    words, complaint = BAD[case]
+    with pytest.raises(ValueError, match=r".") as refused:
+        parse_command([str(word).format(begun=begun) for word in words])
+    assert complaint in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [
+        ({"returns": "none"}, "online.every = 50 needs a model that is told the return to reach"),
+        ({}, "online.every = 50 needs a head that draws actions: train with --model.head gaussian"),
+    ],
+)
+def test_an_agent_that_cannot_explore_is_refused(tmp_path: Path, shape: dict[str, Any], complaint: str) -> None:
+    collect(CollectConfig(env="Pendulum-v1", steps=200, envs=1, out=str(tmp_path / "swings.npz")))
+    settings = {"data": str(tmp_path / "swings.npz"), "eval_episodes": 0, "batch_size": 4, "precision": "fp32"}
+    train(TrainConfig(out=tmp_path / "begun", steps=1, device="cpu", model=replace(SHAPE, **shape), **settings))
+    with pytest.raises(ValueError, match=complaint):
+        train(parse_command([str(tmp_path / "begun"), "--out", str(tmp_path / "never")]))
+    assert not (tmp_path / "never").exists()
