@@ -61,7 +61,9 @@ class DecisionConfig:
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        return {} if self.head == "gaussian" else {"entropy_weight": "only a gaussian head has an entropy in its loss"}
+        entropy = {"entropy_weight": "only a gaussian head has an entropy in its loss"}
+        table = {"max_timestep": f"core.position.kind = {self.core.position.kind!r} has no table of timesteps"}
+        return ({} if self.head == "gaussian" else entropy) | (table if self.longest is None else {})
 
     @property
     def longest(self) -> int | None:
@@ -139,9 +141,9 @@ def build_head(config: DecisionConfig) -> Head:
     assert space is not None
     if space.kind != "box":
         return CategoricalHead(dim, space)
-    return (
-        GaussianHead(dim, space, config.entropy_weight) if config.head == "gaussian" else DeterministicHead(dim, space)
-    )
+    if config.head == "gaussian":
+        return GaussianHead(dim, space, config.entropy_weight)
+    return DeterministicHead(dim, space)
 
 
 def check_head(head: str, space: Space) -> None:

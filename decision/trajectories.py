@@ -60,6 +60,8 @@ class TrajectoryTokens(nn.Module):
         self.actions = build_action_encoder(config.action_space, dim)
         self.timesteps = nn.Embedding(config.max_timestep, dim) if config.timesteps == "embedded" else None
         self.norm = nn.LayerNorm(dim)
+        if self.returns is not None:  # steep: the norm keeps directions only, and small returns have to differ in them
+            nn.init.normal_(self.returns.weight, std=3.0)
         if self.timesteps is not None:  # small, so that a timestep that training never saw says little
             nn.init.normal_(self.timesteps.weight, std=0.02)
 

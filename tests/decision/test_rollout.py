@@ -127,6 +127,37 @@ def test_every_episode_counts_however_long_it_lasts():
     assert sum(ended) == 20
 
 
+class Listening:
+    """Acts by chance, and remembers for each episode, known by its length, what it was told."""
+
+    def __init__(self):
+        self.told, self.taken, self.rng = {}, {}, np.random.default_rng(0)
+
+    def act(self, observations, rewards=None):
+        actions = self.rng.integers(2, size=len(observations))
+        for row, (gone, steps) in enumerate(observations.tolist()):
+            self.told.setdefault(steps, []).append((gone, None if rewards is None else rewards[row]))
+            self.taken.setdefault(steps, []).append(actions[row])
+        return actions
+
+    def keep(self, rows):
+        self.kept = rows
+
+
+def test_who_acts_is_told_of_the_own_episode_only():
+    """A reward of `Painted` is the action that brought it."""
+    seeds = {int(make(PAINTED).reset(seed=s)[0][1]): s for s in range(60)}
+    actors = Listening()
+    with opened(PAINTED, len(seeds)) as environments:
+        found = play(environments, list(seeds.values()), actors)
+    assert len(seeds) > 6
+    for row, steps in enumerate(seeds):
+        told, taken = actors.told[steps], actors.taken[steps]
+        assert [gone for gone, _ in told] == list(range(min(steps, 9)))
+        assert [reward for _, reward in told] == [None, *taken[:-1]]
+        assert found.returns[row] == sum(taken)
+
+
 def test_a_model_that_is_told_no_return_has_one_outcome():
     model, normaliser = agent_for("CartPole-v1", returns="none")
     with opened("CartPole-v1", 3) as environments:
