@@ -175,7 +175,7 @@ def report(model: DecisionTransformer, summary: Summary, options: RolloutConfig,
         print(f"rank correlation of asked and reached: {numbers['rank_correlation']:.2f}")
     print(f"{found.steps:,} steps of the environment, {numbers['steps_per_second']:,.0f} a second")
     picture = folder / PICTURE
-    title = f"{options.environment or summary.environment}, {options.episodes} episodes a target"
+    title = f"{options.environment or summary.environment}, {options.episodes} episodes" + " a target" * bool(targets)
     save(asked_and_reached(found.outcomes, summary.returns, title), picture)
     films = film(filmed, model, summary, options, list(targets)) if filmed else []
     for path in (picture, *films):
