@@ -78,15 +78,24 @@ def photographs(model: ViTConfig) -> TrainConfig:
 
 
 PRESETS = {
-    # The quick start, no data needed.
+    # The quick start, no data needed: 97.8 and 98.1 % of 359 test images, having learnt from the other 1,438
+    # (--validation 0), last step, seeds 0 and 1, in 35 core-seconds of an AMD EPYC 9005. Of so few images AdamW makes
+    # more than Muon, and tokens by a convolution more than patches: docs/lab-notes.md.
     "vit-digits": TrainConfig(
-        steps=500,
+        steps=1000,
         batch_size=128,
-        eval_every=100,
+        eval_every=200,
         augment=AugmentConfig(crop="shift", shift=1, smoothing=0.1),
-        optimizer=MUON,
+        optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.99), weight_decay=0.1),
         schedule=PLATEAU,
-        model=ViTConfig(image_size=8, patch=2, core=modern_core(64, 3, 2)),
+        model=ViTConfig(
+            image_size=8,
+            patch=2,
+            tokenizer="conv",
+            pool="attention",
+            coordinates="raster",
+            core=replace(modern_core(64, 3, 2), position=PositionConfig("learned")),
+        ),
     ),
     # 86.5 % of the official test images, having learnt from all training images (--validation 0), last step, seed 0, in
     # 10 minutes on 2 cores of an AMD EPYC 9005 (benchmarks/results/vision_cifar_cpu.json).
