@@ -1,1 +1,1 @@
-"""The decision panel: trajectories as tokens. Empty for now; it comes after `vision`, over the same core."""
+"""The decision panel: trajectories as tokens, over the same core."""

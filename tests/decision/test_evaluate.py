@@ -25,7 +25,7 @@ from decision.trained import load
 from tests.decision import examples
 from tests.processes import Command
 
-SHAPE = DecisionConfig(context=5, timesteps="position", core=modern_core(16, 1, 2))
+SHAPE = DecisionConfig(context=5, core=modern_core(16, 1, 2))
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from decision.trained import load
 from tests.decision.test_train import assert_close, assert_same_run
 from tests.processes import Commands, lines
 
-SHAPE = DecisionConfig(context=5, timesteps="position", core=modern_core(16, 1, 2))
+SHAPE = DecisionConfig(context=5, core=modern_core(16, 1, 2))
 ROUNDS = (
     "--online.every",
     3,
@@ -141,7 +141,7 @@ def test_an_earlier_round_that_is_missing_is_named(commands: Commands, place: Pa
 def experience(cartpole: Trajectories, tmp_path: Path) -> Iterator[Experience]:
     """One that learns from 20 episodes, 3 new ones every 4 steps."""
     spaces = {"observation_space": cartpole.observation_space, "action_space": cartpole.action_space}
-    agent = DecisionTransformer(replace(SHAPE, **spaces))
+    agent = DecisionTransformer(replace(SHAPE, max_timestep=500, **spaces))
     config = TrainConfig(out=tmp_path / "run", steps=9, device="cpu", precision="fp32")
     windows = Windows(cartpole, Normaliser.of(cartpole), context=5, batch_size=8)
     online = OnlineConfig(every=4, episodes=3, capacity=20)

@@ -270,7 +270,6 @@ def files(place: Path, data: Path, whole: Path) -> dict[str, Path]:
     }
 
 
-TABLE = ("--model.timesteps", "embedded", "--model.core.position.kind", "none", "--model.max-timestep", 12)
 BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "no data": (("--data", ""), "name the trajectories to learn from with --data"),
     "the data of a preset": (
@@ -287,7 +286,10 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     ),
     "an unknown environment": (("--data", "{data}", "--environment", "CartPol-v1"), "did you mean 'CartPole-v1'?"),
     "no environment": (("--data", "{nowhere}"), "nowhere.npz does not say of which environment it is"),
-    "a table that is too short": (("--data", "{data}", *TABLE), "the model's table of timesteps ends at 12"),
+    "a table that is too short": (
+        ("--data", "{data}", "--model.max-timestep", 12),
+        "the model's table of timesteps ends at 12",
+    ),
     "a target that is no number": (("--data", "{data}", "--eval-targets", "much"), "much"),
     "a target that is not finite": (
         ("--data", "{data}", "--eval-targets", "nan"),

@@ -1,0 +1,78 @@
+"""The losses of three short runs with fixed seeds, as they were when these lines were written.
+
+A change of these numbers is a change of the mathematics: of the model, its initial weights, the order of windows, the
+statistics, the optimiser or the schedule. The tolerance is for processors that round sums in another order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.config import PositionConfig
+from core.training import OptimizerConfig, ScheduleConfig, read_metrics
+from decision.config import TrainConfig
+from decision.models import DecisionConfig, paper_core
+from decision.presets import modern_core
+from decision.train import train
+from tests.decision.examples import CHOICE, PUSH, trajectories
+
+PAPER = TrainConfig(
+    steps=60,
+    batch_size=8,
+    optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.999), weight_decay=1e-4),
+    schedule=ScheduleConfig(kind="constant", warmup=0.1),
+    model=DecisionConfig(context=6, core=replace(paper_core(), dim=16, depth=2)),
+)
+"""The paper's model and AdamW."""
+
+MODERN = TrainConfig(
+    steps=60,
+    batch_size=8,
+    accumulate=2,
+    ema=0.9,
+    optimizer=OptimizerConfig("muon", lr=3e-3, muon_lr=0.05, muon_precision="fp32"),
+    schedule=ScheduleConfig(kind="wsd", warmup=0.1, decay=0.5, final=0.0),
+    model=DecisionConfig(
+        context=6, timesteps="position", core=replace(modern_core(16, 2, 2), position=PositionConfig("rotary"))
+    ),
+)
+"""Rotary timesteps, Muon, averaged weights."""
+
+GOLDEN: dict[str, tuple[TrainConfig, list[float]]] = {
+    # the mean training loss of every six steps
+    "paper": (
+        PAPER,
+        [
+            *(0.33309, 0.29996, 0.30385, 0.29470, 0.31514),
+            *(0.29698, 0.30097, 0.29126, 0.31115, 0.28747),
+        ],
+    ),
+    "gaussian": (
+        replace(PAPER, model=replace(PAPER.model, head="gaussian")),
+        [
+            *(14.07986, 3.72712, 1.32847, 1.31842, 1.23359),
+            *(1.22500, 1.18808, 1.20666, 1.15640, 1.15462),
+        ],
+    ),
+    "modern": (
+        MODERN,
+        [
+            *(0.69495, 0.68873, 0.69239, 0.68308, 0.69087),
+            *(0.67556, 0.67325, 0.67175, 0.64858, 0.64599),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_losses_are_those_on_record(name: str, tmp_path: Path) -> None:
+    config, losses = GOLDEN[name]
+    acted = CHOICE if name == "modern" else PUSH
+    trajectories(range(3, 40, 4), acted=acted).save(tmp_path / "data.npz")
+    settings = {"precision": "fp32", "device": "cpu", "log_every": 6, "eval_episodes": 0}
+    train(replace(config, data=str(tmp_path / "data.npz"), out=tmp_path / name, **settings))
+    measured = [line["train/loss"] for line in read_metrics(tmp_path / name) if "train/loss" in line]
+    assert measured == pytest.approx(losses, abs=2e-4, rel=2e-4)
