@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.chart import Chart
+from benchmarks.demo_decision import decision
 from benchmarks.demo_vision import vision
 from benchmarks.harness import last_json
 from benchmarks.panels import ask, parameters, run
@@ -109,7 +110,7 @@ def text_chart(records: Sequence[Mapping[str, Any]]) -> Chart:
 
 # ---------------------------------------------------------------------------------------------- the demo
 
-PANELS: dict[str, Callable[[Path, Sequence[str]], Panel]] = {"text": text, "vision": vision}
+PANELS: dict[str, Callable[[Path, Sequence[str]], Panel]] = {"text": text, "vision": vision, "decision": decision}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

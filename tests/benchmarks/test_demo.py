@@ -55,8 +55,12 @@ def test_the_demo_trains_shows_and_says_what_it_reached(bare: Path) -> None:
     judged = json.loads((bare / "runs" / "demo" / "vision" / "evaluation" / "figures.json").read_text())
     assert re.search(rf"{judged['accuracy']:.1%} +test images named rightly", done.stdout)
     assert len(re.findall(r"<td[^>]*--shade", page)) == 100, "the confusion matrix"
-    assert page.count("data:image/png") == 1 + MISTAKES
+    assert page.count("data:image/png") == 1 + MISTAKES + 1
     assert len(list((bare / "runs" / "demo" / "vision" / "examples").glob("*.png"))) == 5
+    reached = read_metrics(bare / "runs" / "demo" / "decision" / "run")[-1]
+    assert "val/return_500" in reached
+    assert re.search(r"\d+  return reached when asked for 500", done.stdout)
+    assert len(re.findall(r"data:image/gif[^>]*CartPole, a return of (100|200|500) being", page)) == 3
 
 
 def test_a_failure_names_the_command_and_leaves_the_older_report(bare: Path) -> None:
