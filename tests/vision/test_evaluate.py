@@ -150,7 +150,7 @@ def test_mirroring_symmetric_images_changes_nothing() -> None:
 
 TINY = (
     *("vit-digits", "--model.core.dim", "16", "--model.core.depth", "1", "--model.core.heads", "2"),
-    *("--batch-size", "16", "--precision", "fp32", "--device", "cpu", "--optimizer.muon-precision", "fp32"),
+    *("--batch-size", "16", "--precision", "fp32", "--device", "cpu"),
 )
 
 
