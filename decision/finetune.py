@@ -4,7 +4,7 @@ python -m decision.finetune DIR --out DIR2 --rounds N [--any.config.field VALUE 
 python -m decision.finetune --out DIR2 --resume [--rounds MORE]
 
 In each round the agent of DIR acts, drawing its actions, and then trains on the newest of its own episodes and the
-best of its data. DIR2 is a run folder like any other.
+best of its data, with a third of the learning rates that it had. DIR2 is a run folder like any other.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 from core.config import check_positive
 from core.training.checkpoints import read_config
 from core.training.cli import main, parse_fields
-from core.training.config import OptimizerConfig, ScheduleConfig
+from core.training.config import ScheduleConfig
 from decision.config import OnlineConfig, TrainConfig
 from decision.train import train
 
 ROUNDS = 20
 ONLINE = OnlineConfig(every=50, episodes=8)
-OPTIMIZER = OptimizerConfig(lr=1e-4, weight_decay=1e-3)
 SCHEDULE = ScheduleConfig(kind="constant", warmup=0.02)
+GENTLER = 3  # times lower rates than at first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,10 @@ class FinetuneConfig(TrainConfig):
 
 def beginning(folder: Path) -> FinetuneConfig:
     """The settings to begin from the agent in a run folder, but for what is given on the command line."""
+    before = read_config(folder, TrainConfig)
+    rates = before.optimizer
     base = replace(
-        read_config(folder, TrainConfig),
+        before,
         out=folder.with_name(f"{folder.name}-online"),
         steps=ROUNDS * ONLINE.every,
         minutes=None,
@@ -63,7 +65,7 @@ def beginning(folder: Path) -> FinetuneConfig:
         eval_every=ONLINE.every,
         save_every=ONLINE.every,
         online=ONLINE,
-        optimizer=OPTIMIZER,
+        optimizer=replace(rates, lr=rates.lr / GENTLER, muon_lr=rates.muon_lr / GENTLER),
         schedule=SCHEDULE,
     )
     return with_rounds(base)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,7 +55,7 @@ class RolloutConfig:
     max_steps: int | None = None
     """Steps after which an episode is cut off; default the environment's own limit."""
     environment: str = ""
-    """Gymnasium's id of another environment of the same spaces; default that of the data."""
+    """Gymnasium's id of another environment of the same spaces; default the one that the run was evaluated in."""
     video: Path | None = None
     """Folder for a film of the first episode of each target; default films none."""
     video_format: Literal["gif", "mp4"] = "gif"
@@ -229,6 +229,7 @@ def rollout(argv: list[str]) -> None:
     if device == "cpu":
         keep_freed_memory()
     trained = load(folder, options.checkpoint, device)
+    options = replace(options, environment=options.environment or trained.config.environment)
     about = {"environment": options.environment or trained.summary.environment, "step": trained.step}
     about |= {"episodes": options.episodes, "seed": options.seed}
     print(f"{about['environment']}, checkpoint of step {trained.step}: {options.episodes} episodes for each target")

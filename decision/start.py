@@ -69,14 +69,14 @@ def environment_of(config: TrainConfig, summary: Summary) -> str:
 
 def choose_shape(config: TrainConfig, summary: Summary, environments: list[Environment]) -> DecisionConfig:
     """The model's shape: a resumed run's own, or that of the weights to start from, or the one described."""
-    observed, acted, longest = summary.observation_space, summary.action_space, summary.longest
+    observed, acted = summary.observation_space, summary.action_space
     for environment in environments:
         require_spaces(environment, observed, acted, "the data")
-        longest = max(longest, (environment.spec and environment.spec.max_episode_steps) or 0)
     if resume_point(config) is not None:
         return read_config(config.out, TrainConfig).model
     shape = given_shape(config, summary) if config.init_from else config.model
-    shape = replace(shape, observation_space=observed, action_space=acted, max_timestep=shape.max_timestep or longest)
+    longest = shape.max_timestep or max(summary.longest, limit_of(environment_of(config, summary)))
+    shape = replace(shape, observation_space=observed, action_space=acted, max_timestep=longest)
     if shape.longest is not None and shape.longest < summary.longest:
         raise ValueError(
             f"{config.data} has an episode of {summary.longest} steps, the model's table of timesteps ends at "
@@ -85,6 +85,16 @@ def choose_shape(config: TrainConfig, summary: Summary, environments: list[Envir
     for environment in environments:
         require_length(environment, shape.longest)
     return shape
+
+
+def limit_of(environment: str) -> int:
+    """Steps after which the environment of an id cuts episodes off; 0 if it never does, or is not known here."""
+    import gymnasium
+
+    try:
+        return gymnasium.spec(environment.rpartition(":")[2]).max_episode_steps or 0
+    except (gymnasium.error.Error, ImportError):
+        return 0
 
 
 def given_shape(config: TrainConfig, summary: Summary) -> DecisionConfig:

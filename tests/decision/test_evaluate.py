@@ -30,13 +30,16 @@ SHAPE = DecisionConfig(context=5, core=modern_core(16, 1, 2))
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, cartpole: Trajectories) -> Path:
-    """Folders of two short runs on CartPole: `told` the return to reach, and `cloned`."""
+    """Folders of short runs on CartPole: `told` the return to reach, `cloned`, and `elsewhere`, from data that does
+    not say of which environment it is."""
     place = tmp_path_factory.mktemp("runs")
     cartpole.save(place / "random.npz")
     settings = {"data": str(place / "random.npz"), "batch_size": 8, "eval_episodes": 2, "precision": "fp32"}
     told = TrainConfig(out=place / "told", steps=2, eval_every=1, device="cpu", model=SHAPE, **settings)
     train(told)
     train(replace(told, out=place / "cloned", model=replace(SHAPE, returns="none")))
+    replace(cartpole, environment="").save(place / "untold.npz")
+    train(replace(told, out=place / "elsewhere", data=str(place / "untold.npz"), environment="CartPole-v1"))
     return place
 
 
@@ -98,6 +101,13 @@ def test_targets_are_those_of_the_data_by_default(command: Command, runs: Path) 
     assert [row["name"] for row in told["targets"]] == ["median", "90 %", "max", "1.2 x max"]
     cloned = json.loads(command("evaluate", runs / "cloned", "--episodes", 1, "--json").out.splitlines()[-1])
     assert [row["target"] for row in cloned["targets"]] == [None]
+
+
+@pytest.mark.parametrize("name", ["evaluate", "rollout"])
+def test_the_environment_of_a_run_is_known_to_the_commands(command: Command, runs: Path, name: str) -> None:
+    code, out, err = command(name, runs / "elsewhere", "--episodes", 1, "--json")
+    assert (code, err) == (0, [])
+    assert json.loads(out.splitlines()[-1])["environment"] == "CartPole-v1"
 
 
 def test_other_episodes_than_those_that_chose_the_checkpoint() -> None:

@@ -83,11 +83,28 @@ def whole(commands: Commands, place: Path, begun: Path) -> Path:
     return place / "whole"
 
 
+@pytest.mark.slow
+def test_an_agent_learns_more_than_its_data_knows(commands: Commands, place: Path) -> None:
+    """CartPole from a random policy: by asking for more each time, it comes to last longer than any of its episodes."""
+    data = collect(CollectConfig(env="CartPole-v1", steps=5000, out=str(place / "more.npz")))
+    words = ("cartpole", "--data", place / "more.npz", "--steps", 200, "--eval-episodes", 0)
+    life = commands.begin("decision.train", *words, "--out", place / "random")
+    assert life.end(120) == 0, life.err
+    words = (place / "random", "--out", place / "better", "--rounds", 12, "--eval-episodes", 0)
+    life = commands.begin("decision.finetune", *words)
+    assert life.end(180) == 0, life.err
+    returns = [episodes.returns().mean() for episodes in rounds_of(place / "better")]
+    assert returns[0] > 2 * data.returns().mean()
+    assert np.mean(returns[-4:]) > data.returns().max()
+
+
 def rounds_of(run: Path) -> list[Trajectories]:
     return [Trajectories.load(path) for path in sorted((run / "online").glob("round-*.npz"))]
 
 
 def test_every_round_is_kept_and_counted(whole: Path, begun: Path, cartpole: Trajectories) -> None:
+    was, config = load(begun).config.optimizer, load(whole).config
+    assert (config.optimizer.lr, config.optimizer.muon_lr) == (was.lr / 3, was.muon_lr / 3)
     found = rounds_of(whole)
     assert [len(episodes) for episodes in found] == [3] * 4
     assert [episodes.provenance["round"] for episodes in found] == [0, 1, 2, 3]
