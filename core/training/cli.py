@@ -74,7 +74,12 @@ def parse_fields(
     try:
         with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(drawn_for):
             config = tyro.cli(
-                config_type, prog=prog or None, default=default, args=list(arguments), description=description
+                config_type,
+                prog=prog or None,
+                default=default,
+                args=list(arguments),
+                description=description,
+                config=(tyro.conf.AvoidSubcommands,),  # an optional dataclass is what its default is
             )
     except SystemExit as end:
         if not end.code:
