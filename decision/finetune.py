@@ -94,8 +94,8 @@ def parse_command(argv: list[str]) -> TrainConfig:
         base = continuation(Path(argv[argv.index("--out") + 1]))
     elif not {"-h", "--help"} & {*argv}:
         raise ValueError("name the run folder to begin with first: python -m decision.finetune DIR --out DIR2")
-    prog = "python -m decision.finetune DIR"
-    return parse_fields(FinetuneConfig, base, argv, prog=prog, description=__doc__ or "").as_run()
+    prog, what = "python -m decision.finetune DIR", "Goes on training an agent with what it does itself, in rounds."
+    return parse_fields(FinetuneConfig, base, argv, prog=prog, description=what).as_run()
 
 
 if __name__ == "__main__":

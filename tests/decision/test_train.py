@@ -228,6 +228,7 @@ def test_training_goes_on_from_a_run_with_its_statistics(commands: Commands, pla
     other = examples.trajectories([30, 40], observed=recall(whole).observation_space, environment="CartPole-v1", seed=1)
     other.save(place / "other.npz")
     words = ("cartpole", "--data", place / "other.npz", "--init-from", whole, "--model.context", 7, "--steps", 1)
+    words += ("--eval-episodes", 1)
     trained(commands, *words, "--optimizer.kind", "adamw", "--optimizer.lr", 1e-9, "--out", place / "tuned")
     before, after = load(whole), load(place / "tuned")
     assert after.summary.normaliser == before.summary.normaliser
