@@ -45,6 +45,9 @@ def locomotion(data: str) -> TrainConfig:
 
 
 PRESETS = {
+    # Asked for 50, 100, 200, 350 and 500 it returns 51, 102, 206, 376 and 500 (100 episodes each, last checkpoint, seed
+    # 0; rank correlation 0.99) after 23 core-seconds of an AMD EPYC 9005, evaluations included; 500 asked for 500 with
+    # data and training of seeds 1 and 2 as well. The data takes 14 core-seconds, and returns 102 on average.
     "cartpole": TrainConfig(
         steps=600,
         batch_size=64,

@@ -16,10 +16,14 @@ import pytest
 import torch
 
 from core.training.checkpoints import Checkpoints, read_tensors
+from core.training.cli import parse_fields
+from core.training.optimizers import build_optimizer
+from decision.collect import CollectConfig
 from decision.data import Summary
 from decision.environments import episode_seed
 from decision.episodes import opened, rollouts
-from decision.presets import PRESETS
+from decision.models import DecisionTransformer
+from decision.presets import PRESETS, RECIPES
 from decision.spaces import describe
 from decision.store import Trajectories
 from decision.train import EVALUATED, train
@@ -87,6 +91,16 @@ def test_cartpole_to_500_and_to_what_is_asked(commands: Commands, place: Path) -
     correlation = found.rank_correlation()
     assert correlation is not None
     assert correlation >= 0.8
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_knows_how_its_data_is_made_and_fits_its_environment(name: str) -> None:
+    config = PRESETS[name]
+    recipe = parse_fields(CollectConfig, CollectConfig(), RECIPES[config.data].split())
+    seen, taken = (examples.VECTOR, examples.CHOICE if name in ("cartpole", "lunarlander") else examples.PUSH)
+    longest = gymnasium.spec(recipe.env).max_episode_steps
+    shape = replace(config.model, observation_space=seen, action_space=taken, max_timestep=longest)
+    assert build_optimizer(DecisionTransformer(shape), config.optimizer).param_groups
 
 
 # That it survives
