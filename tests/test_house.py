@@ -115,7 +115,7 @@ FIRST = {
         ("text.sample", "--tokens 8"),
     ],
     "runs/cifar": [
-        ("vision.train", "--steps 2 --batch-size 8 --validation 50"),
+        ("vision.train", "--steps 2 --batch-size 8"),
         ("vision.evaluate", "--json"),
         ("vision.predict", "--json"),
         ("vision.explain", "--layers last"),
