@@ -46,6 +46,7 @@ def test_every_folder_of_code_is_a_package(package: str) -> None:
     [
         ("core", {"accelerate", "timm", "torchvision", "matplotlib", "gymnasium", "tyro", "tensorboard"}),
         ("text", {"timm", "torchvision", "matplotlib", "gymnasium", "sklearn", "datasets", "transformers"}),
+        ("decision", {"timm", "torchvision", "matplotlib", "mujoco", "stable_baselines3", "minari", "tyro"}),
         ("vision", {"timm", "torchvision", "matplotlib", "gymnasium", "sklearn", "PIL", "onnx", "accelerate", "tyro"}),
     ],
 )
