@@ -17,9 +17,8 @@ import numpy as np
 import torch
 
 from core.serialize import from_dict, to_dict
-from core.training.checkpoints import Checkpoints, load_into, load_weights, read_config
+from core.training.checkpoints import load_model, read_config
 from core.training.files import read_json, write_json
-from core.weights import Uninitialised
 from decision.config import TrainConfig
 from decision.data import Summary, default_targets
 from decision.models import DecisionTransformer
@@ -48,12 +47,8 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> 
     folder = Path(folder)
     config = read_config(folder, TrainConfig)
     summary = recall(folder)
-    checkpoint = Checkpoints(folder).find(which)
-    step = int(checkpoint.name.removeprefix("step-"))
-    with Uninitialised():
-        model = DecisionTransformer(config.model)
-    load_into(model, load_weights(folder, step), checkpoint)
-    return Trained(model.to(device).eval(), summary, config, step, torch.device(device))
+    model, step = load_model(folder, which, lambda: DecisionTransformer(config.model))
+    return Trained(model.to(device), summary, config, step, torch.device(device))
 
 
 def load_policy(

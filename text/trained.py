@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 
-from core.training.checkpoints import Checkpoints, load_into, load_weights, read_config
+from core.training.checkpoints import load_model, read_config
 from core.training.files import read_json, write_json
-from core.weights import Uninitialised
 from text.config import TrainConfig
 from text.corpus import Corpus
 from text.models import GPT
@@ -38,12 +37,8 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> 
     folder = Path(folder)
     config = read_config(folder, TrainConfig)
     tokenizer = load_tokenizer(folder)
-    checkpoint = Checkpoints(folder).find(which)
-    step = int(checkpoint.name.removeprefix("step-"))
-    with Uninitialised():
-        model = GPT(config.model)
-    load_into(model, load_weights(folder, step), checkpoint)
-    return Trained(model.to(device).eval(), tokenizer, config, step, torch.device(device))
+    model, step = load_model(folder, which, lambda: GPT(config.model))
+    return Trained(model.to(device), tokenizer, config, step, torch.device(device))
 
 
 def load_public(name_or_path: str, device: str = "cpu") -> Trained:

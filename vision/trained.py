@@ -9,9 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from core.training.checkpoints import Checkpoints, load_into, load_weights, read_config
+from core.training.checkpoints import load_model, read_config
 from core.training.files import read_json, write_json
-from core.weights import Uninitialised
 from vision.config import TrainConfig
 from vision.data import Data, Preparation
 from vision.models import ViT
@@ -47,12 +46,8 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu", wei
     """
     folder = Path(folder)
     config = read_config(folder, TrainConfig)
-    checkpoint = Checkpoints(folder).find(which)
-    step = int(checkpoint.name.removeprefix("step-"))
-    with Uninitialised():
-        model = ViT(config.model)
-    load_into(model, load_weights(folder, step, weights), checkpoint)
-    return Trained(model.to(device).eval(), Preparation.load(folder), config, step, torch.device(device))
+    model, step = load_model(folder, which, lambda: ViT(config.model), weights)
+    return Trained(model.to(device), Preparation.load(folder), config, step, torch.device(device))
 
 
 def remember(data: Data, folder: Path) -> None:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ from core.serialize import T, from_dict
 from core.training.errors import NotSaved
 from core.training.fetch import remove, sha256, written_aside
 from core.training.files import as_json, read_json, write_json
+from core.weights import Uninitialised
+
+M = TypeVar("M", bound=nn.Module)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -183,6 +186,18 @@ def load_weights(
     averaged = checkpoint / "ema.safetensors"
     weights = read_tensors(checkpoint / "model.safetensors")
     return weights | read_tensors(averaged) if kind == "averaged" and averaged.exists() else weights
+
+
+def load_model(
+    run_folder: Path, which: str | int, build: Callable[[], M], kind: Literal["averaged", "raw"] = "averaged"
+) -> tuple[M, int]:
+    """What `build` makes, with the verified weights of a checkpoint, in evaluation mode; and the checkpoint's step."""
+    checkpoint = Checkpoints(run_folder).find(which)
+    step = int(checkpoint.name.removeprefix("step-"))
+    with Uninitialised():
+        model = build()
+    load_into(model, load_weights(run_folder, step, kind), checkpoint)
+    return model.eval(), step
 
 
 def load_into(model: nn.Module, weights: Mapping[str, Tensor], origin: Path) -> None:
