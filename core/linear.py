@@ -31,6 +31,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (..., I), weight (O, I), bias (O,) or None -> (..., O)."""
     if not prefers_onednn(x, weight):
         return F.linear(x, weight, bias)
+    if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+        return _product(x, weight, bias)
     y = _opaque_product(x, weight) if torch.compiler.is_compiling() else _Product.apply(x, weight)
     return y if bias is None else y + bias
 
@@ -64,9 +66,9 @@ def mkl_is_slow() -> bool:
 MKL_IS_SLOW = mkl_is_slow()
 
 
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    """x (..., I), weight (O, I) -> x W^T (..., O)."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (..., I), weight (O, I), bias (O,) or None -> (..., O)."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 def _gradients(

@@ -20,6 +20,7 @@ from core.norms import build_norm
 from core.positions import Rotation, build_position
 
 Role = Literal["self", "cross"]
+EVERY, LAST = slice(None), slice(-1, None)
 
 
 class Pass(NamedTuple):
@@ -71,12 +72,12 @@ class Block(nn.Module):
         self.crossing = Residual(CrossAttention(config), config, drop_path) if role == "cross" else None
         self.feedforward = Residual(build_feedforward(config), config, drop_path)
 
-    def forward(self, x: Tensor, shared: Pass) -> Tensor:
-        """x (B, T, D) -> (B, T, D)."""
+    def forward(self, x: Tensor, shared: Pass, read: slice = EVERY) -> Tensor:
+        """x (B, T, D) -> (B, T, D), or those of the T tokens that are read."""
         x = self.attention(x, shared.route, shared.rotation, shared.cache, self.layer)
         if self.crossing is not None:
             x = self.crossing(x, shared.memory, shared.crossing, shared.cache, self.layer)
-        return self.feedforward(x)
+        return self.feedforward(x[:, read])
 
 
 class Transformer(nn.Module):
@@ -105,6 +106,7 @@ class Transformer(nn.Module):
         memory: Tensor | None = None,
         memory_graph: Graph | None = None,
         cache: Cache | None = None,
+        read: slice = EVERY,
     ) -> Tensor:
         """Pass messages between tokens.
 
@@ -113,19 +115,22 @@ class Transformer(nn.Module):
         graph:        over places in line, those in the cache included
         memory:       (B, S, D), for blocks of role "cross"; `memory_graph` says who hears which of it (default all)
         cache:        keys and values of earlier tokens; x holds the tokens that follow them
+        read:         the tokens whose outputs are asked for; the last block computes nothing for the others
 
-        Returns (B, T, D). Raises ValueError when the cache has no room for x.
+        Returns (B, T, D), or only the tokens in `read`. Raises ValueError when the cache has no room for x.
         """
         if (memory is None) != (self.blocks[0].crossing is None):
             raise ValueError("memory is given exactly when the blocks consult one: role = 'cross'")
         shared = self.prepare(x, at, graph, memory, memory_graph, cache)
         embedded = self.position.embed(at)
         x = self.drop(x if embedded is None else x + embedded.type_as(x))
-        for block in self.blocks:
+        *earlier, last = self.blocks
+        for block in earlier:
             x = block(x, shared)
+        y = self.norm(last(x, shared, read))
         if cache is not None:
             cache.advance(x.shape[1])
-        return self.norm(x)
+        return y
 
     def prepare(
         self,

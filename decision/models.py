@@ -93,10 +93,11 @@ class DecisionTransformer(nn.Module):
 
         The action of the last step is not read: no prediction comes after it.
         """
-        first = self.embed.per_step - 2  # place of the first state token
+        each = self.embed.per_step
         x, at = self.embed(Window._make([*(turned(part, window.pads) for part in window[:-1]), window.pads]))
-        y = self.core(x[:, :-1], at[:, :-1], causal())  # (B, n K - 1, D); padding is last, where no step hears it
-        return turned(self.head(y[:, first :: first + 2]), -window.pads)
+        states = slice(each - 2, None, each)
+        y = self.core(x[:, :-1], at[:, :-1], causal(), read=states)  # (B, K, D); no step hears padding, which is last
+        return turned(self.head(y), -window.pads)
 
     def no_weight_decay(self) -> set[str]:
         """Parameters of two axes that are no matrices: tables of timesteps and categories."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.graph import causal
+from core.transformer import LAST
 from decision.models import DecisionTransformer
 from decision.normaliser import Normaliser
 
@@ -66,9 +67,10 @@ class Line:
             self._forget(self.each * (begin - self.start), held)
         self.tokens[:, held:end] = new
         known = self.cache.length
-        y = self.model.core(self.tokens[:, known:end], at[known:].unsqueeze(-1), causal(), cache=self.cache)
+        x, at = self.tokens[:, known:end], at[known:].unsqueeze(-1)
+        y = self.model.core(x, at, causal(), cache=self.cache, read=LAST)  # (B, 1, D)
         self.start, self.step = begin, self.step + 1
-        return self.model.head(y[:, -1])
+        return self.model.head(y[:, 0])
 
     def _forget(self, tokens: int, held: int) -> None:
         """Leave out the first `tokens`; the `held` that stay are read again."""

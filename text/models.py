@@ -14,7 +14,7 @@ from core.graph import causal, from_place
 from core.init import initialise_head
 from core.linear import Linear
 from core.positions import index
-from core.transformer import Transformer
+from core.transformer import EVERY, LAST, Transformer
 
 IGNORED = -100
 """A target that does not count."""
@@ -66,8 +66,8 @@ class GPT(nn.Module):
         """
         return self.head(self.hidden(ids, pads, cache))
 
-    def hidden(self, ids: Tensor, pads: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """What the head reads: (B, T) -> (B, T, D)."""
+    def hidden(self, ids: Tensor, pads: Tensor | None, cache: Cache | None, read: slice = EVERY) -> Tensor:
+        """What the head reads: (B, T) -> (B, T, D), or only the tokens in `read`."""
         start = 0 if cache is None else cache.length
         if start + ids.shape[1] > self.config.context:
             raise ValueError(f"{start + ids.shape[1]} tokens are more than the context of {self.config.context}")
@@ -75,7 +75,7 @@ class GPT(nn.Module):
         if pads is not None:
             at = (at - pads.view(-1, 1, 1)).clamp(min=0)  # (B, T, 1): real tokens count from 0
             graph = graph & from_place(pads)
-        return self.core(self.embed(ids), at, graph, cache=cache)
+        return self.core(self.embed(ids), at, graph, cache=cache, read=read)
 
     # What decoding needs (core.generate.Decodable)
 
@@ -90,7 +90,7 @@ class GPT(nn.Module):
 
     def step(self, ids: Tensor, cache: Cache, pads: Tensor | None = None) -> Tensor:
         """Append ids (B, T) to the cache; the logits (B, V) of what follows the last of them."""
-        return self.head(self.hidden(ids, pads, cache)[:, -1])
+        return self.head(self.hidden(ids, pads, cache, read=LAST)[:, 0])
 
 
 class NextTokenLoss(nn.Module):

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import torch
 from einops import rearrange
 from torch import Tensor
-from torch.nn import functional as F
 
 from vision.models import Pool
 
@@ -61,13 +60,9 @@ def on_grid(tokens: Tensor, learned: int) -> Tensor:
     return rearrange(patches, "b (h w) -> b h w", h=round(patches.shape[1] ** 0.5))
 
 
-def reader(pool: Pool, x: Tensor) -> Tensor:
-    """The shares in which a model's answer is read from its last tokens: (B, T, D) -> (B, T), rows sum to one."""
-    if pool.kind == "class":
-        return torch.eye(1, x.shape[1], dtype=x.dtype, device=x.device).expand(len(x), -1)
-    patches = x[:, pool.before :]  # (B, N, D)
-    if pool.attention is None:
-        shares = patches.new_full(patches.shape[:2], 1 / patches.shape[1])
-    else:
-        shares = pool.attention(patches).squeeze(-1).softmax(-1)
-    return F.pad(shares, (pool.before, 0))
+def reader(pool: Pool, heard: Tensor, tokens: int) -> Tensor:
+    """The shares in which an answer is read from all T `tokens`: those `heard` (B, N, D) -> (B, T), rows sum to one."""
+    shares = heard.new_zeros(len(heard), tokens)
+    even = 1 / heard.shape[1]
+    shares[:, pool.read] = even if pool.attention is None else pool.attention(heard).squeeze(-1).softmax(-1)
+    return shares

@@ -77,15 +77,15 @@ def explain(trained: Trained, pixels: Tensor, layers: Sequence[int], head: str =
     The maps: for each of `layers` (numbers from 0 on) what a patch gets of the attention of those tokens that the
     answer is read from; with attention pooling, the pooling's weights; and the rollout of all layers.
     """
-    model, tokens = trained.model, list[Tensor]()
-    hook = model.pool.register_forward_pre_hook(lambda _, inputs: tokens.append(inputs[0]))
+    model, heard = trained.model, list[Tensor]()
+    hook = model.pool.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
     with record_attention(model) as maps:
         probabilities = trained.logits(pixels[None])[0].softmax(-1)  # (K,)
     hook.remove()
     attention = [join_heads(weights, head) for weights in maps.values()]  # L x (1, T, T)
-    read = reader(model.pool, tokens[0])  # (1, T)
+    read = reader(model.pool, heard[0], attention[0].shape[-1])  # (1, T)
     shares = {f"layer {layer + 1}": received(attention[layer], read) for layer in layers}
-    if model.pool.kind == "attention":
+    if model.pool.attention is not None:
         shares["pooling"] = read
     shares["rollout"] = received(rollout(attention), read)
     label = int(probabilities.argmax())

@@ -108,7 +108,7 @@ class ViT(nn.Module):
         S is image_size, or any multiple of the patch where positions are continuous.
         """
         x, at = self.embed(images)
-        return self.head(self.norm(self.pool(self.core(x, at, full()))))
+        return self.head(self.norm(self.pool(self.core(x, at, full(), read=self.pool.read))))
 
     def no_weight_decay(self) -> set[str]:
         """Parameters of two axes that are no matrices: learned tokens, and tables of positions."""
@@ -117,21 +117,18 @@ class ViT(nn.Module):
 
 
 class Pool(nn.Module):
-    """One vector for an image: (B, P + N, D) -> (B, D)."""
+    """One vector for an image, from the tokens that it has the core `read`: (B, N, D) -> (B, D)."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
-        self.kind, self.before = config.pool, config.learned_tokens
+        self.read = slice(0, 1) if config.pool == "class" else slice(config.learned_tokens, None)
         self.attention = Linear(config.core.dim, 1) if config.pool == "attention" else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.kind == "class":
-            return x[:, 0]
-        patches = x[:, self.before :]  # (B, N, D)
         if self.attention is None:
-            return patches.mean(1)
-        weights = self.attention(patches).softmax(1)  # (B, N, 1); Hassani 2021, eq. 3
-        return (weights * patches).sum(1)
+            return x.mean(1)
+        weights = self.attention(x).softmax(1)  # (B, N, 1); Hassani 2021, eq. 3
+        return (weights * x).sum(1)
 
 
 class ClassificationLoss(nn.Module):

@@ -40,6 +40,15 @@ def test_it_is_torchs_linear_map_with_its_gradients(library: bool, shape: tuple[
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_it_is_the_same_when_nothing_is_to_be_learnt(library: bool, with_bias: bool) -> None:
+    given = [torch.randn(40, 24), torch.randn(8, 24)] + [torch.randn(8)] * with_bias
+    expected = linear(*given)
+    for apart in (torch.no_grad, torch.inference_mode):
+        with apart():
+            torch.testing.assert_close(linear(*given), expected, atol=1e-6, rtol=1e-6)
+
+
 def test_what_is_not_contiguous_is_taken_as_it_lies(library: bool) -> None:
     x, weight = torch.randn(24, 40).t(), torch.randn(24, 8).t()  # (40, 24), (8, 24)
     for ours, theirs in zip(outcome(linear, x, weight), outcome(F.linear, x, weight), strict=True):

@@ -45,6 +45,18 @@ def test_a_future_token_changes_no_past_output(name):
         assert not torch.isclose(after[:, cut:], before[:, cut:]).all(-1).any()
 
 
+@pytest.mark.parametrize("read", [slice(-1, None), slice(1, None, 3), slice(0, 1)])
+@pytest.mark.parametrize("placement", ["pre", "post"])
+def test_tokens_that_are_read_come_out_as_if_all_were(placement, read):
+    model, x, at = stack(shape("rotary", norm_placement=placement)), tokens(2, 9), index(9)
+    every = model(x, at, causal())
+    torch.testing.assert_close(model(x, at, causal(), read=read), every[:, read], atol=1e-6, rtol=0)
+    cache = model.new_cache(2, 9)
+    first = model(x[:, :4], at[:4], causal(), cache=cache, read=slice(-1, None))
+    then = model(x[:, 4:], at[4:], causal(), cache=cache, read=slice(-1, None))
+    torch.testing.assert_close(torch.cat((first, then), 1), every[:, [3, 8]], atol=1e-5, rtol=0)
+
+
 def reach(model: Transformer, at: Tensor, graph, x: Tensor, **more) -> Tensor:
     """Which token's output depends on which token: bool (B, T, B, T), from gradients."""
     x = x.clone().requires_grad_()
