@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from benchmarks.decision_peers import PEER, SIZES, PeerLoss, Size, build, peer_model
-from benchmarks.timing import peak_memory, time_steps
+from benchmarks.timing import Device, peak_memory, time_steps
 from core.training.config import OptimizerConfig
-from core.training.devices import autocast
+from core.training.devices import autocast, compile_in_place
 from core.training.optimizers import build_optimizer
 from core.training.run import Run
 from decision.config import TrainConfig
@@ -32,7 +34,7 @@ ACTED = Space("box", (3,), "float32", (-1.0,), (1.0,))
 EPISODES = 40  # of 10 to 1,000 steps: some windows are padded
 
 
-def random_windows(size: Size, batch: int, seed: int) -> Windows:
+def random_windows(size: Size, batch: int, seed: int, device: Device = "cpu") -> Windows:
     """Windows of random numbers in Hopper's shapes, one or more episodes being shorter than a window."""
     draw = np.random.default_rng(seed)
     episodes = []
@@ -41,7 +43,7 @@ def random_windows(size: Size, batch: int, seed: int) -> Windows:
         seen = draw.normal(size=(steps, *OBSERVED.shape))
         episodes.append(Episode(seen, actions, draw.uniform(0, 4, steps), True, False, None))
     data: Trajectories = stack(episodes, environment="Hopper-v5", observation_space=OBSERVED, action_space=ACTED)
-    return Windows(data, Normaliser.of(data), size.context, batch, seed)
+    return Windows(data, Normaliser.of(data), size.context, batch, seed, device)
 
 
 class MeanLoss(nn.Module):
@@ -61,15 +63,26 @@ def objective(side: str, size: Size, seed: int) -> nn.Module:
     return PeerLoss(peer_model(size, model)) if side == PEER else MeanLoss(model)
 
 
-def train_step(seed: int, side: str, size: str, batch: int, precision: str, steps: int) -> dict[str, float]:
+def train_step(
+    seed: int,
+    side: str,
+    size: str,
+    batch: int,
+    precision: str,
+    steps: int,
+    device: Device = "cpu",
+    compiled: str = "off",
+) -> dict[str, float]:
     """Loss, backward, gradient norm at most 0.25, fused AdamW: the paper's step, side by side the same."""
-    loss_of = objective(side, SIZES[size], seed).train()
+    place = torch.device(device)
+    loss_of = objective(side, SIZES[size], seed).train().to(place)
+    compile_in_place(loss_of, compiled, place, lambda notice: print(notice, file=sys.stderr))
     optimizer = torch.optim.AdamW(loss_of.parameters(), lr=1e-4, weight_decay=1e-4, fused=True)
-    windows = random_windows(SIZES[size], batch, seed)
+    windows = random_windows(SIZES[size], batch, seed, device)
     batches = cycle([window for step in range(8) for window in windows.batch(step)])
 
     def step() -> Tensor:
-        with autocast(precision, torch.device("cpu")):
+        with autocast(precision, place):
             loss = loss_of(*next(batches))
         loss.backward()
         clip_grad_norm_(loss_of.parameters(), 0.25)
@@ -77,14 +90,19 @@ def train_step(seed: int, side: str, size: str, batch: int, precision: str, step
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    return measure(step, steps)
+    return measure(loss_of, step, steps, device)
 
 
-def train_step_in_run(seed: int, size: str, batch: int, precision: str, steps: int) -> dict[str, float]:
+def train_step_in_run(
+    seed: int, size: str, batch: int, precision: str, steps: int, device: Device = "cpu", compiled: str = "off"
+) -> dict[str, float]:
     """The same step with all that `decision.train` does around it: windows, order, guard, log, schedule."""
-    windows = random_windows(SIZES[size], batch, seed)
+    windows = random_windows(SIZES[size], batch, seed, device)
     model = build(SIZES[size], OBSERVED, ACTED, seed)
-    with TemporaryDirectory() as folder, Run(run_config(Path(folder), seed, batch, precision), "timesteps") as run:
+    with (
+        TemporaryDirectory() as folder,
+        Run(run_config(Path(folder), seed, batch, precision, device, compiled), "timesteps") as run,
+    ):
         loss_of = run.prepare(DecisionLoss(model), model, build_optimizer(model, run.config.optimizer))
         order = run.steps(windows.batch)
 
@@ -94,10 +112,10 @@ def train_step_in_run(seed: int, size: str, batch: int, precision: str, steps: i
             run.update()
             return loss
 
-        return measure(step, steps)
+        return measure(loss_of, step, steps, device)
 
 
-def run_config(folder: Path, seed: int, batch: int, precision: str) -> TrainConfig:
+def run_config(folder: Path, seed: int, batch: int, precision: str, device: Device, compiled: str) -> TrainConfig:
     """A run that is measured and never comes to its end."""
     return TrainConfig(
         out=folder,
@@ -107,21 +125,29 @@ def run_config(folder: Path, seed: int, batch: int, precision: str) -> TrainConf
         save_every=MANY,
         batch_size=batch,
         clip=0.25,
-        device="cpu",
+        device=device,
         precision=cast(Any, precision),
+        compile=cast(Any, compiled),
         optimizer=OptimizerConfig(lr=1e-4, weight_decay=1e-4),
     )
 
 
-def measure(step: Any, steps: int) -> dict[str, float]:
+def measure(loss_of: nn.Module, step: Callable[[], Tensor], steps: int, device: Device) -> dict[str, float]:
     """Updates per (core-)second, `growth_bytes` of memory over what was held before, the loss of the first step."""
-    before, started = peak_memory(), time.perf_counter()
+    before, started = held(device), time.perf_counter()
     first = {"first_loss": step().item(), "first_step_seconds": time.perf_counter() - started}
-    timed = time_steps(step, warmup=2, rounds=steps)
+    timed = time_steps(step, warmup=2, rounds=steps, device=device)
+    peak = timed["device_peak_bytes" if device == "cuda" else "peak_bytes"]
     return {
         "updates_per_core_second": 1 / timed["step_core_seconds"],
         "updates_per_second": 1 / timed["step_seconds"],
-        "growth_bytes": timed["peak_bytes"] - before,
+        "growth_bytes": peak - before,
         **timed,
         **first,
+        "compiled": float(loss_of._compiled_call_impl is not None),
     }
+
+
+def held(device: Device) -> int:
+    """Bytes in use: of a GPU's memory now, or of this process's at most so far."""
+    return torch.cuda.memory_allocated() if device == "cuda" else peak_memory()

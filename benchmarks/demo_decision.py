@@ -21,8 +21,6 @@ from decision.trained import load
 MOST = 500.0  # return of an episode of CartPole in which nothing falls
 EPISODES = 20  # for each return that is asked for
 FILMED = (100.0, 200.0, MOST)  # of the returns asked for
-ACTING = ["--checkpoint", "last", "--temperature", "1"]
-"""Actions are drawn as often as predicted: who always takes the likeliest one hardly ever fails when asked to."""
 
 
 def decision(folder: Path, budget: Sequence[str]) -> Panel:
@@ -33,9 +31,9 @@ def decision(folder: Path, budget: Sequence[str]) -> Panel:
     who = collected(file)
     run("decision.train", "cartpole", "--data", str(file), "--out", str(told), *budget)
     targets = PRESETS["cartpole"].eval_targets
-    asked = [*ACTING, "--target-return", *(f"{target:g}" for target in targets), "--episodes", str(EPISODES), "--json"]
+    asked = ["--target-return", *(f"{target:g}" for target in targets), "--episodes", str(EPISODES)]
     films = ["--video", str(folder / "films")] if can_film() else []
-    found = last_json(ask("decision.rollout", str(told), *asked, *films))
+    found = last_json(ask("decision.rollout", str(told), "--checkpoint", "last", *asked, *films, "--json"))
     records, data = read_metrics(told), Trajectories.load(file)
     return Panel(
         name="decision",
@@ -48,7 +46,7 @@ def decision(folder: Path, budget: Sequence[str]) -> Panel:
         chart=decision_chart(records, targets, float(data.returns().mean())),
         specimens=[asked_against_reached(found), *shown(found)],
         commands=[
-            f"python -m decision.rollout {told} --target-return 300 --temperature 1 --video films",
+            f"python -m decision.rollout {told} --target-return 300 --video films",
             f"python -m decision.evaluate {told}",
         ],
         seconds=time.perf_counter() - start,
@@ -119,7 +117,7 @@ def decision_facts(told: Path, data: Trajectories, who: str) -> list[tuple[str, 
         ("Model", f"{shape}; {size(parameters(told), 'parameters')}"),
         ("Choices", f"{core.position.kind} positions, {core.norm}, {core.feedforward}"),
         ("Training", f"{steps:,} steps of {config.batch_size} windows, {config.optimizer.kind}"),
-        ("Shown", f"the last checkpoint, of step {trained.step:,}; actions drawn as often as it predicts them"),
+        ("Shown", f"the last checkpoint, of step {trained.step:,}"),
         ("Run folder", str(told)),
     ]
 
@@ -133,7 +131,7 @@ def decision_chart(records: Sequence[Mapping[str, Any]], targets: Sequence[float
     references = ((average, "the data's average"),)
     return Chart(
         "optimiser steps",
-        f"return reached by the likeliest actions, mean of {PRESETS['cartpole'].eval_episodes} episodes",
+        f"return reached, mean of {PRESETS['cartpole'].eval_episodes} episodes",
         tuple(curves),
         references=references,
     )

@@ -1,6 +1,6 @@
 """Everything that a GPU run should print, within ten minutes: steps and MFU, the time to a loss, sampling, attention.
 
-python -m benchmarks.gpu [--minutes 10] [--parts step,loss,sampling,attention,vision,cifar] [--device cuda]
+python -m benchmarks.gpu [--minutes 10] [--parts step,loss,sampling,attention,vision,decision,cifar] [--device cuda]
 
 - step: forward, backward, clipping and AdamW of `gpt2-124m` over micro-batches and of `nanogpt-gpu`, in bfloat16,
   compiled, on random tokens: step time, tokens per second, MFU.
@@ -11,13 +11,17 @@ python -m benchmarks.gpu [--minutes 10] [--parts step,loss,sampling,attention,vi
   (FlexAttention on a GPU), the same window as a dense mask.
 - vision: the training steps of `vit-cifar-best` and `cct-7-3x1` at their batch sizes, alone and with images that are
   varied anew each time: images per second, MFU.
+- decision: the paper's training step of a Decision Transformer of its size, in Hopper's shapes, at batches of 64 and
+  of 1,024, eager and compiled: ours as `decision.train` runs it, ours alone, and transformers' where it is installed:
+  updates per second.
 - cifar: `vision.train vit-cifar-best --validation 0` for `--cifar-minutes`, then the accuracy of its last step on
   CIFAR-10's test images; seeds 0, 1, 2 while there is time, for which `--minutes 30` is needed. The files are looked
   for in $TRIPTYCH_DATA.
 
 Every measurement is a process of its own under what is left of the time; one that fails or no longer fits says so and
-the rest goes on. Only `loss`, `vision` and `cifar` need more than torch and numpy. Each part replaces its own figures
-in benchmarks/results/gpu.json as soon as it has any. With `--device cpu --tiny` everything runs once in small.
+the rest goes on. `step`, `sampling` and `attention` need no more than torch and numpy, `decision` no simulator. Each
+part replaces its own figures in benchmarks/results/gpu.json as soon as it has any. With `--device cpu --tiny`
+everything runs once in small.
 """
 
 from __future__ import annotations
@@ -39,6 +43,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from benchmarks.decision_peers import PEER
+from benchmarks.gpu_decision import sides
 from benchmarks.harness import Contestant, run_once
 from benchmarks.peaks import utilised
 from benchmarks.record import RESULTS, ROOT, number, provenance, table, update
@@ -231,6 +237,7 @@ def plan(options: argparse.Namespace) -> list[Job]:
         *(step_job("gpt2-124m", size, options) for size in smaller),
         Job("attention", "seconds", "measure_attention", {"lengths": options.lengths, "device": options.device}),
         *vision_jobs(options),
+        *decision_jobs(options),
         *cifar_jobs(options),
     ]
     return [job for job in jobs if job.part in options.parts]
@@ -266,6 +273,23 @@ def vision_jobs(options: argparse.Namespace) -> list[Job]:
     return [
         Job("vision", preset, "measure_step", {"preset": preset, **work}, module="benchmarks.gpu_vision")
         for preset in options.vision_presets
+    ]
+
+
+def decision_jobs(options: argparse.Namespace) -> list[Job]:
+    """Every side at every batch size, eager before compiled."""
+    work = {"size": _size(options), "device": options.device}
+    return [
+        Job(
+            "decision",
+            f"{side}, batch {batch}, compile {mode}",
+            "measure_updates",
+            {"side": side, "batch": batch, "compiled": mode, **work},
+            module="benchmarks.gpu_decision",
+        )
+        for mode in dict.fromkeys(("off", options.compile))
+        for batch in options.decision_batches
+        for side in sides()
     ]
 
 
@@ -329,6 +353,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--target", type=float, default=1.4697, help="loss")
     parser.add_argument("--train-options", default="", help="loss: more options of text.train, in one string")
     parser.add_argument("--vision-presets", type=names, default=["vit-cifar-best", "cct-7-3x1"], help="vision")
+    parser.add_argument("--decision-batches", type=integers, help="decision: windows; default 64,1024")
     parser.add_argument("--cifar-preset", help="cifar; default vit-cifar-best, or vit-digits if tiny")
     parser.add_argument("--cifar-data", help="cifar: a name; default cifar10, or digits if tiny")
     parser.add_argument("--cifar-minutes", type=float, help="cifar: of training, for each seed; default 8")
@@ -344,6 +369,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options.compile = options.compile or ("off" if options.tiny else "default")
     options.micro_batches = options.micro_batches or ([1, 2] if options.tiny else [16, 32, 64])
     options.lengths = options.lengths or ([64] if options.tiny else [1024, 4096, 8192])
+    options.decision_batches = options.decision_batches or ([2, 4] if options.tiny else [64, 1024])
     preset, data, minutes, seeds = ("vit-digits", "digits", 0.05, [0]) if options.tiny else CIFAR
     options.cifar_preset, options.cifar_data = options.cifar_preset or preset, options.cifar_data or data
     options.cifar_minutes, options.cifar_seeds = options.cifar_minutes or minutes, options.cifar_seeds or seeds
@@ -358,7 +384,7 @@ def integers(words: str) -> list[int]:
     return [int(word) for word in words.split(",")]
 
 
-PARTS = ("step", "loss", "sampling", "attention", "vision", "cifar")
+PARTS = ("step", "loss", "sampling", "attention", "vision", "decision", "cifar")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -367,6 +393,8 @@ def run(options: argparse.Namespace) -> None:
     settings = {name: value for name, value in vars(options).items() if name not in ("results", "parts")}
     stands = provenance()
     print(f"{', '.join(stands['machine']['gpus']) or stands['machine']['cpu']}; torch {stands['versions']['torch']}")
+    if "decision" in options.parts and PEER not in sides():
+        print(f"notice: {PEER} is not installed and is left out: pip install {PEER}", file=sys.stderr)
     found: dict[str, dict[str, Any]] = {}
     for job in plan(options):
         part = found.setdefault(job.part, {"provenance": stands, "settings": settings, "measured": {}})

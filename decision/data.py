@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.training.devices import sent
 from core.training.fetch import data_root
 from core.training.order import Indices, share, shuffled
 from decision.normaliser import Normaliser
@@ -158,8 +159,8 @@ class Windows:
         offsets = self.data.offsets
         episodes = np.searchsorted(offsets, starts, side="right") - 1
         pads = np.maximum(self.context - (offsets[episodes + 1] - starts), 0)
-        numbers = torch.from_numpy(np.stack([starts, starts - offsets[episodes], pads])).to(self.device)  # (3, b)
-        first, elapsed, padding = numbers.unsqueeze(-1)  # (b, 1) each
+        numbers = torch.from_numpy(np.stack([starts, starts - offsets[episodes], pads]))  # (3, b)
+        first, elapsed, padding = sent(numbers, torch.device(self.device)).unsqueeze(-1)  # (b, 1) each
         ahead = torch.arange(self.context, device=self.device) - padding  # (b, K): below 0 at padding
         rows = (first + ahead.clamp(min=0)).flatten()
         returns, observations, actions = (x.index_select(0, rows).unflatten(0, ahead.shape) for x in self._held)

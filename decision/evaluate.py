@@ -57,6 +57,8 @@ class EvaluateConfig:
     """Returns to ask for, in the unit of the environment; default the run's eval_targets, else those of the data."""
     seed: int = 0
     """Decides how the episodes begin, the same ones for each target."""
+    temperature: float = 0.0
+    """0 takes the most probable action; above, actions are drawn, at 1 as often as predicted."""
     environment: str = ""
     """Gymnasium's id of another environment of the same spaces; default the one that the run was evaluated in."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -67,7 +69,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         check_choices(self)
         check_positive(self, "episodes")
-        check_at_least(self, 0, "seed")
+        check_at_least(self, 0, "seed", "temperature")
         for target in self.targets:
             check_finite("targets", target)
 
@@ -91,7 +93,9 @@ def evaluate_run(argv: list[str]) -> None:
         raise ValueError("--targets has no effect: the model is told no return to reach")
     environment = options.environment or trained.config.environment
     targets = options.targets or (trained.config.eval_targets if told else ())
-    acting = RolloutConfig(targets, options.episodes, options.seed, environment=environment)
+    acting = RolloutConfig(
+        targets, options.episodes, options.seed, temperature=options.temperature, environment=environment
+    )
     names = choose_targets(acting, told, summary.returns)
     where = environment or summary.environment
     print(f"{where}, checkpoint of step {trained.step}: {options.episodes} episodes for each target\n")

@@ -16,9 +16,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 
 from core.training import read_metrics
+from core.training.checkpoints import Checkpoints, read_tensors
 
 PANELS = ["text.train", "text.sample", "text.export", "vision.train", "decision.train", "decision.finetune"]
 PRELOADED = ["torch._dynamo", "accelerate", "tyro", *PANELS]
@@ -39,6 +41,26 @@ Command = Callable[..., Outcome]
 def lines(run: Path) -> list[dict[str, Any]]:
     """What a run measured, without what depends on the clock."""
     return [{name: value for name, value in line.items() if name not in CLOCKS} for line in read_metrics(run)]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Measurements, weights and what else a run leaves are the same, bit for bit."""
+    assert lines(a) == lines(b)
+    for name in ("model", "optimizer", "ema"):
+        first, second = (read_tensors(Checkpoints(run).find("last") / f"{name}.safetensors") for run in (a, b))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    kept = [{file.name: file.read_text() for file in (*run.glob("*.json"), *run.glob("samples/*"))} for run in (a, b)]
+    assert kept[0].keys() == kept[1].keys()
+    assert all(kept[0][name] == kept[1][name] for name in kept[0].keys() - {"config.json"})
+
+
+def assert_close(a: Path, b: Path, tolerance: float) -> None:
+    """Measurements are the same but for rounding; the norm of the gradients, which is that of one process, aside."""
+    for first, second in zip(lines(a), lines(b), strict=True):
+        assert first.keys() == second.keys()
+        for name in first.keys() - {"train/grad_norm"}:
+            assert first[name] == pytest.approx(second[name], rel=0, abs=tolerance)
 
 
 @dataclass

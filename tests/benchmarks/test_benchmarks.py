@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from benchmarks import core_scaling, gpu, nanogpt, text_vs_nanogpt
+from benchmarks.gpu_decision import sides
 from benchmarks.peaks import device_peak
 from benchmarks.record import ROOT, update
 from benchmarks.timing import time_to_loss, time_tokens
@@ -144,7 +145,7 @@ def test_the_plan_holds_every_part_the_most_telling_first() -> None:
     names = [job.name for job in gpu.plan(options)]
     assert names[:2] == ["gpt2-124m, batch 32", "char-gpu-modern"]
     assert {job.part for job in gpu.plan(options)} == set(gpu.PARTS)
-    assert len(set(names)) == len(names) == 3 + 1 + 1 + 6 + 1 + 2 + 3
+    assert len(set(names)) == len(names) == 3 + 1 + 1 + 6 + 1 + 2 + 4 * len(sides()) + 3
 
 
 def test_a_job_without_time_or_that_fails_says_so_and_is_not_fatal() -> None:

@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,9 +19,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import decision_rollout, decision_step, decision_table, demo_decision, harness
+from benchmarks import decision_rollout, decision_step, decision_table, demo_decision, gpu, gpu_decision, harness
 from benchmarks.decision_peers import PEER, PeerActor, Size, build, installed, peer_model, play_one
 from benchmarks.harness import Contestant
+from benchmarks.record import ROOT
 from core.training.cli import parse
 from decision.collect import CollectConfig, collect
 from decision.config import TrainConfig
@@ -45,7 +48,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_here(side: Contestant, *, seed: int, threads: int, timeout: float | None = None) -> Mapping[str, float]:
         return harness._work(side.function, {**side.arguments, "seed": seed})
 
-    monkeypatch.setattr(harness, "run_once", run_here)
+    for module in (harness, gpu):
+        monkeypatch.setattr(module, "run_once", run_here)
 
 
 # ---------------------------------------------------------------------------------------------- against the peer
@@ -184,6 +188,62 @@ def test_what_is_not_installed_is_left_out_with_a_notice(
 def test_bad_options_are_refused_in_one_sentence(module, words: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)):
         module.parse(words)
+
+
+# ---------------------------------------------------------------------------------------------- on a GPU
+
+
+@pytest.mark.parametrize("side", ["ours", pytest.param(PEER, marks=needs_peer)])
+def test_an_objective_compiles_once_and_whole_whatever_is_padding(side: str) -> None:
+    short = Size(dim=32, depth=2, longest=60)
+    windows = decision_step.random_windows(short, 8, 0)
+    [first], [second] = windows.batch(0), windows.batch(1)
+    assert first.pads.sum() != second.pads.sum()
+    objective = decision_step.objective(side, short, 0)
+    expected = objective(*second).item()
+    objective.compile(backend="eager", fullgraph=True, dynamic=False)
+    objective(*first)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        assert objective(*second).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("side", gpu_decision.sides())
+def test_a_gpu_update_in_small_reports_consistent_figures(side: str) -> None:
+    found = gpu_decision.measure_updates(0, side, "tiny", 8, "cpu", "off")
+    assert found["windows_per_second"] * found["step_seconds"] == pytest.approx(8)
+    assert (found["steps"], found["compiled"]) == (2, 0)
+
+
+def test_both_ways_of_computing_are_planned_for_every_side() -> None:
+    words = ["--device", "cpu", "--parts", "decision", "--decision-batches", "8"]
+    modes = [job.arguments["compiled"] for job in gpu.plan(gpu.parse(words))]
+    each = len(gpu_decision.sides())
+    assert modes == ["off"] * each + ["default"] * each
+    assert len(gpu.plan(gpu.parse([*words, "--compile", "off"]))) == each
+
+
+def test_the_gpu_benchmark_of_decisions_runs_in_small_without_the_peer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: None
+) -> None:
+    monkeypatch.setattr(gpu_decision, "installed", lambda: False)
+    words = ["--device", "cpu", "--tiny", "--parts", "decision", "--decision-batches", "4"]
+    gpu.run(gpu.parse([*words, "--results", str(tmp_path)]))
+    assert f"notice: {PEER} is not installed" in capsys.readouterr().err
+    found = json.loads((tmp_path / "gpu.json").read_text())["decision"]["measured"]
+    assert set(found) == {f"{side}, batch 4, compile off" for side in (gpu_decision.IN_RUN, "ours")}
+    assert all(figures["updates_per_second"] > 0 for figures in found.values())
+
+
+def test_updates_need_no_simulator() -> None:
+    code = """
+import sys
+for name in ("gymnasium", "mujoco", "minari"):
+    sys.modules[name] = None
+from benchmarks.gpu_decision import measure_updates, sides
+print(*[measure_updates(0, side, "tiny", 2, "cpu", "off")["compiled"] for side in sides()])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert set(done.stdout.split()) == {"0.0"}, done.stderr[-2000:]
 
 
 # ---------------------------------------------------------------------------------------------- the table

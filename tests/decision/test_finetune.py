@@ -27,8 +27,7 @@ from decision.presets import modern_core
 from decision.store import Trajectories
 from decision.train import train
 from decision.trained import load
-from tests.decision.test_train import assert_close, assert_same_run
-from tests.processes import Commands, lines
+from tests.processes import Commands, assert_close, assert_same_run, lines
 
 SHAPE = DecisionConfig(context=5, core=modern_core(16, 1, 2))
 ROUNDS = (

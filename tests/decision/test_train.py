@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.training.checkpoints import Checkpoints, read_tensors
+from core.training.checkpoints import Checkpoints
 from core.training.cli import parse_fields
 from core.training.optimizers import build_optimizer
 from decision.collect import CollectConfig
@@ -29,7 +29,7 @@ from decision.store import Trajectories
 from decision.train import EVALUATED, train
 from decision.trained import load, load_policy, recall
 from tests.decision import examples
-from tests.processes import Commands, lines
+from tests.processes import Commands, assert_close, assert_same_run, lines
 
 SHAPE = (
     *("cartpole", "--model.core.dim", 16, "--model.core.depth", 2, "--model.core.heads", 2, "--model.context", 5),
@@ -106,15 +106,6 @@ def test_a_preset_knows_how_its_data_is_made_and_fits_its_environment(name: str)
 # That it survives
 
 
-def assert_same_run(a: Path, b: Path) -> None:
-    assert lines(a) == lines(b)
-    assert (a / "trajectories.json").read_text() == (b / "trajectories.json").read_text()
-    for name in ("model", "optimizer", "ema"):
-        first, second = (read_tensors(Checkpoints(run).find("last") / f"{name}.safetensors") for run in (a, b))
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[key], second[key]) for key in first)
-
-
 @pytest.fixture(scope="module")
 def long(data: Path) -> tuple[object, ...]:
     """With everything that draws random numbers."""
@@ -140,15 +131,6 @@ def test_stopped_anywhere_it_resumes_to_the_same_losses(
     assert life.end() in {-signal.SIGKILL if number == signal.SIGKILL else 130, 0}
     trained(commands, "--out", cut, "--resume")
     assert_same_run(whole, cut)
-
-
-def assert_close(one: Path, two: Path, tolerance: float) -> None:
-    a, b = lines(one), lines(two)
-    assert [line["step"] for line in a] == [line["step"] for line in b]
-    for first, second in zip(a, b, strict=True):
-        assert first.keys() == second.keys()
-        for name in first.keys() - {"train/grad_norm"}:
-            assert first[name] == pytest.approx(second[name], rel=0, abs=tolerance)
 
 
 def test_however_a_batch_is_divided_the_losses_and_the_returns_are_the_same(

@@ -18,8 +18,8 @@ import torch
 
 from core.config import PositionConfig, TransformerConfig
 from core.training import load_weights
-from core.training.checkpoints import Checkpoints, read_tensors, verify
-from tests.processes import Commands, lines
+from core.training.checkpoints import Checkpoints, verify
+from tests.processes import Commands, assert_close, assert_same_run, lines
 from tests.text.processes import TINY, prose
 from text.bpe import BPETokenizer
 from text.models import GPT, GPTConfig
@@ -40,16 +40,6 @@ def steps(out: Path) -> list[int]:
 
 def reached(out: Path, step: int) -> bool:
     return max(steps(out), default=0) >= step
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    assert lines(a) == lines(b)
-    for name in ("model", "optimizer", "ema"):
-        first, second = (read_tensors(Checkpoints(run).find("last") / f"{name}.safetensors") for run in (a, b))
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[key], second[key]) for key in first)
-    samples = [{file.name: file.read_text() for file in (run / "samples").iterdir()} for run in (a, b)]
-    assert samples[0] == samples[1]
 
 
 def test_killed_and_interrupted_at_any_moment_it_resumes_to_the_same_losses(commands: Commands, place: Path) -> None:
@@ -152,14 +142,6 @@ def test_fine_tuning_lowers_the_loss_and_resumes_without_the_public_model(comman
     assert_same_run(whole, cut)
     first, *_, last = (line["train/loss"] for line in lines(whole) if "train/loss" in line)
     assert last < first - 1
-
-
-def assert_close(one: Path, two: Path, tolerance: float) -> None:
-    a, b = lines(one), lines(two)
-    assert [line["step"] for line in a] == [line["step"] for line in b]
-    for first, second in zip(a, b, strict=True):
-        for name in first.keys() & {"train/loss", "val/loss", "val/bits_per_char"}:
-            assert first[name] == pytest.approx(second[name], rel=0, abs=tolerance)
 
 
 PAIRED = (*TINY, "--steps", 12, "--eval-every", 6, "--batch-size", 8, "--eval-batch", 5, "--ema", 0.9)

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.training.checkpoints import Checkpoints, read_tensors
-from tests.processes import Commands, lines
+from core.training.checkpoints import Checkpoints
+from tests.processes import Commands, assert_close, assert_same_run, lines
 from vision.data import Images, load_data, load_test
 from vision.evaluate import evaluate
 from vision.trained import load
@@ -128,14 +128,6 @@ def test_training_never_opens_the_test_images(place: Path, data_root: Path) -> N
 # That it survives
 
 
-def assert_same_run(a: Path, b: Path) -> None:
-    assert lines(a) == lines(b)
-    for name in ("model", "optimizer", "ema"):
-        first, second = (read_tensors(Checkpoints(run).find("last") / f"{name}.safetensors") for run in (a, b))
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[key], second[key]) for key in first)
-
-
 WHOLE = (*TINY, *DIGITS, *VARIED, "--steps", 20, "--save-every", 4, "--eval-every", 8, "--accumulate", 2)
 
 
@@ -157,14 +149,6 @@ def test_stopped_anywhere_it_resumes_to_the_same_losses(
     assert life.end() in {-signal.SIGKILL if number == signal.SIGKILL else 130, 0}
     trained(commands, "--out", cut, "--resume")
     assert_same_run(whole, cut)
-
-
-def assert_close(one: Path, two: Path, tolerance: float) -> None:
-    a, b = lines(one), lines(two)
-    assert [line["step"] for line in a] == [line["step"] for line in b]
-    for first, second in zip(a, b, strict=True):
-        for name in first.keys() & {"train/loss", "val/loss", "val/accuracy"}:
-            assert first[name] == pytest.approx(second[name], rel=0, abs=tolerance)
 
 
 @pytest.fixture(scope="module")
