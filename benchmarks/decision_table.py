@@ -19,8 +19,9 @@ import argparse
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import mean, pstdev
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ import numpy as np
 from benchmarks.harness import last_json
 from benchmarks.nanogpt import run_timed
 from benchmarks.record import RESULTS, ROOT, number, provenance, table, update
+from core.serialize import to_dict
 from core.training.cli import main
 from core.training.files import read_json
 from decision.data import Trajectories, fingerprint, load_data, normalised, reference_scores
@@ -45,13 +47,17 @@ TINY = "--model.core.dim 16 --model.core.depth 1 --model.context 4 --batch-size 
 
 
 def cell(method: str, seed: int, file: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Trains and evaluates: core-seconds, and `decision.evaluate`'s figures of each checkpoint."""
+    """Trains and evaluates: core-seconds, and `decision.evaluate`'s figures of each checkpoint.
+
+    A training that goes on after an interruption has no core-seconds: those of its earlier lives are not known.
+    """
     budget = [] if options.steps is None else ["--steps", str(options.steps)]
     extra = [*METHODS[method], *budget, *shlex.split(TINY if options.tiny else options.train_options)]
     command = [options.preset, "--data", str(file), "--out", str(folder), "--seed", str(seed), *extra]
-    command += ["--device", "cpu", *["--resume"] * (folder / "config.json").exists()]
+    resumed = (folder / "config.json").exists()
+    command += ["--device", "cpu", *["--resume"] * resumed]
     spent, _ = run_timed([sys.executable, "-m", "decision.train", *command], ROOT)
-    return {"train_core_seconds": spent["train_core_seconds"]} | {
+    return {"train_core_seconds": None if resumed else spent["train_core_seconds"]} | {
         which: evaluated(folder, which, options) for which in CHECKPOINTS
     }
 
@@ -89,7 +95,8 @@ def about(data: Trajectories) -> dict[str, Any]:
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """What cells of one table have in common."""
     own = {name: getattr(options, name) for name in ("preset", "steps", "episodes", "tiny", "train_options")}
-    return {**own, "train": " ".join(["decision.train", options.preset])}
+    recipe = to_dict(replace(PRESETS[options.preset], data="", out=Path()))
+    return {**own, "train": " ".join(["decision.train", options.preset]), "recipe": recipe}
 
 
 def measure(name: str, file: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -138,9 +145,10 @@ def rows(record: Mapping[str, Any]) -> list[list[str]]:
 
 
 def spread(means: Sequence[Mapping[str, float] | None]) -> str:
-    """Mean ± standard deviation over the seeds of what each has on average; "-" where there is nothing."""
+    """Mean ± standard deviation, of a sample, over the seeds of what each has on average; "-" where there is nothing."""
     values = [each["mean"] for each in means if each is not None]
-    return f"{mean(values):,.1f} ± {pstdev(values):,.1f}" if values else "-"
+    deviation = f" ± {stdev(values):,.1f}" if len(values) > 1 else ""
+    return f"{mean(values):,.1f}{deviation}" if values else "-"
 
 
 def shown(name: str, record: Mapping[str, Any]) -> str:

@@ -69,8 +69,8 @@ RECIPES = {
     "cartpole.npz": "--env CartPole-v1 --policy ppo --record replay",
     "lunarlander.npz": "--env LunarLander-v3 --policy ppo --record replay",
 } | {
-    f"{name.lower()}-{kind}.npz": f"--env {name}-v5 --policy ppo --level medium --record {record}"
-    for name in ("Hopper", "HalfCheetah", "Walker2d")
+    f"{name.lower()}-{kind}.npz": f"--env {name}-v5 --policy {policy} --level medium --record {record}"
+    for name, policy in (("Hopper", "ppo"), ("HalfCheetah", "sac"), ("Walker2d", "ppo"))
     for kind, record in (("medium", "rollouts"), ("medium-replay", "replay"))
 }
 """How `decision.collect` makes the data of the presets."""

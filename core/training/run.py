@@ -215,6 +215,7 @@ class Run:
     def log(self, values: Mapping[str, Any], best: str = "", mode: Literal["min", "max"] = "min") -> None:
         """Writes metrics of this step; with `best`, a step at which that metric is the best so far is saved.
 
+        Of equal ones the later counts as better, since it has learnt for longer.
         To be called by all processes, with the same values.
         """
         self._write(values)
@@ -222,7 +223,7 @@ class Run:
         if best:
             value = float(values[best])
             than = None if self.best is None else self.best["value"]
-            improved = value == value and (than is None or (value < than if mode == "min" else value > than))
+            improved = value == value and (than is None or (value <= than if mode == "min" else value >= than))
             if self.processes.from_main(improved):
                 self.best = {"step": self.step, "metric": best, "value": value}
                 self._save_asked = True

@@ -315,8 +315,8 @@ def test_a_row_is_the_mean_and_deviation_over_the_seeds() -> None:
     cells = {"DT, seed 0": cell_of(10.0, target=50.0, name="max"), "DT, seed 1": cell_of(30.0, target=50.0, name="max")}
     found = decision_table.rows({"cells": cells | {"10 % BC, seed 0": cell_of(7.0)}})
     assert found == [
-        ["DT, asked for 50 (max)", "2", "20.0 ± 10.0", "20.0 ± 10.0", "-", "-"],
-        ["10 % BC", "1", "7.0 ± 0.0", "7.0 ± 0.0", "-", "-"],
+        ["DT, asked for 50 (max)", "2", "20.0 ± 14.1", "20.0 ± 14.1", "-", "-"],
+        ["10 % BC", "1", "7.0", "7.0", "-", "-"],
     ]
 
 
