@@ -145,7 +145,7 @@ def rows(record: Mapping[str, Any]) -> list[list[str]]:
 
 
 def spread(means: Sequence[Mapping[str, float] | None]) -> str:
-    """Mean ± standard deviation, of a sample, over the seeds of what each has on average; "-" where there is nothing."""
+    """Mean ± standard deviation, of a sample, over the seeds of what each has on average; "-" for nothing."""
     values = [each["mean"] for each in means if each is not None]
     deviation = f" ± {stdev(values):,.1f}" if len(values) > 1 else ""
     return f"{mean(values):,.1f}{deviation}" if values else "-"
