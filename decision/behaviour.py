@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.training.order import stream
+from decision.environments import first_line
 from decision.spaces import Space
 
 
@@ -88,8 +89,9 @@ def import_function(name: str) -> Callable[[Any], Any]:
     try:
         function = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a module of the user's raises what it likes
-        reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"policy = {name!r} cannot be imported: {type(error).__name__}: {reason}") from error
+        raise ValueError(
+            f"policy = {name!r} cannot be imported: {type(error).__name__}: {first_line(error)}"
+        ) from error
     if not callable(function):
         raise ValueError(f"policy = {name!r} is no function of an observation, but {function!r}")
     return function
@@ -105,5 +107,5 @@ def find_behaviour(policy: str, space: Space) -> Behaviour:
     if ":" in policy and not Path(policy).exists():
         function = import_function(policy)
         return lambda seeds: FunctionActors(policy, function, space)
-    known = "random, ppo, sac, module:function, an agent.zip, a run folder of decision.train"
+    known = "random, ppo, sac, module:function, an agent.zip or .pt, a run folder of decision.train"
     raise ValueError(f"policy = {policy!r} is not one of: {known}")
