@@ -98,8 +98,10 @@ class Recording:
         self._check()
         self._waiting: list[Episode] = []
         self._held = 0  # steps of them
-        self._returns = [Trajectories.load(path).returns() for path in self._parts()]
-        self._steps = [Trajectories.load(path).steps for path in self._parts()]
+        self._returns: list[NDArray[np.float64]] = []
+        self._steps: list[int] = []
+        for path in self._parts():
+            self._count(Trajectories.load(path))
         self._written = time.monotonic()
 
     @property
@@ -135,8 +137,7 @@ class Recording:
         if self._waiting:
             data = stack(self._waiting, **self.about)
             data.save(self.folder / f"episodes-{self.parts:06d}.npz")
-            self._returns.append(data.returns())
-            self._steps.append(data.steps)
+            self._count(data)
         self._waiting, self._held, self._written = [], 0, time.monotonic()
 
     def rewind(self, parts: int) -> None:
@@ -146,6 +147,10 @@ class Recording:
         self._waiting, self._held = [], 0
         self._returns, self._steps = self._returns[:parts], self._steps[:parts]
 
+    def kept(self) -> Trajectories:
+        """The episodes of all parts that are written, of which there must be one."""
+        return concatenate([Trajectories.load(path) for path in self._parts()], {})
+
     def finish(self, steps: int | None = None, **about: Any) -> Trajectories:
         """Joins the first episodes that hold `steps` steps (None: all) to the target; removes the parts.
 
@@ -154,13 +159,17 @@ class Recording:
         self.flush()
         if not self.parts:
             raise ValueError("there is no finished episode to keep")
-        data = concatenate([Trajectories.load(path) for path in self._parts()], {})
+        data = self.kept()
         if steps is not None:
             data = data.select(range(min(len(data), int(np.searchsorted(data.offsets, steps)))))
         data = replace(data, **about)
         data.save(self.target)
         remove(self.folder)
         return data
+
+    def _count(self, part: Trajectories) -> None:
+        self._returns.append(part.returns())
+        self._steps.append(part.steps)
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("episodes-*.npz"))
