@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,9 @@ MEDIUM = 1 / 3  # of the way from a random to an expert policy
 class Training:
     """An agent on its way to a return, which is taken over its last episodes.
 
-    It is kept in the recording's folder from time to time, so that training goes on where it was interrupted; but
-    SAC begins anew, since its memory of past steps is not kept.
+    It is kept in the recording's folder from time to time, so that training goes on where it was interrupted (see
+    `CollectConfig.resumes` for when it does not): with other draws and in new episodes, those that were under way
+    being lost. SAC's memory of past steps is filled from the recorded episodes.
     """
 
     def __init__(self, config: CollectConfig, recorders: Sequence[Recorder], recording: Recording, goal: float | None):
@@ -38,9 +40,14 @@ class Training:
         self.recent: deque[float] = deque(known["recent"], maxlen=RECENT)
         if not self.done:
             recording.rewind(known["parts"])
+            if config.policy == "sac" and recording.parts:
+                self.agent.remember(recording.kept())
 
     def run(self) -> None:
-        """Trains until the goal is reached. Raises RunFailure if the budget does not suffice for it."""
+        """Trains until the goal is reached, or to the end of the budget.
+
+        Raises RunFailure if that does not suffice for it; an expert is then what the budget made, and a notice says so.
+        """
         if self.done:
             return
         try:
@@ -49,12 +56,21 @@ class Training:
         except Interrupted:
             self.save()
             raise
-        self.done = self.goal is None or self.reached() or self.config.level == "expert"
+        self.done = self.reached() or self.config.level == "expert"
         self.save()
-        if not self.done:
-            told = f"reached a return of {self.recent_return():.1f} in {self.agent.steps:,} steps of training"
-            ways = "go on with more --train-steps, or take another --out and a lower --level"
-            raise RunFailure(f"{self.config.policy} {told}, not {self.goal:.1f}: {ways}")
+        if not self.reached():
+            self.fall_short()
+
+    def fall_short(self) -> None:
+        """Says what was reached instead of the goal; raises RunFailure unless the level is expert."""
+        reached = f"{self.recent_return():.1f} in {self.agent.steps:,} steps of training"
+        told = f"{self.config.policy} reached a return of {reached}, "
+        told += "an expert's is not known" if self.goal is None else f"not {self.goal:.1f}"
+        if self.done:
+            print(f"notice: {told}: this is taken for the expert", file=sys.stderr, flush=True)
+        else:
+            way = "go on" if self.config.resumes else "begin anew"
+            raise RunFailure(f"{told}: {way} with more --train-steps, or take another --out and a lower --level")
 
     def go_on(self) -> bool:
         """Takes what was finished; whether the goal is still ahead."""
@@ -80,7 +96,7 @@ class Training:
     def save(self) -> None:
         """Writes the episodes so far, and the agent that had them."""
         self.recording.flush()
-        if self.config.policy != "sac" or self.done:
+        if self.config.resumes or self.done:
             self.agent.save(self.path, parts=self.recording.parts, recent=list(self.recent), done=self.done)
 
 

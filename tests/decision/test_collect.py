@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+import tempfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete
 
 from core.training.errors import Interrupted, RunFailure
 from core.training.signals import StopRequest
@@ -20,9 +24,14 @@ from decision import agents, recording
 from decision import collect as collecting
 from decision.agents import read_agent
 from decision.collect import CollectConfig, collect, first_seed
+from decision.config import TrainConfig
 from decision.data import load_data
+from decision.models import DecisionConfig
+from decision.presets import modern_core
 from decision.recording import Recorder
-from decision.store import Trajectories
+from decision.spaces import describe
+from decision.store import Trajectories, stack
+from decision.train import train
 from decision.training import Training
 from tests.decision.corridor import ID, LIMIT
 from tests.decision.examples import same, trajectories
@@ -205,8 +214,13 @@ def ppo(config: CollectConfig, monkeypatch: pytest.MonkeyPatch) -> CollectConfig
     return replace(config, policy="ppo", level="0.3", train_steps=20_000)
 
 
-def test_an_agent_is_trained_to_a_level_and_then_recorded(ppo: CollectConfig) -> None:
+def test_an_agent_is_trained_to_a_level_and_then_recorded(
+    ppo: CollectConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     data = collect(ppo)
+    assert not list(tmp_path.glob("SB3-*"))  # where the library would log
+    assert "notice" not in capsys.readouterr().err
     assert data.provenance["trained_return"] >= 0.3
     assert 0 < data.provenance["trained_steps"] < 20_000
     assert data.returns().mean() > 0.1
@@ -220,6 +234,18 @@ def test_a_replay_is_all_that_training_saw(ppo: CollectConfig) -> None:
     assert trained - 8 * LIMIT <= data.steps <= trained  # what was unfinished at its end is left out
     assert data.returns()[:40].mean() < 0 < 0.3 <= data.returns()[-40:].mean()
     assert data.observations[:, 0].tolist() == np.rint(data.observations[:, 0]).tolist()
+
+
+def test_one_training_makes_a_replay_and_the_rollouts_of_its_agent(ppo: CollectConfig, tmp_path: Path) -> None:
+    short, agent = replace(ppo, level="expert", train_steps=2048), str(tmp_path / "agent.pt")
+    replay = collect(replace(short, record="replay", agent=agent, out=f"{ppo.out}.replay"))
+    rolled = collect(replace(short, policy=agent))
+    assert same(rolled, collect(replace(short, out=f"{ppo.out}.whole")))
+    assert rolled.provenance["agent"] == replay.provenance
+    with pytest.raises(ValueError, match=r"agent.pt exists already: remove it, or name another --agent"):
+        collect(replace(short, agent=agent, out=f"{ppo.out}.again"))
+    with pytest.raises(ValueError, match=r"agent.pt is damaged, of another version, or of an environment of other sp"):
+        collect(replace(short, policy=agent, env="CartPole-v1", out=f"{ppo.out}.other"))
 
 
 @pytest.mark.parametrize("record", ["rollouts", "replay"])
@@ -246,17 +272,71 @@ def test_interrupted_training_goes_on(ppo: CollectConfig, monkeypatch: pytest.Mo
         assert data.returns()[:40].mean() < 0
 
 
-def test_a_level_that_is_not_reached_is_a_failure_with_a_way_out(ppo: CollectConfig) -> None:
+@pytest.mark.parametrize(("record", "then"), [("rollouts", "begins SAC's training anew"), ("replay", "goes on")])
+def test_interrupted_training_of_sac_goes_on_if_all_it_saw_is_recorded(
+    ppo: CollectConfig, monkeypatch: pytest.MonkeyPatch, record: Any, then: str
+) -> None:
+    config = replace(ppo, env=SLOPE, policy="sac", record=record, level="0.95", train_steps=160)
+    asked, steps, remembered = Training.go_on, list[int](), list[int]()
+
+    def go_on(self: Training) -> bool:
+        steps.append(self.agent.steps)
+        remembered.append(8 * self.agent.model.replay_buffer.size())
+        if len(steps) == 15:
+            ctrl_c()
+        return asked(self)
+
+    monkeypatch.setattr(Training, "go_on", go_on)
+    with pytest.raises(Interrupted, match=f"and the same command {then}$"):
+        collect(config)
+    kept = sum(Trajectories.load(part).steps for part in Path(f"{config.out}.part").glob("episodes-*.npz"))
+    with pytest.raises(RunFailure, match=f": {'go on' if then == 'goes on' else 'begin anew'} with more --train-steps"):
+        collect(config)
+    assert steps[14:16] == [120, 128 if record == "replay" else 8]
+    assert remembered[15] == kept - kept % 8
+    assert (record == "replay") == (remembered[15] > 0)
+
+
+def test_sac_is_reminded_of_what_it_kept() -> None:
+    pytest.importorskip("stable_baselines3")
+    recorders = [Recorder(gymnasium.make(SLOPE), StopRequest()) for _ in range(2)]
+    one, other = (agents.Agent("sac", recorders, seed) for seed in (1, 2))
+    one.train(151, lambda: True)
+    spaces = {name: describe(getattr(recorders[0], name)) for name in ("observation_space", "action_space")}
+    data = stack([episode for recorder in recorders for episode in recorder.take()], environment=SLOPE, **spaces)
+    other.remember(data)
+    known, again = ({row[3]: row for row in memory(agent)} for agent in (one, other))  # by the noise that came next
+    assert len(again) == data.steps - data.steps % 2 > 100
+    assert {tuple(row[-2:]) for row in again.values()} == {(0, 0), (1, 0), (1, 1)}  # done, cut off
+    for noise, row in again.items():
+        assert row == pytest.approx(known[noise], abs=1e-6)
+
+
+def memory(agent: agents.Agent) -> list[list[float]]:
+    """All that SAC remembers, a row for each step."""
+    kept = agent.model.replay_buffer
+    columns = (kept.observations, kept.next_observations, kept.actions, kept.rewards, kept.dones, kept.timeouts)
+    rows = kept.size() * kept.n_envs
+    parts = [column[: kept.size()].reshape(rows, -1).astype(np.float32) for column in columns]
+    return np.concatenate(parts, axis=1).tolist()  # type: ignore[no-any-return]
+
+
+def test_a_level_that_is_not_reached_is_a_failure_with_a_way_out(
+    ppo: CollectConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = replace(ppo, level="0.9", train_steps=2048)  # more than can be had
     for steps in (2048, 2560):
-        with pytest.raises(RunFailure, match=rf"^ppo reached a return of .* in {steps:,} steps of training, not 0.9: "):
+        told = rf"^ppo reached a return of .* in {steps:,} steps of training, not 0.9: go on with more"
+        with pytest.raises(RunFailure, match=told):
             collect(replace(config, train_steps=steps))
     expert = collect(replace(config, level="expert", train_steps=256, out=f"{config.out}.expert"))
     assert expert.provenance["trained_steps"] == 256  # as good as it is
+    assert "in 256 steps of training, not 0.7: this is taken for the expert\n" in capsys.readouterr().err
 
 
-def test_an_expert_without_a_score_is_one_of_its_own(ppo: CollectConfig) -> None:
+def test_an_expert_without_a_score_is_one_of_its_own(ppo: CollectConfig, capsys: pytest.CaptureFixture[str]) -> None:
     data = collect(replace(ppo, env=OPEN, level="expert", train_steps=4096))
+    assert "an expert's is not known: this is taken for the expert\n" in capsys.readouterr().err
     assert data.reference is not None
     assert data.reference[1] == pytest.approx(data.returns().mean(), abs=0.05)
     with pytest.raises(ValueError, match=f"there is no expert's return known for {OPEN}: give --level as a number"):
@@ -291,9 +371,11 @@ def test_an_agent_goes_on_from_its_file_as_it_was(tmp_path: Path, algorithm: str
     assert other.steps == one.steps >= 150
     seen = np.random.default_rng(0).normal(size=(20, 2))
     assert np.array_equal(one.actors([7]).act(seen), other.actors([7]).act(seen))
+    if algorithm == "sac":
+        assert one.model.log_ent_coef.item() == other.model.log_ent_coef.item() < 0
     for damage in (path.read_bytes()[:-900], b"", b"\x80\x02cposix\nsystem\n."):
         path.write_bytes(damage)
-        with pytest.raises(ValueError, match=r"agent.pt is damaged or of another version: "):
+        with pytest.raises(ValueError, match=r"agent.pt is damaged, of another version, or of an env"):
             other.load(path)
 
 
@@ -315,6 +397,15 @@ def test_an_agent_that_the_library_saved_acts_as_it_did(config: CollectConfig, t
     assert collect(replace(config, policy=str(tmp_path / "agent.zip"))).steps >= 200
 
 
+def described_by(path: Path, data: Any) -> None:
+    """Rewrites an agent's file, its settings being `data`."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (parts | {"data": json.dumps(data).encode()}).items():
+            archive.writestr(name, content)
+
+
 def test_agents_that_cannot_be_read_are_refused(config: CollectConfig, tmp_path: Path) -> None:
     saved_by_the_library(tmp_path / "agent.zip", policy_kwargs={"activation_fn": torch.nn.ReLU})
     with pytest.raises(ValueError, match="the network of .*agent.zip is described by a pickle, which is not read"):
@@ -322,6 +413,15 @@ def test_agents_that_cannot_be_read_are_refused(config: CollectConfig, tmp_path:
     saved_by_the_library(tmp_path / "agent.zip", "CartPole-v1")
     with pytest.raises(ValueError, match=f"agent.zip is no agent of PPO's or SAC's for {ID[-11:]}: "):
         collect(replace(config, policy=str(tmp_path / "agent.zip")))
+    described_by(tmp_path / "agent.zip", {"policy_kwargs": {"lstm_hidden_size": 8}})
+    with pytest.raises(
+        ValueError, match=r"agent.zip is no agent of PPO's or SAC's for Corridor-v0: .*lstm_hidden_size"
+    ):
+        collect(replace(config, policy=str(tmp_path / "agent.zip")))
+    for data in ([], {"policy_kwargs": None}):
+        described_by(tmp_path / "agent.zip", data)
+        with pytest.raises(ValueError, match="agent.zip is cut, or no agent that stable-baselines3 saved: it does not"):
+            collect(replace(config, policy=str(tmp_path / "agent.zip")))
     (tmp_path / "agent.zip").write_bytes((tmp_path / "agent.zip").read_bytes()[:1000])
     with pytest.raises(ValueError, match="agent.zip is cut, or no agent that stable-baselines3 saved: "):
         collect(replace(config, policy=str(tmp_path / "agent.zip")))
@@ -395,6 +495,15 @@ def test_data_goes_to_minari_and_back(
             "--env CartPole-v1 --policy ppo --record replay --steps 5 --out {out}",
             "--steps has no effect: a replay is as",
         ),
+        (
+            "--env CartPole-v1 --policy ppo --record replay --envs 4 --out {out}",
+            "--envs has no effect: training has 8",
+        ),
+        ("--env CartPole-v1 --agent a.pt --out {out}", "--agent has no effect: only ppo and sac are trained"),
+        ("--env CartPole-v1 --policy ppo --agent a.zip --out {out}", "agent = 'a.zip' must end in .pt"),
+        ("--env CartPole-v1 --out minari:x/y-v0", "out = 'minari:x/y-v0' needs --join: record to a file first, then"),
+        ("--env CartPole-v1 --out {out}.hdf5", "out.npz.hdf5' would be read as a file of D4RL's: give it another end"),
+        ("--join {two} --out {out}.H5", "out.npz.H5' would be read as a file of D4RL's: give it another ending, as .n"),
         ("--env CartPole-v1 --steps 0 --out {out}", "steps = 0 must be above 0"),
         ("--env CartPole-v1 --polizy random --out {out}", "unknown option --polizy; did you mean --policy?"),
         ("--join {two} --env CartPole-v1 --out {out}", "--env has no effect: --join records nothing"),
@@ -415,13 +524,40 @@ def test_bad_commands_are_one_line(
     assert len(done.err) == 1
     assert done.err[0].startswith("error: ")
     assert sentence in done.err[0]
-    assert not (tmp_path / "out.npz").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"one.npz", "two.npz", "other.npz"}
 
 
 def test_sac_is_refused_where_actions_are_choices(config: CollectConfig) -> None:
     pytest.importorskip("stable_baselines3")
     with pytest.raises(ValueError, match=r"policy = 'sac' takes continuous actions, those of Corridor-v0 are discrete"):
         collect(replace(config, policy="sac"))
+
+
+@pytest.mark.parametrize(
+    ("where", "space", "sentence"),
+    [
+        ("action_space", Discrete(2, start=1), "takes choices that are counted from 0, the actions of Open-v0 are dis"),
+        ("observation_space", Discrete(2, start=-1), "takes choices that are counted from 0, the observations of Open"),
+        ("action_space", Box(-np.inf, np.inf, (2,)), "does not fit Open-v0: .* must have a finite lower and upper bou"),
+    ],
+)
+def test_spaces_that_the_library_does_not_take_are_refused(where: str, space: Any, sentence: str) -> None:
+    pytest.importorskip("stable_baselines3")
+    environment = gymnasium.make(OPEN)
+    setattr(environment, where, space)
+    with pytest.raises(ValueError, match=f"^policy = 'ppo' {sentence}"):
+        agents.Agent("ppo", [Recorder(environment, StopRequest())], seed=0)
+
+
+def test_a_return_that_nobody_is_told_is_refused(config: CollectConfig, tmp_path: Path) -> None:
+    collect(replace(config, out=str(tmp_path / "learnt.npz")))
+    shape = DecisionConfig(context=5, core=modern_core(16, 1, 2), returns="none")
+    settings: dict[str, Any] = {"device": "cpu", "batch_size": 8, "eval_episodes": 1}
+    train(TrainConfig(out=tmp_path / "run", steps=1, data=str(tmp_path / "learnt.npz"), model=shape, **settings))
+    cloned = replace(config, policy=str(tmp_path / "run"), steps=8)
+    with pytest.raises(ValueError, match="--target-return has no effect: the model is told no return to reach"):
+        collect(replace(cloned, target_return=1.0))
+    assert collect(cloned).provenance["target_return"] is None
 
 
 def test_what_is_to_be_installed_is_said(config: CollectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
