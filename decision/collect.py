@@ -13,8 +13,8 @@ The recipes of D4RL:
 
 Interrupted, it keeps what it has in the folder FILE.part; the same command goes on. Only the training of SAC begins
 anew, unless a replay is recorded, which holds all that SAC goes on from. `--join` takes data of any kind, one set or
-more, and writes a native file or, as `--out minari:NAME`, a Minari data set. One training makes medium-replay and
-medium: the first command with `--agent medium.pt` keeps the agent, which `--policy medium.pt` then records.
+more, and writes a native file or, as `--out minari:NAME`, a Minari data set. One training makes both
+medium-replay and medium: the former with `--agent medium.pt` keeps the agent, which `--policy medium.pt` records.
 """
 
 from __future__ import annotations
