@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from core.linear import Linear
-from decision.spaces import Space
-
-SMALLEST = 36
-"""Pixels of a side below which the convolutions of an image leave nothing."""
+from decision.spaces import Space, channels_first
 
 
 class VectorEncoder(Linear):
@@ -48,24 +45,20 @@ class CategoryEncoder(nn.Module):
         self.first: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = (flat(x, self.shape) + self.first).clamp(min=0)  # (..., N); what stands at padding may be no value
-        return self.table(rows).sum(-2)
+        rows = flat(x, self.shape) + self.first  # (..., N); what stands at padding may be no value
+        return self.table(rows.clamp(0, self.table.num_embeddings - 1)).sum(-2)
 
 
 class ImageEncoder(nn.Module):
     """Three convolutions, then a linear map (Mnih 2015, methods): uint8 (..., *shape) -> (..., D).
 
-    shape: (H, W, C), or (C, H, W) where the first axis is the shortest, as for stacked frames.
-
-    Raises ValueError for sides below 36 pixels.
+    shape: (H, W, C), or (C, H, W) where the first axis is the shortest, as for stacked frames; see `Space.is_image`.
     """
 
     def __init__(self, shape: tuple[int, ...], dim: int):
         super().__init__()
-        self.channels_first = shape[0] < shape[-1]
+        self.channels_first = channels_first(shape)
         channels, *sides = shape if self.channels_first else (shape[-1], *shape[:-1])
-        if min(sides) < SMALLEST:
-            raise ValueError(f"an observation of {shape} pixels is too small: each side needs at least {SMALLEST}")
         self.layers = nn.Sequential(
             *(nn.Conv2d(channels, 32, 8, stride=4), nn.ReLU()),
             *(nn.Conv2d(32, 64, 4, stride=2), nn.ReLU()),
@@ -83,14 +76,18 @@ class ImageEncoder(nn.Module):
 
 
 class ActionScale(nn.Module):
-    """Continuous actions between their bounds and [-1, 1]; as they are where any bound is missing."""
+    """Continuous actions between their bounds and [-1, 1]; as they are where any bound is missing.
+
+    A number whose bounds are equal is 0 there.
+    """
 
     def __init__(self, space: Space):
         super().__init__()
         low, high = (torch.tensor(bound.flatten(), dtype=torch.float32) for bound in space.bounds())  # (A,) each
         self.bounded = bool((low.isfinite() & high.isfinite()).all())
         self.shape = space.shape
-        bounds = {"low": low, "high": high, "centre": (low + high) / 2, "reach": (high - low) / 2}
+        reach = (high / 2 - low / 2).masked_fill(low == high, 1.0)
+        bounds = {"low": low, "high": high, "centre": low / 2 + high / 2, "reach": reach}
         for name, value in bounds.items():
             self.register_buffer(name, value, persistent=False)
         self.low: Tensor

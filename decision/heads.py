@@ -33,9 +33,12 @@ class CategoricalHead(Linear):
 
     def loss(self, logits: Tensor, actions: Tensor) -> Tensor:
         """Cross-entropy in nats, summed over the choices: actions int64 (..., *shape) -> (...)."""
-        taken = (flat(actions, self.shape) - self.start).clamp(min=0)  # (..., N); padding may be no value
-        each = zip(logits.float().split(self.counts, dim=-1), taken.unbind(-1), strict=True)
-        losses = [F.cross_entropy(part.movedim(-1, 1), value, reduction="none") for part, value in each]
+        taken = (flat(actions, self.shape) - self.start).unbind(-1)  # N times (...)
+        each = zip(logits.float().split(self.counts, dim=-1), taken, self.counts, strict=True)
+        losses = [  # what stands at padding may be no value
+            F.cross_entropy(part.movedim(-1, 1), value.clamp(0, count - 1), reduction="none")
+            for part, value, count in each
+        ]
         return torch.stack(losses).sum(0)
 
     def choose(self, logits: Tensor, temperature: float = 0.0, drawn: Tensor | None = None) -> Tensor:

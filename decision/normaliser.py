@@ -13,7 +13,7 @@ from torch import Tensor
 from decision.store import Trajectories
 from decision.trajectories import returns_to_go
 
-CHUNK = 1 << 16  # steps whose squares are taken at once
+CHUNK = 1 << 22  # numbers whose squares are taken at once
 LEAST_STD = 1e-6
 """A number that varies less than this counts as constant: it is centred and not scaled."""
 
@@ -42,11 +42,12 @@ class Normaliser:
         """Mean and deviation over all steps, each rounded to float32, and the scale of returns."""
         largest = float(np.abs(returns_to_go(data.rewards, data.offsets)).max())
         space = data.observation_space
-        if space.kind != "box" or space.stored != np.float32:
+        if space.kind != "box" or space.is_image:
             return cls(space.shape, return_scale=largest or 1.0)
         rows = data.observations.reshape(data.steps, -1)  # (N, size)
         mean = rows.mean(axis=0, dtype=np.float64)
-        chunks = (rows[i : i + CHUNK] - mean for i in range(0, data.steps, CHUNK))
+        each = max(1, CHUNK // space.size)  # steps
+        chunks = (rows[i : i + each] - mean for i in range(0, data.steps, each))
         std = np.sqrt(sum(np.square(chunk).sum(axis=0) for chunk in chunks) / data.steps)
         std[std < LEAST_STD] = 1.0
         return cls(space.shape, _float32(mean), _float32(std), largest or 1.0)

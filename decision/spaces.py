@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import gymnasium
 
 Bounds = tuple[float | None, ...]
+SMALLEST = 36
+"""Pixels of a side below which bytes of three axes are numbers, not a picture: convolutions leave nothing of them."""
+ENDLESS = 1e30
+"""A bound beyond this is one in name only, such as the largest number of a type."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +75,22 @@ class Space:
 
     @property
     def is_image(self) -> bool:
-        """Whether values are pixels: bytes with three axes."""
-        return self.kind == "box" and self.dtype == "uint8" and len(self.shape) == 3
+        """Whether values are pixels: bytes with three axes, two of them of 36 or more (see `channels_first`)."""
+        if self.kind != "box" or self.dtype != "uint8" or len(self.shape) != 3:
+            return False
+        return min(self.shape[1:] if channels_first(self.shape) else self.shape[:-1]) >= SMALLEST
 
     @property
     def stored(self) -> np.dtype[Any]:
-        """The type that values are kept in: float32, uint8 for images and other bytes, int64 for choices."""
+        """The type that values are kept in: float32, uint8 for bytes, int64 for choices."""
         if self.kind != "box":
             return np.dtype(np.int64)
         return np.dtype(np.uint8 if self.dtype == "uint8" else np.float32)
 
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lowest and highest values of a box, infinite where unbounded: float64, each of `shape`."""
-        low = [-math.inf if x is None else x for x in self.low]
-        high = [math.inf if x is None else x for x in self.high]
+        """Lowest and highest values of a box, infinite where unbounded or beyond 1e30: float64, each of `shape`."""
+        low = [-math.inf if x is None or x < -ENDLESS else x for x in self.low]
+        high = [math.inf if x is None or x > ENDLESS else x for x in self.high]
         return self._full(low), self._full(high)
 
     def _full(self, values: list[float]) -> NDArray[np.float64]:
@@ -109,8 +115,13 @@ class Space:
         return f"{self.kind} {self.counts}{first}"
 
 
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether pixels lie as (C, H, W), the first axis the shortest, as for stacked frames; else as (H, W, C)."""
+    return shape[0] < min(shape[1:])
+
+
 def describe(space: gymnasium.Space[Any]) -> Space:
-    """A space of Gymnasium's; dictionaries and tuples as `gymnasium.spaces.flatten_space` lays them out.
+    """What an environment shows; dictionaries and tuples as `gymnasium.spaces.flatten_space` lays them out.
 
     Raises ValueError for a space that is none of Box, Discrete, MultiDiscrete, MultiBinary, or flattened to a box.
     """
@@ -119,7 +130,14 @@ def describe(space: gymnasium.Space[Any]) -> Space:
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         flat = spaces.flatten_space(space)
         if isinstance(flat, spaces.Box):
-            return describe(flat)
+            return describe_actions(flat)
+    return describe_actions(space)
+
+
+def describe_actions(space: gymnasium.Space[Any]) -> Space:
+    """What an environment takes. Raises ValueError as `describe`, and for dictionaries and tuples, never flattened."""
+    from gymnasium import spaces
+
     dtype = str(space.dtype)
     if isinstance(space, spaces.Box):
         return Space("box", space.shape, dtype, _bounds(space.low), _bounds(space.high))
@@ -159,8 +177,12 @@ def _bounds(values: NDArray[Any]) -> Bounds:
 
 
 def _within(values: NDArray[np.float64], dtype: str) -> NDArray[Any]:
-    """Bounds in a box's own type; infinite ones of integers become their last value."""
-    if np.issubdtype(np.dtype(dtype), np.integer):
-        limits = np.iinfo(np.dtype(dtype))
-        return np.clip(values, limits.min, limits.max).astype(dtype)
-    return values.astype(dtype)
+    """Bounds in a box's own type; those of integers that lie at or beyond its last value become that value."""
+    if not np.issubdtype(np.dtype(dtype), np.integer):
+        return values.astype(dtype)
+    limits = np.iinfo(np.dtype(dtype))
+    found = np.full(values.shape, limits.max, dtype)
+    found[values <= limits.min] = limits.min
+    inside = (values > limits.min) & (values < limits.max)
+    found[inside] = values[inside]
+    return found

@@ -74,7 +74,8 @@ class TrajectoryTokens(nn.Module):
         """Tokens (B, 3 K, D) and coordinates (B, 3 K, 1) int64 of a window; 2 K without returns."""
         parts = [self.observations(window.observations), self.actions(window.actions)]  # (B, K, D) each
         if self.returns is not None:
-            parts.insert(0, self.returns(window.returns))
+            with torch.autocast(window.returns.device.type, enabled=False):  # as in acting: not rounded to three digits
+                parts.insert(0, self.returns(window.returns))
         x = torch.stack(parts, dim=2).flatten(1, 2)  # (B, K, 3, D) -> (B, 3 K, D)
         at = window.timesteps.repeat_interleave(self.per_step, dim=1)  # (B, 3 K)
         return self.locate(x, at), at.unsqueeze(-1)

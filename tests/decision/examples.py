@@ -15,6 +15,7 @@ PUSH = Space("box", (2,), "float32", low=(-1.0,), high=(1.0,))
 CHOICE = Space("discrete", (), "int64", counts=(2,), start=(0,))
 CHOICES = Space("multidiscrete", (2,), "int64", counts=(2, 3), start=(0, 1))
 PIXELS = Space("box", (4, 5, 3), "uint8", low=(0.0,), high=(255.0,))
+PICTURE = Space("box", (36, 40, 3), "uint8", low=(0.0,), high=(255.0,))
 
 
 def values(space: Space, count: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:

@@ -11,7 +11,7 @@ import pytest
 from gymnasium import spaces
 
 from core.serialize import from_dict, to_dict
-from decision.spaces import Space, describe, misfit
+from decision.spaces import Space, channels_first, describe, describe_actions, misfit
 
 KNOWN = [
     spaces.Box(-np.inf, np.inf, (11,), np.float64),
@@ -19,7 +19,7 @@ KNOWN = [
     spaces.Box(np.arange(6, dtype=np.float32).reshape(2, 3), 9.5),
     spaces.Box(-1, 1, (), np.float32),
     spaces.Box(-5, 5, (3,), np.int64),
-    spaces.Box(0, 255, (40, 30, 3), np.uint8),
+    spaces.Box(0, 255, (40, 36, 3), np.uint8),
     spaces.Discrete(3),
     spaces.Discrete(3, start=-1),
     spaces.MultiDiscrete([2, 3]),
@@ -34,6 +34,21 @@ def test_a_space_survives_its_description_and_json(space: spaces.Space[Any]) -> 
     assert described.gym() == space
     space.seed(0)
     assert all(described.gym().contains(space.sample()) for _ in range(10))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, np.int8, np.uint8])
+def test_whole_numbers_may_reach_the_ends_of_their_type(kind: Any) -> None:
+    limits = np.iinfo(kind)
+    for low, high in ((limits.min, limits.max), (0, limits.max), (limits.min, 7)):
+        box = spaces.Box(low, high, (2,), kind)
+        assert describe(box).gym() == box
+
+
+def test_a_bound_in_name_only_is_none() -> None:
+    most = np.finfo(np.float32).max
+    low, high = describe(spaces.Box(np.array([-most, -3.0], np.float32), np.array([5.0, most], np.float32))).bounds()
+    assert low.tolist() == [-math.inf, -3]
+    assert high.tolist() == [5, math.inf]
 
 
 def test_the_bounds_of_a_large_box_take_no_room() -> None:
@@ -55,6 +70,31 @@ def test_dictionaries_and_tuples_are_laid_out_as_gymnasium_flattens_them() -> No
     flat = describe(nested)
     assert flat.gym() == spaces.flatten_space(nested)
     assert (flat.kind, flat.size) == ("box", 7)
+
+
+@pytest.mark.parametrize("nested", [spaces.Dict(a=spaces.Discrete(3)), spaces.Tuple([spaces.Box(0, 1, (2,))])])
+def test_nested_actions_are_refused(nested: spaces.Space[Any]) -> None:
+    with pytest.raises(ValueError, match=f"^a space {type(nested).__name__} is neither a Box nor made of choices"):
+        describe_actions(nested)
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_image", "first"),
+    [
+        ((84, 84, 3), True, False),
+        ((4, 84, 84), True, True),
+        ((36, 36, 3), True, False),
+        ((35, 84, 3), False, False),
+        ((7, 7, 3), False, False),
+        ((3, 7, 7), False, True),
+        ((84, 3, 90), False, False),
+    ],
+)
+def test_bytes_of_three_axes_are_an_image_where_two_are_long_enough(
+    shape: tuple[int, ...], is_image: bool, first: bool
+) -> None:
+    space = Space("box", shape, "uint8", (0.0,), (255.0,))
+    assert (space.is_image, channels_first(shape)) == (is_image, first)
 
 
 def test_bits_are_choices_of_two() -> None:

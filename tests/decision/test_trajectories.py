@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from decision.encoders import ActionScale, VectorEncoder, build_encoder
+from decision.spaces import Space
 from decision.trajectories import returns_to_go
 from tests.decision.toys import BOX, FROM_ONE, IMAGE, OPEN, SEVERAL, VECTOR, agent, window
 
@@ -89,6 +91,30 @@ def test_bounded_actions_are_encoded_and_decoded_between_minus_one_and_one():
     torch.testing.assert_close(scale.environment(beyond), torch.tensor([[-2.0, 1.0]]))
 
 
+def test_an_action_that_cannot_vary_is_nought_between_its_bounds():
+    scale = ActionScale(Space("box", (2,), "float32", (0.0, 1.0), (0.0, 3.0)))
+    torch.testing.assert_close(scale.unit(torch.tensor([[0.0, 3.0]])), torch.tensor([[0.0, 1.0]]))
+    torch.testing.assert_close(scale.environment(torch.tensor([[0.9, -1.0]])), torch.tensor([[0.0, 1.0]]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_actions_bounded_by_the_largest_number_are_left_as_they_are(dtype):
+    most = float(np.finfo(dtype).max)
+    scale, actions = ActionScale(Space("box", (1,), dtype, (-most,), (most,))), torch.tensor([[-7.0], [1e4]])
+    assert not scale.bounded
+    assert torch.equal(scale.unit(actions), actions)
+    assert torch.equal(scale.environment(actions), actions)
+
+
+def test_returns_are_as_exact_in_training_of_fewer_digits_as_in_acting():
+    model = agent("rotary")
+    given, exact = window(model), {}
+    for rounded in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            exact[rounded] = model.embed(given)[0][:, ::3]
+    assert torch.equal(exact[True], exact[False])
+
+
 def test_a_picture_is_seen_alike_whichever_axis_holds_its_channels():
     from decision.encoders import ImageEncoder
 
@@ -99,8 +125,7 @@ def test_a_picture_is_seen_alike_whichever_axis_holds_its_channels():
     torch.testing.assert_close(first(pixels.movedim(-1, -3)), last(pixels))
 
 
-def test_too_small_a_picture_is_refused():
-    from decision.encoders import ImageEncoder
-
-    with pytest.raises(ValueError, match="at least 36"):
-        ImageEncoder((35, 40, 3), 16)
+def test_a_picture_of_few_pixels_is_read_as_numbers():
+    encoder = build_encoder(Space("box", (7, 7, 3), "uint8", (0.0,), (255.0,)), 16)
+    assert isinstance(encoder, VectorEncoder)
+    assert encoder(torch.zeros(2, 5, 7, 7, 3)).shape == (2, 5, 16)

@@ -20,6 +20,7 @@ BOX = Space("box", (2,), "float32", (-2.0, 0.0), (2.0, 1.0))
 OPEN = Space("box", (2, 2), "float32", (None,), (None,))
 DISCRETE = Space("discrete", (), "int64", counts=(3,), start=(0,))
 FROM_ONE = Space("discrete", (), "int64", counts=(5,), start=(1,))
+BELOW_ZERO = Space("discrete", (), "int64", counts=(3,), start=(-5,))
 SEVERAL = Space("multidiscrete", (2,), "int64", counts=(3, 4), start=(0, 0))
 
 TIMES = {"embedded": "none", "learned": "learned", "rotary": "rotary"}
