@@ -36,7 +36,8 @@ class DecisionConfig:
     context: int = 20
     """The most steps it attends to (K)."""
     max_timestep: int = 0
-    """Steps of the longest episode it can know by a table of timesteps; 0 = that of the data or its environment."""
+    """Steps of the longest episode it can know by a table of timesteps; 0 = that of the data or its environment.
+    In an environment without a limit of its own, episodes are cut off there."""
     returns: Literal["token", "none"] = "token"
     """Whether it is told the return to reach; none = behaviour cloning."""
     timesteps: Literal["embedded", "position"] = "embedded"
@@ -56,6 +57,8 @@ class DecisionConfig:
             raise ValueError(
                 f"core.position.kind = {self.core.position.kind!r} must be 'none' with timesteps = 'embedded'"
             )
+        if self.timesteps == "position" and self.core.position.kind == "none":
+            raise ValueError("core.position.kind = 'none' tells no time: it needs timesteps = 'embedded'")
         if self.action_space is not None:
             check_head(self.head, self.action_space)
 

@@ -90,7 +90,8 @@ class Actors:
     temperature: 0 takes the most probable action; above, actions are drawn, with 1 as they were predicted.
     seeds: one for each, of what it draws.
 
-    Raises ValueError for a model in training mode, a target that is not finite, or a temperature without effect.
+    Raises ValueError for a model in training mode, a target that is not finite, or a temperature without effect or
+    without as many seeds.
     """
 
     def __init__(
@@ -106,12 +107,18 @@ class Actors:
             raise ValueError("a model acts in evaluation mode: call model.eval() first")
         if temperature < 0 or (temperature and not model.head.draws):
             raise ValueError(f"temperature = {temperature} must be 0, or above 0 with a head that can draw actions")
+        if temperature and len(seeds) != len(targets):
+            raise ValueError(
+                f"seeds = {seeds} must be one for each of {len(targets)} targets where temperature = {temperature}"
+            )
         self.model, self.normaliser, self.temperature = model, normaliser, temperature
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds] if temperature else []
         self.device = model.head.weight.device
         self.left = torch.tensor([check_target(target) for target in targets], dtype=torch.float64)  # still to reach
         self.line = Line(model, len(self.left))
-        self.dtype = np.dtype(model.config.action_space.dtype)  # type: ignore[union-attr]  # a model has its spaces
+        space = model.config.action_space
+        assert space is not None
+        self.dtype, self.bounds = np.dtype(space.dtype), space.bounds() if space.kind == "box" else None
         self.last: Tensor | None = None  # the actions taken last
 
     @torch.inference_mode()
@@ -123,7 +130,10 @@ class Actors:
         seen = self.normaliser.observations(torch.from_numpy(observations).to(self.device))
         prediction = self.line.read(self.last, returns.to(self.device), seen)
         self.last = self.model.head.choose(prediction, self.temperature, self._draw())
-        return self.last.cpu().numpy().astype(self.dtype, copy=False)
+        actions = self.last.cpu().numpy()
+        if self.bounds is not None:  # float32's nearest to a bound of float64 may lie beyond it
+            actions = np.clip(actions, *self.bounds)
+        return actions.astype(self.dtype, copy=False)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with some of the episodes only."""
@@ -168,14 +178,18 @@ class Policy:
     def act(self, observation: Any, reward: float = 0.0) -> Any:
         """The action on an observation, as the environment takes it; `reward` is what the action before brought.
 
-        Raises ValueError before the first `reset`, for an observation of another shape, and when the episode goes
-        on beyond the model's table of timesteps.
+        Raises ValueError before the first `reset`, for an observation of another kind or shape, and when the episode
+        goes on beyond the model's table of timesteps.
         """
         if self._actors is None:
             raise ValueError("call reset(target_return) before the first act(observation)")
         space = self.model.config.observation_space
         assert space is not None
-        seen = np.asarray(observation, space.stored)
+        try:
+            seen = np.asarray(observation, space.stored)
+        except (TypeError, ValueError) as error:
+            kind = type(observation).__name__
+            raise ValueError(f"an observation that is a {kind} is not what the model knows: {space}") from error
         if seen.shape != space.shape:
             raise ValueError(f"an observation of shape {seen.shape} is not what the model knows: {space}")
         rewards = np.array([reward], np.float32) if self._acted else None

@@ -18,6 +18,7 @@ from decision.models import DecisionConfig, DecisionLoss, DecisionTransformer, r
 from decision.spaces import Space
 from decision.trajectories import Window
 from tests.decision.toys import (
+    BELOW_ZERO,
     BOX,
     DISCRETE,
     FROM_ONE,
@@ -37,6 +38,7 @@ HOPPER = Space("box", (11,), "float64", (None,), (None,)), Space("box", (3,), "f
 HEADS = {
     "discrete": (DISCRETE, "categorical"),
     "from one": (FROM_ONE, "auto"),
+    "below zero": (BELOW_ZERO, "auto"),
     "several": (SEVERAL, "auto"),
     "bounded": (BOX, "deterministic"),
     "open": (OPEN, "auto"),
@@ -99,6 +101,14 @@ def test_padding_of_any_length_changes_nothing(head, returns, times):
     for row, pad in enumerate(given.pads.tolist()):
         alone = Window(*(part[row : row + 1, pad:] for part in given[:-1]), torch.tensor([0]))
         torch.testing.assert_close(predictions[row : row + 1, pad:], model(alone), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("observation", [FROM_ONE, BELOW_ZERO], ids=str)
+def test_padding_need_not_be_an_observation(observation):
+    model = agent(observation=observation)
+    given = window(model, pads=(0, 2, 5))
+    alone = Window(*(part[2:, 5:] for part in given[:-1]), torch.tensor([0]))
+    torch.testing.assert_close(model(given)[2:, 5:], model(alone), atol=1e-5, rtol=1e-4)
 
 
 @HEAD
@@ -225,6 +235,8 @@ def test_a_config_goes_through_json_and_says_what_is_wrong():
     assert from_dict(DecisionConfig, to_dict(full)) == full
     with pytest.raises(ValueError, match="core.position.kind = 'rotary' must be 'none' with timesteps = 'embedded'"):
         DecisionConfig(core=TransformerConfig(dim=16, depth=1, heads=1))
+    with pytest.raises(ValueError, match="core.position.kind = 'none' tells no time: it needs timesteps = 'embedded'"):
+        DecisionConfig(timesteps="position")
     with pytest.raises(ValueError, match="action_space = None: set them"):
         DecisionTransformer(DecisionConfig(VECTOR, max_timestep=9))
     with pytest.raises(ValueError, match="max_timestep = 0: set it"):

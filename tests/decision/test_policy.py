@@ -12,6 +12,7 @@ from decision.data import Windows
 from decision.models import DecisionTransformer
 from decision.normaliser import Normaliser
 from decision.policy import Actors, Policy, window_start
+from decision.spaces import Space
 from tests.decision.recomputed import Recomputed
 from tests.decision.toys import BOX, DISCRETE, FROM_ONE, IMAGE, OPEN, SEVERAL, TIMES, VECTOR, agent, unscaled, values
 
@@ -129,6 +130,18 @@ def test_a_discrete_action_is_a_number_that_the_environment_takes():
     assert FROM_ONE.gym().contains(policy.act([0.0] * 4))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("side", [1, -1])
+def test_an_action_at_its_bound_is_inside_it_whatever_its_type(side, dtype):
+    bound = float(np.array(0.3, dtype))
+    space = Space("box", (2,), dtype, (-bound,), (bound,))
+    model = agent(action=space)
+    torch.nn.init.constant_(model.head.bias, 1e3 * side)
+    [action] = Actors(model, unscaled(), [5.0]).act(values(VECTOR, 1).numpy())
+    assert action.tolist() == [side * bound] * 2
+    assert space.gym().contains(action)
+
+
 def test_the_return_asked_for_and_every_reward_count():
     model = agent(action=BOX)
     seen = values(VECTOR, 1).numpy()
@@ -206,7 +219,12 @@ def test_what_has_no_effect_or_no_meaning_is_refused():
     policy.reset(3)
     with pytest.raises(ValueError, match=r"shape \(3,\) is not what the model knows: box \(4,\)"):
         policy.act([0.0] * 3)
+    with pytest.raises(ValueError, match=r"an observation that is a dict is not what the model knows: box \(4,\)"):
+        policy.act({"place": [0.0] * 4})
     with pytest.raises(ValueError, match="temperature = 1.0 must be 0"):
         Policy(agent(action=BOX), unscaled(), temperature=1.0).reset(3)
+    for seeds in ((), (1,)):
+        with pytest.raises(ValueError, match=r"seeds = .* must be one for each of 2 targets where temperature = 1.0"):
+            Actors(told, unscaled(), [3.0, 4.0], temperature=1.0, seeds=seeds)
     with pytest.raises(ValueError, match="call model.eval"):
         Policy(agent().train(), unscaled()).reset(3)
