@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from core.training.order import stream
-from decision.spaces import Space, describe, misfit
+from decision.spaces import Space, describe, describe_actions, misfit
 
 if TYPE_CHECKING:
     import gymnasium
@@ -16,18 +16,21 @@ EXTRAS = ("mujoco", "box2d")
 """Simulators that are extras of this project, by Gymnasium's name."""
 
 
-def make(identifier: str, *, max_steps: int | None = None, rendered: bool = False) -> gymnasium.Env[Any, Any]:
+def make(
+    identifier: str, *, max_steps: int | None = None, longest: int | None = None, rendered: bool = False
+) -> gymnasium.Env[Any, Any]:
     """An environment of Gymnasium's, dictionaries and tuples of observations flattened to one box.
 
     identifier: Gymnasium's id, as `CartPole-v1`, or `module:id` for one that a module registers.
-    max_steps:  steps after which an episode is truncated; default the environment's own limit, if it has one.
+    max_steps:  steps after which an episode is truncated; default the environment's own limit, if it has one,
+    longest:    else this many, if it is given.
     rendered:   whether `render()` gives pictures.
 
     Raises ValueError of one sentence: there is no such environment (and the nearest name), or what to install.
     """
     import gymnasium
     from gymnasium import error, spaces
-    from gymnasium.wrappers import FlattenObservation
+    from gymnasium.wrappers import FlattenObservation, TimeLimit
 
     mode = {"render_mode": "rgb_array"} if rendered else {}  # an environment without pictures may not know the word
     try:
@@ -35,11 +38,13 @@ def make(identifier: str, *, max_steps: int | None = None, rendered: bool = Fals
     except error.DependencyNotInstalled as missing:
         raise ValueError(f"{identifier} needs a simulator that is not installed: {remedy(missing)}") from missing
     except (error.Error, ImportError, TypeError) as failure:
-        if identifier in gymnasium.registry:
+        if identifier.rpartition(":")[2] in gymnasium.registry:
             raise ValueError(f"{identifier} cannot be made: {first_line(failure)}") from failure
         close = get_close_matches(identifier, gymnasium.registry, n=1)
         hint = f"did you mean {close[0]!r}?" if close else first_line(failure)
         raise ValueError(f"there is no environment {identifier!r}; {hint}") from failure
+    if longest is not None and limit_of(env) is None:
+        env = TimeLimit(env, longest)
     return FlattenObservation(env) if isinstance(env.observation_space, (spaces.Dict, spaces.Tuple)) else env
 
 
@@ -52,7 +57,7 @@ def remedy(missing: Exception) -> str:
     return f'pip install "{package}"'
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message."""
     return (str(error).strip() or type(error).__name__).split("\n")[0]
 
@@ -60,7 +65,7 @@ def first_line(error: Exception) -> str:
 def require_spaces(env: gymnasium.Env[Any, Any], observation_space: Space, action_space: Space, whose: str) -> None:
     """Raise ValueError unless an environment shows and takes what `whose` spaces say."""
     shown = misfit(describe(env.observation_space), observation_space)
-    taken = misfit(describe(env.action_space), action_space, bounds="compared")
+    taken = misfit(describe_actions(env.action_space), action_space, bounds="compared")
     for what, reason in (("observations", shown), ("actions", taken)):
         if reason:
             raise ValueError(f"{what} of {name_of(env)} are {reason} as those of {whose}")
@@ -68,12 +73,19 @@ def require_spaces(env: gymnasium.Env[Any, Any], observation_space: Space, actio
 
 def require_length(env: gymnasium.Env[Any, Any], longest: int | None) -> None:
     """Raise ValueError when episodes may last longer than the `longest` that a model knows (None = any)."""
-    limit = None if env.spec is None else env.spec.max_episode_steps
-    if longest is not None and limit is not None and limit > longest:
+    limit = limit_of(env)
+    if longest is not None and (limit is None or limit > longest):
+        lasting = "have no limit of steps" if limit is None else f"last up to {limit} steps"
+        other = "without a table of timesteps" if limit is None else "with a larger max_timestep"
         raise ValueError(
-            f"episodes of {name_of(env)} last up to {limit} steps, the model's table of timesteps ends at {longest}: "
-            f"give a limit of at most {longest} steps, or train with a larger max_timestep"
+            f"episodes of {name_of(env)} {lasting}, the model's table of timesteps ends at {longest}: "
+            f"give a limit of at most {longest} steps, or train {other}"
         )
+
+
+def limit_of(env: gymnasium.Env[Any, Any]) -> int | None:
+    """Steps after which an environment cuts episodes off, as far as Gymnasium knows; None if it never does."""
+    return None if env.spec is None else env.spec.max_episode_steps
 
 
 def name_of(env: gymnasium.Env[Any, Any]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decision import behaviour
-from decision.environments import episode_seed, make, require_length, require_spaces
+from decision.environments import episode_seed, make, name_of, require_length, require_spaces
 from decision.models import DecisionTransformer
 from decision.normaliser import Normaliser
 from decision.policy import Actors, check_target
@@ -51,6 +51,8 @@ def play(
 
     seeds: of the resets, one for each environment.
     watch: told how many episodes have ended, when some have.
+
+    Raises ValueError, with its environment and step, for an observation or a reward that is not a finite number.
     """
     number, space = len(environments), describe(environments[0].observation_space)
     seen, rewards = np.empty((number, *space.shape), space.stored), np.zeros(number, np.float32)
@@ -60,6 +62,8 @@ def play(
     running = list(range(number))  # the place of each row of the batch
     brought: NDArray[np.float32] | None = None  # rewards of the actions before
     while running:
+        here = environments[running[0]], int(found.lengths[running[0]])
+        require_finite("an observation", seen[: len(running)], *here, [seeds[place] for place in running])
         actions = actors.act(seen[: len(running)], brought)
         rows: list[int] = []  # those that go on
         for row, place in enumerate(running):
@@ -70,12 +74,21 @@ def play(
             if not (terminated or truncated):
                 seen[len(rows)], rewards[len(rows)] = observation, reward
                 rows.append(row)
+        require_finite("a reward", found.returns, *here, seeds)
         if len(rows) < len(running):
             watch(len(running) - len(rows))
         if 0 < len(rows) < len(running):
             actors.keep(rows)
         running, brought = [running[row] for row in rows], rewards[: len(rows)]
     return found
+
+
+def require_finite(what: str, values: NDArray[Any], environment: Environment, step: int, seeds: Sequence[int]) -> None:
+    """Raise ValueError for a number that is not finite, with its place: values (B, ...), seeds (B,) of the episodes."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(1)))
+        where = f"at step {step} of the episode of seed {seeds[row]}"
+        raise ValueError(f"{name_of(environment)} gave {what} that is not finite, {where}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +125,14 @@ class Rollouts:
 
 
 @contextmanager
-def opened(identifier: str, number: int, *, max_steps: int | None = None) -> Iterator[list[Environment]]:
+def opened(
+    identifier: str, number: int, *, max_steps: int | None = None, longest: int | None = None
+) -> Iterator[list[Environment]]:
     """Several environments of one kind (see `environments.make`), closed in the end."""
     environments: list[Environment] = []
     try:
         for _ in range(number):
-            environments.append(make(identifier, max_steps=max_steps))
+            environments.append(make(identifier, max_steps=max_steps, longest=longest))
         yield environments
     finally:
         for environment in environments:
@@ -145,7 +160,8 @@ def rollouts(
     share: (rank, number of processes), each of which plays its part; `reduce` then sums a tensor over all of them.
 
     Raises ValueError, before the first step, for an environment of other spaces or of longer episodes than the
-    model's table of timesteps, a target that is not a finite number, and what `policy.Actors` refuses.
+    model's table of timesteps, a target that is not a finite number, and what `policy.Actors` refuses; later, what
+    `play` refuses.
     """
     config = model.config
     assert config.observation_space is not None

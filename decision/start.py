@@ -12,7 +12,7 @@ from core.training.fetch import data_root
 from core.training.folder import resume_point
 from decision.config import TrainConfig
 from decision.data import Normaliser, Summary, Trajectories, load_data
-from decision.environments import require_length, require_spaces
+from decision.environments import limit_of, require_length, require_spaces
 from decision.episodes import opened
 from decision.models import DecisionConfig, DecisionTransformer
 from decision.presets import RECIPES
@@ -75,7 +75,7 @@ def choose_shape(config: TrainConfig, summary: Summary, environments: list[Envir
     if resume_point(config) is not None:
         return read_config(config.out, TrainConfig).model
     shape = given_shape(config, summary) if config.init_from else config.model
-    longest = shape.max_timestep or max(summary.longest, limit_of(environment_of(config, summary)))
+    longest = shape.max_timestep or max(summary.longest, known_limit(environment_of(config, summary)))
     shape = replace(shape, observation_space=observed, action_space=acted, max_timestep=longest)
     if shape.longest is not None and shape.longest < summary.longest:
         raise ValueError(
@@ -83,11 +83,12 @@ def choose_shape(config: TrainConfig, summary: Summary, environments: list[Envir
             f"{shape.longest}: set model.max_timestep to {summary.longest} or more"
         )
     for environment in environments:
-        require_length(environment, shape.longest)
+        if limit_of(environment) is not None:  # else episodes are cut off where the table of timesteps ends
+            require_length(environment, shape.longest)
     return shape
 
 
-def limit_of(environment: str) -> int:
+def known_limit(environment: str) -> int:
     """Steps after which the environment of an id cuts episodes off; 0 if it never does, or is not known here."""
     import gymnasium
 

@@ -67,11 +67,11 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.frames.append(picture)
 
 
-def make_filmed(identifier: str, *, max_steps: int | None = None) -> Filmed:
+def make_filmed(identifier: str, *, max_steps: int | None = None, longest: int | None = None) -> Filmed:
     """An environment that is filmed, see `environments.make`; MuJoCo's without a screen, where there is none."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
-    return Filmed(make(identifier, max_steps=max_steps, rendered=True))
+    return Filmed(make(identifier, max_steps=max_steps, longest=longest, rendered=True))
 
 
 def check_format(kind: Format) -> None:

@@ -33,8 +33,22 @@ class Dictionary(gymnasium.Env):
         return self.seen, 1.0, True, False, {}
 
 
-if "Dictionary-v0" not in gymnasium.registry:
-    gymnasium.register("Dictionary-v0", Dictionary, max_episode_steps=7)
+class Nested(Dictionary):
+    """Takes a pair of choices, and never ends."""
+
+    action_space = spaces.Tuple([spaces.Discrete(2), spaces.Discrete(2)])
+
+
+class Stubborn(Dictionary):
+    """Cannot be made."""
+
+    def __init__(self):
+        raise TypeError("a map is needed")
+
+
+for name, kind, limit in (("Dictionary", Dictionary, 7), ("Nested", Nested, None), ("Stubborn", Stubborn, 7)):
+    if f"{name}-v0" not in gymnasium.registry:
+        gymnasium.register(f"{name}-v0", kind, max_episode_steps=limit)
 
 
 def test_dictionaries_and_tuples_are_flattened_to_numbers():
@@ -51,6 +65,17 @@ def test_a_limit_of_steps_takes_the_place_of_the_environments_own():
     environment.reset(seed=0)
     *_, last = [environment.step(step % 2) for step in range(3)]
     assert last[2:4] == (False, True)  # cut off, not over
+
+
+def test_only_an_environment_without_a_limit_is_cut_off_where_a_model_ends():
+    for task, limit in (("CartPole-v1", 500), (TASK.replace("Dictionary", "Nested"), 9)):
+        environment = make(task, longest=9)
+        assert environment.spec.max_episode_steps == limit
+
+
+def test_an_environment_that_cannot_be_made_says_why():
+    with pytest.raises(ValueError, match=r"^.*:Stubborn-v0 cannot be made: a map is needed"):
+        make(TASK.replace("Dictionary", "Stubborn"))
 
 
 @pytest.mark.parametrize(
@@ -97,6 +122,9 @@ def test_another_environment_is_refused_by_what_differs():
         ValueError, match=r"actions of CartPole-v1 are discrete \(2,\), not discrete \(3,\) as those of"
     ):
         require_spaces(environment, VECTOR, DISCRETE, "the data")
+    nested = make(TASK.replace("Dictionary", "Nested"))
+    with pytest.raises(ValueError, match="a space Tuple is neither a Box nor made of choices"):
+        require_spaces(nested, describe(nested.observation_space), DISCRETE, "the data")
 
 
 def test_longer_episodes_than_a_table_of_timesteps_are_refused():
@@ -105,6 +133,10 @@ def test_longer_episodes_than_a_table_of_timesteps_are_refused():
     require_length(environment, None)
     with pytest.raises(ValueError, match="episodes of CartPole-v1 last up to 500 steps, .* ends at 499"):
         require_length(environment, 499)
+    endless = make(TASK.replace("Dictionary", "Nested"))
+    require_length(endless, None)
+    with pytest.raises(ValueError, match="episodes of Nested-v0 have no limit of steps, .* ends at 499: give a limit"):
+        require_length(endless, 499)
 
 
 def test_seeds_of_episodes_depend_on_the_seed_and_the_number_only():
