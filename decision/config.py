@@ -19,7 +19,7 @@ class OnlineConfig:
     episodes: int = 4
     """Episodes of a round."""
     target: float | None = None
-    """Return that is asked for in them; default 1.2 times the best so far."""
+    """Return that is asked for in them; default 20 % more than the best so far."""
     temperature: float = 1.0
     """How freely actions are drawn; 1 = as often as predicted."""
     capacity: int = 1000
@@ -50,7 +50,7 @@ class TrainConfig(RunConfig):
     eval_episodes: int = 20
     """Episodes of an evaluation, for each target; 0 = none, and no simulator is needed."""
     eval_targets: tuple[float, ...] = ()
-    """Returns asked for in an evaluation; default the data's median, 90 %, best, and 1.2 times its best."""
+    """Returns asked for in an evaluation; default the data's median, 90 %, best, and 20 % more."""
     init_from: str = ""
     """Start from trained weights: a run folder of decision.train, or a folder in Hugging Face's layout."""
     online: OnlineConfig = field(default_factory=OnlineConfig)
@@ -72,7 +72,8 @@ class TrainConfig(RunConfig):
         idle |= dict.fromkeys(("model.observation_space", "model.action_space"), "the data says what they are")
         if not self.eval_episodes:
             idle["eval_targets"] = "eval_episodes = 0 evaluates nothing"
-            idle |= {} if self.online.every else {"environment": "eval_episodes = 0 acts in none"}
+            if not self.online.every:
+                idle |= {"environment": "eval_episodes = 0 acts in none", "eval_every": idle["eval_targets"]}
         if self.model.returns == "none":
             idle["eval_targets"] = "the model is told no return to reach"
         if self.init_from:

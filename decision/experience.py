@@ -100,7 +100,7 @@ class Experience:
         """What is asked for in the next round."""
         if self.online.target is not None:
             return self.online.target
-        return default_targets(self.windows.data.returns())["1.2 x max"]
+        return default_targets(self.windows.data.returns())["max + 20 %"]
 
     def _add(self, found: Trajectories) -> None:
         """Goes on with the newest episodes; those of the data count as older, the better the newer."""

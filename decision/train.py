@@ -53,20 +53,21 @@ def train(config: TrainConfig) -> dict[str, float]:
         for _, batch in run.steps(experience.batch):
             run.backward(objective, batch, count=real_steps)
             run.update()
-            if run.due("eval") and config.eval_episodes:
-                with run.evaluating():
-                    figures = evaluate_now(run, model, summary, environments, config)
-                run.log(figures | experience.figures(), best="val/return", mode="max")
+            if run.due("eval") and config.acts:
+                if config.eval_episodes:
+                    with run.evaluating():
+                        figures = evaluate_now(run, model, summary, environments, config)
+                run.log(figures | experience.figures(), best="val/return" if figures else "", mode="max")
         conclude(run, figures)
     return figures
 
 
 def stage(config: TrainConfig, summary: Summary) -> AbstractContextManager[list[Environment]]:
-    """The environments to act in, as many as are of use at once."""
+    """The environments to act in, as many as are of use at once; no episode outlasts the table of timesteps."""
     wanted = config.eval_episodes * max(1, len(targets_of(config, summary)))
     if config.online.every:
         wanted = max(wanted, config.online.episodes)
-    return opened(environment_of(config, summary), min(wanted, AT_ONCE))
+    return opened(environment_of(config, summary), min(wanted, AT_ONCE), longest=config.model.longest)
 
 
 def targets_of(config: TrainConfig, summary: Summary) -> tuple[float, ...]:

@@ -24,8 +24,9 @@ from decision.data import (
     normalised,
     reference_scores,
 )
+from decision.spaces import Space
 from decision.trajectories import Window, returns_to_go
-from tests.decision.examples import CHOICE, CHOICES, PIXELS, PUSH, VECTOR, same, trajectories
+from tests.decision.examples import CHOICE, CHOICES, PICTURE, PIXELS, PUSH, VECTOR, same, trajectories
 
 LENGTHS = [5, 1, 12, 3, 40]
 
@@ -64,7 +65,7 @@ def test_a_window_is_a_piece_of_an_episode_behind_its_padding() -> None:
         assert all(not part[row, :pad].any() for part in batch[:4])
 
 
-@pytest.mark.parametrize(("observed", "acted"), [(VECTOR, PUSH), (PIXELS, CHOICES), (CHOICE, CHOICE)], ids=str)
+@pytest.mark.parametrize(("observed", "acted"), [(VECTOR, PUSH), (PICTURE, CHOICES), (CHOICE, CHOICE)], ids=str)
 def test_every_space_keeps_its_type_and_shape(observed: object, acted: object) -> None:
     data = trajectories([3, 9], observed, acted)  # type: ignore[arg-type]
     (batch,) = windows(data, context=6, batch_size=5).batch(0)
@@ -140,6 +141,15 @@ def test_normalised_observations_have_mean_0_and_deviation_1() -> None:
     assert torch.allclose(scaled.std(0, correction=0), torch.ones(3).double(), atol=1e-4)
 
 
+@pytest.mark.parametrize("space", [PIXELS, replace(PIXELS, shape=(128,))], ids=str)
+def test_bytes_that_are_no_image_are_numbers(space: Space) -> None:
+    data = trajectories([60, 40], space)
+    scaled = Normaliser.of(data).observations(torch.from_numpy(data.observations))
+    assert scaled.dtype == torch.float32
+    assert torch.allclose(scaled.mean(0), torch.zeros(space.shape), atol=1e-4)
+    assert torch.allclose(scaled.std(0, correction=0), torch.ones(space.shape), atol=1e-4)
+
+
 def test_a_number_that_never_changes_is_centred_and_not_blown_up() -> None:
     data = trajectories([30])
     flat = replace(data, observations=np.where([True, True, False], data.observations, np.float32(0.1)))
@@ -149,7 +159,7 @@ def test_a_number_that_never_changes_is_centred_and_not_blown_up() -> None:
 
 
 def test_images_and_choices_stay_as_they_are() -> None:
-    for space in (PIXELS, CHOICE, CHOICES):
+    for space in (PICTURE, CHOICE, CHOICES):
         data = trajectories([4], space)
         raw = torch.from_numpy(data.observations)
         assert torch.equal(Normaliser.of(data).observations(raw), raw)
@@ -204,8 +214,8 @@ def test_a_fingerprint_knows_the_data_again() -> None:
 
 def test_targets_are_taken_from_the_data() -> None:
     targets = default_targets(np.arange(101.0))
-    assert targets == {"median": 50, "90 %": 90, "max": 100, "1.2 x max": 120}
-    assert default_targets(np.array([-200.0, -100.0]))["1.2 x max"] == -80  # more is asked for, not less
+    assert targets == {"median": 50, "90 %": 90, "max": 100, "max + 20 %": 120}
+    assert default_targets(np.array([-200.0, -100.0]))["max + 20 %"] == -80  # more is asked for, not less
 
 
 def test_scores_are_those_of_d4rl() -> None:

@@ -188,7 +188,7 @@ def test_the_last_and_the_best_are_told_apart(commands: Commands, place: Path, d
     [*_, last] = trained(commands, *words)
     returns = {line["step"]: line["val/return"] for line in lines(place / "apart") if "val/return" in line}
     best = json.loads((place / "apart" / "checkpoints" / "best.json").read_text())
-    step = max(returns, key=returns.__getitem__)
+    step = max(returns, key=lambda step: (returns[step], step))  # of equals the later
     assert best == {"step": step, "metric": "val/return", "value": returns[step]}
     assert f"returned {returns[step]:,.1f} at step {step}, the last {returns[4]:,.1f}" in last
     assert load(place / "apart").step == best["step"]
@@ -306,6 +306,14 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "a start from another environment": (
         ("--data", "{other}", "--eval-episodes", 0, "--init-from", "{run}"),
         "whole are box (4,) of float32, not box (3,) of float32 as in",
+    ),
+    "evaluations that are not": (
+        ("--data", "{data}", "--eval-episodes", 0, "--eval-every", 5),
+        "--eval-every has no effect: eval_episodes = 0 evaluates nothing",
+    ),
+    "a time that is not told": (
+        ("--data", "{data}", "--model.timesteps", "position"),
+        "core.position.kind = 'none' tells no time",
     ),
     "rounds that are not": (("--data", "{data}", "--online.episodes", 2), "every = 0 collects nothing"),
 }
