@@ -22,7 +22,7 @@ from core.training.devices import device_kind, keep_freed_memory
 from decision.config import check_finite
 from decision.data import Summary, default_targets, normalised
 from decision.episodes import Rollouts
-from decision.rollout import RolloutConfig, act, choose_targets, figures, table
+from decision.rollout import RolloutConfig, act, choose_targets, figures, number, table
 from decision.trained import load
 
 
@@ -103,7 +103,7 @@ def evaluate_run(argv: list[str]) -> None:
     print(table(found), "", *sentences(found), sep="\n")
     if options.json:
         about = {"step": trained.step, "environment": where, "episodes": options.episodes, "seed": options.seed}
-        print(json.dumps(about | found, allow_nan=False))
+        print(json.dumps(about | {"temperature": options.temperature} | found, allow_nan=False))
 
 
 def compared(found: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def compared(found: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
     returns = np.array(summary.returns)
     rows = [row | {"above": share_below(row["return"]["mean"], summary.returns)} for row in found["targets"]]
     data = default_targets(returns)
-    data.pop("1.2 x max")
+    data.pop("max + 20 %")
     told: dict[str, Any] = {"episodes": summary.episodes, "steps": summary.steps, "returns": data}
     if summary.reference is not None:
         told["scores"] = {name: float(normalised(np.array(x), summary.reference)) for name, x in data.items()}
@@ -126,12 +126,12 @@ def share_below(value: float, percentiles: Sequence[float]) -> int:
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """What the table does not say: the data, how it compares, the pace."""
     data, best = found["data"], max(found["targets"], key=lambda row: row["return"]["mean"])
-    known = [f"{name} {value:,.1f}" for name, value in data["returns"].items()]
+    known = [f"{name} {number(value)}" for name, value in data["returns"].items()]
     scored = [f"{value:.1f}" for value in data.get("scores", {}).values()]
-    asked = "" if best["target"] is None else f"asked for {best['target']:,.1f}, "
+    asked = "" if best["target"] is None else f"asked for {number(best['target'])}, "
     lines = [
         f"the data: {data['episodes']:,} episodes; {', '.join(known)}" + f"; scores {', '.join(scored)}" * bool(scored),
-        f"{asked}it returns {best['return']['mean']:,.1f} on average, more than {best['above']} % of them",
+        f"{asked}it returns {number(best['return']['mean'])} on average, more than {best['above']} % of them",
     ]
     if found["rank_correlation"] is not None:
         lines.append(f"rank correlation of asked and reached: {found['rank_correlation']:.2f}")

@@ -3,7 +3,7 @@
 python -m decision.rollout DIR [--target-return R...] [--episodes N] [--video DIR] [--json]
 
 Every target is tried in the same episodes: one for each seed, each counted, however long it lasts. Without targets
-those of the data are taken: its median, 90 %, best, and 1.2 times its best return.
+those of the data are taken: its median, 90 %, best return, and 20 % more.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -53,7 +55,7 @@ class RolloutConfig:
     temperature: float = 0.0
     """0 takes the most probable action; above, actions are drawn, at 1 as often as predicted."""
     max_steps: int | None = None
-    """Steps after which an episode is cut off; default the environment's own limit."""
+    """Steps after which an episode is cut off; default the environment's own limit, else that of the model."""
     environment: str = ""
     """Gymnasium's id of another environment of the same spaces; default the one that the run was evaluated in."""
     video: Path | None = None
@@ -99,9 +101,9 @@ def act(model: DecisionTransformer, summary: Summary, options: RolloutConfig, ta
     identifier = options.environment or summary.environment
     if not identifier:
         raise ValueError("the data does not say of which environment it is: name one with --environment")
-    total = options.episodes * max(1, len(targets))
+    total, limits = options.episodes * max(1, len(targets)), limits_of(model, options)
     with (
-        opened(identifier, min(total, options.at_once), max_steps=options.max_steps) as environments,
+        opened(identifier, min(total, options.at_once), **limits) as environments,
         tqdm(total=total, unit="episodes", desc=identifier, disable=None) as bar,
     ):
         return rollouts(
@@ -114,6 +116,11 @@ def act(model: DecisionTransformer, summary: Summary, options: RolloutConfig, ta
             temperature=options.temperature,
             watch=bar.update,
         )
+
+
+def limits_of(model: DecisionTransformer, options: RolloutConfig) -> dict[str, int | None]:
+    """Where episodes are cut off, for `environments.make`."""
+    return {"max_steps": options.max_steps, "longest": model.config.longest}
 
 
 def figures(found: Rollouts, names: Mapping[float, str], reference: tuple[float, float] | None) -> dict[str, Any]:
@@ -147,16 +154,17 @@ def table(found: Mapping[str, Any]) -> str:
     lines = [f"{'asked for':>10}  {'':<24}{'reached':>20}" + "".join(f"{head:>11}" for head in heads)]
     for row in found["targets"]:
         asked, reached = row["target"], row["return"]
-        columns = [_number(reached["min"]), _number(reached["max"]), _number(row["length"]), f"{row['cut_off']:.0%}"]
-        columns += [_number(row["score"]["mean"])] if scored else []
-        both = f"{_number(reached['mean'])} ± {_number(reached['std'])}"
-        named = f"{'-' if asked is None else _number(asked):>10}  {row['name']:<24}{both:>20}"
+        columns = [number(reached["min"]), number(reached["max"]), number(row["length"]), f"{row['cut_off']:.0%}"]
+        columns += [number(row["score"]["mean"])] if scored else []
+        both = f"{number(reached['mean'])} ± {number(reached['std'])}"
+        named = f"{'-' if asked is None else number(asked):>10}  {row['name']:<24}{both:>20}"
         lines.append(named + "".join(f"{column:>11}" for column in columns))
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
-    return f"{value:,.1f}".removesuffix(".0")
+def number(value: float) -> str:
+    """In words: to one decimal from 100 on, else to four digits."""
+    return f"{value:,.1f}".removesuffix(".0") if abs(value) >= 100 else f"{value:.4g}"
 
 
 def report(model: DecisionTransformer, summary: Summary, options: RolloutConfig, folder: Path) -> dict[str, Any]:
@@ -165,30 +173,46 @@ def report(model: DecisionTransformer, summary: Summary, options: RolloutConfig,
     Raises ValueError, before the first step, for whatever stands in the way of one of these.
     """
     targets = choose_targets(options, model.config.returns == "token", summary.returns)
-    filmed = stage(summary, options) if options.video else None
-    found = act(model, summary, options, list(targets))
-    numbers = figures(found, targets, summary.reference)
-    print(table(numbers))
-    data = default_targets(np.array(summary.returns))
-    print(f"the data: median {_number(data['median'])}, 90 % {_number(data['90 %'])}, best {_number(data['max'])}")
-    if numbers["rank_correlation"] is not None:
-        print(f"rank correlation of asked and reached: {numbers['rank_correlation']:.2f}")
-    print(f"{found.steps:,} steps of the environment, {numbers['steps_per_second']:,.0f} a second")
+    for place in filter(None, (folder, options.video)):
+        require_writable(place)
     picture = folder / PICTURE
     title = f"{options.environment or summary.environment}, {options.episodes} episodes" + " a target" * bool(targets)
-    save(asked_and_reached(found.outcomes, summary.returns, title), picture)
-    films = film(filmed, model, summary, options, list(targets)) if filmed else []
+    with stage(model, summary, options) if options.video else nullcontext() as filmed:
+        found = act(model, summary, options, list(targets))
+        numbers = figures(found, targets, summary.reference)
+        print(table(numbers), *sentences(numbers, summary), sep="\n")
+        save(asked_and_reached(found.outcomes, summary.returns, title), picture)
+        films = film(filmed, model, summary, options, list(targets)) if filmed else []
     for path in (picture, *films):
         print(path)
     return numbers | {"picture": str(picture), "films": list(map(str, films))}
 
 
-def stage(summary: Summary, options: RolloutConfig) -> Filmed:
+def require_writable(folder: Path) -> None:
+    """Raise ValueError unless files can be put into a folder that is there or can be made."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ValueError(f"nothing can be written to {folder}: {error.strerror}") from error
+
+
+def sentences(found: Mapping[str, Any], summary: Summary) -> list[str]:
+    """What the table does not say: the data, whether it does as asked, the pace."""
+    data = default_targets(np.array(summary.returns))
+    lines = [f"the data: median {number(data['median'])}, 90 % {number(data['90 %'])}, best {number(data['max'])}"]
+    if found["rank_correlation"] is not None:
+        lines.append(f"rank correlation of asked and reached: {found['rank_correlation']:.2f}")
+    return [*lines, f"{found['steps']:,} steps of the environment, {found['steps_per_second']:,.0f} a second"]
+
+
+def stage(model: DecisionTransformer, summary: Summary, options: RolloutConfig) -> Filmed:
     """The environment that is filmed. Raises ValueError when its pictures or the format need another package."""
     from decision.video import check_format, make_filmed
 
     check_format(options.video_format)
-    environment = make_filmed(options.environment or summary.environment, max_steps=options.max_steps)
+    environment = make_filmed(options.environment or summary.environment, **limits_of(model, options))
     environment.reset(seed=0)
     return environment
 
@@ -208,10 +232,9 @@ def film(
     for target in targets or [0.0]:
         actors = Actors(model, summary.normaliser, [target], temperature=options.temperature, seeds=seeds)
         play([environment], seeds, actors)
-        name = f"target-{_number(target).replace(',', '')}" if targets else "episode"
+        name = f"target-{target:g}" if targets else "episode"
         written.append(options.video / f"{name}.{options.video_format}")
         write_film(environment.frames, environment.pace, written[-1])
-    environment.close()
     return written
 
 
@@ -231,11 +254,11 @@ def rollout(argv: list[str]) -> None:
     trained = load(folder, options.checkpoint, device)
     options = replace(options, environment=options.environment or trained.config.environment)
     about = {"environment": options.environment or trained.summary.environment, "step": trained.step}
-    about |= {"episodes": options.episodes, "seed": options.seed}
+    about |= {"episodes": options.episodes, "seed": options.seed, "temperature": options.temperature}
     print(f"{about['environment']}, checkpoint of step {trained.step}: {options.episodes} episodes for each target")
     numbers = report(trained.model, trained.summary, options, folder)
     if options.json:
-        print(json.dumps(about | numbers))
+        print(json.dumps(about | numbers, allow_nan=False))
 
 
 if __name__ == "__main__":

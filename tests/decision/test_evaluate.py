@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+import gymnasium
 import numpy as np
 import pytest
 
 from core.training.checkpoints import Checkpoints
-from decision.config import TrainConfig
+from decision.config import OnlineConfig, TrainConfig
 from decision.data import Summary
 from decision.environments import episode_seed
 from decision.episodes import Episodes, Outcome, Rollouts
@@ -73,8 +75,8 @@ def test_the_data_stands_beside_what_was_reached() -> None:
     assert told["data"]["returns"]["max"] == data.returns().max()
     assert told["data"]["scores"]["max"] == pytest.approx(10 * (data.returns().max() + 1))
     said = sentences(told)
-    assert said[0].startswith(f"the data: 50 episodes; median {np.median(data.returns()):.1f}, ")
-    assert said[1] == "asked for 90.0, it returns 60.0 on average, more than 100 % of them"
+    assert said[0].startswith(f"the data: 50 episodes; median {np.median(data.returns()):.4g}, ")
+    assert said[1] == "asked for 90, it returns 60 on average, more than 100 % of them"
 
 
 def test_the_command_says_what_the_agent_reaches(command: Command, runs: Path) -> None:
@@ -98,7 +100,7 @@ def test_the_command_says_what_the_agent_reaches(command: Command, runs: Path) -
 
 def test_targets_are_those_of_the_data_by_default(command: Command, runs: Path) -> None:
     told = json.loads(command("evaluate", runs / "told", "--episodes", 1, "--json").out.splitlines()[-1])
-    assert [row["name"] for row in told["targets"]] == ["median", "90 %", "max", "1.2 x max"]
+    assert [row["name"] for row in told["targets"]] == ["median", "90 %", "max", "max + 20 %"]
     cloned = json.loads(command("evaluate", runs / "cloned", "--episodes", 1, "--json").out.splitlines()[-1])
     assert [row["target"] for row in cloned["targets"]] == [None]
 
@@ -107,7 +109,51 @@ def test_targets_are_those_of_the_data_by_default(command: Command, runs: Path) 
 def test_the_environment_of_a_run_is_known_to_the_commands(command: Command, runs: Path, name: str) -> None:
     code, out, err = command(name, runs / "elsewhere", "--episodes", 1, "--json")
     assert (code, err) == (0, [])
-    assert json.loads(out.splitlines()[-1])["environment"] == "CartPole-v1"
+    told = json.loads(out.splitlines()[-1])
+    assert (told["environment"], told["temperature"]) == ("CartPole-v1", 0)
+
+
+class Endless(gymnasium.Env[Any, Any]):
+    """Goes on for ever."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+    observation_space = gymnasium.spaces.Box(-9, 9, (3,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.zeros(3, np.float32), 1.0, False, False, {}
+
+    def render(self) -> Any:
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+if "Endless-v0" not in gymnasium.registry:
+    gymnasium.register("Endless-v0", Endless)
+
+
+def test_without_a_limit_episodes_end_where_the_table_of_timesteps_does(command: Command, tmp_path: Path) -> None:
+    """In the evaluations of a run, in rounds of its own, in both commands, and in a film."""
+    data = examples.trajectories([5, 3], environment="tests.decision.test_evaluate:Endless-v0")
+    data.save(tmp_path / "data.npz")
+    settings = {"data": str(tmp_path / "data.npz"), "batch_size": 2, "precision": "fp32", "online": OnlineConfig(1, 2)}
+    figures = train(TrainConfig(out=tmp_path / "run", steps=1, device="cpu", model=SHAPE, eval_episodes=2, **settings))
+    assert (figures["val/length"], figures["val/return"]) == (5, 5)
+    assert Trajectories.load(tmp_path / "run" / "online" / "round-00000.npz").lengths().tolist() == [5, 5]
+    for name, more in (("evaluate", ()), ("rollout", ("--video", tmp_path / "films"))):
+        code, out, err = command(name, tmp_path / "run", "--episodes", 2, "--json", *more)
+        assert (code, err) == (0, [])
+        [row, *_] = json.loads(out.splitlines()[-1])["targets"]
+        assert (row["length"], row["cut_off"]) == (5, 1)
+    words = ("--episodes", 1, "--max-steps", 6)
+    code, _, [line] = command("rollout", tmp_path / "run", *words)
+    assert (code, "last up to 6 steps, the model's table of timesteps ends at 5" in line) == (2, True)
 
 
 def test_other_episodes_than_those_that_chose_the_checkpoint() -> None:

@@ -15,7 +15,7 @@ from decision.data import Summary
 from decision.environments import episode_seed, make
 from decision.episodes import Episodes, Outcome, Rollouts, opened, play, rollouts
 from decision.policy import Actors
-from decision.rollout import RolloutConfig, choose_targets, figures, report, table
+from decision.rollout import RolloutConfig, choose_targets, figures, number, report, table
 from decision.spaces import describe
 from decision.video import Filmed, check_format, make_filmed, write_film
 from tests.decision.recomputed import Recomputed
@@ -105,8 +105,8 @@ def test_every_target_meets_the_same_episodes():
 def test_how_many_act_at_once_changes_nothing(temperature):
     model, normaliser = agent_for("CartPole-v1")
     found = []
-    for number in (1, 4, 10):
-        with opened("CartPole-v1", number) as environments:
+    for at_once in (1, 4, 10):
+        with opened("CartPole-v1", at_once) as environments:
             found.append(rollouts(model, normaliser, environments, [10, 80], 5, seed=1, temperature=temperature))
     for other in found[1:]:
         for a, b in zip(found[0].outcomes, other.outcomes, strict=True):
@@ -158,6 +158,33 @@ def test_who_acts_is_told_of_the_own_episode_only():
         assert found.returns[row] == sum(taken)
 
 
+class Spoilt(gymnasium.Wrapper):
+    """What comes of one step is not finite."""
+
+    def __init__(self, environment, what, step, value):
+        super().__init__(environment)
+        self.what, self.at, self.value = what, step, value
+
+    def step(self, action):
+        seen, reward, *ends = self.env.step(action)
+        if self.env.unwrapped.gone == self.at:
+            seen, reward = (seen * self.value, reward) if self.what == "an observation" else (seen, self.value)
+        return seen, reward, *ends
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize(("what", "step"), [("an observation", 2), ("a reward", 1), ("a reward", 8)])
+def test_a_number_that_is_not_finite_is_named_with_its_place(what, step, value):
+    model, normaliser = agent_for(PAINTED)
+    seeds = [seed for seed in range(40) if make(PAINTED).reset(seed=seed)[0][1] >= 9]
+    short = next(seed for seed in range(40) if seed not in seeds)
+    gone = step + (what == "a reward")  # the reward of the step that leads there
+    environments = [make(PAINTED), make(PAINTED), Spoilt(make(PAINTED), what, gone, value)]
+    where = f"at step {step} of the episode of seed {seeds[1]}$"
+    with pytest.raises(ValueError, match=f"Painted-v0 gave {what} that is not finite, {where}"):
+        play(environments, [short, *seeds[:2]], Actors(model, normaliser, [5.0] * 3))
+
+
 def test_a_model_that_is_told_no_return_has_one_outcome():
     model, normaliser = agent_for("CartPole-v1", returns="none")
     with opened("CartPole-v1", 3) as environments:
@@ -196,9 +223,14 @@ def test_figures_say_what_was_reached():
     assert (low["length"], low["cut_off"], numbers["steps_per_second"]) == (2, pytest.approx(2 / 3), 6)
     rows = table(numbers).splitlines()
     assert rows[0].split() == ["asked", "for", "reached", "from", "to", "steps", "cut", "off", "score"]
-    assert rows[1].split() == ["1", "median", "2", "±", "0.8", "1", "3", "2", "67%", "10"]
+    assert rows[1].split() == ["1", "median", "2", "±", "0.8165", "1", "3", "2", "67%", "10"]
     assert len(set(map(len, rows))) == 1
     assert "score" not in table(figures(found, {}, None))
+
+
+def test_numbers_keep_their_digits():
+    shown = [number(value) for value in (0, 0.91, -0.0123456, 9.0, 12.3456, 100.0, 500, -200.25, 1234.5, 1e6)]
+    assert shown == ["0", "0.91", "-0.01235", "9", "12.35", "100", "500", "-200.2", "1,234.5", "1,000,000"]
 
 
 def test_targets_come_from_the_data_each_once_with_its_names():
@@ -206,7 +238,7 @@ def test_targets_come_from_the_data_each_once_with_its_names():
     assert choose_targets(options, True, [0.0] * 80 + [500.0] * 21) == {
         0.0: "median",
         500.0: "90 %, max",
-        600.0: "1.2 x max",
+        600.0: "max + 20 %",
     }
     assert choose_targets(RolloutConfig(target_return=(3.0, 4.0)), True, [1.0]) == {3.0: "", 4.0: ""}
     assert choose_targets(options, False, [1.0]) == {}
@@ -237,10 +269,9 @@ def test_several_targets_are_given_at_once():
     assert options.target_return == (-3.5, 400.0)
 
 
-def test_a_report_has_a_table_a_picture_and_films(tmp_path, capsys):
-    model, _ = agent_for(PAINTED)
-    summary = Summary(
-        environment=PAINTED,
+def summary_of(model, environment=PAINTED):
+    return Summary(
+        environment=environment,
         observation_space=model.config.observation_space,
         action_space=model.config.action_space,
         normaliser=unscaled(model.config.observation_space),
@@ -251,16 +282,39 @@ def test_a_report_has_a_table_a_picture_and_films(tmp_path, capsys):
         returns=tuple(np.linspace(0, 9, 101).tolist()),
         fingerprint="",
     )
-    options = RolloutConfig(target_return=(2.0, 9.0), episodes=3, video=tmp_path / "films")
-    numbers = report(model, summary, options, tmp_path)
+
+
+def test_a_report_has_a_table_a_picture_and_films(tmp_path, capsys):
+    model, _ = agent_for(PAINTED)
+    options = RolloutConfig(target_return=(0.91, 0.94), episodes=3, video=tmp_path / "films")
+    numbers = report(model, summary_of(model), options, tmp_path)
     said = capsys.readouterr().out.splitlines()
     assert "the data: median 4.5, 90 % 8.1, best 9" in said
-    assert [path.name for path in sorted((tmp_path / "films").iterdir())] == ["target-2.gif", "target-9.gif"]
-    assert numbers["films"] == [str(tmp_path / "films" / f"target-{n}.gif") for n in (2, 9)]
+    assert [path.name for path in sorted((tmp_path / "films").iterdir())] == ["target-0.91.gif", "target-0.94.gif"]
+    assert numbers["films"] == [str(tmp_path / "films" / f"target-{n}.gif") for n in (0.91, 0.94)]
     with Image.open(numbers["picture"]) as picture:
         assert picture.size[0] > 600
         assert len(np.unique(np.asarray(picture.convert("L")))) > 20
     assert [line for line in said if line.endswith((".png", ".gif"))] == [numbers["picture"], *numbers["films"]]
+
+
+@pytest.mark.parametrize(("folder", "video"), [(".", "film.gif/films"), (".", "film.gif"), ("/proc", "films")])
+def test_a_place_that_cannot_be_written_is_found_before_the_first_step(folder, video, tmp_path, monkeypatch):
+    (tmp_path / "film.gif").touch()
+    monkeypatch.setattr(Painted, "step", None)
+    model, _ = agent_for(PAINTED)
+    with pytest.raises(ValueError, match="nothing can be written to "):
+        report(model, summary_of(model), RolloutConfig(video=tmp_path / video), tmp_path / folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
+
+
+def test_the_environment_that_is_filmed_is_closed_when_acting_fails(tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(Painted, "close", lambda self: closed.append(self.render_mode))
+    model, _ = agent_for(PAINTED, timesteps="embedded", max_timestep=5, core=agent().config.core)
+    with pytest.raises(ValueError, match="episodes of Painted-v0 last up to 9 steps"):
+        report(model, summary_of(model), RolloutConfig(video=tmp_path / "films"), tmp_path)
+    assert "rgb_array" in closed
 
 
 def test_a_film_shows_the_first_the_last_and_the_steps_between_at_a_fair_pace(tmp_path):
