@@ -25,6 +25,7 @@ ROUNDS = 20
 ONLINE = OnlineConfig(every=50, episodes=8)
 SCHEDULE = ScheduleConfig(kind="constant", warmup=0.02)
 GENTLER = 3  # times lower rates than at first
+BUDGET = "the budget is rounds times online.every"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +36,15 @@ class FinetuneConfig(TrainConfig):
     """Times that the agent acts; each is followed by online.every steps of training."""
 
     def __post_init__(self) -> None:
+        if self.minutes is not None:
+            raise ValueError(f"minutes = {self.minutes} has no effect: {BUDGET}")
         super().__post_init__()
         check_positive(self, "rounds")
         check_positive(self.online, "every")
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        given = dict.fromkeys(("steps", "minutes"), "the budget is rounds times online.every")
-        return super().unused() | given | {"init_from": "the folder that is named first is where it starts"}
+        return super().unused() | {"steps": BUDGET, "init_from": "the folder that is named first is where it starts"}
 
     def as_run(self) -> TrainConfig:
         """The run that it stands for."""
@@ -52,7 +54,7 @@ class FinetuneConfig(TrainConfig):
 
 def beginning(folder: Path) -> FinetuneConfig:
     """The settings to begin from the agent in a run folder, but for what is given on the command line."""
-    before = read_config(folder, TrainConfig)
+    before, folder = read_config(folder, TrainConfig), folder.resolve()
     rates = before.optimizer
     base = replace(
         before,
@@ -85,13 +87,21 @@ def with_rounds(config: TrainConfig) -> FinetuneConfig:
     return FinetuneConfig(**settings, rounds=(config.steps or 0) // config.online.every)
 
 
+def told(argv: list[str], flag: str) -> str:
+    """What a command line says after a flag, or after its `=`; "" if it does not."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word.partition("=")[0] == flag:
+            return word.partition("=")[2] or following
+    return ""
+
+
 def parse_command(argv: list[str]) -> TrainConfig:
     """The command line as a run. Raises ValueError of one sentence for anything wrong."""
     base = FinetuneConfig(steps=ROUNDS * ONLINE.every, online=ONLINE)
     if argv and not argv[0].startswith("-"):
         base, argv = beginning(Path(argv[0])), argv[1:]
-    elif "--resume" in argv and "--out" in argv[:-1]:
-        base = continuation(Path(argv[argv.index("--out") + 1]))
+    elif "--resume" in argv and (out := told(argv, "--out")):
+        base = continuation(Path(out))
     elif not {"-h", "--help"} & {*argv}:
         raise ValueError("name the run folder to begin with first: python -m decision.finetune DIR --out DIR2")
     prog, what = "python -m decision.finetune DIR", "Goes on training an agent with what it does itself, in rounds."

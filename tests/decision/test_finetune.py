@@ -97,6 +97,22 @@ def test_an_agent_learns_more_than_its_data_knows(commands: Commands, place: Pat
     assert np.mean(returns[-4:]) > data.returns().max()
 
 
+def test_rounds_are_told_of_without_evaluations(begun: Path, tmp_path: Path) -> None:
+    words = (begun, "--out", tmp_path / "untried", "--rounds", 2, *ROUNDS, "--eval-episodes", 0)
+    assert train(parse_command([*map(str, words)])) == {}
+    logged = [line for line in lines(tmp_path / "untried") if "online/return" in line]
+    assert [line["step"] for line in logged] == [3, 6]
+    found = rounds_of(tmp_path / "untried")
+    assert [line["online/return"] for line in logged] == [episodes.returns().mean() for episodes in found]
+
+
+@pytest.mark.parametrize("name", [".", "../begun"])
+def test_a_run_is_found_from_inside(begun: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(begun)
+    config = parse_command([name])
+    assert (config.out, Path(config.init_from)) == (begun.with_name("begun-online"), begun)
+
+
 def rounds_of(run: Path) -> list[Trajectories]:
     return [Trajectories.load(path) for path in sorted((run / "online").glob("round-*.npz"))]
 
@@ -125,7 +141,7 @@ def test_stopped_anywhere_it_goes_on_with_the_same_episodes(
     life.wait_for(lambda: max(Checkpoints(cut).steps(), default=0) >= 4)
     life.signal(number)
     assert life.end() in {-signal.SIGKILL if number == signal.SIGKILL else 130, 0}
-    tuned(commands, "--out", cut, "--resume")
+    tuned(commands, f"--out={cut}", "--resume")
     assert_same_run(whole, cut)
     assert [path.read_bytes() for path in sorted((cut / "online").iterdir())] == [
         path.read_bytes() for path in sorted((whole / "online").iterdir())
@@ -198,6 +214,7 @@ BAD = {
     "no folder": (("--rounds", 3), "name the run folder to begin with first"),
     "no run": (("void",), "void is not a run folder"),
     "a budget of steps": (("{begun}", "--steps", 5), "--steps has no effect: the budget is rounds times online.every"),
+    "a budget of time": (("{begun}", "--minutes", 5), "has no effect: the budget is rounds times online.every"),
     "no rounds": (("{begun}", "--rounds", 0), "rounds = 0 must be above 0"),
     "nothing to collect": (("{begun}", "--online.every", 0), "every = 0 must be above 0"),
     "a run of another kind": (("--out", "{begun}", "--resume"), "begun is a run of decision.train"),
