@@ -22,7 +22,7 @@ from core.training.fetch import remove
 from core.training.files import read_json, write_json
 from core.training.signals import StopRequest
 from decision.environments import name_of
-from decision.spaces import describe
+from decision.spaces import describe, describe_actions
 from decision.store import Episode, Trajectories, concatenate, stack
 
 PART_STEPS = 20_000  # a part is written after so many steps,
@@ -40,7 +40,7 @@ class Recorder(gymnasium.Wrapper):
     def __init__(self, environment: gymnasium.Env[Any, Any], stop: StopRequest):
         super().__init__(environment)
         self.stop = stop
-        self.kinds = describe(self.observation_space).stored, describe(self.action_space).stored
+        self.kinds = describe(self.observation_space).stored, describe_actions(self.action_space).stored
         self.finished: list[Episode] = []
         self._seen: list[NDArray[Any]] = []
         self._taken: list[NDArray[Any]] = []

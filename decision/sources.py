@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.training.fetch import remove
-from decision.spaces import Space, describe
+from decision.environments import first_line
+from decision.spaces import Space, describe, describe_actions
 from decision.store import Episode, Trajectories, stack
 
 MINARI = "minari:"
@@ -30,7 +31,7 @@ D4RL_ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts")
 def read_minari(name: str) -> Trajectories:
     """The Minari data set `name`, as in `mujoco/hopper/medium-v0`: the local one, else downloaded.
 
-    Dictionaries and tuples are flattened. An episode whose end has no reason counts as truncated.
+    Observations that are dictionaries or tuples are flattened. An episode whose end has no reason counts as truncated.
 
     Raises ValueError of one sentence: Minari is not installed, there is no such set, it has spaces that no model of
     this package takes, or what `Trajectories` raises.
@@ -40,7 +41,7 @@ def read_minari(name: str) -> Trajectories:
         with _quiet():
             data = minari.load_dataset(name, download=True)
     except Exception as error:  # the library raises what its storages and the network raise
-        raise ValueError(f"{MINARI}{name} cannot be loaded: {_first_line(error)}") from error
+        raise ValueError(f"{MINARI}{name} cannot be loaded: {first_line(error)}") from error
     metadata = data.storage.metadata
     try:
         scores = tuple(float(metadata[key]) for key in ("ref_min_score", "ref_max_score") if key in metadata)
@@ -48,7 +49,7 @@ def read_minari(name: str) -> Trajectories:
             [_from_minari(data.observation_space, episode) for episode in data.iterate_episodes()],
             environment=data.env_spec.id if data.env_spec else "",
             observation_space=describe(data.observation_space),
-            action_space=describe(data.action_space),
+            action_space=describe_actions(data.action_space),
             provenance={"source": MINARI + name} | _told(metadata),
             reference=scores if len(scores) == 2 else None,
         )
@@ -136,7 +137,7 @@ def _d4rl_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError(f"{path} has no array {missing[0]!r}, which D4RL's files of version 2 have")
             found = {name: file[name][()] for name in (*D4RL_ARRAYS, "next_observations") if name in file}
     except OSError as error:
-        raise ValueError(f"{path} is cut or damaged, or not an HDF5 file: {_first_line(error)}") from error
+        raise ValueError(f"{path} is cut or damaged, or not an HDF5 file: {first_line(error)}") from error
     flags = {name: found[name].astype(bool).reshape(-1) for name in ("terminals", "timeouts")}
     return found | flags | {"rewards": found["rewards"].reshape(-1)}
 
@@ -188,7 +189,7 @@ def _metadata(data: Trajectories) -> dict[str, Any]:
         try:
             found["env_spec"] = gymnasium.spec(data.environment).to_json()
         except (gymnasium.error.Error, ImportError) as error:
-            raise ValueError(f"environment {data.environment!r} is not registered: {_first_line(error)}") from error
+            raise ValueError(f"environment {data.environment!r} is not registered: {first_line(error)}") from error
     return found
 
 
@@ -196,10 +197,6 @@ def _told(metadata: dict[str, Any]) -> dict[str, Any]:
     """What a Minari data set says about its making."""
     names = ("algorithm_name", "author", "description", "minari_version")
     return {name: str(metadata[name]) for name in names if name in metadata}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

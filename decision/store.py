@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,12 +158,19 @@ class Trajectories:
     def load(cls, path: Path) -> Trajectories:
         """Reads what `save` wrote; nothing in it can execute code.
 
-        Raises ValueError of one sentence for a file that is empty, cut, damaged, or something else.
+        Raises ValueError of one sentence for a file that is empty, cut, damaged, or something else, and OSError for
+        one that may not be opened.
         """
+        with path.open("rb") as file:
+            return cls._from(file, path)
+
+    @classmethod
+    def _from(cls, file: IO[bytes], path: Path) -> Trajectories:
+        """What `save` wrote to an open file."""
         if not path.stat().st_size:
             raise ValueError(f"{path} is empty")
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(file) as archive:
                 if HEADER not in archive.namelist():
                     raise ValueError(f"it has no {HEADER}")
                 header = json.loads(archive.read(HEADER))

@@ -94,6 +94,15 @@ def test_an_end_without_a_reason_is_truncated_and_one_inside_an_episode_refused(
         read_minari("early-v0")
 
 
+def test_actions_that_are_not_one_array_are_refused(minari: Any) -> None:
+    steps = {"observations": np.zeros((2, 3), np.float32), "actions": {"a": np.zeros(1, np.int64)}, "rewards": [0.0]}
+    buffer = minari.data_collector.EpisodeBuffer(id=0, **steps, terminations=[True], truncations=[False], infos={})
+    spaces = {"observation_space": VECTOR.gym(), "action_space": gymnasium.spaces.Dict(a=CHOICE.gym())}
+    minari.create_dataset_from_buffers("nested-v0", [buffer], **spaces)
+    with pytest.raises(ValueError, match="^minari:nested-v0: a space Dict is neither a Box nor made of choices"):
+        read_minari("nested-v0")
+
+
 def test_minari_names_are_checked(minari: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("socket.socket", None)  # no network
     with pytest.raises(ValueError, match=r"^minari:nothing cannot be loaded: "):

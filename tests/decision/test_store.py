@@ -183,6 +183,11 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         Trajectories.load(tmp_path / "empty")
 
 
+def test_what_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        Trajectories.load(tmp_path)
+
+
 @pytest.mark.parametrize("part", [0.01, 0.3, 0.9, 0.999])
 def test_a_cut_file_is_refused(saved: Path, part: float) -> None:
     whole = saved.read_bytes()
