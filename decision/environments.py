@@ -32,7 +32,7 @@ def make(
     from gymnasium import error, spaces
     from gymnasium.wrappers import FlattenObservation, TimeLimit
 
-    mode = {"render_mode": "rgb_array"} if rendered else {}  # an environment without pictures may not know the word
+    mode = pictured(identifier) if rendered else {}  # an environment without pictures may not know the words
     try:
         env = gymnasium.make(identifier, max_episode_steps=max_steps, disable_env_checker=True, **mode)
     except error.DependencyNotInstalled as missing:
@@ -46,6 +46,15 @@ def make(
     if longest is not None and limit_of(env) is None:
         env = TimeLimit(env, longest)
     return FlattenObservation(env) if isinstance(env.observation_space, (spaces.Dict, spaces.Tuple)) else env
+
+
+def pictured(identifier: str) -> dict[str, str]:
+    """What asks an environment for pictures; a robot of MuJoCo's is followed, from which Gymnasium 1.4 looks away."""
+    import gymnasium
+
+    known = gymnasium.registry.get(identifier)
+    robot = known is not None and str(known.entry_point).startswith("gymnasium.envs.mujoco")
+    return {"render_mode": "rgb_array"} | ({"camera_name": "track"} if robot else {})
 
 
 def remedy(missing: Exception) -> str:

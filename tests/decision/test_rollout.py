@@ -329,6 +329,22 @@ def test_a_film_shows_the_first_the_last_and_the_steps_between_at_a_fair_pace(tm
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium, of what is refused here
+def test_a_robot_that_runs_away_is_followed():
+    pytest.importorskip("mujoco")
+    environment = make_filmed("Hopper-v5")
+    try:
+        environment.reset(seed=0)
+    except Exception as failure:  # whatever a machine without OpenGL says
+        pytest.skip(f"nothing can be rendered here: {failure}")
+    environment.unwrapped.data.qpos[0] += 20.0  # metres
+    for _ in range(environment.stride):
+        environment.step(np.zeros(3, np.float32))
+    before, after = (frame.astype(int) for frame in environment.frames)
+    orange = [(frame[..., 0] - frame[..., 2] > 30).sum() for frame in (before, after)]
+    assert min(orange) > 1000  # pixels of the robot, in front of a floor and a sky that are none
+    environment.close()
+
+
 def test_films_that_cannot_be_made_are_refused_with_a_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(ValueError, match="pictures of CartPole-v1 need a package: pip install .*classic-control"):
