@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from core.config import check_positive
-from core.training.checkpoints import read_config
-from core.training.cli import main, parse_fields
+from core.training.cli import given_flags, main, parse_fields
 from core.training.config import ScheduleConfig
 from decision.config import OnlineConfig, TrainConfig
 from decision.train import train
+from decision.trained import read_run
 
 ROUNDS = 20
 ONLINE = OnlineConfig(every=50, episodes=8)
@@ -54,7 +54,7 @@ class FinetuneConfig(TrainConfig):
 
 def beginning(folder: Path) -> FinetuneConfig:
     """The settings to begin from the agent in a run folder, but for what is given on the command line."""
-    before, folder = read_config(folder, TrainConfig), folder.resolve()
+    before, folder = read_run(folder), folder.resolve()
     rates = before.optimizer
     base = replace(
         before,
@@ -75,7 +75,7 @@ def beginning(folder: Path) -> FinetuneConfig:
 
 def continuation(folder: Path) -> FinetuneConfig:
     """The settings to go on in a folder that an earlier call wrote."""
-    saved = read_config(folder, TrainConfig)
+    saved = read_run(folder)
     if not saved.online.every:
         raise ValueError(f"{folder} is a run of decision.train, which goes on with: python -m decision.train --resume")
     return with_rounds(replace(saved, out=folder))
@@ -87,23 +87,16 @@ def with_rounds(config: TrainConfig) -> FinetuneConfig:
     return FinetuneConfig(**settings, rounds=(config.steps or 0) // config.online.every)
 
 
-def told(argv: list[str], flag: str) -> str:
-    """What a command line says after a flag, or after its `=`; "" if it does not."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        if word.partition("=")[0] == flag:
-            return word.partition("=")[2] or following
-    return ""
-
-
 def parse_command(argv: list[str]) -> TrainConfig:
     """The command line as a run. Raises ValueError of one sentence for anything wrong."""
-    base = FinetuneConfig(steps=ROUNDS * ONLINE.every, online=ONLINE)
+    base, given = FinetuneConfig(steps=ROUNDS * ONLINE.every, online=ONLINE), given_flags(argv)
     if argv and not argv[0].startswith("-"):
         base, argv = beginning(Path(argv[0])), argv[1:]
-    elif "--resume" in argv and (out := told(argv, "--out")):
-        base = continuation(Path(out))
+    elif {"resume", "out"} <= given.keys():
+        base = continuation(Path(given["out"]))
     elif not {"-h", "--help"} & {*argv}:
-        raise ValueError("name the run folder to begin with first: python -m decision.finetune DIR --out DIR2")
+        words = "go on with: {} --out DIR2 --resume" if "resume" in given else "begin with first: {} DIR --out DIR2"
+        raise ValueError("name the run folder to " + words.format("python -m decision.finetune"))
     prog, what = "python -m decision.finetune DIR", "Goes on training an agent with what it does itself, in rounds."
     return parse_fields(FinetuneConfig, base, argv, prog=prog, description=what).as_run()
 

@@ -68,12 +68,12 @@ def environment_of(config: TrainConfig, summary: Summary) -> str:
 
 
 def choose_shape(config: TrainConfig, summary: Summary, environments: list[Environment]) -> DecisionConfig:
-    """The model's shape: a resumed run's own, or that of the weights to start from, or the one described."""
+    """The model's shape: that of a resumed run, or of the weights to start from, or the one described."""
     observed, acted = summary.observation_space, summary.action_space
     for environment in environments:
         require_spaces(environment, observed, acted, "the data")
     if resume_point(config) is not None:
-        return read_config(config.out, TrainConfig).model
+        return resumed_shape(config)
     shape = given_shape(config, summary) if config.init_from else config.model
     longest = shape.max_timestep or max(summary.longest, known_limit(environment_of(config, summary)))
     shape = replace(shape, observation_space=observed, action_space=acted, max_timestep=longest)
@@ -86,6 +86,19 @@ def choose_shape(config: TrainConfig, summary: Summary, environments: list[Envir
         if limit_of(environment) is not None:  # else episodes are cut off where the table of timesteps ends
             require_length(environment, shape.longest)
     return shape
+
+
+def resumed_shape(config: TrainConfig) -> DecisionConfig:
+    """A resumed run's own shape with what is asked for now, which has to be the same: the run compares them."""
+    own, asked = read_config(config.out, TrainConfig).model, config.model
+    if config.init_from:
+        return replace(own, context=asked.context)
+    return replace(
+        asked,
+        observation_space=own.observation_space,
+        action_space=own.action_space,
+        max_timestep=asked.max_timestep or own.max_timestep,
+    )
 
 
 def known_limit(environment: str) -> int:
@@ -127,7 +140,7 @@ def check_exploring(config: TrainConfig, model: DecisionConfig) -> None:
 def read_given(config: TrainConfig) -> tuple[DecisionTransformer, Normaliser | None]:
     """The weights to start from, and the statistics that they were trained with, where those are known."""
     folder = Path(config.init_from).expanduser()
-    if (folder / FILE).is_file():
+    if (folder / FILE).is_file() or (folder / "checkpoints").is_dir():
         trained = load(folder)
         return trained.model, trained.summary.normaliser
     if not (folder / "config.json").is_file():

@@ -9,13 +9,15 @@ python -m decision.train --out DIR --resume
 from __future__ import annotations
 
 import shlex
+import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from core.training.cli import main, parse
+from core.training.cli import given_flags, main, parse
 from core.training.optimizers import build_optimizer
 from core.training.run import Run
 from decision.config import TrainConfig
@@ -26,7 +28,7 @@ from decision.experience import Experience
 from decision.models import DecisionLoss, DecisionTransformer, real_steps
 from decision.presets import PRESETS
 from decision.start import environment_of, first_model, prepare
-from decision.trained import remember
+from decision.trained import remember, require_run
 
 if TYPE_CHECKING:
     from decision.episodes import Environment
@@ -117,5 +119,13 @@ def conclude(run: Run, figures: dict[str, float]) -> None:
     run.progress.say(f"{found}; judge it with: python -m decision.evaluate {shlex.quote(str(run.folder))}")
 
 
+def parse_command(argv: list[str]) -> TrainConfig:
+    """The command line as a run. Raises ValueError of one sentence for anything wrong."""
+    given = given_flags(argv)
+    if {"resume", "out"} <= given.keys():
+        require_run(Path(given["out"]))
+    return parse(TrainConfig, PRESETS, argv, description="Trains an agent from trajectories.")
+
+
 if __name__ == "__main__":
-    main(lambda: train(parse(TrainConfig, PRESETS, description="Trains an agent from trajectories.")))
+    main(lambda: train(parse_command(sys.argv[1:])))

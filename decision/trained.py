@@ -45,8 +45,7 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> 
     Raises ValueError naming the file that is missing, damaged or of another version.
     """
     folder = Path(folder)
-    config = read_config(folder, TrainConfig)
-    summary = recall(folder)
+    config, summary = read_run(folder), recall(folder)
     model, step = load_model(folder, which, lambda: DecisionTransformer(config.model))
     return Trained(model.to(device), summary, config, step, torch.device(device))
 
@@ -67,12 +66,23 @@ def remember(summary: Summary, folder: Path) -> None:
 
 def recall(folder: Path) -> Summary:
     """What a run folder's model has learnt from. Raises ValueError naming the file or the key that is damaged."""
+    require_run(folder)
     path = folder / FILE
-    if not path.is_file():
-        raise ValueError(f"{folder} is not a run folder of decision.train: it has no {FILE}")
     record: dict[str, Any] = read_json(path)
     record.pop("targets", None)
     try:
         return from_dict(Summary, record)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def read_run(folder: Path) -> TrainConfig:
+    """The configuration of a run. Raises ValueError naming the file that is missing, damaged or of another version."""
+    require_run(folder)
+    return read_config(folder, TrainConfig)
+
+
+def require_run(folder: Path) -> None:
+    """Raise ValueError unless a run of `decision.train` is in a folder, or has begun to be."""
+    if not (folder / FILE).is_file():
+        raise ValueError(f"{folder} is not a run folder of decision.train: it has no {FILE}")

@@ -37,7 +37,7 @@ def parse(
     Raises ValueError of one sentence for anything wrong; exits with 0 after `--help`.
     """
     arguments = _with_compile_value(list(sys.argv[1:] if argv is None else argv))
-    given = _given(arguments)
+    given = given_flags(arguments)
     named = bool(arguments) and not arguments[0].startswith("-")
     if named:
         base = _preset(presets, arguments.pop(0))
@@ -63,7 +63,7 @@ def parse_fields(
     """
     import tyro
 
-    given = _given(arguments)
+    given = given_flags(arguments)
     known = _fields(default)
     for name in given:
         if name not in known and name.split("_", 1)[0] != "tyro":
@@ -100,6 +100,17 @@ def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:
     if not argv or argv[0].startswith("-"):
         raise ValueError(f"name the run folder first: python -m {command} DIR [options]")
     return Path(argv[0]), argv[1:]
+
+
+def given_flags(arguments: Sequence[str]) -> dict[str, str]:
+    """The dotted field names on a command line, each with the word after it (or after its `=`)."""
+    found = {}
+    for i, word in enumerate(arguments):
+        if word.startswith("--") and word != "--help":
+            name, _, value = word[2:].partition("=")
+            following = arguments[i + 1] if i + 1 < len(arguments) else ""
+            found[name.replace("-", "_")] = value or following
+    return found
 
 
 def main(command: Callable[[], object]) -> None:
@@ -169,17 +180,6 @@ def _with_compile_value(arguments: list[str]) -> list[str]:
         "--compile=default" if word == "--compile" and (following or "--").startswith("--") else word
         for word, following in zip(arguments, [*arguments[1:], ""], strict=False)
     ]
-
-
-def _given(arguments: Sequence[str]) -> dict[str, str]:
-    """The dotted field names on a command line, each with the word after it (or after its `=`)."""
-    found = {}
-    for i, word in enumerate(arguments):
-        if word.startswith("--") and word != "--help":
-            name, _, value = word[2:].partition("=")
-            following = arguments[i + 1] if i + 1 < len(arguments) else ""
-            found[name.replace("-", "_")] = value or following
-    return found
 
 
 def _fields(config: Any, at: str = "") -> list[str]:

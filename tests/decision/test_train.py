@@ -22,6 +22,7 @@ from decision.collect import CollectConfig
 from decision.data import Summary
 from decision.environments import episode_seed
 from decision.episodes import opened, rollouts
+from decision.finetune import parse_command as parse_finetuning
 from decision.models import DecisionTransformer
 from decision.presets import PRESETS, RECIPES
 from decision.spaces import describe
@@ -341,6 +342,36 @@ def test_trajectories_that_changed_in_their_place_are_refused(
     life = commands.run("decision.train", "--out", place / "changed", "--resume", "--steps", 2)
     assert life.process.exitcode == 2
     assert "was trained on other trajectories" in life.err[-1]
+
+
+def test_what_a_resumed_run_is_must_stay(commands: Commands, place: Path, data: Path) -> None:
+    """Its preset may be named again, with what was changed of it."""
+    words = (*TINY, "--data", data, "--model.context", 7, "--out", place / "kept")
+    trained(commands, *words, "--steps", 1)
+    trained(commands, *words, "--steps", 2, "--resume")
+    for field, was, now in (("context", 7, 4), ("max_timestep", 500, 600), ("core.dim", 16, 32)):
+        changed = ("--out", place / "kept", "--resume", "--steps", 3, f"--model.{field}", now)
+        life = commands.run("decision.train", *changed)
+        told = f"kept was trained with model.{field} = {was}, not {now}; keep it, or take another --out"
+        assert (life.process.exitcode, told in life.err[-1]) == (2, True), life.err
+    settings = ("--data", data, "--eval-episodes", 0, "--batch-size", 8, "--device", "cpu", "--precision", "fp32")
+    words = ("cartpole", *settings, "--init-from", place / "kept", "--out", place / "tuned on")
+    trained(commands, *words, "--steps", 1)
+    trained(commands, *words, "--steps", 2, "--resume")
+    life = commands.run("decision.train", *words, "--steps", 3, "--resume", "--model.context", 9)
+    assert "was trained with model.context = 10, not 9" in life.err[-1]
+
+
+def test_a_run_of_another_panel_is_told_as_such(commands: Commands, place: Path, data: Path) -> None:
+    (place / "text" / "checkpoints").mkdir(parents=True)
+    (place / "text" / "config.json").write_text('{"format": 1, "config": {"tokenizer": "char"}}')
+    told = "text is not a run folder of decision.train: it has no trajectories.json"
+    for words in (("--out", place / "text", "--resume"), ("cartpole", "--data", data, "--init-from", place / "text")):
+        life = commands.run("decision.train", *words)
+        assert (life.process.exitcode, told in life.err[-1]) == (2, True), life.err
+    for use in (load, lambda folder: parse_finetuning([str(folder)])):
+        with pytest.raises(ValueError, match=told):
+            use(place / "text")
 
 
 def test_a_simulator_that_is_not_installed_is_named(
