@@ -41,7 +41,7 @@ from core.training.signals import StopRequest
 from decision.agents import ALGORITHMS, Agent, read_agent, read_kept
 from decision.behaviour import Behaviour, RandomActors, find_behaviour
 from decision.data import load_data, reference_scores
-from decision.environments import require_length, require_spaces
+from decision.environments import full_name, require_length, require_spaces
 from decision.episodes import opened, play
 from decision.policy import Actors
 from decision.recording import Recorder, Recording
@@ -146,7 +146,11 @@ def collect(config: CollectConfig) -> Trajectories:
     with StopRequest() as stop, opened(config.env, number) as environments:
         recorders = [Recorder(environment, stop) for environment in environments]
         spaces = [describe(space) for space in (recorders[0].observation_space, recorders[0].action_space)]
-        about = {"environment": config.env, "observation_space": spaces[0], "action_space": spaces[1]}
+        about = {
+            "environment": full_name(config.env, environments[0]),
+            "observation_space": spaces[0],
+            "action_space": spaces[1],
+        }
         recording = Recording(target, config.settings(), about)
         try:
             return record(config, recorders, recording)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from core.training.order import stream
@@ -34,10 +39,11 @@ def make(
 
     mode = pictured(identifier) if rendered else {}  # an environment without pictures may not know the words
     try:
-        env = gymnasium.make(identifier, max_episode_steps=max_steps, disable_env_checker=True, **mode)
+        with quiet(identifier):
+            env = gymnasium.make(identifier, max_episode_steps=max_steps, disable_env_checker=True, **mode)
     except error.DependencyNotInstalled as missing:
         raise ValueError(f"{identifier} needs a simulator that is not installed: {remedy(missing)}") from missing
-    except (error.Error, ImportError, TypeError) as failure:
+    except (error.Error, ImportError, TypeError, OSError) as failure:
         if identifier.rpartition(":")[2] in gymnasium.registry:
             raise ValueError(f"{identifier} cannot be made: {first_line(failure)}") from failure
         close = get_close_matches(identifier, gymnasium.registry, n=1)
@@ -50,11 +56,27 @@ def make(
 
 def pictured(identifier: str) -> dict[str, str]:
     """What asks an environment for pictures; a robot of MuJoCo's is followed, from which Gymnasium 1.4 looks away."""
+    return {"render_mode": "rgb_array"} | ({"camera_name": "track"} if is_robot(identifier) else {})
+
+
+def is_robot(identifier: str) -> bool:
+    """Whether an environment is one of Gymnasium's that MuJoCo simulates."""
     import gymnasium
 
     known = gymnasium.registry.get(identifier)
-    robot = known is not None and str(known.entry_point).startswith("gymnasium.envs.mujoco")
-    return {"render_mode": "rgb_array"} | ({"camera_name": "track"} if robot else {})
+    return known is not None and str(known.entry_point).startswith("gymnasium.envs.mujoco")
+
+
+@contextmanager
+def quiet(identifier: str) -> Iterator[None]:
+    """Inside, Gymnasium does not warn of old versions, nor MuJoCo, on the terminal and in a file, of old words."""
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.filterwarnings("ignore", module="gymnasium")
+        if is_robot(identifier) and find_spec("mujoco"):
+            mujoco: Any = import_module("mujoco")
+            stack.callback(mujoco.set_mju_user_warning, mujoco.get_mju_user_warning())
+            mujoco.set_mju_user_warning(lambda told: None)
+        yield
 
 
 def remedy(missing: Exception) -> str:
@@ -100,6 +122,12 @@ def limit_of(env: gymnasium.Env[Any, Any]) -> int | None:
 def name_of(env: gymnasium.Env[Any, Any]) -> str:
     """Gymnasium's id of an environment."""
     return "the environment" if env.spec is None else env.spec.id
+
+
+def full_name(identifier: str, env: gymnasium.Env[Any, Any]) -> str:
+    """The name by which `make` finds an environment again that it made: with its version, and its module if any."""
+    module, colon, _ = identifier.rpartition(":")
+    return identifier if env.spec is None else f"{module}{colon}{env.spec.id}"
 
 
 def episode_seed(seed: int, episode: int) -> int:

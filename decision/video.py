@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium
 import numpy as np
-from gymnasium.error import DependencyNotInstalled
+from gymnasium.error import DependencyNotInstalled, Error
 from numpy.typing import NDArray
 
 from core.training.fetch import written_aside
-from decision.environments import make, name_of, remedy
+from decision.environments import first_line, make, name_of, remedy
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,15 +62,19 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
             picture: Any = self.env.render()
         except DependencyNotInstalled as missing:
             raise ValueError(f"pictures of {name_of(self.env)} need a package: {remedy(missing)}") from missing
+        except (NotImplementedError, AttributeError, Error) as failure:
+            told = f"{name_of(self.env)} gives no pictures to film: {first_line(failure)}"
+            raise ValueError(told) from failure
         if not isinstance(picture, np.ndarray):
             raise ValueError(f"{name_of(self.env)} gives no pictures to film")
         self.frames.append(picture)
 
 
 def make_filmed(identifier: str, *, max_steps: int | None = None, longest: int | None = None) -> Filmed:
-    """An environment that is filmed, see `environments.make`; MuJoCo's without a screen, where there is none."""
+    """An environment that is filmed, see `environments.make`; MuJoCo and SDL draw without a screen if there is none."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     return Filmed(make(identifier, max_steps=max_steps, longest=longest, rendered=True))
 
 

@@ -129,6 +129,10 @@ def test_a_thousand_steps_of_hopper_take_little_room(config: CollectConfig) -> N
     assert data.reference == (-20.272305, 3234.3)  # D4RL's
 
 
+def test_data_names_the_version_of_its_environment(config: CollectConfig) -> None:
+    assert collect(replace(config, env=ID.removesuffix("-v0"))).environment == ID
+
+
 def test_cartpole_is_recorded(cartpole: Trajectories) -> None:
     assert cartpole.environment == "CartPole-v1"
     assert 15 < cartpole.returns().mean() < 30

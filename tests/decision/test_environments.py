@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
 
-from decision.environments import episode_seed, make, require_length, require_spaces
+from decision.environments import episode_seed, full_name, make, require_length, require_spaces
 from decision.spaces import describe
 from tests.decision.toys import BOX, DISCRETE, VECTOR
 
@@ -46,7 +47,19 @@ class Stubborn(Dictionary):
         raise TypeError("a map is needed")
 
 
-for name, kind, limit in (("Dictionary", Dictionary, 7), ("Nested", Nested, None), ("Stubborn", Stubborn, 7)):
+class Lost(Dictionary):
+    """Cannot be made either."""
+
+    def __init__(self):
+        Path("no such map").read_text()
+
+
+for name, kind, limit in (
+    ("Dictionary", Dictionary, 7),
+    ("Nested", Nested, None),
+    ("Stubborn", Stubborn, 7),
+    ("Lost", Lost, 7),
+):
     if f"{name}-v0" not in gymnasium.registry:
         gymnasium.register(f"{name}-v0", kind, max_episode_steps=limit)
 
@@ -73,9 +86,24 @@ def test_only_an_environment_without_a_limit_is_cut_off_where_a_model_ends():
         assert environment.spec.max_episode_steps == limit
 
 
-def test_an_environment_that_cannot_be_made_says_why():
-    with pytest.raises(ValueError, match=r"^.*:Stubborn-v0 cannot be made: a map is needed"):
-        make(TASK.replace("Dictionary", "Stubborn"))
+@pytest.mark.parametrize(("name", "why"), [("Stubborn", "a map is needed"), ("Lost", ".* 'no such map'")])
+def test_an_environment_that_cannot_be_made_says_why(name, why):
+    with pytest.raises(ValueError, match=f"^.*:{name}-v0 cannot be made: {why}"):
+        make(TASK.replace("Dictionary", name))
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_unversioned_name_is_the_newest_version_without_a_word():
+    for given, full in (("CartPole", "CartPole-v1"), (TASK.removesuffix("-v0"), TASK)):
+        assert full_name(given, make(given)) == full
+
+
+def test_robots_are_made_in_silence(tmp_path, monkeypatch, capfd):
+    mujoco = pytest.importorskip("mujoco")
+    monkeypatch.chdir(tmp_path)
+    make("HalfCheetah-v5").close()
+    assert (*capfd.readouterr(), *tmp_path.iterdir()) == ("", "")
+    assert mujoco.get_mju_user_warning() is None
 
 
 @pytest.mark.parametrize(

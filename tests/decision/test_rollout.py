@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 
 import gymnasium
@@ -18,6 +20,7 @@ from decision.policy import Actors
 from decision.rollout import RolloutConfig, choose_targets, figures, number, report, table
 from decision.spaces import describe
 from decision.video import Filmed, check_format, make_filmed, write_film
+from tests.decision import corridor
 from tests.decision.recomputed import Recomputed
 from tests.decision.toys import agent, unscaled
 
@@ -345,12 +348,22 @@ def test_a_robot_that_runs_away_is_followed():
     environment.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have a screen")
+def test_films_without_a_screen_are_made_in_silence():
+    words = "from decision.video import make_filmed; make_filmed('CartPole-v1').reset(seed=0)"
+    bare = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "XDG_RUNTIME_DIR")}
+    done = subprocess.run([sys.executable, "-c", words], env=bare, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_films_that_cannot_be_made_are_refused_with_a_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(ValueError, match="pictures of CartPole-v1 need a package: pip install .*classic-control"):
         make_filmed("CartPole-v1").reset(seed=0)
     with pytest.raises(ValueError, match="CartPole-v1 gives no pictures to film"):
         Filmed(make("CartPole-v1")).reset(seed=0)
+    with pytest.raises(ValueError, match="Corridor-v0 gives no pictures to film: NotImplementedError"):
+        make_filmed(corridor.ID).reset(seed=0)
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(ValueError, match="video_format = 'mp4' needs a package: pip install imageio-ffmpeg"):
         check_format("mp4")
