@@ -41,8 +41,9 @@ from core.training.signals import StopRequest
 from decision.agents import ALGORITHMS, Agent, read_agent, read_kept
 from decision.behaviour import Behaviour, RandomActors, find_behaviour
 from decision.data import load_data, reference_scores
-from decision.environments import full_name, require_length, require_spaces
+from decision.environments import full_name, require_length, require_spaces, spaces_of
 from decision.episodes import opened, play
+from decision.models import check_head
 from decision.policy import Actors
 from decision.recording import Recorder, Recording
 from decision.sources import D4RL, MINARI, write_minari
@@ -145,12 +146,9 @@ def collect(config: CollectConfig) -> Trajectories:
     number = max(config.envs, TRAINED_IN) if config.policy in ALGORITHMS else config.envs
     with StopRequest() as stop, opened(config.env, number) as environments:
         recorders = [Recorder(environment, stop) for environment in environments]
-        spaces = [describe(space) for space in (recorders[0].observation_space, recorders[0].action_space)]
-        about = {
-            "environment": full_name(config.env, environments[0]),
-            "observation_space": spaces[0],
-            "action_space": spaces[1],
-        }
+        name, (observed, acted) = full_name(config.env, environments[0]), spaces_of(environments[0])
+        check_head("auto", acted)
+        about = {"environment": name, "observation_space": observed, "action_space": acted}
         recording = Recording(target, config.settings(), about)
         try:
             return record(config, recorders, recording)

@@ -11,6 +11,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from core.training.order import stream
 from decision.spaces import Space, describe, describe_actions, misfit
 
@@ -93,13 +96,32 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
+def spaces_of(env: gymnasium.Env[Any, Any]) -> tuple[Space, Space]:
+    """What an environment shows and takes. Raises ValueError naming it for a space that is not handled."""
+    what = "observations"
+    try:
+        observed, what = describe(env.observation_space), "actions"
+        return observed, describe_actions(env.action_space)
+    except ValueError as error:
+        raise ValueError(f"{what} of {name_of(env)} are not handled: {error}") from error
+
+
 def require_spaces(env: gymnasium.Env[Any, Any], observation_space: Space, action_space: Space, whose: str) -> None:
     """Raise ValueError unless an environment shows and takes what `whose` spaces say."""
-    shown = misfit(describe(env.observation_space), observation_space)
-    taken = misfit(describe_actions(env.action_space), action_space, bounds="compared")
+    observed, acted = spaces_of(env)
+    shown, taken = misfit(observed, observation_space), misfit(acted, action_space, bounds="compared")
     for what, reason in (("observations", shown), ("actions", taken)):
         if reason:
             raise ValueError(f"{what} of {name_of(env)} are {reason} as those of {whose}")
+
+
+def as_declared(env: gymnasium.Env[Any, Any], observation: Any, space: Space) -> NDArray[Any]:
+    """An observation as it is stored. Raises ValueError for one that does not have the shape of its space."""
+    seen = np.asarray(observation)
+    if seen.shape != space.shape:
+        name = name_of(env)
+        raise ValueError(f"{name} gave an observation of shape {seen.shape}, its observation_space says {space.shape}")
+    return seen.astype(space.stored)
 
 
 def require_length(env: gymnasium.Env[Any, Any], longest: int | None) -> None:

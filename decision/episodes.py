@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decision import behaviour
-from decision.environments import episode_seed, make, name_of, require_length, require_spaces
+from decision.environments import as_declared, episode_seed, make, name_of, require_length, require_spaces
 from decision.models import DecisionTransformer
 from decision.normaliser import Normaliser
 from decision.policy import Actors, check_target
@@ -52,12 +52,13 @@ def play(
     seeds: of the resets, one for each environment.
     watch: told how many episodes have ended, when some have.
 
-    Raises ValueError, with its environment and step, for an observation or a reward that is not a finite number.
+    Raises ValueError, with its environment, for an observation of another shape than it declares, and with the step
+    for an observation or a reward that is not a finite number.
     """
     number, space = len(environments), describe(environments[0].observation_space)
     seen, rewards = np.empty((number, *space.shape), space.stored), np.zeros(number, np.float32)
     for row, (environment, seed) in enumerate(zip(environments, seeds, strict=True)):
-        seen[row] = environment.reset(seed=seed)[0]
+        seen[row] = as_declared(environment, environment.reset(seed=seed)[0], space)
     found = Episodes(np.zeros(number), np.zeros(number, np.int64), np.zeros(number, np.bool_))
     running = list(range(number))  # the place of each row of the batch
     brought: NDArray[np.float32] | None = None  # rewards of the actions before
@@ -72,7 +73,7 @@ def play(
             found.lengths[place] += 1
             found.terminated[place] = terminated
             if not (terminated or truncated):
-                seen[len(rows)], rewards[len(rows)] = observation, reward
+                seen[len(rows)], rewards[len(rows)] = as_declared(environments[place], observation, space), reward
                 rows.append(row)
         require_finite("a reward", found.returns, *here, seeds)
         if len(rows) < len(running):

@@ -21,8 +21,7 @@ from core.training.errors import Interrupted
 from core.training.fetch import remove
 from core.training.files import read_json, write_json
 from core.training.signals import StopRequest
-from decision.environments import name_of
-from decision.spaces import describe, describe_actions
+from decision.environments import as_declared, name_of, spaces_of
 from decision.store import Episode, Trajectories, concatenate, stack
 
 PART_STEPS = 20_000  # a part is written after so many steps,
@@ -40,7 +39,7 @@ class Recorder(gymnasium.Wrapper):
     def __init__(self, environment: gymnasium.Env[Any, Any], stop: StopRequest):
         super().__init__(environment)
         self.stop = stop
-        self.kinds = describe(self.observation_space).stored, describe_actions(self.action_space).stored
+        self.shown, self.acted = spaces_of(self)
         self.finished: list[Episode] = []
         self._seen: list[NDArray[Any]] = []
         self._taken: list[NDArray[Any]] = []
@@ -50,7 +49,7 @@ class Recorder(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins an episode; one that was not finished is forgotten."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._seen, self._taken, self._rewards = [np.array(observation, self.kinds[0])], [], []
+        self._seen, self._taken, self._rewards = [as_declared(self, observation, self.shown)], [], []
         self._of = "" if seed is None else f" of seed {seed}"
         return observation, info
 
@@ -59,8 +58,8 @@ class Recorder(gymnasium.Wrapper):
         if self.stop.made:
             raise Interrupted
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._seen.append(np.array(observation, self.kinds[0]))
-        self._taken.append(np.array(action, self.kinds[1]))
+        self._seen.append(as_declared(self, observation, self.shown))
+        self._taken.append(np.array(action, self.acted.stored))
         self._rewards.append(float(reward))
         if terminated or truncated:
             self.finished.append(self._episode(bool(terminated), bool(truncated)))

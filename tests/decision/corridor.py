@@ -49,11 +49,40 @@ class Slope(Corridor):
         return super().step(int(action[0] > 0))
 
 
+class Steps(Corridor):
+    """The same for one whole number."""
+
+    action_space = gymnasium.spaces.Box(-9, 9, (1,), np.int64)
+
+
+class Pair(Corridor):
+    """Takes two actions at once."""
+
+    action_space = gymnasium.spaces.Dict(hand=gymnasium.spaces.Discrete(2), foot=gymnasium.spaces.Discrete(2))
+
+
+class Told(Corridor):
+    """Says what is seen."""
+
+    observation_space = gymnasium.spaces.Text(9)
+
+
+class Narrow(Corridor):
+    """Shows another number than it declares."""
+
+    def _seen(self) -> Any:
+        return super()._seen()[:1]
+
+
 for name, kind, settings in (
     ("Corridor", Corridor, {"reward_threshold": 0.65}),
     ("Open", Corridor, {}),
     ("Broken", Corridor, {"kwargs": {"broken": 2}}),
     ("Slope", Slope, {}),
+    ("Steps", Steps, {}),
+    ("Pair", Pair, {}),
+    ("Told", Told, {}),
+    ("Narrow", Narrow, {}),
 ):
     if f"{name}-v0" not in gymnasium.registry:
         gymnasium.register(f"{name}-v0", kind, max_episode_steps=LIMIT, **settings)

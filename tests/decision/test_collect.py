@@ -37,7 +37,13 @@ from tests.decision.corridor import ID, LIMIT
 from tests.decision.examples import same, trajectories
 from tests.processes import Command
 
-OPEN, SLOPE, BROKEN = (ID.replace("Corridor-v0", f"{name}-v0") for name in ("Open", "Slope", "Broken"))
+
+def of(name: str) -> str:
+    """The id of a corridor of that name."""
+    return ID.replace("Corridor-v0", f"{name}-v0")
+
+
+OPEN, SLOPE, BROKEN = map(of, ("Open", "Slope", "Broken"))
 
 
 @pytest.fixture
@@ -490,6 +496,10 @@ def test_data_goes_to_minari_and_back(
             f"--env {BROKEN} --out {{out}}",
             "Broken-v0 gave an observation that is not finite, at step 2 of the episode of seed ",
         ),
+        (f"--env {of('Told')} --out {{out}}", "observations of Told-v0 are not handled: a space Text is neither a Box"),
+        (f"--env {of('Pair')} --out {{out}}", "actions of Pair-v0 are not handled: a space Dict is neither a Box nor"),
+        (f"--env {of('Steps')} --out {{out}}", "actions of box (1,) of int64 are not handled: boxes of floats, discre"),
+        (f"--env {of('Narrow')} --out {{out}}", "Narrow-v0 gave an observation of shape (1,), its observation_space s"),
         ("--env CartPole-v1 --level medium --out {out}", "--level has no effect: only ppo and sac are trained"),
         (
             "--env CartPole-v1 --policy ppo --level high --out {out}",

@@ -116,7 +116,6 @@ def test_robots_are_made_in_silence(tmp_path, monkeypatch, capfd):
         ("nothing like it", "there is no environment 'nothing like it'; Malformed environment ID"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Gymnasium's, of old versions
 def test_an_unknown_name_is_refused_with_the_nearest(name, sentence):
     with pytest.raises(ValueError, match="there is no environment") as refused:
         make(name)

@@ -188,6 +188,12 @@ def test_a_number_that_is_not_finite_is_named_with_its_place(what, step, value):
         play(environments, [short, *seeds[:2]], Actors(model, normaliser, [5.0] * 3))
 
 
+def test_an_observation_of_another_shape_than_declared_is_refused():
+    narrow = make(corridor.ID.replace("Corridor", "Narrow"))
+    with pytest.raises(ValueError, match=r"^Narrow-v0 gave an observation of shape \(1,\), its .* says \(2,\)$"):
+        play([narrow], [0], Listening())
+
+
 def test_a_model_that_is_told_no_return_has_one_outcome():
     model, normaliser = agent_for("CartPole-v1", returns="none")
     with opened("CartPole-v1", 3) as environments:
