@@ -22,6 +22,11 @@ from core.graph import causal
 from core.transformer import LAST
 from decision.models import DecisionTransformer
 from decision.normaliser import Normaliser
+from decision.spaces import Space
+
+
+ACCEPTED = {"f": "fiub", "i": "iub", "u": "iu"}
+"""Kinds of numbers that an observation may be given as, by the kind that is stored, in NumPy's letters."""
 
 
 def window_start(step: int, context: int) -> int:
@@ -105,8 +110,9 @@ class Actors:
     ):
         if model.training:
             raise ValueError("a model acts in evaluation mode: call model.eval() first")
-        if temperature < 0 or (temperature and not model.head.draws):
-            raise ValueError(f"temperature = {temperature} must be 0, or above 0 with a head that can draw actions")
+        if not 0 <= temperature < math.inf or (temperature and not model.head.draws):
+            accepted = "0, or a finite number above 0 with a head that can draw actions"
+            raise ValueError(f"temperature = {temperature} must be {accepted}")
         if temperature and len(seeds) != len(targets):
             raise ValueError(
                 f"seeds = {seeds} must be one for each of {len(targets)} targets where temperature = {temperature}"
@@ -160,6 +166,9 @@ class Policy:
     def __init__(self, model: DecisionTransformer, normaliser: Normaliser, *, temperature: float = 0.0, seed: int = 0):
         self.model, self.normaliser, self.temperature = model, normaliser, temperature
         self.seed, self.told = seed, model.config.returns == "token"
+        assert model.config.observation_space is not None
+        self.space = model.config.observation_space
+        self._kind, self._limits = self.space.stored, limits_of(self.space)
         self._actors: Actors | None = None
         self._acted = False
 
@@ -178,27 +187,58 @@ class Policy:
     def act(self, observation: Any, reward: float = 0.0) -> Any:
         """The action on an observation, as the environment takes it; `reward` is what the action before brought.
 
-        Raises ValueError before the first `reset`, for an observation of another kind or shape, and when the episode
-        goes on beyond the model's table of timesteps.
+        Raises ValueError before the first `reset`, for an observation of another kind, shape or range than the model
+        knows, a reward that is not a finite number, and when the episode goes on beyond the table of timesteps.
         """
         if self._actors is None:
             raise ValueError("call reset(target_return) before the first act(observation)")
-        space = self.model.config.observation_space
-        assert space is not None
-        try:
-            seen = np.asarray(observation, space.stored)
-        except (TypeError, ValueError) as error:
-            kind = type(observation).__name__
-            raise ValueError(f"an observation that is a {kind} is not what the model knows: {space}") from error
-        if seen.shape != space.shape:
-            raise ValueError(f"an observation of shape {seen.shape} is not what the model knows: {space}")
-        rewards = np.array([reward], np.float32) if self._acted else None
+        seen, brought = self._read(observation), check_number("reward", reward)
+        rewards = np.array([brought], np.float32) if self._acted else None
         self._acted = True
         return self._actors.act(seen[None], rewards)[0]
+
+    def _read(self, observation: Any) -> NDArray[Any]:
+        """An observation as the model takes it: (*shape)."""
+        try:
+            given = np.asarray(observation)
+        except ValueError:  # rows of several lengths
+            given = np.array(None)
+        if given.dtype.kind not in ACCEPTED[self._kind.kind]:
+            kind = type(observation).__name__
+            raise self._unknown(f"that is a {kind}" if given.dtype == object else f"of {given.dtype}")
+        if given.shape != self.space.shape:
+            raise self._unknown(f"of shape {given.shape}")
+        if given.dtype != np.uint8 or self._kind != np.uint8:
+            inside = (given >= self._limits[0]) & (given <= self._limits[1])  # NaN is not
+            if not inside.all():
+                raise self._unknown(f"with {given[~inside].flat[0]}")
+        return given.astype(self._kind, copy=False)
+
+    def _unknown(self, observation: str) -> ValueError:
+        nested = "; gymnasium.spaces.flatten(env.observation_space, observation) makes one array of a nested one"
+        told = f"an observation {observation} is not what the model knows: {self.space}"
+        return ValueError(told + nested * observation.startswith("that is a"))
+
+
+def limits_of(space: Space) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The least and the greatest number that an observation may hold: (*shape), or ()."""
+    if space.kind != "box":
+        start, counts = (np.array(each, np.int64).reshape(space.shape) for each in (space.start, space.counts))
+        return start, start + counts - 1
+    kind = np.iinfo(np.uint8) if space.stored == np.uint8 else np.finfo(np.float32)
+    return np.array(kind.min, np.float64), np.array(kind.max, np.float64)
 
 
 def check_target(target: object) -> float:
     """A return to reach. Raises ValueError unless it is a finite number."""
-    if isinstance(target, (int, float, np.number)) and math.isfinite(target):
-        return float(target)
-    raise ValueError(f"target_return = {target!r} must be a finite number")
+    return check_number("target_return", target)
+
+
+def check_number(name: str, value: Any) -> float:
+    """A number. Raises ValueError unless it is a finite one."""
+    try:
+        if math.isfinite(value):
+            return float(value)
+    except TypeError:
+        pass
+    raise ValueError(f"{name} = {value!r} must be a finite number")

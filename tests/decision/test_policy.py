@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -208,6 +209,45 @@ def test_a_target_that_is_no_number_is_refused(target):
         Policy(agent(), unscaled()).reset(target)
 
 
+@pytest.mark.parametrize(
+    ("space", "given", "what"),
+    [
+        (IMAGE, np.zeros((40, 36, 3)), "of float64"),
+        (IMAGE, np.full((40, 36, 3), 256), "with 256"),
+        (DISCRETE, 3, "with 3"),
+        (FROM_ONE, 0, "with 0"),
+        (DISCRETE, 1.7, "of float64"),
+        (SEVERAL, [2, 4], "with 4"),
+        (VECTOR, [0.0, 0.0, 0.0, float("nan")], "with nan"),
+        (VECTOR, [0.0, 0.0, 0.0, 1e39], "with 1e+39"),
+        (VECTOR, [[0.0], [0.0, 0.0]], "that is a list"),
+        (VECTOR, ["a", "b", "c", "d"], "of <U1"),
+    ],
+)
+def test_an_observation_of_another_kind_or_range_is_refused(space, given, what):
+    policy = Policy(agent(observation=space), unscaled(space))
+    policy.reset(3)
+    with pytest.raises(ValueError, match=re.escape(f"an observation {what} is not what the model knows: {space}")):
+        policy.act(given)
+
+
+@pytest.mark.parametrize(
+    ("space", "given"),
+    [
+        (IMAGE, np.full((40, 36, 3), 255).tolist()),
+        (FROM_ONE, np.int32(5)),
+        (SEVERAL, [2, 3]),
+        (VECTOR, [0, 1, 2, 3]),
+        (VECTOR, np.zeros(4, np.float16)),
+    ],
+)
+def test_an_observation_may_be_given_in_other_types_that_hold_it(space, given):
+    first, second = (Policy(agent(observation=space), unscaled(space)) for _ in range(2))
+    first.reset(3)
+    second.reset(3)
+    assert first.act(given) == second.act(np.asarray(given, space.stored))
+
+
 def test_what_has_no_effect_or_no_meaning_is_refused():
     told, untold = agent(), agent(returns="none")
     with pytest.raises(ValueError, match="target_return = 3 must be None: the model is not told the return"):
@@ -219,10 +259,16 @@ def test_what_has_no_effect_or_no_meaning_is_refused():
     policy.reset(3)
     with pytest.raises(ValueError, match=r"shape \(3,\) is not what the model knows: box \(4,\)"):
         policy.act([0.0] * 3)
-    with pytest.raises(ValueError, match=r"an observation that is a dict is not what the model knows: box \(4,\)"):
+    with pytest.raises(ValueError, match=r"an observation that is a dict is not .*: box \(4,\) .* gymnasium.spaces"):
         policy.act({"place": [0.0] * 4})
     with pytest.raises(ValueError, match="temperature = 1.0 must be 0"):
         Policy(agent(action=BOX), unscaled(), temperature=1.0).reset(3)
+    for temperature in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(ValueError, match=f"temperature = {temperature} must be 0, or a finite number above 0"):
+            Policy(told, unscaled(), temperature=temperature).reset(3)
+    for reward in (float("nan"), float("inf"), None):
+        with pytest.raises(ValueError, match=f"reward = {reward} must be a finite number"):
+            policy.act([0.0] * 4, reward)
     for seeds in ((), (1,)):
         with pytest.raises(ValueError, match=r"seeds = .* must be one for each of 2 targets where temperature = 1.0"):
             Actors(told, unscaled(), [3.0, 4.0], temperature=1.0, seeds=seeds)
