@@ -24,7 +24,6 @@ from decision.models import DecisionTransformer
 from decision.normaliser import Normaliser
 from decision.spaces import Space
 
-
 ACCEPTED = {"f": "fiub", "i": "iub", "u": "iu"}
 """Kinds of numbers that an observation may be given as, by the kind that is stored, in NumPy's letters."""
 
