@@ -85,7 +85,7 @@ def parse_fields(
         if not end.code:
             raise
         message = _one_line(complaint.getvalue()).removeprefix("Error parsing ")
-        raise ValueError(message.removeprefix(f"{config_type.__name__}: ")) from None
+        raise ValueError(_with_the_word(message.removeprefix(f"{config_type.__name__}: "))) from None
     for name, reason in _unused(config).items():
         for flag in given:
             if flag == name or flag.startswith(f"{name}."):
@@ -212,6 +212,13 @@ def _unused(config: Any, at: str = "") -> dict[str, str]:
         if dataclasses.is_dataclass(value):
             found |= _unused(value, f"{at}{f.name}.")
     return found
+
+
+def _with_the_word(message: str) -> str:
+    """A message of tyro's about several words with the one that is wrong, if it should be a number and is none."""
+    flag, told, words = message.partition(": Could not find valid parse for arguments: ")
+    wrong = [word for word in re.findall(r"'([^']*)'", words) if not re.match(r"[-+]?\.?(\d|inf|nan)", word)]
+    return f"{flag}: {wrong[0]!r} is not a number" if told and wrong else message
 
 
 def _one_line(message: str) -> str:
