@@ -46,6 +46,7 @@ from decision.episodes import opened, play
 from decision.models import check_head
 from decision.policy import Actors
 from decision.recording import Recorder, Recording
+from decision.rollout import number
 from decision.sources import D4RL, MINARI, write_minari
 from decision.spaces import describe
 from decision.store import Episode, Trajectories, concatenate
@@ -232,7 +233,7 @@ def roll(config: CollectConfig, behaviour: Behaviour, recorders: Sequence[Record
             recording.add(wave(recorders, behaviour, range(begun, begun + len(recorders))))
             if recording.due:
                 recording.flush()
-            bar.set_postfix_str(f"return {recording.returns[-RECENT:].mean():.1f}", refresh=False)
+            bar.set_postfix_str(f"return {number(recording.returns[-RECENT:].mean())}", refresh=False)
             bar.update(recording.steps - bar.n)
 
 
@@ -315,7 +316,7 @@ def collect_or_join(argv: list[str]) -> None:
     data = join(config.join, config.out) if config.join else collect(config)
     returns = data.returns()
     whole = f"{len(data):,} episodes, {data.steps:,} steps of {data.environment or 'an unknown environment'}"
-    spread = f"{returns.min():.1f} to {returns.max():.1f}, {returns.mean():.1f} on average"
+    spread = f"{number(returns.min())} to {number(returns.max())}, {number(returns.mean())} on average"
     print(f"{config.out}: {whole}; returns {spread}")
 
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,7 +25,9 @@ from decision.trajectories import Window, returns_to_go
 
 __all__ = ["Normaliser", "Summary", "Trajectories", "Windows", "default_targets", "load_data", "normalised"]
 
-ACCEPTED = f"a file that decision.collect wrote, {MINARI}NAME, or a .hdf5 file of D4RL's"
+ACCEPTED = f"a file that decision.collect wrote, {MINARI}NAME-vN, or a .hdf5 file of D4RL's"
+OCCURRING: Literal["inverted_cdf"] = "inverted_cdf"
+"""Percentiles of returns are returns that occur, none between two of them."""
 REFERENCES = {
     "hopper": (-20.272305, 3234.3),
     "halfcheetah": (-280.178953, 12135.0),
@@ -47,6 +50,8 @@ def load_data(name: str | Path, root: Path | None = None) -> Trajectories:
         return read_minari(str(name).removeprefix(MINARI))
     path = Path(name).expanduser()
     path = path if path.exists() else (root or data_root()) / path
+    if str(name) and path.is_dir():
+        raise ValueError(f"{path} is a folder; accepted are: {ACCEPTED}")
     if not path.is_file():
         raise ValueError(f"there is no data {str(name)!r}; accepted are: {ACCEPTED}")
     return read_d4rl(path) if path.suffix.lower() in D4RL else Trajectories.load(path)
@@ -69,13 +74,8 @@ def default_targets(returns: NDArray[np.float64]) -> dict[str, float]:
 
     20 % of the size of the best, so that more is asked for than a negative one as well.
     """
-    best = float(np.max(returns))
-    return {
-        "median": float(np.median(returns)),
-        "90 %": float(np.percentile(returns, 90)),
-        "max": best,
-        "max + 20 %": best + 0.2 * abs(best),
-    }
+    median, high, best = np.percentile(returns, (50, 90, 100), method=OCCURRING).tolist()
+    return {"median": median, "90 %": high, "max": best, "max + 20 %": best + 0.2 * abs(best)}
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,13 @@ class Summary:
     longest: int
     """Steps of the longest episode."""
     returns: tuple[float, ...]
-    """The returns' percentiles 0, 1, ... 100."""
+    """The returns' percentiles 0, 1, ... 100, each one that an episode has."""
     fingerprint: str
     """SHA-256 by which the data is known to be the same."""
+
+    def __post_init__(self) -> None:
+        if len(self.returns) != 101 or not np.isfinite(self.returns).all():
+            raise ValueError(f"returns of {len(self.returns)} numbers must be 101, all finite")
 
     @classmethod
     def of(cls, data: Trajectories) -> Summary:
@@ -110,7 +114,7 @@ class Summary:
             episodes=len(data),
             steps=data.steps,
             longest=int(data.lengths().max()),
-            returns=tuple(np.percentile(data.returns(), np.arange(101)).tolist()),
+            returns=tuple(np.percentile(data.returns(), np.arange(101), method=OCCURRING).tolist()),
             fingerprint=fingerprint(data),
         )
 

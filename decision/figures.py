@@ -81,10 +81,9 @@ def _untold(axes: Axes, outcome: Outcome) -> None:
 
 def _data(axes: Axes, percentiles: np.ndarray) -> None:
     """How often the data has which return, as bars that lie on their side."""
-    middles = (percentiles[1:] + percentiles[:-1]) / 2  # each stands for 1 % of the episodes
     low, high = percentiles[0], percentiles[-1]
     edges = np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
-    axes.hist(middles, edges.tolist(), orientation="horizontal", color=RULE)
+    axes.hist(percentiles[1:], edges.tolist(), orientation="horizontal", color=RULE)  # each 1 % of the episodes
     axes.axhline(high, color=ALARM, lw=1)
     where = axes.get_yaxis_transform()
     axes.text(0.5, high, "best in the data\n", ha="center", va="center", transform=where, fontsize=7, color=ALARM)

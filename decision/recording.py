@@ -99,7 +99,11 @@ class Recording:
         self._held = 0  # steps of them
         self._returns: list[NDArray[np.float64]] = []
         self._steps: list[int] = []
-        for path in self._parts():
+        for number, path in enumerate(self._parts()):
+            if path != self._part(number):
+                raise ValueError(
+                    f"{self._part(number)} is missing: remove the folder to begin anew, or name another --out"
+                )
             self._count(Trajectories.load(path))
         self._written = time.monotonic()
 
@@ -135,7 +139,7 @@ class Recording:
             write_json(path, self.settings)
         if self._waiting:
             data = stack(self._waiting, **self.about)
-            data.save(self.folder / f"episodes-{self.parts:06d}.npz")
+            data.save(self._part(self.parts))
             self._count(data)
         self._waiting, self._held, self._written = [], 0, time.monotonic()
 
@@ -169,6 +173,9 @@ class Recording:
     def _count(self, part: Trajectories) -> None:
         self._returns.append(part.returns())
         self._steps.append(part.steps)
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"episodes-{number:06d}.npz"
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("episodes-*.npz"))

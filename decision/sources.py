@@ -36,6 +36,8 @@ def read_minari(name: str) -> Trajectories:
     Raises ValueError of one sentence: Minari is not installed, there is no such set, it has spaces that no model of
     this package takes, or what `Trajectories` raises.
     """
+    if not re.search(r"-v\d+$", name):
+        raise ValueError(f"{MINARI}{name} has no version, as {MINARI}NAME-v0 has")
     minari = extra("minari", MINARI_EXTRA)
     try:
         with _quiet():

@@ -27,6 +27,7 @@ from decision.evaluate import summarised
 from decision.experience import Experience
 from decision.models import DecisionLoss, DecisionTransformer, real_steps
 from decision.presets import PRESETS
+from decision.rollout import number
 from decision.start import environment_of, first_model, prepare
 from decision.trained import remember, require_run
 
@@ -50,6 +51,7 @@ def train(config: TrainConfig) -> dict[str, float]:
             remember(summary, run.folder)
         objective = run.prepare(DecisionLoss(model), model, optimizer)
         introduce(run, model, data, config)
+        warn_of_targets(run, summary, config)
         windows = Windows(data, summary.normaliser, config.model.context, config.batch_size, config.seed, run.device)
         experience = Experience(run, model, windows, environments, config.online)
         for _, batch in run.steps(experience.batch):
@@ -86,9 +88,19 @@ def introduce(run: Run, model: DecisionTransformer, data: Trajectories, config: 
     millions, returns = sum(p.numel() for p in model.parameters()) / 1e6, data.returns()
     run.progress.say(
         f"{config.data}: {len(data):,} episodes of {data.steps:,} steps to learn from, "
-        f"returns {returns.min():,.1f} to {returns.max():,.1f}, {returns.mean():,.1f} on average\n"
+        f"returns {number(returns.min())} to {number(returns.max())}, {number(returns.mean())} on average\n"
         f"{millions:.2f} M parameters on {run.device.type} in {precision}; the run is in {run.folder}"
     )
+
+
+def warn_of_targets(run: Run, summary: Summary, config: TrainConfig) -> None:
+    """Says so when no return that evaluations ask for is near those of the data, as with a preset of another task."""
+    least, best = summary.returns[0], summary.returns[-1]
+    most = default_targets(np.array(summary.returns))["max + 20 %"]
+    asked = targets_of(config, summary) if config.eval_episodes else ()
+    if asked and not any(least <= target <= most for target in asked):
+        told = f"notice: evaluations ask for {', '.join(map(number, asked))}, the data returns "
+        run.progress.say(f"{told}{number(least)} to {number(best)}: name others with --eval-targets")
 
 
 def evaluate_now(
@@ -113,9 +125,9 @@ def conclude(run: Run, figures: dict[str, float]) -> None:
     """The last and the best evaluation, each under its name, and what to do next."""
     found = "done"
     if run.best:
-        found += f": the best evaluation returned {run.best['value']:,.1f} at step {run.best['step']}"
+        found += f": the best evaluation returned {number(run.best['value'])} at step {run.best['step']}"
     if figures:
-        found += f", the last {figures['val/return']:,.1f}"
+        found += f", the last {number(figures['val/return'])}"
     run.progress.say(f"{found}; judge it with: python -m decision.evaluate {shlex.quote(str(run.folder))}")
 
 

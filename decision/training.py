@@ -12,6 +12,7 @@ import numpy as np
 from core.training.errors import Interrupted, RunFailure
 from decision.agents import Agent
 from decision.recording import Recorder, Recording
+from decision.rollout import number
 
 if TYPE_CHECKING:
     from decision.collect import CollectConfig
@@ -63,9 +64,9 @@ class Training:
 
     def fall_short(self) -> None:
         """Says what was reached instead of the goal; raises RunFailure unless the level is expert."""
-        reached = f"{self.recent_return():.1f} in {self.agent.steps:,} steps of training"
+        reached = f"{number(self.recent_return())} in {self.agent.steps:,} steps of training"
         told = f"{self.config.policy} reached a return of {reached}, "
-        told += "an expert's is not known" if self.goal is None else f"not {self.goal:.1f}"
+        told += "an expert's is not known" if self.goal is None else f"not {number(self.goal)}"
         if self.done:
             print(f"notice: {told}: this is taken for the expert", file=sys.stderr, flush=True)
         else:
@@ -80,8 +81,8 @@ class Training:
             self.recording.add(episodes)
         if self.recording.due:
             self.save()
-        wanted = "" if self.goal is None else f" of {self.goal:.1f}"
-        self.bar.set_postfix_str(f"return {self.recent_return():.1f}{wanted}", refresh=False)
+        wanted = "" if self.goal is None else f" of {number(self.goal)}"
+        self.bar.set_postfix_str(f"return {number(self.recent_return())}{wanted}", refresh=False)
         self.bar.update(self.agent.steps - self.bar.n)
         return not self.reached()
 

@@ -206,6 +206,17 @@ def test_a_recording_is_not_gone_on_with_by_another_command(
     assert collect(replace(config, steps=100)).steps >= 100  # how much is asked for may change
 
 
+def test_a_part_that_is_missing_is_named(config: CollectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "PART_STEPS", 50)
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "step", failing_after(900, ctrl_c))
+        with pytest.raises(Interrupted):
+            collect(config)
+    Path(f"{config.out}.part", "episodes-000000.npz").unlink()
+    with pytest.raises(ValueError, match=r"episodes-000000.npz is missing: remove the folder to begin anew, or name"):
+        collect(config)
+
+
 def test_ctrl_c_is_one_line_and_130(config: CollectConfig, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     monkeypatch.setattr(Recorder, "step", failing_after(1, ctrl_c))
     done = command("collect", "--env", ID, "--out", config.out)
@@ -341,7 +352,7 @@ def test_a_level_that_is_not_reached_is_a_failure_with_a_way_out(
             collect(replace(config, train_steps=steps))
     expert = collect(replace(config, level="expert", train_steps=256, out=f"{config.out}.expert"))
     assert expert.provenance["trained_steps"] == 256  # as good as it is
-    assert "in 256 steps of training, not 0.7: this is taken for the expert\n" in capsys.readouterr().err
+    assert "in 256 steps of training, not 0.65: this is taken for the expert\n" in capsys.readouterr().err
 
 
 def test_an_expert_without_a_score_is_one_of_its_own(ppo: CollectConfig, capsys: pytest.CaptureFixture[str]) -> None:
@@ -523,6 +534,7 @@ def test_data_goes_to_minari_and_back(
         ("--join {two} --env CartPole-v1 --out {out}", "--env has no effect: --join records nothing"),
         ("--join {two} {other} --out {out}", "data set 2 is of 'Other-v0', the first of 'CartPole-v1'"),
         ("--join {two} nothing.npz --out {out}", "there is no data 'nothing.npz'; accepted are: "),
+        ("--join {two} minari:nothing --out {out}", "minari:nothing has no version, as minari:NAME-v0 has"),
         ("--join {two} --out {two}", "one.npz exists already: remove it, or name another --out"),
         ("--join {two}", "name the file to write with --out"),
         ("--env CartPole-v1 --out {two}", "one.npz exists already: remove it, or name another --out"),

@@ -13,7 +13,7 @@ import pytest
 
 from core.training.checkpoints import Checkpoints
 from decision.config import OnlineConfig, TrainConfig
-from decision.data import Summary
+from decision.data import Summary, default_targets
 from decision.environments import episode_seed
 from decision.episodes import Episodes, Outcome, Rollouts
 from decision.evaluate import compared, sentences, share_below, summarised
@@ -66,6 +66,14 @@ def test_a_share_of_the_data_is_told_by_its_percentiles() -> None:
     assert share_below(3.0, [3.0] * 101) == 0
 
 
+def test_a_few_episodes_are_summed_up_by_returns_that_they_have() -> None:
+    data = examples.trajectories([4] * 6)
+    returns, kept = np.sort(data.returns()), Summary.of(data).returns
+    assert {*kept} == {*returns}
+    assert {*default_targets(np.array(kept)).values()} <= {*returns, returns[-1] + 0.2 * abs(returns[-1])}
+    assert [share_below(value, kept) for value in (returns[2], returns[2] + 1e-6, returns[-1])] == [33, 50, 83]
+
+
 def test_the_data_stands_beside_what_was_reached() -> None:
     data = examples.trajectories([4] * 50, reference=(-1.0, 9.0))
     found = Rollouts((outcome(1.0, 1, 2, 3), outcome(90.0, 40, 80, 60)), seconds=2.0)
@@ -75,7 +83,7 @@ def test_the_data_stands_beside_what_was_reached() -> None:
     assert told["data"]["returns"]["max"] == data.returns().max()
     assert told["data"]["scores"]["max"] == pytest.approx(10 * (data.returns().max() + 1))
     said = sentences(told)
-    assert said[0].startswith(f"the data: 50 episodes; median {np.median(data.returns()):.4g}, ")
+    assert said[0].startswith(f"the data: 50 episodes; median {np.sort(data.returns())[24]:.4g}, ")
     assert said[1] == "asked for 90, it returns 60 on average, more than 100 % of them"
 
 

@@ -25,6 +25,7 @@ from decision.episodes import opened, rollouts
 from decision.finetune import parse_command as parse_finetuning
 from decision.models import DecisionTransformer
 from decision.presets import PRESETS, RECIPES
+from decision.rollout import number
 from decision.spaces import describe
 from decision.store import Trajectories
 from decision.train import EVALUATED, train
@@ -160,8 +161,8 @@ def test_what_is_loaded_acts_as_the_run_did_when_it_was_evaluated(whole: Path) -
     assert [logged["val/return_10"], logged["val/return_30"]] == means
     assert logged["val/return"] == max(means)
     policy, environment = load_policy(whole, "last"), gymnasium.make("CartPole-v1")
-    for number, expected in enumerate(found.outcomes[1].episodes.returns):
-        observation, _ = environment.reset(seed=episode_seed(EVALUATED, number))
+    for episode, expected in enumerate(found.outcomes[1].episodes.returns):
+        observation, _ = environment.reset(seed=episode_seed(EVALUATED, episode))
         policy.reset(target_return=30)
         total, reward, done = 0.0, 0.0, False
         while not done:
@@ -191,11 +192,23 @@ def test_the_last_and_the_best_are_told_apart(commands: Commands, place: Path, d
     best = json.loads((place / "apart" / "checkpoints" / "best.json").read_text())
     step = max(returns, key=lambda step: (returns[step], step))  # of equals the later
     assert best == {"step": step, "metric": "val/return", "value": returns[step]}
-    assert f"returned {returns[step]:,.1f} at step {step}, the last {returns[4]:,.1f}" in last
+    assert f"returned {number(returns[step])} at step {step}, the last {number(returns[4])}" in last
     assert load(place / "apart").step == best["step"]
 
 
 # What it may learn from
+
+
+@pytest.mark.parametrize(("targets", "near"), [((1, 9999), False), ((1, 2), False), ((1, 20), True)])
+def test_targets_none_of_which_is_near_the_data_are_noticed(
+    commands: Commands, place: Path, data: Path, cartpole: Trajectories, targets: tuple[int, ...], near: bool
+) -> None:
+    out = place / f"asked for {targets}"
+    words = (*SHAPE, "--data", data, "--steps", 1, "--eval-episodes", 1, "--eval-targets", *targets, "--out", out)
+    low, high = cartpole.returns().min(), cartpole.returns().max()
+    asked = ", ".join(map(number, targets))
+    told = f"notice: evaluations ask for {asked}, the data returns {low:.0f} to {high:.0f}: name others with --eval-tar"
+    assert any(line.startswith(told) for line in trained(commands, *words)) != near
 
 
 def test_behaviour_cloning_of_the_best_is_a_setting_of_the_same_loop(
@@ -205,7 +218,7 @@ def test_behaviour_cloning_of_the_best_is_a_setting_of_the_same_loop(
     said = trained(commands, *words, "--out", place / "cloned")
     best = cartpole.top(10)
     assert f"{len(best)} episodes of {best.steps} steps" in said[0]
-    assert f"returns {best.returns().min():,.1f} to {best.returns().max():,.1f}" in said[0]
+    assert f"returns {best.returns().min():.0f} to {best.returns().max():.0f}" in said[0]
     [evaluated] = [line for line in lines(place / "cloned") if "val/return" in line]
     assert not [name for name in evaluated if name.startswith(("val/return_", "val/rank"))]
     model = load(place / "cloned").model
@@ -264,6 +277,7 @@ def files(place: Path, data: Path, whole: Path) -> dict[str, Path]:
     examples.trajectories([5]).save(place / "other.npz")
     return {name: place / f"{name}.npz" for name in ("empty", "cut", "nan", "nowhere", "other")} | {
         "data": data,
+        "folder": place,
         "run": whole,
     }
 
@@ -275,6 +289,7 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
         "to make it: python -m decision.collect --env CartPole-v1 --policy ppo --record replay",
     ),
     "data that is not there": (("--data", "void.npz"), "there is no data 'void.npz'"),
+    "a folder": (("--data", "{folder}"), "is a folder; accepted are: a file that decision.collect wrote"),
     "an empty file": (("--data", "{empty}"), "empty.npz is empty"),
     "a cut file": (("--data", "{cut}"), "cut.npz is cut or damaged"),
     "NaN": (("--data", "{nan}"), "observations: step 1 of episode 2 has nan"),
@@ -387,6 +402,11 @@ def test_a_simulator_that_is_not_installed_is_named(
 
 def test_a_damaged_summary_is_named(place: Path, whole: Path) -> None:
     copy = shutil.copytree(whole, place / "damaged")
+    record = json.loads((copy / "trajectories.json").read_text())
+    for returns in ([], [math.nan] * 101):
+        (copy / "trajectories.json").write_text(json.dumps(record | {"returns": returns}))
+        with pytest.raises(ValueError, match=r"damaged/trajectories.json: returns of .* must be 101, all finite"):
+            load(copy)
     (copy / "trajectories.json").write_text('{"environment": 3}')
     with pytest.raises(ValueError, match=r"damaged/trajectories.json: .*"):
         load(copy)
