@@ -36,9 +36,7 @@ def read_minari(name: str) -> Trajectories:
     Raises ValueError of one sentence: Minari is not installed, there is no such set, it has spaces that no model of
     this package takes, or what `Trajectories` raises.
     """
-    if not re.search(r"-v\d+$", name):
-        raise ValueError(f"{MINARI}{name} has no version, as {MINARI}NAME-v0 has")
-    minari = extra("minari", MINARI_EXTRA)
+    minari = _minari_for(name)
     try:
         with _quiet():
             data = minari.load_dataset(name, download=True)
@@ -65,7 +63,7 @@ def write_minari(data: Trajectories, name: str) -> None:
     Raises ValueError of one sentence: Minari is not installed, the name is taken or malformed, the environment is
     not registered, or it is not known what the episodes ended in.
     """
-    minari = extra("minari", MINARI_EXTRA)
+    minari = _minari_for(name)
     if data.final_observations is None:
         raise ValueError("a Minari data set holds the observation that each episode ends in, which this data lacks")
     metadata = _metadata(data)
@@ -128,6 +126,13 @@ def extra(module: str, package: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ValueError(f"this needs the library {module}, which is not there: pip install '{package}'") from error
+
+
+def _minari_for(name: str) -> Any:
+    """The library, for the data set of that name. Raises ValueError if the name has no version."""
+    if not re.search(r"-v\d+$", name):
+        raise ValueError(f"{MINARI}{name} has no version, as {MINARI}NAME-v0 has")
+    return extra("minari", MINARI_EXTRA)
 
 
 def _d4rl_arrays(path: Path) -> dict[str, NDArray[Any]]:

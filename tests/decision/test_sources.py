@@ -105,9 +105,12 @@ def test_actions_that_are_not_one_array_are_refused(minari: Any) -> None:
 
 def test_minari_names_are_checked(minari: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("socket.socket", None)  # no network
-    with pytest.raises(ValueError, match=r"^minari:nothing cannot be loaded: "):
-        load_data("minari:nothing")
+    with pytest.raises(ValueError, match=r"^minari:nothing-v0 cannot be loaded: "):
+        load_data("minari:nothing-v0")
     data = trajectories([3], environment="")
+    for use in (read_minari, lambda name: write_minari(data, name)):
+        with pytest.raises(ValueError, match="^minari:nothing has no version, as minari:NAME-v0 has$"):
+            use("nothing")
     write_minari(data, "taken-v0")
     with pytest.raises(ValueError, match="^minari:taken-v0 exists already, at "):
         write_minari(data, "taken-v0")
