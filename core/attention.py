@@ -145,9 +145,14 @@ def explicit_attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: floa
 def fused_is_slow(q: Tensor, k: Tensor) -> bool:
     """Whether the explicit path beats the fused kernel: measured, see docs/lab-notes.md.
 
-    A CPU's fused kernel in half precision loses up to 11 times at 64 keys, and wins from about 1,000 on.
+    A CPU's fused kernel in half precision loses up to 11 times at 64 keys, and wins from about 1,000 on. In float32 it
+    loses where many rows ask a few queries each, as in decoding.
     """
-    return q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16) and k.shape[2] <= 512
+    if q.device.type != "cpu":
+        return False
+    if q.dtype in (torch.bfloat16, torch.float16):
+        return k.shape[2] <= 512
+    return not torch.is_grad_enabled() and q.shape[2] <= 32 and q.shape[0] * q.shape[1] >= 16
 
 
 def additive_mask(route: Route, q: Tensor, k: Tensor) -> Tensor:

@@ -31,12 +31,12 @@ ACCEPTED = {"f": "fiub", "i": "iub", "u": "iu"}
 def window_start(step: int, context: int) -> int:
     """The first step that is heard at `step` by a model of `context` steps.
 
-    The window grows to the whole context, then begins anew with the last half of it. A cache that only left out its
+    The window grows to the whole context, then begins anew with the last quarter of it. A cache that only left out its
     first tokens would be wrong, since deeper layers still remember them.
     """
     if step < context:
         return 0
-    stride = context - max(1, context // 2) + 1  # steps between two beginnings
+    stride = context - max(1, context // 4) + 1  # steps between two beginnings
     return ((step - context) // stride + 1) * stride
 
 

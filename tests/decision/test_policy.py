@@ -22,12 +22,12 @@ ACTIONS = {"discrete": DISCRETE, "from one": FROM_ONE, "several": SEVERAL, "boun
 
 
 @pytest.mark.parametrize("context", range(1, 24))
-def test_windows_grow_to_the_context_then_begin_anew_with_its_last_half(context):
+def test_windows_grow_to_the_context_then_begin_anew_with_its_last_quarter(context):
     starts = [window_start(step, context) for step in range(10 * context)]
     assert starts[:context] == [0] * context
     sizes = [step - start + 1 for step, start in enumerate(starts)]
     assert max(sizes) == context
-    assert min(sizes[context:]) == max(1, context // 2)
+    assert min(sizes[context:]) == max(1, context // 4)
     for step, (before, after) in enumerate(pairwise(starts)):
         assert after == before or sizes[step] == context
 
