@@ -32,6 +32,8 @@ BUDGET = "the budget is rounds times online.every"
 class FinetuneConfig(TrainConfig):
     """Settings of `decision.finetune`: those of a run, and how many rounds it has."""
 
+    steps: int | None = ROUNDS * ONLINE.every
+    online: OnlineConfig = ONLINE
     rounds: int = ROUNDS
     """Times that the agent acts; each is followed by online.every steps of training."""
 
@@ -89,7 +91,7 @@ def with_rounds(config: TrainConfig) -> FinetuneConfig:
 
 def parse_command(argv: list[str]) -> TrainConfig:
     """The command line as a run. Raises ValueError of one sentence for anything wrong."""
-    base, given = FinetuneConfig(steps=ROUNDS * ONLINE.every, online=ONLINE), given_flags(argv)
+    base, given = FinetuneConfig(), given_flags(argv)
     if argv and not argv[0].startswith("-"):
         base, argv = beginning(Path(argv[0])), argv[1:]
     elif {"resume", "out"} <= given.keys():

@@ -121,14 +121,20 @@ FIRST = {
         ("vision.predict", "--json"),
         ("vision.explain", "--layers last"),
     ],
+    "runs/cartpole cartpole.npz": [
+        ("decision.collect", "--train-steps 2048"),
+        ("decision.train", "--steps 2 --batch-size 8 --eval-episodes 1"),
+        ("decision.evaluate", "--json"),
+        ("decision.rollout", "--max-steps 20"),
+    ],
 }
-"""What a newcomer types first: the commands of a run folder, in order, and what makes each of them short."""
+"""What a newcomer types first: the commands that name a run folder or its data, in order, and what makes them short."""
 
 
-@pytest.mark.parametrize("folder", FIRST)
-def test_the_readmes_first_commands_run(folder: str, tmp_path: Path, data_root: Path) -> None:
-    short = FIRST[folder]
-    commands = [command[1:] for command in OURS if folder in command][: len(short)]
+@pytest.mark.parametrize("named", FIRST)
+def test_the_readmes_first_commands_run(named: str, tmp_path: Path, data_root: Path) -> None:
+    short = FIRST[named]
+    commands = [command[1:] for command in OURS if {*named.split()} & {*command}][: len(short)]
     assert [name for name, *_ in commands] == [name for name, _ in short]
     shutil.copy(ROOT / "docs" / "pictures" / "attention.png", tmp_path / "photo.jpg")
     for command, (_, extra) in zip(commands, short, strict=True):
