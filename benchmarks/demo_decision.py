@@ -109,13 +109,14 @@ def decision_facts(told: Path, data: Trajectories, who: str) -> list[tuple[str, 
     trained, returns = load(told, "last"), data.returns()
     config, model = trained.config, trained.config.model
     core, steps = model.core, read_metrics(told)[-1]["step"]
+    told_by = "added to the tokens" if model.timesteps == "embedded" else f"by {core.position.kind} positions"
     shape = f"{core.depth} blocks, {core.dim} wide, {core.heads} heads, {model.context} steps of context"
     return [
         ("Data", f"{data.environment}, {who}"),
         ("Learned from", f"{len(data):,} episodes, {data.steps:,} steps; no other step of the environment"),
         ("Returns in it", f"{returns.min():.0f} to {returns.max():.0f}, {returns.mean():.0f} on average"),
         ("Model", f"{shape}; {size(parameters(told), 'parameters')}"),
-        ("Choices", f"{core.position.kind} positions, {core.norm}, {core.feedforward}"),
+        ("Choices", f"timesteps {told_by}, {core.norm}, {core.feedforward}"),
         ("Training", f"{steps:,} steps of {config.batch_size} windows, {config.optimizer.kind}"),
         ("Shown", f"the last checkpoint, of step {trained.step:,}"),
         ("Run folder", str(told)),
