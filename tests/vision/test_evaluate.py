@@ -247,7 +247,7 @@ def test_cifar10_is_judged_by_its_official_test_images(command: Command, data_ro
 
 def test_validation_repeats_what_training_measured(command: Command, run_folder: Path) -> None:
     measured = {line["step"]: line for line in read_metrics(run_folder) if "val/accuracy" in line}
-    best = max(measured, key=lambda step: measured[step]["val/accuracy"])
+    best = max(measured, key=lambda step: (measured[step]["val/accuracy"], step))
     for which, step in (("best", best), (20, 20)):
         found = figures_of(command, run_folder, "--split", "validation", "--checkpoint", which)
         assert (found["step"], found["split"], found["images"]) == (step, "validation", 144)
