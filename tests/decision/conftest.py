@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from decision.collect import CollectConfig, collect, collect_or_join
 from decision.evaluate import evaluate_run
 from decision.rollout import rollout
 from decision.store import Trajectories
-from tests.processes import Command, Outcome
+from tests.processes import Command, Commands, Outcome
 
 COMMANDS: dict[str, Callable[[list[str]], object]] = {
     "collect": collect_or_join,
@@ -39,3 +40,21 @@ def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Trajectories:
     """1,000 steps of a random policy in CartPole."""
     out = tmp_path_factory.mktemp("cartpole") / "random.npz"
     return collect(CollectConfig(env="CartPole-v1", steps=1000, out=str(out)))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the runs of a module."""
+    return tmp_path_factory.mktemp("decision")
+
+
+@pytest.fixture(scope="module")
+def commands(place: Path) -> Commands:
+    return Commands(place)
+
+
+@pytest.fixture(scope="module")
+def data(place: Path, cartpole: Trajectories) -> Path:
+    """The file of `cartpole`."""
+    cartpole.save(place / "random.npz")
+    return place / "random.npz"

@@ -46,26 +46,15 @@ ROUNDS = (
 )
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("finetune")
-
-
-@pytest.fixture(scope="module")
-def commands(place: Path) -> Commands:
-    return Commands(place)
-
-
 @pytest.fixture(autouse=True)
 def cache_of_its_own(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     monkeypatch.setenv("TRIPTYCH_DATA", str(place))
 
 
 @pytest.fixture(scope="module")
-def begun(place: Path, cartpole: Trajectories) -> Path:
+def begun(place: Path, data: Path) -> Path:
     """A short run on CartPole to begin with."""
-    cartpole.save(place / "random.npz")
-    settings = {"data": str(place / "random.npz"), "batch_size": 8, "eval_episodes": 2, "precision": "fp32"}
+    settings = {"data": str(data), "batch_size": 8, "eval_episodes": 2, "precision": "fp32"}
     train(TrainConfig(out=place / "begun", steps=3, device="cpu", eval_targets=(20.0, 60.0), model=SHAPE, **settings))
     return place / "begun"
 

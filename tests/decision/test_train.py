@@ -44,26 +44,9 @@ TINY = (*SHAPE, "--eval-episodes", 2, "--eval-targets", 10, 30)
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("decision")
-
-
-@pytest.fixture(scope="module")
-def commands(place: Path) -> Commands:
-    return Commands(place)
-
-
 @pytest.fixture(autouse=True)
 def cache_of_its_own(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     monkeypatch.setenv("TRIPTYCH_DATA", str(place))
-
-
-@pytest.fixture(scope="module")
-def data(place: Path, cartpole: Trajectories) -> Path:
-    """1,000 steps of a random policy in CartPole."""
-    cartpole.save(place / "random.npz")
-    return place / "random.npz"
 
 
 def trained(commands: Commands, *arguments: object) -> list[str]:
