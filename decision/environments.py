@@ -116,12 +116,12 @@ def require_spaces(env: gymnasium.Env[Any, Any], observation_space: Space, actio
 
 
 def as_declared(env: gymnasium.Env[Any, Any], observation: Any, space: Space) -> NDArray[Any]:
-    """An observation as it is stored. Raises ValueError for one that does not have the shape of its space."""
+    """An observation as an array of its own type. Raises ValueError for one that has another shape than its space."""
     seen = np.asarray(observation)
     if seen.shape != space.shape:
         name = name_of(env)
         raise ValueError(f"{name} gave an observation of shape {seen.shape}, its observation_space says {space.shape}")
-    return seen.astype(space.stored)
+    return seen
 
 
 def require_length(env: gymnasium.Env[Any, Any], longest: int | None) -> None:

@@ -18,12 +18,11 @@ import numpy as np
 from core.config import check_choices, check_positive
 from core.training.cli import main, parse_fields, run_folder
 from core.training.config import check_at_least
-from core.training.devices import device_kind, keep_freed_memory
 from decision.config import check_finite
 from decision.data import Summary, default_targets, normalised
 from decision.episodes import Rollouts
 from decision.rollout import RolloutConfig, act, choose_targets, figures, number, table
-from decision.trained import load
+from decision.trained import load_to_act
 
 
 def summarised(found: Rollouts, reference: tuple[float, float] | None) -> dict[str, float]:
@@ -84,10 +83,7 @@ def evaluate_run(argv: list[str]) -> None:
         prog="python -m decision.evaluate DIR",
         description="Evaluates a run by acting in its environment.",
     )
-    device = device_kind(options.device)
-    if device == "cpu":
-        keep_freed_memory()
-    trained = load(folder, options.checkpoint, device)
+    trained = load_to_act(folder, options.checkpoint, options.device)
     told, summary = trained.model.config.returns == "token", trained.summary
     if options.targets and not told:
         raise ValueError("--targets has no effect: the model is told no return to reach")

@@ -49,7 +49,7 @@ class Recorder(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins an episode; one that was not finished is forgotten."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._seen, self._taken, self._rewards = [as_declared(self, observation, self.shown)], [], []
+        self._seen, self._taken, self._rewards = [self._kept(observation)], [], []
         self._of = "" if seed is None else f" of seed {seed}"
         return observation, info
 
@@ -58,7 +58,7 @@ class Recorder(gymnasium.Wrapper):
         if self.stop.made:
             raise Interrupted
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._seen.append(as_declared(self, observation, self.shown))
+        self._seen.append(self._kept(observation))
         self._taken.append(np.array(action, self.acted.stored))
         self._rewards.append(float(reward))
         if terminated or truncated:
@@ -69,6 +69,10 @@ class Recorder(gymnasium.Wrapper):
         """The finished episodes, which are then no longer kept."""
         taken, self.finished = self.finished, []
         return taken
+
+    def _kept(self, observation: Any) -> NDArray[Any]:
+        """A copy, since an environment may write its next observation over this one."""
+        return as_declared(self, observation, self.shown).astype(self.shown.stored)
 
     def _episode(self, terminated: bool, truncated: bool) -> Episode:
         seen, rewards = np.stack(self._seen), np.array(self._rewards, np.float32)

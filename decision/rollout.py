@@ -24,14 +24,13 @@ from tqdm import tqdm
 from core.config import check_choices, check_positive
 from core.training.cli import main, parse_fields, run_folder
 from core.training.config import check_at_least
-from core.training.devices import device_kind, keep_freed_memory
 from decision.data import Summary, default_targets, normalised
 from decision.environments import episode_seed
 from decision.episodes import Outcome, Rollouts, opened, play, rollouts
 from decision.figures import asked_and_reached, save
 from decision.models import DecisionTransformer
 from decision.policy import Actors, check_target
-from decision.trained import load
+from decision.trained import load_to_act
 
 if TYPE_CHECKING:
     from decision.video import Filmed
@@ -248,10 +247,7 @@ def rollout(argv: list[str]) -> None:
         prog="python -m decision.rollout DIR",
         description="Lets an agent act in its environment, asked for one return after the other.",
     )
-    device = device_kind(options.device)
-    if device == "cpu":
-        keep_freed_memory()
-    trained = load(folder, options.checkpoint, device)
+    trained = load_to_act(folder, options.checkpoint, options.device)
     options = replace(options, environment=options.environment or trained.config.environment)
     about = {"environment": options.environment or trained.summary.environment, "step": trained.step}
     about |= {"episodes": options.episodes, "seed": options.seed, "temperature": options.temperature}

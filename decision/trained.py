@@ -18,6 +18,7 @@ import torch
 
 from core.serialize import from_dict, to_dict
 from core.training.checkpoints import load_model, read_config
+from core.training.devices import device_kind, keep_freed_memory
 from core.training.files import read_json, write_json
 from decision.config import TrainConfig
 from decision.data import Summary, default_targets
@@ -48,6 +49,14 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> 
     config, summary = read_run(folder), recall(folder)
     model, step = load_model(folder, which, lambda: DecisionTransformer(config.model))
     return Trained(model.to(device), summary, config, step, torch.device(device))
+
+
+def load_to_act(folder: Path, which: str, wish: str) -> Trained:
+    """`load`, for a command that acts: on the device wished for, a CPU keeping the memory that it frees."""
+    device = device_kind(wish)
+    if device == "cpu":
+        keep_freed_memory()
+    return load(folder, which, device)
 
 
 def load_policy(
