@@ -115,7 +115,7 @@ class Transformer(nn.Module):
         graph:        over places in line, those in the cache included
         memory:       (B, S, D), for blocks of role "cross"; `memory_graph` says who hears which of it (default all)
         cache:        keys and values of earlier tokens; x holds the tokens that follow them
-        read:         the tokens whose outputs are asked for; the last block computes nothing for the others
+        read:         the tokens whose outputs are asked for; the last feed-forward is not computed for the others
 
         Returns (B, T, D), or only the tokens in `read`. Raises ValueError when the cache has no room for x.
         """
