@@ -29,18 +29,18 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from benchmarks.decision_peers import PEER, SIZES, PeerActor, build, installed, peer_model, play_one
-from benchmarks.harness import Comparison, Contestant, compare
-from benchmarks.record import RESULTS, update
-from core.training.cli import main
+from benchmarks.measure.harness import Comparison, Contestant, compare
+from benchmarks.measure.record import RESULTS, update
+from benchmarks.peers.decision import PEER, SIZES, PeerActor, build, installed, peer_model, play_one
+from core.cli.arguments import main
 from core.training.devices import keep_freed_memory
-from decision.environments import episode_seed, make
-from decision.episodes import opened, rollouts
-from decision.normaliser import Normaliser
-from decision.spaces import describe
+from decision.acting.episodes import opened, rollouts
+from decision.data.normaliser import Normaliser
+from decision.environments.make import episode_seed, make
+from decision.environments.spaces import describe
 
 NAME = "decision_rollout"
-HERE, STEP = f"benchmarks.{NAME}", "benchmarks.decision_step:train_step"
+HERE, STEP = f"benchmarks.{NAME}", "benchmarks.steps.decision:train_step"
 ENVIRONMENTS = ("Hopper-v5", "CartPole-v1")
 PRECISIONS = ("fp32", "bf16")
 TARGET = 1000.0  # return asked for

@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import last_json
-from benchmarks.nanogpt import run_timed
-from benchmarks.record import RESULTS, ROOT, number, provenance, table, update
-from core.serialize import to_dict
-from core.training.cli import main
-from core.training.files import read_json
-from decision.data import Trajectories, fingerprint, load_data, normalised, reference_scores
+from benchmarks.measure.harness import last_json
+from benchmarks.measure.record import RESULTS, ROOT, number, provenance, table, update
+from benchmarks.peers.nanogpt import run_timed
+from core.cli.arguments import main
+from core.files.json_files import read_json
+from core.files.serialize import to_dict
+from decision.data.load import Trajectories, fingerprint, load_data, normalised, reference_scores
 from decision.presets import PRESETS
 
 NAME = "decision_table"

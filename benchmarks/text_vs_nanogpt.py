@@ -7,7 +7,7 @@ python -m benchmarks.text_vs_nanogpt --nanogpt PATH [--parts step,loss,sampling]
   float32. Our `--precision auto` stands beside them: nanoGPT has no such thing on a CPU.
 - loss: its README's CPU run, then ours with its loop's wall time (evaluations left out of its, but not of ours) as
   `--minutes`, and with a fraction of it. Losses are of the last weights, over the whole validation split, in float32.
-- sampling: its `generate` against `core.generate`, the 10.65 M shape with the same random weights, batch 1.
+- sampling: its `generate` against `core.decoding.generate`, the 10.65 M shape with the same random weights, batch 1.
 
 PATH is a clone of karpathy/nanoGPT. Each part replaces its own figures in benchmarks/results/text_vs_nanogpt.json.
 """
@@ -26,24 +26,24 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from benchmarks import nanogpt
-from benchmarks.harness import Comparison, Contestant, compare, last_json, run_once
-from benchmarks.nanogpt import SHAPES, initial_model, random_batch, run_timed
-from benchmarks.record import RESULTS, ROOT, provenance, update
-from benchmarks.timing import time_steps, time_to_loss, time_tokens
-from core.generate import Sampling, complete
-from core.training.cli import main
+from benchmarks.measure.harness import Comparison, Contestant, compare, last_json, run_once
+from benchmarks.measure.record import RESULTS, ROOT, provenance, update
+from benchmarks.measure.timing import time_steps, time_to_loss, time_tokens
+from benchmarks.peers import nanogpt
+from benchmarks.peers.nanogpt import SHAPES, initial_model, random_batch, run_timed
+from core.cli.arguments import main
+from core.decoding.generate import Sampling, complete
+from core.optim.groups import build_optimizer
 from core.training.metrics import read_metrics
-from core.training.optimizers import build_optimizer
 from core.training.run import Batch, Run
 from text.config import TrainConfig
-from text.models import NextTokenLoss
+from text.corpus.sources import find_source
+from text.models.gpt import NextTokenLoss
 from text.presets import PRESETS
-from text.sources import find_source
 from text.train import real_targets
 
 NAME = "text_vs_nanogpt"
-HERE, THEIRS = f"benchmarks.{NAME}", "benchmarks.nanogpt"
+HERE, THEIRS = f"benchmarks.{NAME}", "benchmarks.peers.nanogpt"
 ROUNDS = {"step": 5, "loss": 3, "sampling": 3}
 MANY = 1_000_000  # steps: never reached
 
@@ -91,7 +91,7 @@ def step_config(folder: Path, seed: int, shape: str, batch: int, compiled: str, 
 
 
 def sample(seed: int, shape: str, tokens: int, dtype: str = "float32") -> dict[str, float]:
-    """Tokens per second of `core.generate` with its cache, batch 1, after one newline."""
+    """Tokens per second of `core.decoding.generate` with its cache, batch 1, after one newline."""
     model = initial_model(shape, seed).eval().to(getattr(torch, dtype))
     sampling = Sampling(temperature=0.8, top_k=200)
     return time_tokens(lambda n: complete(model, [[0]], n, sampling, seeds=[seed]), tokens)

@@ -22,16 +22,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.harness import Comparison, Contestant, compare, last_json
-from benchmarks.nanogpt import run_timed
-from benchmarks.record import RESULTS, ROOT, update
-from benchmarks.vision_timm import Part
-from core.training.cli import main
+from benchmarks.measure.harness import Comparison, Contestant, compare, last_json
+from benchmarks.measure.record import RESULTS, ROOT, update
+from benchmarks.peers.nanogpt import run_timed
+from benchmarks.peers.timm_training import Part
+from core.cli.arguments import main
 from core.training.metrics import read_metrics
 from vision.presets import PRESETS
 
 NAME = "vision_cifar_cpu"
-HERE, THEIRS = f"benchmarks.{NAME}", "benchmarks.vision_timm"
+HERE, THEIRS = f"benchmarks.{NAME}", "benchmarks.peers.timm_training"
 RATES = (3e-4, 1e-3, 3e-3)
 SHOWN = ("accuracy", "steps", "loop_seconds", "train_core_seconds")
 

@@ -25,13 +25,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Comparison, Contestant, compare
-from benchmarks.record import RESULTS, update
-from benchmarks.vision_peers import PACKAGES, installed
-from core.training.cli import main
+from benchmarks.measure.harness import Comparison, Contestant, compare
+from benchmarks.measure.record import RESULTS, update
+from benchmarks.peers.vision import PACKAGES, installed
+from core.cli.arguments import main
 
 NAME = "vision_vs_peers"
-STEP, EPOCH = "benchmarks.vision_step:train_step", "benchmarks.vision_epoch:epoch"
+STEP, EPOCH = "benchmarks.steps.vision:train_step", "benchmarks.steps.vision_epoch:epoch"
 ROUNDS = {"step": 5, "epoch": 3}
 WAYS = {
     "eager-fp32": ("off", "fp32"),

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.cache import Cache
 from core.config import TransformerConfig
+from core.decoding.cache import Cache
 from core.graph import Route
-from core.linear import Linear
+from core.kernels.linear import Linear
 from core.norms import build_norm
 from core.positions import Rotation
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from core.attention import StackedLinear
 from core.config import GATED, TransformerConfig
-from core.linear import Linear
+from core.kernels.linear import Linear
 
 
 class _ReLU2(torch.autograd.Function):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from core.attention import Attention, CrossAttention
-from core.cache import Cache
 from core.config import TransformerConfig
+from core.decoding.cache import Cache
 from core.feedforward import build_feedforward
 from core.graph import Graph, Route, Span, full, route
 from core.init import initialise

@@ -32,26 +32,26 @@ from typing import Any, Literal
 
 import numpy as np
 
+from core.cli.arguments import main, parse_fields
+from core.cli.errors import Interrupted
+from core.cli.signals import StopRequest
 from core.config import check_choices, check_positive
-from core.training.cli import main, parse_fields
 from core.training.config import check_at_least
-from core.training.errors import Interrupted
 from core.training.order import stream
-from core.training.signals import StopRequest
-from decision.agents import ALGORITHMS, Agent, read_agent, read_kept
-from decision.behaviour import Behaviour, RandomActors, find_behaviour
-from decision.data import load_data, reference_scores
-from decision.environments import full_name, require_length, require_spaces, spaces_of
-from decision.episodes import opened, play
-from decision.models import check_head
-from decision.policy import Actors
-from decision.recording import Recorder, Recording
+from decision.acting.episodes import opened, play
+from decision.acting.policy import Actors
+from decision.collecting.agents import ALGORITHMS, Agent, read_agent, read_kept
+from decision.collecting.behaviour import Behaviour, RandomActors, find_behaviour
+from decision.collecting.recording import Recorder, Recording
+from decision.collecting.training import AGENT, RECENT, Training, goal, progress
+from decision.data.load import load_data, reference_scores
+from decision.data.sources import D4RL, MINARI, write_minari
+from decision.data.store import Episode, Trajectories, concatenate
+from decision.environments.make import full_name, require_length, require_spaces, spaces_of
+from decision.environments.spaces import describe
+from decision.models.decision_transformer import check_head
 from decision.rollout import number
-from decision.sources import D4RL, MINARI, write_minari
-from decision.spaces import describe
-from decision.store import Episode, Trajectories, concatenate
 from decision.trained import FILE, load
-from decision.training import AGENT, RECENT, Training, goal, progress
 
 KEPT = ".pt"  # how a file of an agent ends that was trained here
 TRAINED_IN = 8  # environments

@@ -7,7 +7,7 @@ from math import isfinite
 
 from core.config import check_positive
 from core.training.config import RunConfig, check_at_least
-from decision.models import DecisionConfig
+from decision.models.decision_transformer import DecisionConfig
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from core.cli.arguments import main, parse_fields, run_folder
 from core.config import check_choices, check_positive
-from core.training.cli import main, parse_fields, run_folder
 from core.training.config import check_at_least
+from decision.acting.episodes import Rollouts
 from decision.config import check_finite
-from decision.data import Summary, default_targets, normalised
-from decision.episodes import Rollouts
+from decision.data.load import Summary, default_targets, normalised
 from decision.rollout import RolloutConfig, act, choose_targets, figures, number, table
 from decision.trained import load_to_act
 

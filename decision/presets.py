@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.config import PositionConfig, TransformerConfig
 from core.training.config import OptimizerConfig, ScheduleConfig
 from decision.config import TrainConfig
-from decision.models import DecisionConfig
+from decision.models.decision_transformer import DecisionConfig
 
 PLATEAU = ScheduleConfig(kind="wsd", warmup=0.05, decay=0.5, final=0.0)
 MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.05)

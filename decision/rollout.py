@@ -21,19 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from core.cli.arguments import main, parse_fields, run_folder
 from core.config import check_choices, check_positive
-from core.training.cli import main, parse_fields, run_folder
 from core.training.config import check_at_least
-from decision.data import Summary, default_targets, normalised
-from decision.environments import episode_seed
-from decision.episodes import Outcome, Rollouts, opened, play, rollouts
-from decision.figures import asked_and_reached, save
-from decision.models import DecisionTransformer
-from decision.policy import Actors, check_target
+from decision.acting.episodes import Outcome, Rollouts, opened, play, rollouts
+from decision.acting.policy import Actors, check_target
+from decision.data.load import Summary, default_targets, normalised
+from decision.environments.make import episode_seed
+from decision.models.decision_transformer import DecisionTransformer
+from decision.reports.figures import asked_and_reached, save
 from decision.trained import load_to_act
 
 if TYPE_CHECKING:
-    from decision.video import Filmed
+    from decision.environments.video import Filmed
 
 PICTURE = "rollout.png"
 """What was asked against what was reached, in the run folder."""
@@ -208,7 +208,7 @@ def sentences(found: Mapping[str, Any], summary: Summary) -> list[str]:
 
 def stage(model: DecisionTransformer, summary: Summary, options: RolloutConfig) -> Filmed:
     """The environment that is filmed. Raises ValueError when its pictures or the format need another package."""
-    from decision.video import check_format, make_filmed
+    from decision.environments.video import check_format, make_filmed
 
     check_format(options.video_format)
     environment = make_filmed(options.environment or summary.environment, **limits_of(model, options))
@@ -224,7 +224,7 @@ def film(
     targets: Sequence[float],
 ) -> list[Path]:
     """Films the first episode of each target into `options.video`; the files."""
-    from decision.video import write_film
+    from decision.environments.video import write_film
 
     assert options.video is not None
     seeds, written = [episode_seed(options.seed, 0)], []

@@ -7,21 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.files.downloads import data_root
 from core.training.checkpoints import read_config
-from core.training.fetch import data_root
 from core.training.folder import resume_point
+from decision.acting.episodes import opened
 from decision.config import TrainConfig
-from decision.data import Normaliser, Summary, Trajectories, load_data
-from decision.environments import limit_of, require_length, require_spaces
-from decision.episodes import opened
-from decision.models import DecisionConfig, DecisionTransformer
+from decision.data.load import Normaliser, Summary, Trajectories, load_data
+from decision.environments.make import limit_of, require_length, require_spaces
+from decision.environments.spaces import misfit
+from decision.models.decision_transformer import DecisionConfig, DecisionTransformer
+from decision.models.pretrained import load_pretrained
 from decision.presets import RECIPES
-from decision.pretrained import load_pretrained
-from decision.spaces import misfit
 from decision.trained import FILE, load, recall
 
 if TYPE_CHECKING:
-    from decision.episodes import Environment
+    from decision.acting.episodes import Environment
 
 
 def prepare(config: TrainConfig) -> tuple[Trajectories, Summary, TrainConfig]:

@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from core.training.cli import given_flags, main, parse
-from core.training.optimizers import build_optimizer
+from core.cli.arguments import given_flags, main, parse
+from core.optim.groups import build_optimizer
 from core.training.run import Run
+from decision.acting.episodes import opened, rollouts
+from decision.acting.experience import Experience
 from decision.config import TrainConfig
-from decision.data import Summary, Trajectories, Windows, default_targets
-from decision.episodes import opened, rollouts
+from decision.data.load import Summary, Trajectories, Windows, default_targets
 from decision.evaluate import summarised
-from decision.experience import Experience
-from decision.models import DecisionLoss, DecisionTransformer, real_steps
+from decision.models.decision_transformer import DecisionLoss, DecisionTransformer, real_steps
 from decision.presets import PRESETS
 from decision.rollout import number
 from decision.start import environment_of, first_model, prepare
 from decision.trained import remember, require_run
 
 if TYPE_CHECKING:
-    from decision.episodes import Environment
+    from decision.acting.episodes import Environment
 
 AT_ONCE = 64
 """Environments that are acted in at the same time, at most."""

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.serialize import from_dict, to_dict
+from core.files.json_files import read_json, write_json
+from core.files.serialize import from_dict, to_dict
 from core.training.checkpoints import load_model, read_config
 from core.training.devices import device_kind, keep_freed_memory
-from core.training.files import read_json, write_json
+from decision.acting.policy import Policy
 from decision.config import TrainConfig
-from decision.data import Summary, default_targets
-from decision.models import DecisionTransformer
-from decision.policy import Policy
+from decision.data.load import Summary, default_targets
+from decision.models.decision_transformer import DecisionTransformer
 
 FILE = "trajectories.json"
 """What a run learns from, in its folder: environment, spaces, statistics, returns."""
@@ -62,7 +62,7 @@ def load_to_act(folder: Path, which: str, wish: str) -> Trained:
 def load_policy(
     folder: Path | str, which: str | int = "best", device: str = "cpu", *, temperature: float = 0.0, seed: int = 0
 ) -> Policy:
-    """The agent of a run folder, for use in a loop of one's own (`decision.policy.Policy`). Raises as `load` does."""
+    """The agent of a run folder, for use in a loop of one's own (`decision.acting.policy.Policy`). Raises as `load` does."""
     trained = load(folder, which, device)
     return Policy(trained.model, trained.summary.normaliser, temperature=temperature, seed=seed)
 

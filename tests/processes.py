@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from core.training import read_metrics
 from core.training.checkpoints import Checkpoints, read_tensors
+from core.training.metrics import read_metrics
 
 PANELS = ["text.train", "text.sample", "text.export", "vision.train", "decision.train", "decision.finetune"]
 PRELOADED = ["torch._dynamo", "accelerate", "tyro", *PANELS]

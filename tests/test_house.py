@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from core.training.cli import parse, parse_fields
+from core.cli.arguments import parse, parse_fields
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("core", "text", "vision", "decision", "benchmarks")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from core.config import check_choices, check_positive
 from core.training.config import RunConfig, check_at_least, check_between
-from text.models import GPTConfig
+from text.models.gpt import GPTConfig
 
 
 @dataclass(frozen=True, kw_only=True)

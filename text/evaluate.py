@@ -16,11 +16,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from core.cli.arguments import main, parse_fields, run_folder
 from core.config import check_positive
-from core.training.cli import main, parse_fields, run_folder
 from core.training.devices import autocast, device_kind
-from text.data import Corpus, load_corpus, validation_batches
-from text.models import IGNORED, GPTConfig, NextTokenLoss
+from text.corpus.windows import Corpus, load_corpus, validation_batches
+from text.models.gpt import IGNORED, GPTConfig, NextTokenLoss
 from text.trained import knows, load
 
 

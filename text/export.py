@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.training.cli import main, parse_fields, run_folder
-from text.pretrained import export_pretrained, family_of
+from core.cli.arguments import main, parse_fields, run_folder
+from text.pretrained.load import export_pretrained, family_of
 from text.trained import load
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from core.config import PositionConfig, TransformerConfig
 from core.training.config import OptimizerConfig, ScheduleConfig
 from text.config import TrainConfig
-from text.models import GPTConfig
+from text.models.gpt import GPTConfig
 
 Bias = Literal["all", "none"]
 PLAIN = ScheduleConfig(kind="cosine", warmup=0.05, final=0.1)

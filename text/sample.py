@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from core.cli.arguments import main, parse_fields, run_folder
 from core.config import check_positive
-from core.generate import STOPPED, Sampling, beam_search, generate
-from core.training.cli import main, parse_fields, run_folder
+from core.decoding.generate import STOPPED, Sampling, beam_search, generate
 from core.training.devices import device_kind, resolve_precision
-from text.tokenizers import Tokenizer, UnknownCharacterError, stream
+from text.tokens.base import Tokenizer, UnknownCharacterError, stream
 from text.trained import Trained, load, load_public
 
 

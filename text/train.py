@@ -12,20 +12,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from core.generate import Sampling, complete
+from core.cli.arguments import main, parse
+from core.decoding.generate import Sampling, complete
+from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
-from core.training.cli import main, parse
 from core.training.folder import resume_point
-from core.training.optimizers import build_optimizer
 from core.training.run import Run
 from text.config import TrainConfig
-from text.data import Corpus, TrainingWindows, load_corpus, validation_batches
+from text.corpus.windows import Corpus, TrainingWindows, load_corpus, validation_batches
 from text.evaluate import evaluate, rows_at_once
-from text.models import GPT, IGNORED, GPTConfig, NextTokenLoss
+from text.models.gpt import GPT, IGNORED, GPTConfig, NextTokenLoss
 from text.presets import PRESETS
-from text.pretrained import load_pretrained, pretrained_folder, read_family
-from text.tokenizers import FILE as TOKENIZER
-from text.tokenizers import Tokenizer, load_tokenizer
+from text.pretrained.load import load_pretrained, pretrained_folder, read_family
+from text.tokens.base import FILE as TOKENIZER
+from text.tokens.base import Tokenizer, load_tokenizer
 from text.trained import knows, remember
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
+from core.files.json_files import read_json, write_json
 from core.training.checkpoints import load_model, read_config
-from core.training.files import read_json, write_json
 from text.config import TrainConfig
-from text.corpus import Corpus
-from text.models import GPT
-from text.tokenizers import Tokenizer, load_tokenizer
+from text.corpus.load import Corpus
+from text.models.gpt import GPT
+from text.tokens.base import Tokenizer, load_tokenizer
 
 TEXT = "text.json"
 """What text a run learns from, in its folder."""
@@ -42,8 +42,8 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> 
 
 
 def load_public(name_or_path: str, device: str = "cpu") -> Trained:
-    """A public model in Hugging Face's layout, with its tokenizer (see `text.pretrained`)."""
-    from text.pretrained import load_pretrained, pretrained_folder
+    """A public model in Hugging Face's layout, with its tokenizer (see `text.pretrained.load`)."""
+    from text.pretrained.load import load_pretrained, pretrained_folder
 
     folder = pretrained_folder(name_or_path)
     model, tokenizer = load_pretrained(folder), load_tokenizer(folder)

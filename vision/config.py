@@ -7,9 +7,9 @@ from typing import Literal
 
 from core.config import check_choices, check_positive
 from core.training.config import RunConfig, check_at_least, check_between
-from vision.augment import AugmentConfig
-from vision.models import ViTConfig
-from vision.sources import NAMES
+from vision.augmentation.augment import AugmentConfig
+from vision.data.named import NAMES
+from vision.models.vit import ViTConfig
 
 
 @dataclass(frozen=True, kw_only=True)

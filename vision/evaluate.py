@@ -18,21 +18,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from core.cli.arguments import main, parse_fields, run_folder
 from core.config import check_choices, check_positive
-from core.training.cli import main, parse_fields, run_folder
+from core.files.json_files import write_json
 from core.training.devices import autocast, device_kind
-from core.training.files import write_json
-from vision.batches import ImageSet, evaluation_batches
-from vision.data import Data, load_data, load_test
-from vision.folder import VALIDATION, first_few, notice
-from vision.metrics import Tally
-from vision.models import ViT
-from vision.pictures import Mistakes
-from vision.preparation import Preparation
-from vision.report import Judged, as_json, draw, tables, variants
-from vision.sources import NAMES
+from vision.data.batches import ImageSet, evaluation_batches
+from vision.data.folder import VALIDATION, first_few, notice
+from vision.data.load import Data, load_data, load_test
+from vision.data.named import NAMES
+from vision.data.preparation import Preparation
+from vision.models.vit import ViT
+from vision.reports.metrics import Tally
+from vision.reports.pictures import Mistakes
+from vision.reports.report import Judged, as_json, draw, tables, variants
+from vision.tasks.views import Views, joined, seen
 from vision.trained import Trained, Weights, knows, load
-from vision.views import Views, joined, seen
 
 FAIRNESS = {
     "validation": "these are the validation images, by which the best checkpoint was chosen",

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.attention import record_attention
-from core.training.cli import main, parse_fields
+from core.cli.arguments import main, parse_fields
+from core.files.downloads import written_aside
 from core.training.devices import device_kind
-from core.training.fetch import written_aside
-from vision.attention_maps import join_heads, on_grid, reader, received, rollout
-from vision.given import Reader, find_images, run_folder_and_images
-from vision.pictures import INK, PAPER, SOFT
+from vision.data.given import Reader, find_images, run_folder_and_images
+from vision.reports.attention_maps import join_heads, on_grid, reader, received, rollout
+from vision.reports.pictures import INK, PAPER, SOFT
 from vision.trained import Trained, Weights, load
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from core.attention import record_attention
-from core.training.cli import main, parse_fields, run_folder
-from core.training.errors import RunFailure
-from core.training.fetch import written_aside
+from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.errors import RunFailure
+from core.files.downloads import written_aside
 from vision.trained import Trained, Weights, load
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from core.cli.arguments import main, parse_fields
 from core.config import check_positive
-from core.training.cli import main, parse_fields
 from core.training.devices import device_kind
-from vision.given import Reader, find_images, run_folder_and_images
+from vision.data.given import Reader, find_images, run_folder_and_images
 from vision.trained import Trained, Weights, load
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from core.config import PositionConfig, TransformerConfig
 from core.training.config import OptimizerConfig, ScheduleConfig
-from vision.augment import AugmentConfig
+from vision.augmentation.augment import AugmentConfig
 from vision.config import TrainConfig
-from vision.models import ViTConfig
+from vision.models.vit import ViTConfig
 
 PLATEAU = ScheduleConfig(kind="wsd", warmup=0.05, decay=0.5, final=0.0)
 COSINE = ScheduleConfig(kind="cosine", warmup=0.05, final=0.0)

@@ -12,21 +12,21 @@ from dataclasses import replace
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.cli.arguments import main, parse
+from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
-from core.training.cli import main, parse
 from core.training.folder import resume_point
-from core.training.optimizers import build_optimizer
 from core.training.run import Batch, Order, Run
-from vision.augment import Augment
+from vision.augmentation.augment import Augment
 from vision.config import TrainConfig
-from vision.data import Data, Preparation, load_data
+from vision.data.folder import notice
+from vision.data.load import Data, Preparation, load_data
 from vision.evaluate import evaluate
-from vision.folder import notice
-from vision.models import ClassificationLoss, ViT, ViTConfig
-from vision.patches import WhitenedPatchEmbedding
+from vision.models.tokens import WhitenedPatchEmbedding
+from vision.models.vit import ClassificationLoss, ViT, ViTConfig
 from vision.presets import PRESETS
-from vision.pretrained import Pretrained, load_pretrained, read_pretrained
-from vision.resize import resized
+from vision.pretrained.load import Pretrained, load_pretrained, read_pretrained
+from vision.pretrained.resize import resized
 from vision.trained import knows, remember
 
 

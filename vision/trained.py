@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from core.files.json_files import read_json, write_json
 from core.training.checkpoints import load_model, read_config
-from core.training.files import read_json, write_json
 from vision.config import TrainConfig
-from vision.data import Data, Preparation
-from vision.models import ViT
+from vision.data.load import Data, Preparation
+from vision.models.vit import ViT
 
 Weights = Literal["averaged", "raw"]
 DATA = "data.json"

@@ -22,11 +22,11 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from core.serialize import T, from_dict
-from core.training.errors import NotSaved
-from core.training.fetch import remove, sha256, written_aside
-from core.training.files import as_json, read_json, write_json
-from core.weights import Uninitialised
+from core.cli.errors import NotSaved
+from core.files.downloads import remove, sha256, written_aside
+from core.files.json_files import as_json, read_json, write_json
+from core.files.serialize import T, from_dict
+from core.files.weights import Uninitialised
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from core.cli.launch import start_all_processes
 from core.training.config import RunConfig
-from core.training.launch import start_all_processes
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

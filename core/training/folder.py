@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.serialize import to_dict
+from core.files.serialize import to_dict
 from core.training.checkpoints import Checkpoints, read_config
 from core.training.config import RunConfig
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.training.errors import NotSaved
-from core.training.files import write_text
+from core.cli.errors import NotSaved
+from core.files.json_files import write_text
 
 
 class MetricsFile:

@@ -25,24 +25,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from core.serialize import to_dict
+from core.cli.errors import Interrupted, NonFinite
+from core.cli.launch import program
+from core.cli.signals import StopRequest
+from core.files.json_files import read_json
+from core.files.serialize import to_dict
+from core.optim.averages import EMA
+from core.optim.groups import set_learning_rate
+from core.optim.schedules import multiplier
 from core.training import devices, random_state
 from core.training.budget import Budget
 from core.training.checkpoints import Checkpoints, verify, write_config
 from core.training.config import RunConfig
-from core.training.ema import EMA
-from core.training.errors import Interrupted, NonFinite
-from core.training.files import read_json
 from core.training.folder import open_folder, resume_point
-from core.training.launch import program
-from core.training.learner import Learner
+from core.training.meter import Window
 from core.training.metrics import MetricsFile
-from core.training.optimizers import set_learning_rate
-from core.training.processes import Processes
+from core.training.parallel import Processes
 from core.training.progress import Progress
-from core.training.schedules import multiplier
-from core.training.signals import StopRequest
-from core.training.window import Window
+from core.training.state import Learner
 
 Batch = tuple[Tensor, ...]
 

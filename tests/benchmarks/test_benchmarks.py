@@ -18,16 +18,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import core_scaling, gpu, nanogpt, text_vs_nanogpt
-from benchmarks.gpu_decision import sides
-from benchmarks.peaks import device_peak
-from benchmarks.record import ROOT, update
-from benchmarks.timing import time_to_loss, time_tokens
-from core.generate import Sampling, complete
+from benchmarks import core_scaling, text_vs_nanogpt
+from benchmarks.gpu import figures as gpu
+from benchmarks.gpu.decision import sides
+from benchmarks.measure.peaks import device_peak
+from benchmarks.measure.record import ROOT, update
+from benchmarks.measure.timing import time_to_loss, time_tokens
+from benchmarks.peers import nanogpt
+from core.decoding.generate import Sampling, complete
 from core.positions import index
-from text.data import load_corpus
+from text.corpus.windows import load_corpus
 from text.evaluate import evaluate
-from text.models import GPT, GPTConfig, NextTokenLoss
+from text.models.gpt import GPT, GPTConfig, NextTokenLoss
 from text.presets import gpt2_core
 
 SMALL = "--steps 4 --eval-every 2 --model.core.dim 32 --model.core.depth 1 --model.core.heads 2 --sample 0"
@@ -188,7 +190,7 @@ def test_the_gpu_benchmark_needs_nothing_that_a_bare_machine_lacks() -> None:
 import sys
 for name in {absent.split()!r}:
     sys.modules[name] = None
-from benchmarks import gpu
+from benchmarks.gpu import figures as gpu
 found = gpu.measure_step(0, "gpt2-124m", "tiny", 1, "cpu", "off") | gpu.measure_sampling(
     0, "gpt2-124m", "tiny", 4, "cpu", "float32"
 )
@@ -335,7 +337,7 @@ def test_budgets_follow_the_run_before_and_the_order_turns(monkeypatch: pytest.M
     options = argparse.Namespace(
         fractions=[1.0, 0.5], rounds=3, threads=1, preset="char-cpu", our_steps=0, train_options="--ema 0.9"
     )
-    theirs = text_vs_nanogpt.Contestant("nanoGPT", "benchmarks.nanogpt:train")
+    theirs = text_vs_nanogpt.Contestant("nanoGPT", "benchmarks.peers.nanogpt:train")
     result = text_vs_nanogpt._alternate(theirs, options)
     whole, half = "ours, 1 x its time", "ours, 0.5 x its time"
     assert calls == [

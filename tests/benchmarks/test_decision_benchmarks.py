@@ -19,20 +19,25 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import decision_rollout, decision_step, decision_table, demo_decision, gpu, gpu_decision, harness
-from benchmarks.decision_peers import PEER, PeerActor, Size, build, installed, peer_model, play_one
-from benchmarks.harness import Contestant
-from benchmarks.record import ROOT
-from core.training.cli import parse
+from benchmarks import decision_rollout, decision_table
+from benchmarks.demo import decision as demo_decision
+from benchmarks.gpu import decision as gpu_decision
+from benchmarks.gpu import figures as gpu
+from benchmarks.measure import harness
+from benchmarks.measure.harness import Contestant
+from benchmarks.measure.record import ROOT
+from benchmarks.peers.decision import PEER, PeerActor, Size, build, installed, peer_model, play_one
+from benchmarks.steps import decision as decision_step
+from core.cli.arguments import parse
+from decision.acting.episodes import rollouts
 from decision.collect import CollectConfig, collect
 from decision.config import TrainConfig
-from decision.environments import episode_seed, make
-from decision.episodes import rollouts
+from decision.data.store import Trajectories
+from decision.environments.make import episode_seed, make
+from decision.environments.spaces import describe
 from decision.evaluate import evaluate_run
-from decision.models import real
+from decision.models.decision_transformer import real
 from decision.presets import PRESETS
-from decision.spaces import describe
-from decision.store import Trajectories
 from decision.train import train
 from tests.core.helpers import awake
 from tests.decision.toys import DISCRETE, VECTOR, window
@@ -239,7 +244,7 @@ def test_updates_need_no_simulator() -> None:
 import sys
 for name in ("gymnasium", "mujoco", "minari"):
     sys.modules[name] = None
-from benchmarks.gpu_decision import measure_updates, sides
+from benchmarks.gpu.decision import measure_updates, sides
 print(*[measure_updates(0, side, "tiny", 2, "cpu", "off")["compiled"] for side in sides()])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

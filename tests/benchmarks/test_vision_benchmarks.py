@@ -12,22 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import (
-    gpu,
-    gpu_vision,
-    harness,
-    vision_cifar_cpu,
-    vision_epoch,
-    vision_step,
-    vision_timm,
-    vision_vs_peers,
-)
-from benchmarks.harness import Comparison, Contestant
-from benchmarks.vision_peers import PACKAGES, installed, peer_model, timm_model
-from core.weights import import_weights
-from vision.models import ViT, ViTConfig
+from benchmarks import vision_cifar_cpu, vision_vs_peers
+from benchmarks.gpu import figures as gpu
+from benchmarks.gpu import vision as gpu_vision
+from benchmarks.measure import harness
+from benchmarks.measure.harness import Comparison, Contestant
+from benchmarks.peers import timm_training as vision_timm
+from benchmarks.peers.vision import PACKAGES, installed, peer_model, timm_model
+from benchmarks.steps import vision as vision_step
+from benchmarks.steps import vision_epoch
+from core.files.weights import import_weights
+from vision.models.vit import ViT, ViTConfig
 from vision.presets import modern_core
-from vision.timm_layout import from_timm
+from vision.pretrained.timm_layout import from_timm
 
 TINY = vision_step.SHAPES["tiny"]
 

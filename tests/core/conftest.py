@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import Tensor
 
-from text.models import GPT
+from text.models.gpt import GPT
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.config import PositionConfig, TransformerConfig
-from core.serialize import from_dict, to_dict
+from core.files.serialize import from_dict, to_dict
 
 IMPOSSIBLE_SHAPES: list[tuple[dict[str, Any], list[str]]] = [
     ({"dim": 0}, ["dim = 0", "above 0"]),

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from core.training.cli import main
+from core.cli.arguments import main
 from decision.collect import CollectConfig, collect, collect_or_join
+from decision.data.store import Trajectories
 from decision.evaluate import evaluate_run
 from decision.rollout import rollout
-from decision.store import Trajectories
 from tests.processes import Command, Commands, Outcome
 
 COMMANDS: dict[str, Callable[[list[str]], object]] = {

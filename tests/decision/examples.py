@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from decision.spaces import Space
-from decision.store import Episode, Trajectories, stack
+from decision.data.store import Episode, Trajectories, stack
+from decision.environments.spaces import Space
 
 VECTOR = Space("box", (3,), "float32", low=(None,), high=(None,))
 PUSH = Space("box", (2,), "float32", low=(-1.0,), high=(1.0,))

@@ -18,21 +18,21 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
 
-from core.training.errors import Interrupted, RunFailure
-from core.training.signals import StopRequest
-from decision import agents, recording
+from core.cli.errors import Interrupted, RunFailure
+from core.cli.signals import StopRequest
 from decision import collect as collecting
-from decision.agents import read_agent
 from decision.collect import CollectConfig, collect, first_seed
+from decision.collecting import agents, recording
+from decision.collecting.agents import read_agent
+from decision.collecting.recording import Recorder
+from decision.collecting.training import Training
 from decision.config import TrainConfig
-from decision.data import load_data
-from decision.models import DecisionConfig
+from decision.data.load import load_data
+from decision.data.store import Trajectories, stack
+from decision.environments.spaces import describe
+from decision.models.decision_transformer import DecisionConfig
 from decision.presets import modern_core
-from decision.recording import Recorder
-from decision.spaces import describe
-from decision.store import Trajectories, stack
 from decision.train import train
-from decision.training import Training
 from tests.decision.corridor import ID, LIMIT
 from tests.decision.examples import same, trajectories
 from tests.processes import Command

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from core.training.checkpoints import Checkpoints
+from decision.acting.episodes import Episodes, Outcome, Rollouts
+from decision.acting.policy import Actors
 from decision.config import OnlineConfig, TrainConfig
-from decision.data import Summary, default_targets
-from decision.environments import episode_seed
-from decision.episodes import Episodes, Outcome, Rollouts
+from decision.data.load import Summary, default_targets
+from decision.data.store import Trajectories
+from decision.environments.make import episode_seed
 from decision.evaluate import compared, sentences, share_below, summarised
-from decision.models import DecisionConfig
-from decision.policy import Actors
+from decision.models.decision_transformer import DecisionConfig
 from decision.presets import modern_core
 from decision.rollout import figures
-from decision.store import Trajectories
 from decision.train import EVALUATED, train
 from decision.trained import load
 from tests.decision import examples

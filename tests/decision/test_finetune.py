@@ -15,16 +15,16 @@ import torch
 
 from core.training.checkpoints import Checkpoints
 from core.training.run import Run
+from decision.acting.episodes import opened
+from decision.acting.experience import Experience
 from decision.collect import CollectConfig, collect
 from decision.config import OnlineConfig, TrainConfig
-from decision.data import Windows
-from decision.episodes import opened
-from decision.experience import Experience
+from decision.data.load import Windows
+from decision.data.normaliser import Normaliser
+from decision.data.store import Trajectories
 from decision.finetune import parse_command
-from decision.models import DecisionConfig, DecisionLoss, DecisionTransformer
-from decision.normaliser import Normaliser
+from decision.models.decision_transformer import DecisionConfig, DecisionLoss, DecisionTransformer
 from decision.presets import modern_core
-from decision.store import Trajectories
 from decision.train import train
 from decision.trained import load
 from tests.processes import Commands, assert_close, assert_same_run, lines

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from core.config import PositionConfig
-from core.training import OptimizerConfig, ScheduleConfig, read_metrics
+from core.training.config import OptimizerConfig, ScheduleConfig
+from core.training.metrics import read_metrics
 from decision.config import TrainConfig
-from decision.models import DecisionConfig, paper_core
+from decision.models.decision_transformer import DecisionConfig, paper_core
 from decision.presets import modern_core
 from decision.train import train
 from tests.decision.examples import CHOICE, PUSH, trajectories

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.training.cli import parse_fields
-from decision.data import Summary
-from decision.environments import episode_seed, make
-from decision.episodes import Episodes, Outcome, Rollouts, opened, play, rollouts
-from decision.policy import Actors
+from core.cli.arguments import parse_fields
+from decision.acting.episodes import Episodes, Outcome, Rollouts, opened, play, rollouts
+from decision.acting.policy import Actors
+from decision.data.load import Summary
+from decision.environments.make import episode_seed, make
+from decision.environments.spaces import describe
+from decision.environments.video import Filmed, check_format, make_filmed, write_film
 from decision.rollout import RolloutConfig, choose_targets, figures, number, report, table
-from decision.spaces import describe
-from decision.video import Filmed, check_format, make_filmed, write_film
 from tests.decision import corridor
-from tests.decision.recomputed import Recomputed
+from tests.decision.acting.recomputed import Recomputed
 from tests.decision.toys import agent, unscaled
 
 PAINTED = "tests.decision.test_rollout:Painted-v0"
@@ -339,7 +339,7 @@ def test_a_film_shows_the_first_the_last_and_the_steps_between_at_a_fair_pace(tm
 
 RUNNING_AWAY = """
 import numpy
-from decision.video import make_filmed
+from decision.environments.video import make_filmed
 film = make_filmed("Hopper-v5")
 film.reset(seed=0)
 film.unwrapped.data.qpos[0] += 20.0  # metres
@@ -362,7 +362,7 @@ def test_a_robot_that_runs_away_is_followed():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have a screen")
 def test_films_without_a_screen_are_made_in_silence():
-    words = "from decision.video import make_filmed; make_filmed('CartPole-v1').reset(seed=0)"
+    words = "from decision.environments.video import make_filmed; make_filmed('CartPole-v1').reset(seed=0)"
     bare = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "XDG_RUNTIME_DIR")}
     done = subprocess.run([sys.executable, "-c", words], env=bare, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 import torch
 
+from core.cli.arguments import parse_fields
+from core.optim.groups import build_optimizer
 from core.training.checkpoints import Checkpoints
-from core.training.cli import parse_fields
-from core.training.optimizers import build_optimizer
+from decision.acting.episodes import opened, rollouts
 from decision.collect import CollectConfig
-from decision.data import Summary
-from decision.environments import episode_seed
-from decision.episodes import opened, rollouts
+from decision.data.load import Summary
+from decision.data.store import Trajectories
+from decision.environments.make import episode_seed
+from decision.environments.spaces import describe
 from decision.finetune import parse_command as parse_finetuning
-from decision.models import DecisionTransformer
+from decision.models.decision_transformer import DecisionTransformer
 from decision.presets import PRESETS, RECIPES
 from decision.rollout import number
-from decision.spaces import describe
-from decision.store import Trajectories
 from decision.train import EVALUATED, train
 from decision.trained import load, load_policy, recall
 from tests.decision import examples

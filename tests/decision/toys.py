@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from core.config import PositionConfig, TransformerConfig
-from decision.models import DecisionConfig, DecisionTransformer
-from decision.normaliser import Normaliser
-from decision.spaces import Space
-from decision.trajectories import Window
+from decision.data.normaliser import Normaliser
+from decision.environments.spaces import Space
+from decision.models.decision_transformer import DecisionConfig, DecisionTransformer
+from decision.models.tokens import Window
 from tests.core.helpers import awake
 
 VECTOR = Space("box", (4,), "float32", (None,), (None,))

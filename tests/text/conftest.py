@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.training.cli import main, parse
+from core.cli.arguments import main, parse
 from tests.processes import Command, Outcome
 from tests.text.processes import TINY, prose
 from text.config import TrainConfig

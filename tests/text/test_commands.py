@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from core.config import PositionConfig, TransformerConfig
-from core.training import OptimizerConfig, read_metrics
+from core.training.config import OptimizerConfig
+from core.training.metrics import read_metrics
 from tests.processes import Command
 from tests.text.processes import TINY, written
 from text.config import TrainConfig
-from text.models import GPTConfig
+from text.models.gpt import GPTConfig
 from text.train import train
 
 ROOT = Path(__file__).parents[2]
@@ -224,7 +225,7 @@ def test_what_a_family_cannot_express_is_not_exported(command: Command, run_fold
 
 PROBE = """
 import sys
-from core.training.cli import main, parse
+from core.cli.arguments import main, parse
 from text.sample import sample
 sample([sys.argv[1], "--prompt", "The", "--tokens", "3"])
 loaded = lambda *names: [name for name in names if name in sys.modules]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from core.training import read_metrics
+from core.training.metrics import read_metrics
 from tests.processes import Command
 from tests.text.processes import prose
-from text.data import load_corpus
+from text.corpus.windows import load_corpus
 from text.evaluate import rows_at_once
-from text.models import GPTConfig
+from text.models.gpt import GPTConfig
 from text.trained import Trained
 
 

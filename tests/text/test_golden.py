@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from core.config import PositionConfig, TransformerConfig
-from core.training import OptimizerConfig, ScheduleConfig, read_metrics
+from core.training.config import OptimizerConfig, ScheduleConfig
+from core.training.metrics import read_metrics
 from text.config import TrainConfig
-from text.models import GPTConfig
+from text.models.gpt import GPTConfig
 from text.train import train
 
 PLAIN = TrainConfig(

@@ -17,13 +17,12 @@ import pytest
 import torch
 
 from core.config import PositionConfig, TransformerConfig
-from core.training import load_weights
-from core.training.checkpoints import Checkpoints, verify
+from core.training.checkpoints import Checkpoints, load_weights, verify
 from tests.processes import Commands, assert_close, assert_same_run, lines
 from tests.text.processes import TINY, prose
-from text.bpe import BPETokenizer
-from text.models import GPT, GPTConfig
-from text.pretrained import export_pretrained
+from text.models.gpt import GPT, GPTConfig
+from text.pretrained.load import export_pretrained
+from text.tokens.bpe import BPETokenizer
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from core.generate import Sampling, complete
+from core.decoding.generate import Sampling, complete
 from tests.processes import Command, Commands
 from tests.text.processes import written
 from text.sample import SampleConfig, continuations

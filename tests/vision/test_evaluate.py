@@ -15,23 +15,23 @@ import torch
 from PIL import Image
 from sklearn import metrics as reference
 
-from core.training import read_metrics
-from core.training.cli import main, parse
-from core.training.files import read_json
+from core.cli.arguments import main, parse
+from core.files.json_files import read_json
+from core.training.metrics import read_metrics
 from tests.processes import PRELOADED, Command, Outcome
 from tests.vision.conftest import MakeFolder
-from tests.vision.together import grey, numbered, opinionated, take_part
-from vision.batches import Images
+from tests.vision.data.together import grey, numbered, opinionated, take_part
 from vision.config import TrainConfig
-from vision.data import load_data, load_test
+from vision.data.batches import Images
+from vision.data.load import load_data, load_test
 from vision.evaluate import evaluate, evaluate_run
-from vision.metrics import Tally
-from vision.pictures import Mistakes
 from vision.presets import PRESETS
-from vision.report import Judged, Variant, as_json, draw, tables, variants
+from vision.reports.metrics import Tally
+from vision.reports.pictures import Mistakes
+from vision.reports.report import Judged, Variant, as_json, draw, tables, variants
+from vision.tasks.views import SHIFTS, joined, seen
 from vision.train import train
 from vision.trained import load
-from vision.views import SHIFTS, joined, seen
 
 PICTURES = ["calibration.png", "confusion.png", "mistakes.png"]
 

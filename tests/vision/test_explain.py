@@ -14,11 +14,11 @@ from PIL import Image
 from core.attention import attend
 from core.config import PositionConfig
 from tests.vision.use import COLOR, GREY, Outcome, call, write_run
-from vision.attention_maps import join_heads, on_grid, reader, received, rollout
 from vision.config import TrainConfig
+from vision.data.preparation import Preparation
 from vision.explain import MOST, chosen_layers, draw, explain, explain_images
-from vision.models import ViT
-from vision.preparation import Preparation
+from vision.models.vit import ViT
+from vision.reports.attention_maps import join_heads, on_grid, reader, received, rollout
 from vision.trained import Trained, load
 
 Explain = Callable[..., Outcome]

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from core.config import PositionConfig, TransformerConfig
-from core.training import OptimizerConfig, ScheduleConfig, read_metrics
-from vision.augment import AugmentConfig
+from core.training.config import OptimizerConfig, ScheduleConfig
+from core.training.metrics import read_metrics
+from vision.augmentation.augment import AugmentConfig
 from vision.config import TrainConfig
-from vision.models import ViTConfig
+from vision.models.vit import ViTConfig
 from vision.train import train
 
 PLAIN = TrainConfig(

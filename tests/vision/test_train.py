@@ -15,7 +15,7 @@ from torch import Tensor
 
 from core.training.checkpoints import Checkpoints
 from tests.processes import Commands, assert_close, assert_same_run, lines
-from vision.data import Images, load_data, load_test
+from vision.data.load import Images, load_data, load_test
 from vision.evaluate import evaluate
 from vision.trained import load
 

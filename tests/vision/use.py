@@ -9,13 +9,13 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from core.cli.arguments import main
 from core.config import TransformerConfig
-from core.serialize import to_dict
+from core.files.serialize import to_dict
 from core.training.checkpoints import Checkpoints, write_config
-from core.training.cli import main
 from vision.config import TrainConfig
-from vision.models import ViT, ViTConfig
-from vision.preparation import Preparation
+from vision.data.preparation import Preparation
+from vision.models.vit import ViT, ViTConfig
 
 CORE = TransformerConfig(dim=24, depth=2, heads=2)
 GREY = ViTConfig(image_size=8, channels=1, classes=10, patch=2, core=CORE)

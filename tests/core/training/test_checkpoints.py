@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.serialize import to_dict
+from core.cli.errors import NotSaved
+from core.files.serialize import to_dict
 from core.training.checkpoints import (
     Checkpoints,
     load_into,
@@ -21,7 +22,6 @@ from core.training.checkpoints import (
     write_config,
 )
 from core.training.config import RunConfig
-from core.training.errors import NotSaved
 from tests.core.training.toy import Toy, ToyConfig
 
 WEIGHTS = {"a": torch.arange(12.0).view(3, 4), "b": torch.ones(5, dtype=torch.bfloat16)}

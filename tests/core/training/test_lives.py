@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import torch
 
-from core.training import load_weights, read_metrics
-from core.training.checkpoints import Checkpoints, verify
+from core.training.checkpoints import Checkpoints, load_weights, verify
+from core.training.metrics import read_metrics
 from tests.core.training.toy import live
 
 ROOT = Path(__file__).parents[3]

@@ -15,9 +15,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.training import OptimizerConfig, Run, ScheduleConfig, build_optimizer, load_weights, read_metrics
-from core.training.checkpoints import Checkpoints
-from core.training.errors import Interrupted, NonFinite
+from core.cli.errors import Interrupted, NonFinite
+from core.optim.groups import build_optimizer
+from core.training.checkpoints import Checkpoints, load_weights
+from core.training.config import OptimizerConfig, ScheduleConfig
+from core.training.metrics import read_metrics
+from core.training.run import Run
 from tests.core.training.toy import PRESETS, Sequences, SummedLoss, Toy, ToyConfig, counted, train
 
 

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.training import OptimizerConfig, Run, RunConfig, ScheduleConfig, build_optimizer
-from core.training.cli import main, parse
+from core.cli.arguments import main, parse
+from core.optim.groups import build_optimizer
+from core.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 from core.training.order import drawn, share
+from core.training.run import Run
 
 VOCABULARY, LENGTH, IGNORED = 17, 12, -100
 

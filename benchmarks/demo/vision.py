@@ -1,0 +1,141 @@
+"""The demo's second panel: a small Vision Transformer, what it sees, and what it mistakes."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from benchmarks.demo.chart import Chart
+from benchmarks.demo.panels import ask, parameters, run
+from benchmarks.demo.report import Gallery, Matrix, Panel, Picture, curve, duration, size
+from benchmarks.measure.harness import last_json
+from core.files.json_files import read_json
+from core.training.metrics import read_metrics
+from vision.data.batches import ImageSet, evaluation_batches
+from vision.data.load import load_data, load_test
+from vision.reports.pictures import Mistakes
+from vision.trained import Trained, load
+
+CIFAR = ["vit-cifar-cpu", "--data", "cifar10", "--validation", "1000", "--eval-every", "50"]
+DIGITS = ["vit-digits", "--data", "digits", "--eval-every", "50"]
+MINUTES = "1.7"  # of training on CIFAR-10, where nothing else is said
+SEARCHED, MISTAKES = 2000, 16  # test images searched for mistakes, and the mistakes shown
+
+
+def vision(folder: Path, budget: Sequence[str]) -> Panel:
+    """A ViT on CIFAR-10, or on handwritten digits where that is not at hand."""
+    start = time.perf_counter()
+    words, name = vision_source()
+    run("vision.train", *words, "--out", str(folder), *(budget or (["--minutes", MINUTES] if words == CIFAR else [])))
+    found = last_json(ask("vision.evaluate", str(folder), "--json"))
+    trained, records, classes = load(folder), read_metrics(folder), list(found["classes"])
+    test = load_test(trained.config.data, trained.preparation)
+    attention, looks = explained(folder, trained, test)
+    return Panel(
+        name="vision",
+        title="Vision: a Vision Transformer",
+        summary="The same blocks read an image as a set of small squares, each of which knows where it is, and learn"
+        " to say what it shows. Nothing in them knows that neighbours belong together.",
+        figures=vision_figures(found, records),
+        facts=vision_facts(trained, folder, found, name),
+        chart=vision_chart(records, len(classes)),
+        specimens=[
+            Matrix(
+                "All test images: what they are (rows), what it says (columns)",
+                list(found["classes"]),
+                found["confusion"],
+            ),
+            Picture(looks, attention.read_bytes(), "test images, and beside each its attention maps"),
+            Gallery("Where it is most sure, and wrong: what it is → what it says", surest_mistakes(trained, test)),
+        ],
+        commands=[
+            f"python -m vision.predict {folder} {folder / 'examples'}",
+            f"python -m vision.evaluate {folder} --tta flip",
+        ],
+        seconds=time.perf_counter() - start,
+    )
+
+
+def vision_source() -> tuple[list[str], str]:
+    """How to train on the images at hand, and what to call them."""
+    try:
+        load_data("cifar10", size=32)
+        return CIFAR, "CIFAR-10"
+    except (ValueError, OSError) as reason:
+        print(f"demo: {reason}\ndemo: taking digits, scikit-learn's handwritten ones, in its place", flush=True)
+        return DIGITS, "scikit-learn's handwritten digits (CIFAR-10 was not at hand)"
+
+
+def explained(folder: Path, trained: Trained, test: ImageSet) -> tuple[Path, str]:
+    """A picture of what the model looks at in some test images, and what is where in it."""
+    depth, out = trained.model.config.core.depth, folder / "attention.png"
+    layers = [str(layer) for layer in sorted({1, 1 + depth // 2, depth})]
+    images = write_examples(folder / "examples", trained.preparation.classes, test)
+    run("vision.explain", str(folder), *map(str, images), "--layers", ",".join(layers), "--out", str(out))
+    return out, f"What it looks at: in layers {', '.join(layers)} of {depth}, and through all of them"
+
+
+def write_examples(folder: Path, classes: Sequence[str], test: ImageSet) -> list[Path]:
+    """The first test image of every other class, as PNG files named after it."""
+    folder.mkdir(exist_ok=True)
+    files = [folder / f"{name}.png" for name in classes[::2]]
+    firsts = [np.flatnonzero(test.labels.numpy() == label)[:1] for label in range(0, len(classes), 2)]
+    for file, (pixels, _) in zip(files, test.batches(firsts), strict=True):
+        file.write_bytes(as_png(pixels[0]))
+    return files
+
+
+def surest_mistakes(trained: Trained, test: ImageSet) -> list[tuple[bytes, str]]:
+    """Those of the first test images that are named wrongly with most confidence, and what is said of each."""
+    worst, classes = None, trained.preparation.classes
+    for pixels, labels in evaluation_batches(test.subset(np.arange(min(SEARCHED, len(test)))), 500):
+        worst = Mistakes.of(pixels, trained.logits(pixels), labels).surest(MISTAKES, worst)
+    assert worst is not None
+    each = zip(worst.pixels, worst.truth, worst.answer, worst.confidence.tolist(), strict=True)
+    return [(as_png(image), f"{classes[is_]} → {classes[said]} {sure:.0%}") for image, is_, said, sure in each]
+
+
+def as_png(pixels: Tensor) -> bytes:
+    """uint8 (C, H, W) as a PNG file."""
+    from PIL import Image
+
+    file, image = io.BytesIO(), pixels.permute(1, 2, 0).numpy()  # (H, W, C)
+    Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(file, format="PNG")
+    return file.getvalue()
+
+
+def vision_figures(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    return [
+        ("test images named rightly", f"{found['accuracy']:.1%}"),
+        ("among its first five names", f"{found['top5']:.1%}"),
+        ("calibration error (ECE)", f"{found['ece']:.1%}"),
+        ("training time", duration(records[-1]["seconds"])),
+    ]
+
+
+def vision_facts(trained: Trained, folder: Path, found: Mapping[str, Any], data: str) -> list[tuple[str, str]]:
+    config, model, core = trained.config, trained.config.model, trained.config.model.core
+    images, (low, high) = read_json(folder / "data.json"), found["accuracy_interval"]
+    shape = f"{core.depth} blocks, {core.dim} wide, {core.heads} heads, patches of {model.patch} pixels"
+    last = read_metrics(folder)[-1]["step"]
+    return [
+        ("Data", f"{data}: {model.classes} classes, {model.image_size} x {model.image_size} pixels"),
+        ("Learned from", f"{images['train']:,} images; {images['validation']:,} more chose the checkpoint"),
+        ("Tested on", f"{found['images']:,} test images; 95 % interval {low:.1%} to {high:.1%}"),
+        ("Model", f"{shape}; {size(parameters(folder), 'parameters')}"),
+        ("Choices", f"{core.position.kind} positions, {core.norm}, {core.feedforward}"),
+        ("Training", f"{last:,} steps of {config.batch_size} images, {config.optimizer.kind}"),
+        ("Shown", f"checkpoint of step {trained.step:,}, the best on the held-out images"),
+        ("Run folder", str(folder)),
+    ]
+
+
+def vision_chart(records: Sequence[Mapping[str, Any]], classes: int) -> Chart:
+    curves = (curve(records, "val/accuracy", "held-out images, all of them"),)
+    return Chart("optimiser steps", "share named rightly", curves, references=((1 / classes, "chance"),))

@@ -1,0 +1,1 @@
+"""All figures that need a GPU."""

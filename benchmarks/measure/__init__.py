@@ -1,0 +1,1 @@
+"""How anything is measured: timing, alternating processes, records."""

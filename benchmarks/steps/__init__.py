@@ -1,0 +1,1 @@
+"""One training step of each panel, ours and the peers'."""

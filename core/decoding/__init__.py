@@ -1,0 +1,1 @@
+"""Decoding: a cache, a window over it, rules for the next token, one generator, beam search."""

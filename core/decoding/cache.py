@@ -1,0 +1,69 @@
+"""Keys and values already paid for."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+class Cache:
+    """Preallocated keys and values of every layer, filled from the left; places beyond `length` are garbage.
+
+    keys, values: (L, B, Hkv, capacity, Dh). Rotary keys are stored turned. `at` remembers the coordinates of the
+    keys, (B or 1, capacity, A), for positions that need them in the scores. `memory` holds the keys and values of a
+    cross-attended memory, one pair a layer, computed at the first step.
+
+    A forward pass appends to every layer, then `advance` makes the new places count. A cache never rolls: a model
+    that reaches `capacity` has to be given its last tokens afresh (`core.decoding.generate`), because deeper layers of a
+    rolled cache would still remember tokens that have left it.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int, int], like: Tensor):
+        """shape: (layers, batch, kv_heads, capacity, head_dim); `like` lends its dtype and device."""
+        self.keys = like.new_empty(shape)
+        self.values = like.new_empty(shape)
+        self.at: Tensor | None = None
+        self.memory: dict[int, tuple[Tensor, Tensor]] = {}
+        self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        """Places per row."""
+        return self.keys.shape[3]
+
+    def require(self, tokens: int) -> None:
+        """Raise ValueError unless there is room for `tokens` more places."""
+        if self.length + tokens > self.capacity:
+            raise ValueError(f"cache of {self.capacity} places holds {self.length}: no room for {tokens} more tokens")
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write k, v (B, Hkv, T, Dh) behind what a layer holds and return all of it: (B, Hkv, length + T, Dh)."""
+        end = self.length + k.shape[2]
+        self.keys[layer, :, :, self.length : end] = k
+        self.values[layer, :, :, self.length : end] = v
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def locate(self, at: Tensor) -> Tensor:
+        """Remember coordinates of new tokens, (T, A) or (B, T, A), and return those of all keys, (B or 1, Tk, A)."""
+        at = at if at.dim() == 3 else at.unsqueeze(0)  # (B or 1, T, A)
+        end = self.length + at.shape[1]
+        if self.at is None:
+            self.at = at.new_zeros(at.shape[0], self.capacity, at.shape[2])
+        self.at[:, self.length : end] = at
+        return self.at[:, :end]
+
+    def advance(self, tokens: int) -> None:
+        """Make `tokens` appended places count."""
+        self.length += tokens
+
+    def reset(self) -> None:
+        """Forget everything; the memory stays allocated."""
+        self.length, self.at, self.memory = 0, None, {}
+
+    def reorder(self, rows: Tensor) -> None:
+        """Row i becomes what row rows[i] was (beams); rows: int64 (B,)."""
+        held = slice(0, self.length)
+        self.keys[:, :, :, held] = self.keys[:, rows, :, held]
+        self.values[:, :, :, held] = self.values[:, rows, :, held]
+        if self.at is not None and self.at.shape[0] > 1:
+            self.at = self.at[rows]
+        self.memory = {layer: (k[rows], v[rows]) for layer, (k, v) in self.memory.items()}

@@ -1,0 +1,37 @@
+"""Text and JSON files that are replaced as a whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.files.downloads import written_aside
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces `path` by `text`, at once and durably."""
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replaces `path` by `value`, at once and durably."""
+    write_text(path, as_json(value))
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """`value` as the text of a JSON file; ValueError for a number that is not finite."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; ValueError naming the file when it holds anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold one JSON object")
+    return value

@@ -1,0 +1,1 @@
+"""What is only faster, never different."""

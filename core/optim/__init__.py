@@ -1,0 +1,1 @@
+"""How parameters move: Muon, AdamW's groups, schedules, averages of weights."""

@@ -1,0 +1,82 @@
+"""What learns, as named tensors and back: weights, their average, the optimiser's state, the loss scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.optim.averages import EMA
+from core.training.checkpoints import load_into, read_tensors
+
+
+@dataclass
+class Learner:
+    """The parts of a training step that a checkpoint must hold."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: EMA | None
+    scaler: Any  # torch.amp.GradScaler under fp16, else None
+
+    def parameters(self) -> list[Tensor]:
+        """What the optimiser updates."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def finite(self) -> bool:
+        """Whether all weights are finite, and so small that their squares are; on a GPU, waits for them."""
+        norms = torch._foreach_norm([p.detach() for p in self.parameters()])
+        return bool(torch.stack(norms).isfinite().all())
+
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """The tensors of a checkpoint, by file."""
+        files: dict[str, Mapping[str, Tensor]] = {
+            "model": self.model.state_dict(),
+            "optimizer": optimizer_tensors(self.model, self.optimizer),
+        }
+        return files | {"ema": self.ema.averages} if self.ema else files
+
+    def scaler_state(self) -> dict[str, Any] | None:
+        """The loss scale under fp16, as JSON values."""
+        return None if self.scaler is None else self.scaler.state_dict()
+
+    def restore(self, checkpoint: Path, scaler_state: Mapping[str, Any] | None) -> None:
+        """Takes over the tensors of a verified checkpoint; ValueError naming what does not fit."""
+        load_into(self.model, read_tensors(checkpoint / "model.safetensors"), checkpoint / "model.safetensors")
+        path = checkpoint / "optimizer.safetensors"
+        load_optimizer(self.model, self.optimizer, read_tensors(path), path)
+        if self.ema:
+            self.ema.load(read_tensors(checkpoint / "ema.safetensors"))
+        if self.scaler is not None and scaler_state:
+            self.scaler.load_state_dict(dict(scaler_state))
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as `STATE/PARAMETER` -> tensor; learning rates follow from the step alone."""
+    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    return {f"{key}/{names[p]}": value for p, state in optimizer.state.items() for key, value in state.items()}
+
+
+def load_optimizer(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], origin: Path
+) -> None:
+    """Gives the optimiser back what `optimizer_tensors` took; ValueError for the state of another model."""
+    names = {p: name for name, p in model.named_parameters()}
+    states: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("/")
+        states.setdefault(name, {})[kind] = tensor
+    if unknown := set(states) - set(names.values()):
+        raise ValueError(f"{origin} has the state of {sorted(unknown)[0]!r}, which the model lacks")
+    packed = optimizer.state_dict()  # parameters are numbered in the order of their groups
+    packed["state"] = {
+        number: states[names[p]]
+        for group, numbered in zip(optimizer.param_groups, packed["param_groups"], strict=True)
+        for p, number in zip(group["params"], numbered["params"], strict=True)
+        if names[p] in states
+    }
+    optimizer.load_state_dict(packed)

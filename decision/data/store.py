@@ -1,0 +1,292 @@
+"""Trajectories: plain arrays, one episode after another, in memory and in one compact file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.files.downloads import written_aside
+from core.files.serialize import from_dict, to_dict
+from decision.environments.spaces import Space, misfit
+
+FORMAT = 1
+HEADER = "header.json"
+ARRAYS = ("observations", "actions", "rewards", "terminated", "truncated", "offsets", "final_observations")
+SPACES = ("observation_space", "action_space")
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, RuntimeError, OSError)
+"""What reading a damaged file raises."""
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of all parts of a file: equal data makes equal files
+
+
+class Episode(NamedTuple):
+    """What happened from a reset to the end: T steps."""
+
+    observations: NDArray[Any]
+    """Those acted on: (T, ...)."""
+    actions: NDArray[Any]
+    """As the environment took them: (T, ...)."""
+    rewards: NDArray[Any]
+    """(T,)."""
+    terminated: bool
+    """Whether the task itself ended it."""
+    truncated: bool
+    """Whether something else did, such as a time limit."""
+    final_observation: NDArray[Any] | None
+    """What the last action led to: (...); None where the source does not tell."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Trajectories:
+    """A sequence of E episodes, N steps in all; the arrays are brought to the types named.
+
+    Raises ValueError of one sentence: no episode, a number that is not finite (with its episode and step), a choice
+    out of range, a shape that is not the space's, an episode that does not end where it says.
+    """
+
+    observations: NDArray[Any]
+    """Those acted on: float32, uint8 or int64 (N, *shape), see `Space.stored`."""
+    actions: NDArray[Any]
+    """As the environment took them: float32 or int64 (N, *shape)."""
+    rewards: NDArray[np.float32]
+    """(N,)."""
+    terminated: NDArray[np.bool_]
+    """Where the task ended an episode: (N,)."""
+    truncated: NDArray[np.bool_]
+    """Where a time limit, or whatever is not part of the task, did: (N,)."""
+    offsets: NDArray[np.int64]
+    """Episode e is the steps offsets[e] ... offsets[e + 1] - 1: (E + 1,)."""
+    environment: str
+    """Gymnasium's id, "" if unknown."""
+    observation_space: Space
+    action_space: Space
+    final_observations: NDArray[Any] | None = None
+    """What the last action of each episode led to: (E, *shape); None where the source does not tell."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Where the data comes from, as JSON values."""
+    reference: tuple[float, float] | None = None
+    """Returns of a random and of an expert policy, 0 and 100 of the normalised score."""
+
+    def __post_init__(self) -> None:
+        observed, acted = self.observation_space, self.action_space
+        self._keep("offsets", np.int64)
+        self._check_offsets()
+        for name, kind, shape in (
+            ("observations", observed.stored, observed.shape),
+            ("actions", acted.stored, acted.shape),
+            ("rewards", np.float32, ()),
+            ("terminated", np.bool_, ()),
+            ("truncated", np.bool_, ()),
+        ):
+            self._keep(name, kind)
+            self._check_shape(name, (self.steps, *shape))
+        if self.final_observations is not None:
+            self._keep("final_observations", observed.stored)
+            self._check_shape("final_observations", (len(self), *observed.shape))
+        self._check_ends()
+        self._check_values()
+        if self.reference is not None and not (np.isfinite(self.reference).all() and len(set(self.reference)) == 2):
+            raise ValueError(f"reference = {self.reference} must be two different finite numbers")
+
+    @property
+    def steps(self) -> int:
+        """N."""
+        return int(self.offsets[-1])
+
+    def __len__(self) -> int:
+        """E."""
+        return len(self.offsets) - 1
+
+    def __getitem__(self, episode: int) -> Episode:
+        """One episode, its arrays as views."""
+        start, stop = self.offsets[range(len(self))[episode] :][:2]
+        here, ends = slice(start, stop), (bool(self.terminated[stop - 1]), bool(self.truncated[stop - 1]))
+        final = None if self.final_observations is None else self.final_observations[episode]
+        return Episode(self.observations[here], self.actions[here], self.rewards[here], *ends, final)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[e] for e in range(len(self)))
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Steps of each episode: (E,)."""
+        return np.diff(self.offsets)
+
+    def returns(self) -> NDArray[np.float64]:
+        """Sum of the rewards of each episode: (E,)."""
+        return np.add.reduceat(self.rewards.astype(np.float64), self.offsets[:-1])
+
+    def select(self, episodes: Iterable[int]) -> Trajectories:
+        """The episodes at these indices, in that order."""
+        return stack([self[e] for e in episodes], **self.about())
+
+    def about(self) -> dict[str, Any]:
+        """All but the arrays: environment, spaces, provenance, reference."""
+        names = ("environment", "observation_space", "action_space", "provenance", "reference")
+        return {name: getattr(self, name) for name in names}
+
+    def top(self, percent: float) -> Trajectories:
+        """The episodes of highest return that hold at most `percent` % of all steps, at least one of them.
+
+        What %BC learns from (Chen 2021, section 5.1). Raises ValueError for a percentage that is not in (0, 100].
+        """
+        if not 0 < percent <= 100:
+            raise ValueError(f"percent = {percent!r} must be above 0 and at most 100")
+        best = np.argsort(-self.returns(), kind="stable")
+        held = np.cumsum(self.lengths()[best])
+        number = np.searchsorted(held, percent / 100 * self.steps, side="right")
+        return self.select(np.sort(best[: max(1, number)]).tolist())
+
+    def save(self, path: Path) -> None:
+        """Writes the native file, at once and durably: compressed .npy arrays and a JSON header in a zip archive."""
+        held = [name for name in ARRAYS if getattr(self, name) is not None]
+        spaces = {name: to_dict(getattr(self, name)) for name in SPACES}
+        header = {"format": FORMAT, "arrays": held} | self.about() | spaces | {"provenance": dict(self.provenance)}
+        with written_aside(path) as aside, zipfile.ZipFile(aside, "w") as archive:
+            archive.writestr(_entry(HEADER), json.dumps(header, allow_nan=False))
+            for name in held:
+                with archive.open(_entry(f"{name}.npy"), "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, getattr(self, name), allow_pickle=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Trajectories:
+        """Reads what `save` wrote; nothing in it can execute code.
+
+        Raises ValueError of one sentence for a file that is empty, cut, damaged, or something else, and OSError for
+        one that may not be opened.
+        """
+        with path.open("rb") as file:
+            return cls._from(file, path)
+
+    @classmethod
+    def _from(cls, file: IO[bytes], path: Path) -> Trajectories:
+        """What `save` wrote to an open file."""
+        if not path.stat().st_size:
+            raise ValueError(f"{path} is empty")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                if HEADER not in archive.namelist():
+                    raise ValueError(f"it has no {HEADER}")
+                header = json.loads(archive.read(HEADER))
+                if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
+                    raise ValueError(f"its format is not {FORMAT}, which this version reads")
+                arrays = {name: _read(archive, name) for name in header.pop("arrays")}
+            for name in SPACES:
+                header[name] = from_dict(Space, header[name])
+            header["reference"] = tuple(header["reference"]) if header["reference"] else None
+        except UNREADABLE as error:
+            raise ValueError(f"{path} is cut or damaged, or not a file of trajectories: {error}") from error
+        try:
+            return cls(**header, **arrays)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def _keep(self, name: str, kind: Any) -> None:
+        """Makes an array contiguous and of the type it is kept in."""
+        given = np.asarray(getattr(self, name))
+        if not np.can_cast(given.dtype, kind, "same_kind"):
+            raise ValueError(f"{name} of type {given.dtype} cannot be kept as {np.dtype(kind)}")
+        with np.errstate(over="ignore"):  # what is too large is found not to be finite
+            object.__setattr__(self, name, np.ascontiguousarray(given, kind).reshape(given.shape))
+
+    def _check_offsets(self) -> None:
+        if self.offsets.ndim != 1 or len(self.offsets) < 2:
+            raise ValueError("there is no episode")
+        if self.offsets[0] != 0 or (np.diff(self.offsets) < 1).any():
+            raise ValueError("offsets must rise from 0, each episode having at least one step")
+
+    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        if (found := getattr(self, name).shape) != shape:
+            raise ValueError(f"{name} have shape {found} in place of {shape}")
+
+    def _check_ends(self) -> None:
+        """Episodes end where they are terminated or truncated, and nowhere else."""
+        expected = np.zeros(self.steps, np.bool_)
+        expected[self.offsets[1:] - 1] = True
+        for step in np.flatnonzero(expected != (self.terminated | self.truncated)).tolist():
+            what = "is the last but neither" if expected[step] else "is not the last but"
+            raise ValueError(f"{self._place(step)} {what} terminated or truncated")
+
+    def _check_values(self) -> None:
+        for name, space in (("observations", self.observation_space), ("actions", self.action_space)):
+            values = getattr(self, name).reshape(self.steps, -1)  # (N, size)
+            if space.kind == "box":
+                self._check_finite(name, values)
+            else:
+                first, counts = np.array(space.start), np.array(space.counts)
+                for step in np.flatnonzero(((values < first) | (values >= first + counts)).any(1)).tolist():
+                    raise ValueError(f"{name}: {values[step]} at {self._place(step)} is not in {space}")
+        self._check_finite("rewards", self.rewards[:, None])
+        finals = self.final_observations
+        if finals is not None and not (good := np.isfinite(finals.reshape(len(self), -1)).all(1)).all():
+            raise ValueError(f"final_observations: episode {np.argmin(good)} has a number that is not finite")
+
+    def _check_finite(self, name: str, values: NDArray[Any]) -> None:
+        if values.dtype.kind == "f" and not (good := np.isfinite(values).all(1)).all():
+            step = int(np.argmin(good))
+            bad = values[step][~np.isfinite(values[step])][0]
+            raise ValueError(f"{name}: {self._place(step)} has {bad}, which is not a finite number")
+
+    def _place(self, step: int) -> str:
+        """Where a step is, for an error."""
+        episode = int(np.searchsorted(self.offsets, step, side="right")) - 1
+        return f"step {step - self.offsets[episode]} of episode {episode}"
+
+
+def stack(episodes: Sequence[Episode], **about: Any) -> Trajectories:
+    """Episodes one after another; `about`: environment, spaces, provenance, reference. Raises what they raise."""
+    if not episodes:
+        raise ValueError("there is no episode")
+    lengths = [len(episode.rewards) for episode in episodes]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ends = np.zeros((2, offsets[-1]), np.bool_)
+    ends[:, offsets[1:] - 1] = [[e.terminated for e in episodes], [e.truncated for e in episodes]]
+    finals: list[Any] = [e.final_observation for e in episodes]
+    return Trajectories(
+        observations=np.concatenate([e.observations for e in episodes]),
+        actions=np.concatenate([e.actions for e in episodes]),
+        rewards=np.concatenate([e.rewards for e in episodes]),
+        terminated=ends[0],
+        truncated=ends[1],
+        offsets=offsets,
+        final_observations=None if any(final is None for final in finals) else np.stack(finals),
+        **about,
+    )
+
+
+def concatenate(parts: Sequence[Trajectories], provenance: Mapping[str, Any]) -> Trajectories:
+    """Data sets of one environment, one after another; the reference is that of the first that has one.
+
+    Raises ValueError for different environments or spaces, naming the place in the row.
+    """
+    first = parts[0]
+    for number, part in enumerate(parts[1:], start=2):
+        if part.environment != first.environment:
+            raise ValueError(f"data set {number} is of {part.environment!r}, the first of {first.environment!r}")
+        reason = misfit(part.observation_space, first.observation_space)
+        reason = reason or misfit(part.action_space, first.action_space, "compared")
+        if reason:
+            raise ValueError(f"data set {number} does not fit the first: {reason}")
+    about = first.about() | {"provenance": provenance}
+    about["reference"] = next((part.reference for part in parts if part.reference), None)
+    return stack([episode for part in parts for episode in part], **about)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> Any:
+    with archive.open(f"{name}.npy") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):
+            raise EOFError(f"{name}.npy holds more than its array")
+        return array

@@ -1,0 +1,118 @@
+"""Beam search against all continuations, and against the textbook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.decoding.generate import beam_search
+from tests.core.decoding.decoders import Schedule, greedy, model
+from text.models.gpt import GPT
+
+
+def log_probabilities(gpt: GPT, line: Sequence[int]) -> Tensor:
+    return gpt(torch.tensor([list(line)]))[0, -1].log_softmax(-1)
+
+
+def penalty(length: int, alpha: float) -> float:
+    """Wu 2016, eq. 14."""
+    return ((5 + length) / 6) ** alpha
+
+
+Found = list[tuple[list[int], float]]
+
+
+def best(found: Found, beams: int) -> Found:
+    return sorted(found, key=lambda pair: -pair[1])[:beams]
+
+
+@torch.inference_mode()
+def every_continuation(gpt: GPT, prompt: list[int], count: int, eos: int | None, alpha: float) -> Found:
+    """All of them with their scores."""
+    found: Found = []
+    open_lines: Found = [([], 0.0)]
+    for n in range(1, count + 1):
+        longer = [
+            ([*new, token], score + float(extra))
+            for new, score in open_lines
+            for token, extra in enumerate(log_probabilities(gpt, prompt + new))
+        ]
+        ends = [line[-1] == eos or n == count for line, _ in longer]
+        found += [(new, s / penalty(n, alpha)) for (new, s), end in zip(longer, ends, strict=True) if end]
+        open_lines = [pair for pair, end in zip(longer, ends, strict=True) if not end]
+    return found
+
+
+@torch.inference_mode()
+def plain_beams(gpt: GPT, prompt: list[int], count: int, beams: int, eos: int | None, alpha: float) -> Found:
+    """The textbook: never stops early, never uses a cache."""
+    schedule, done = Schedule(gpt.context, len(prompt), count), []
+    open_lines: Found = [([], 0.0)]
+    for n in range(1, count + 1):
+        heard = [schedule.heard(prompt + new, len(prompt) + n - 1) for new, _ in open_lines]
+        longer = [
+            ([*new, token], score + float(extra))
+            for (new, score), known in zip(open_lines, heard, strict=True)
+            for token, extra in enumerate(log_probabilities(gpt, known))
+        ]
+        longer = best(longer, 2 * beams)
+        done += [(new, s / penalty(n, alpha)) for new, s in longer[:beams] if new[-1] == eos]
+        open_lines = [pair for pair in longer if pair[0][-1] != eos][:beams]
+    return best(done + [(new, s / penalty(count, alpha)) for new, s in open_lines], beams)
+
+
+def same(got, expected: Found) -> None:
+    assert [h.tokens for h in got] == [new for new, _ in expected]
+    torch.testing.assert_close([h.score for h in got], [s for _, s in expected], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+@pytest.mark.parametrize("eos", [None, 2])
+def test_wide_beams_find_the_best_of_all_continuations(eos, alpha):
+    gpt = model(vocabulary=4)
+    everything = every_continuation(gpt, [1, 0], 3, eos, alpha)
+    assert len(everything) == (64 if eos is None else 1 + 3 + 9 + 27)
+    same(beam_search(gpt, [1, 0], 3, beams=64, eos=eos, length_penalty=alpha), best(everything, 64))
+
+
+@pytest.mark.parametrize("context", [32, 4])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+@pytest.mark.parametrize("beams", [1, 2, 5])
+def test_narrow_beams_are_those_of_the_textbook_though_they_stop_early(beams, alpha, context):
+    for seed in (1, 2, 3):
+        gpt = model(context=context, vocabulary=5, seed=seed)
+        expected = plain_beams(gpt, [1, 0, 4], 7, beams, 2, alpha)
+        same(beam_search(gpt, [1, 0, 4], 7, beams, eos=2, length_penalty=alpha), expected)
+
+
+def test_beams_stop_as_soon_as_nothing_can_overtake(steps):
+    gpt = model(vocabulary=5)
+    gpt.head.weight.data[2] *= 0
+    gpt.head.weight.data[2] += 20 * gpt.core.norm.bias / gpt.core.norm.bias.square().sum()
+    gpt.core.norm.weight.data.zero_()  # token 2 has nearly all the probability
+    beam_search(gpt, [1, 0], 30, 2, eos=2, length_penalty=0.6)
+    assert len(steps) < 10
+
+
+def test_one_beam_without_an_end_is_greedy():
+    gpt = model()
+    (found,) = beam_search(gpt, [3, 1], 10, beams=1)
+    assert [found.tokens] == greedy(gpt, [[3, 1]], 10)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"prompt": []}, "prompt 0 is empty"),
+        ({"beams": 0}, "beams = 0"),
+        ({"tokens": 0}, "tokens = 0"),
+        ({"length_penalty": -1.0}, r"length_penalty = -1\.0 must be at least 0"),
+    ],
+)
+def test_beam_search_refuses_what_it_cannot_do(given, sentence):
+    arguments = {"prompt": [1, 2], "tokens": 3, "beams": 2} | given
+    with pytest.raises(ValueError, match=sentence):
+        beam_search(model(), **arguments)

@@ -1,0 +1,182 @@
+"""Reading a line bit by bit through a cache gives what reading it at once gives."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.attention import CrossAttention, record_attention
+from core.decoding.cache import Cache
+from core.graph import Graph, causal, padding, window
+from core.positions import index
+from core.transformer import Transformer
+from tests.core.helpers import GRAPHS, KV_HEADS, PADS, POSITIONS, padded_at, shape, stack, tokens
+
+B, T = 3, 12
+CUTS = [  # where the line is cut: a prefill, then single tokens, then chunks
+    range(T + 1),
+    [0, 5, *range(6, T + 1)],
+    [0, T - 1, T],
+    [0, 4, 7, 8, T],
+    [0, T],
+]
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.inference_mode():
+        yield
+
+
+def at_of(graph: str) -> Tensor:
+    return padded_at(T, PADS) if "padding" in graph else index(T)
+
+
+def bit_by_bit(model: Transformer, x: Tensor, at: Tensor, graph: Graph, cuts, cache: Cache, **more) -> Tensor:
+    """What `model` says of x (B, T, D), read in the pieces between the cuts."""
+    parts = [model(x[:, a:b], at[..., a:b, :], graph, cache=cache, **more) for a, b in pairwise(cuts)]
+    return torch.cat(parts, dim=1)
+
+
+@pytest.mark.parametrize("kv_heads", KV_HEADS.values(), ids=KV_HEADS)
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("position", POSITIONS)
+def test_cache_equals_no_cache(position, graph, kv_heads):
+    model, x, at = stack(shape(position, kv_heads=kv_heads)), tokens(B, T), at_of(graph)
+    edges = GRAPHS[graph]()
+    if graph == "prefix":  # listens ahead within the prefix, which has to be read in one piece
+        cuts = [[0, 4, *range(5, T + 1)], [0, 6, 9, T]]
+    else:
+        cuts = CUTS
+    whole = model(x, at, edges)
+    for cut in cuts:
+        cache = model.new_cache(B, capacity=T + 2)
+        got = bit_by_bit(model, x, at, edges, cut, cache)
+        real = edges.mask(B, T, T).any(-1).expand(B, T)
+        torch.testing.assert_close(got[real], whole[real], atol=2e-5, rtol=1e-4)
+        assert got.isfinite().all()
+        assert cache.length == T
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_cache_has_the_dtype_of_its_model(dtype):
+    model, x = stack(shape(kv_heads=2)).to(dtype), tokens(B, T).to(dtype)
+    cache = model.new_cache(B, T)
+    assert cache.keys.dtype == cache.values.dtype == dtype
+    got = bit_by_bit(model, x, index(T), causal(), CUTS[1], cache)
+    torch.testing.assert_close(got, model(x, index(T), causal()), atol=0.06 if dtype.itemsize == 2 else 1e-9, rtol=0)
+
+
+def test_a_float32_cache_serves_a_model_under_autocast():
+    model, x = stack(shape(kv_heads=2)), tokens(B, T)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = bit_by_bit(model, x, index(T), causal(), CUTS[1], model.new_cache(B, T))
+    assert (got.float() - model(x, index(T), causal())).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("position", ["rotary", "alibi"])
+def test_maps_recorded_with_a_cache_are_rows_of_the_whole_maps(position):
+    model, x, edges = stack(shape(position)), tokens(B, T), causal() & window(4)
+    with record_attention(model) as whole:
+        model(x, index(T), edges)
+    cache = model.new_cache(B, T)
+    model(x[:, :-2], index(T - 2), edges, cache=cache)
+    with record_attention(model) as maps:
+        model(x[:, -2:], index(2, start=T - 2), edges, cache=cache)
+    for name, weights in maps.items():
+        torch.testing.assert_close(weights, whole[name][:, :, -2:], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_reset_cache_remembers_nothing(position):
+    """Neither tokens nor whether rows had coordinates of their own."""
+    model, x, other = stack(shape(position)), tokens(B, T), tokens(B, T, seed=9)
+    padded, plain = ((padded_at(T, PADS), GRAPHS["left padding"]()), (index(T), causal()))
+    for first, second in ((padded, plain), (plain, padded)):
+        cache = model.new_cache(B, T)
+        bit_by_bit(model, x, *first, CUTS[1], cache)
+        cache.reset()
+        got = bit_by_bit(model, other, *second, CUTS[3], cache)
+        assert torch.equal(got, bit_by_bit(model, other, *second, CUTS[3], model.new_cache(B, T)))
+
+
+@pytest.mark.parametrize("rows", [[2, 2, 0], [1, 0, 2], [0, 0, 0]])
+@pytest.mark.parametrize("role", ["self", "cross"])
+@pytest.mark.parametrize("position", ["rotary", "alibi", "t5"])
+def test_reordered_rows_go_on_from_what_their_new_row_has_read(position, role, rows):
+    model, x, at = stack(shape(position, kv_heads=2), role=role), tokens(B, T), padded_at(T, PADS)
+    memory = tokens(B, 5, seed=8) if role == "cross" else None
+    order = torch.tensor(rows)
+    cache, read = model.new_cache(B, T), 7
+    graph, moved = (causal() & padding(T - p, "left", T) for p in (PADS, PADS[order]))
+    model(x[:, :read], at[:, :read], graph, cache=cache, memory=memory)
+    cache.reorder(order)
+    got = model(x[:, read:], at[order, read:], moved, cache=cache, memory=memory)
+    line = torch.cat((x[order, :read], x[:, read:]), dim=1)
+    known = None if memory is None else memory[order]
+    expected = model(line, at[order], moved, memory=known)[:, read:]
+    torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_a_memory_is_read_once(monkeypatch):
+    model, x, memory = stack(shape(), role="cross"), tokens(B, T), tokens(B, 5, seed=8)
+    whole = model(x, index(T), causal(), memory=memory)
+    reads: list[Tensor] = []
+    read = CrossAttention.read
+    monkeypatch.setattr(CrossAttention, "read", lambda self, m: reads.append(m) or read(self, m))
+    cache = model.new_cache(B, T)
+    got = bit_by_bit(model, x, index(T), causal(), CUTS[1], cache, memory=memory)
+    torch.testing.assert_close(got, whole, atol=2e-5, rtol=1e-4)
+    assert len(reads) == model.config.depth
+    cache.reset()
+    other = tokens(B, 3, seed=9)  # after a reset another memory counts
+    got = bit_by_bit(model, x, index(T), causal(), CUTS[1], cache, memory=other)
+    torch.testing.assert_close(got, model(x, index(T), causal(), memory=other), atol=2e-5, rtol=1e-4)
+
+
+def test_a_padded_memory_is_heard_in_part_from_the_cache_too():
+    model, x, memory = stack(shape(), role="cross"), tokens(B, T), tokens(B, 5, seed=8)
+    heard = padding(torch.tensor([5, 2, 3]))
+    whole = model(x, index(T), causal(), memory=memory, memory_graph=heard)
+    more = {"memory": memory, "memory_graph": heard}
+    got = bit_by_bit(model, x, index(T), causal(), CUTS[3], model.new_cache(B, T), **more)
+    torch.testing.assert_close(got, whole, atol=2e-5, rtol=1e-4)
+
+
+def test_a_full_cache_refuses_more_and_stays_as_it_was():
+    model, x = stack(shape()), tokens(B, T)
+    cache = model.new_cache(B, capacity=T)
+    model(x[:, :10], index(10), causal(), cache=cache)
+    with pytest.raises(ValueError, match="cache of 12 places holds 10: no room for 3 more"):
+        model(x[:, :3], index(3, start=10), causal(), cache=cache)
+    got = model(x[:, 10:], index(2, start=10), causal(), cache=cache)
+    torch.testing.assert_close(got, model(x, index(T), causal())[:, 10:], atol=2e-5, rtol=1e-4)
+
+
+def test_a_pass_that_fails_half_way_counts_for_nothing(monkeypatch):
+    model, x = stack(shape("alibi")), tokens(B, T)
+    cache = model.new_cache(B, T)
+    model(x[:, :5], index(5), causal(), cache=cache)
+    monkeypatch.setattr(model.blocks[1].feedforward, "forward", _fail)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        model(x[:, 6:9], index(3, start=6), causal(), cache=cache)
+    monkeypatch.undo()
+    got = model(x[:, 5:], index(T - 5, start=5), causal(), cache=cache)
+    torch.testing.assert_close(got, model(x, index(T), causal())[:, 5:], atol=2e-5, rtol=1e-4)
+
+
+def _fail(x: Tensor) -> Tensor:
+    raise RuntimeError("on purpose")
+
+
+def test_memory_is_allocated_once_in_the_size_of_the_key_heads():
+    cache = Transformer(shape(kv_heads=2, head_dim=6), (16,)).new_cache(3, 10)
+    assert cache.keys.shape == cache.values.shape == (2, 3, 2, 10, 6)
+    assert cache.capacity == 10
+    before = cache.keys.data_ptr()
+    cache.reorder(torch.tensor([1, 1, 0]))
+    cache.reset()
+    assert cache.keys.data_ptr() == before

@@ -1,0 +1,166 @@
+"""Downloads from a server on this machine: whole and verified, or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from core.files.downloads import Remote, data_root, fetch, sha256, written_aside
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+
+
+class Handler(BaseHTTPRequestHandler):
+    """/whole sends CONTENT, /cut half of it and hangs up, /other something else; all else is not there."""
+
+    requests: list[str]
+
+    def do_GET(self) -> None:
+        self.requests.append(self.path)
+        body = {"/whole": CONTENT, "/cut": CONTENT, "/other": b"<html>moved</html>"}.get(self.path)
+        if body is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if self.path == "/cut" else body)
+
+    def log_message(self, *_: object) -> None:
+        """Stays silent."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    Handler.requests = []
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=serving.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{serving.server_port}"
+    serving.shutdown()
+    thread.join()
+    serving.server_close()
+
+
+def remote(url: str, content: bytes = CONTENT) -> Remote:
+    return Remote("some/data.bin", url, hashlib.sha256(content).hexdigest(), "take the embedded one")
+
+
+def test_a_download_arrives_whole_and_only_once(server: str, tmp_path: Path) -> None:
+    path = fetch(remote(f"{server}/whole"), tmp_path)
+    assert path == tmp_path / "some" / "data.bin"
+    assert path.read_bytes() == CONTENT
+    assert fetch(remote(f"{server}/whole"), tmp_path) == path
+    assert Handler.requests == ["/whole"]
+    assert [file.name for file in path.parent.iterdir()] == ["data.bin"]
+
+
+def test_a_file_put_there_by_hand_needs_no_network(tmp_path: Path) -> None:
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "data.bin").write_bytes(CONTENT)
+    assert fetch(remote("http://127.0.0.1:1/whole"), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ("cut", r"some/data\.bin is missing and could not be downloaded from http.*/cut .*put the file at "),
+        ("absent", r"could not be downloaded from .*/absent .*Not Found.*put the file at "),
+        ("other", r"/other sent is not some/data\.bin .*was discarded: put the published file at "),
+    ],
+)
+def test_what_is_not_the_whole_file_is_discarded(page: str, sentence: str, server: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        fetch(remote(f"{server}/{page}"), tmp_path)
+    assert str(tmp_path / "some" / "data.bin") in str(caught.value)
+    assert str(caught.value).endswith("or take the embedded one")
+    assert list((tmp_path / "some").iterdir()) == []
+
+
+def test_without_a_network_the_error_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"could not be downloaded .*refused.*: put the file at .*, or take"):
+        fetch(remote("http://127.0.0.1:1/whole"), tmp_path)
+
+
+def test_another_file_in_its_place_is_refused_and_kept(server: str, tmp_path: Path) -> None:
+    mine = tmp_path / "some" / "data.bin"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"data\.bin is not the published file .*remove it"):
+        fetch(remote(f"{server}/whole"), tmp_path)
+    assert mine.read_bytes() == b"mine"
+    assert Handler.requests == []
+
+
+def test_the_data_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRIPTYCH_DATA", str(tmp_path))
+    assert data_root() == tmp_path
+    monkeypatch.setenv("TRIPTYCH_DATA", "~/data")
+    assert data_root() == Path.home() / "data"
+    monkeypatch.delenv("TRIPTYCH_DATA")
+    assert data_root() == Path.home() / ".cache" / "triptych"
+
+
+def test_sha256_is_that_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(CONTENT)
+    assert sha256(tmp_path / "file") == hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_write_leaves_the_old_file(interruption: type[BaseException], tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with written_aside(tmp_path / "file") as aside:
+            aside.write_text("half")
+            raise interruption
+
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(interruption):
+        interrupted()
+    assert (tmp_path / "file").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_replaces_the_one_before(tmp_path: Path) -> None:
+    for content in ("first", "second"):
+        with written_aside(tmp_path / "deep" / "file") as aside:
+            aside.write_text(content)
+        assert (tmp_path / "deep" / "file").read_text() == content
+
+
+def test_of_two_folders_the_first_stays(tmp_path: Path) -> None:
+    with written_aside(tmp_path / "folder") as slower:
+        slower.mkdir()
+        (slower / "by").write_text("slower")
+        with written_aside(tmp_path / "folder") as faster:
+            faster.mkdir()
+            (faster / "by").write_text("faster")
+    assert (tmp_path / "folder" / "by").read_text() == "faster"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_does_not_take_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("kept")
+    with pytest.raises(OSError, match="taken"), written_aside(tmp_path / "taken") as aside:
+        aside.mkdir()
+    assert (tmp_path / "taken").read_text() == "kept"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_killed_processes_left_is_swept_when_old(tmp_path: Path) -> None:
+    for name in (".old.1.part", ".young.1.part", "other.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "inside").write_text("")
+    month_ago = time.time() - 30 * 24 * 3600
+    os.utime(tmp_path / ".old.1.part", (month_ago, month_ago))
+    os.utime(tmp_path / "other.part", (month_ago, month_ago))
+    with written_aside(tmp_path / "file") as aside:
+        aside.write_text("")
+    assert {path.name for path in tmp_path.iterdir()} == {".young.1.part", "other.part", "file"}

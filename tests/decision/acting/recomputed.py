@@ -1,0 +1,55 @@
+"""Acting the slow way: every window read afresh, one episode at a time. What the cache is compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decision.acting.policy import window_start
+from decision.data.normaliser import Normaliser
+from decision.models.decision_transformer import DecisionTransformer
+from decision.models.tokens import Window
+
+
+class Recomputed:
+    """One agent without a memory of its own: `act` as `decision.acting.policy.Actors` with one row."""
+
+    def __init__(self, model: DecisionTransformer, normaliser: Normaliser, target: float):
+        self.model, self.normaliser, self.left = model, normaliser, target
+        self.observations: list[Tensor] = []
+        self.returns: list[float] = []
+        self.actions: list[Tensor] = []
+        self.predictions: list[Tensor] = []
+
+    @torch.no_grad()
+    def act(self, observations: NDArray[Any], rewards: NDArray[np.float32] | None = None) -> NDArray[Any]:
+        """The action (1, ...) on an observation (1, ...)."""
+        if rewards is not None:
+            self.left -= float(rewards[0])
+        self.returns.append(self.left)
+        self.observations.append(torch.as_tensor(observations[0]).clone())
+        prediction = self.model(self.window())[:, -1]
+        self.predictions.append(prediction[0])
+        self.actions.append(self.model.head.choose(prediction)[0])
+        return self.actions[-1].unsqueeze(0).numpy()
+
+    def keep(self, rows: list[int]) -> None:
+        raise AssertionError("one episode has no rows to leave")
+
+    def window(self) -> Window:
+        """The steps that are heard now; an action that is not yet chosen is any."""
+        step = len(self.observations) - 1
+        start = window_start(step, self.model.config.context)
+        returns = torch.tensor(self.returns[start:], dtype=torch.float64).view(1, -1, 1)
+        observations = torch.stack(self.observations[start:]).unsqueeze(0)
+        space = self.model.config.action_space
+        assert space is not None
+        any_action = torch.from_numpy(np.zeros(space.shape, space.stored))
+        actions = torch.stack([*self.actions[start:], any_action]).unsqueeze(0)
+        timesteps = torch.arange(start, step + 1).unsqueeze(0)
+        seen = self.normaliser.observations(observations)
+        return Window(self.normaliser.returns(returns), seen, actions, timesteps, torch.tensor([0]))

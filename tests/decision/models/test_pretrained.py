@@ -1,0 +1,132 @@
+"""Parity with `transformers`: the same actions, with padding and without, in a window and one step at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from decision.acting.policy import Actors
+from decision.data.normaliser import Normaliser
+from decision.models.decision_transformer import DecisionTransformer
+from decision.models.pretrained import load_pretrained
+from decision.models.tokens import Window
+
+transformers = pytest.importorskip("transformers")
+
+SHAPES = {
+    "as published": {},
+    "wide": {"n_head": 2, "n_inner": 40, "n_layer": 2, "layer_norm_epsilon": 1e-3},
+    "gelu, open actions": {"activation_function": "gelu_new", "action_tanh": False},
+}
+
+
+def theirs(**changes):
+    """A small model of theirs, with awake weights."""
+    torch.manual_seed(0)
+    shape = {"state_dim": 5, "act_dim": 2, "hidden_size": 32, "max_ep_len": 50, "n_positions": 24}
+    model = transformers.DecisionTransformerModel(transformers.DecisionTransformerConfig(**shape | changes))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    return model.eval()
+
+
+def saved(folder: Path, **changes):
+    model = theirs(**changes)
+    model.save_pretrained(folder)
+    return model
+
+
+def random_window(rows: int = 4, steps: int = 7, pads=(0, 3, 6, 1)) -> Window:
+    held = torch.tensor(pads)
+    timesteps = (torch.arange(steps) - held.unsqueeze(1)).clamp(min=0) + torch.arange(rows).unsqueeze(1)
+    actions = torch.rand(rows, steps, 2) * 2 - 1
+    return Window(torch.randn(rows, steps, 1), torch.randn(rows, steps, 5), actions, timesteps, held)
+
+
+@torch.no_grad()
+def their_actions(model, given: Window, mask=None):
+    seen = {"states": given.observations, "actions": given.actions, "returns_to_go": given.returns}
+    return model(**seen, timesteps=given.timesteps, attention_mask=mask).action_preds
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_actions_with_and_without_padding(tmp_path, shape):
+    model = saved(tmp_path, **SHAPES[shape])
+    ours = load_pretrained(tmp_path)
+    assert isinstance(ours, DecisionTransformer)
+    assert not ours.training
+    given = random_window(pads=(0, 0, 0, 0))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(given), their_actions(model, given), atol=1e-5, rtol=1e-5)
+        padded = random_window()
+        real = torch.arange(7) >= padded.pads.unsqueeze(1)
+        expected = their_actions(model, padded, real.long())
+        torch.testing.assert_close(ours(padded)[real], expected[real], atol=1e-5, rtol=1e-5)
+
+
+def test_their_loop_of_acting_gives_the_same_actions_as_ours(tmp_path):
+    """Padded to the context at every step, as is usual with theirs; the same while ours has refilled nothing."""
+    model, steps = saved(tmp_path), 9
+    actors = Actors(load_pretrained(tmp_path, context=steps), Normaliser(), [2.0])
+    seen, rewards = torch.randn(steps, 5), torch.rand(steps)
+    taken, left = torch.zeros(0, 2), [2.0]
+    for step in range(steps):
+        brought = rewards[step - 1 : step].numpy() if step else None
+        action = actors.act(seen[step : step + 1].numpy(), brought)
+        if step:
+            left.append(left[-1] - float(rewards[step - 1]))
+        pads = steps - step - 1
+        given = Window(
+            torch.nn.functional.pad(torch.tensor(left), (pads, 0)).view(1, -1, 1),
+            torch.nn.functional.pad(seen[: step + 1], (0, 0, pads, 0)).unsqueeze(0),
+            torch.nn.functional.pad(taken, (0, 0, pads, 1)).unsqueeze(0),
+            torch.nn.functional.pad(torch.arange(step + 1), (pads, 0)).unsqueeze(0),
+            torch.tensor([pads]),
+        )
+        mask = (torch.arange(steps) >= pads).long().unsqueeze(0)
+        expected = their_actions(model, given, mask)[0, -1]
+        np.testing.assert_allclose(action[0], expected.clamp(-1, 1).numpy(), atol=1e-5)
+        taken = torch.cat((taken, torch.from_numpy(action)))
+
+
+def test_the_vector_of_position_0_counts(tmp_path):
+    """Without it the actions would be others: the parity above depends on it."""
+    model = saved(tmp_path)
+    ours, given = load_pretrained(tmp_path), random_window(pads=(0, 0, 0, 0))
+    with torch.no_grad():
+        ours.embed.norm.bias -= model.encoder.wpe.weight[0]
+        assert (ours(given) - their_actions(model, given)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"model_type": "gpt2"}, "model_type = 'gpt2' is not 'decision_transformer'"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True is not one of: False"),
+        ({"activation_function": "tanh"}, "activation_function='tanh' is not one of"),
+        ({"rope_theta": 1e4}, "unknown key 'rope_theta'"),
+        ({"embd_pdrop": 0.5}, "embd_pdrop = 0.5 must equal resid_pdrop = 0.1"),
+        ({"state_dim": 6}, r"embed_state.weight has the shape \(32, 5\), the configuration asks for \(32, 6\)"),
+        ({"n_layer": 4}, "the weights lack encoder.h.3"),
+        ({"n_layer": 2}, "the weights hold unknown encoder.h.2"),
+    ],
+)
+def test_what_is_not_handled_is_refused_by_name(tmp_path, change, complaint):
+    saved(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ValueError, match=complaint):
+        load_pretrained(tmp_path)
+
+
+def test_a_folder_without_weights_or_with_a_pickle_is_refused(tmp_path):
+    saved(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pytorch_model.bin is a pickle, which can execute code, and is never read"):
+        load_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="no config.json"):
+        load_pretrained(tmp_path / "nowhere")

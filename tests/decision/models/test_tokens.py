@@ -1,0 +1,131 @@
+"""Returns-to-go, and the order, coordinates and values of a trajectory's tokens."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from decision.environments.spaces import Space
+from decision.models.encoders import ActionScale, VectorEncoder, build_encoder
+from decision.models.tokens import returns_to_go
+from tests.decision.toys import BOX, FROM_ONE, IMAGE, OPEN, SEVERAL, VECTOR, agent, window
+
+finite = st.floats(-1e3, 1e3, width=32)
+episodes = st.lists(st.integers(1, 7), min_size=1, max_size=6)
+
+
+@given(episodes, st.data())
+def test_returns_to_go_are_what_is_still_to_come(lengths, data):
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    rewards = data.draw(arrays(np.float32, int(offsets[-1]), elements=finite))
+    togo = returns_to_go(rewards, offsets)
+    assert togo.dtype == np.float64
+    for start, stop in pairwise(offsets):
+        own, left = rewards[start:stop].astype(np.float64), togo[start:stop]
+        assert left[0] == pytest.approx(own.sum(), abs=1e-9)  # R_0 is the full return
+        np.testing.assert_allclose(left[1:], left[:-1] - own[:-1], atol=1e-9)  # R_t+1 = R_t - r_t
+        assert left[-1] == own[-1]
+
+
+def test_returns_to_go_end_with_their_episode():
+    assert returns_to_go(np.array([1, 2, 3, 10], np.float32), np.array([0, 3, 4])).tolist() == [6, 5, 3, 10]
+
+
+@pytest.mark.parametrize(("returns", "each"), [("token", 3), ("none", 2)])
+def test_tokens_are_interleaved_and_those_of_a_step_share_its_timestep(returns, each):
+    model = agent("rotary", returns=returns)
+    given = window(model, rows=2, steps=6)
+    x, at = model.embed(given)
+    assert x.shape == (2, each * 6, 16)
+    assert at.shape == (2, each * 6, 1)
+    assert (at.unflatten(1, (6, each)).squeeze(-1) == given.timesteps.unsqueeze(-1)).all()
+    encoders = [model.embed.observations(given.observations), model.embed.actions(given.actions)]
+    if returns == "token":
+        encoders.insert(0, model.embed.returns(given.returns))
+    for place, vectors in enumerate(encoders):
+        torch.testing.assert_close(x[:, place::each], model.embed.norm(vectors))
+
+
+def test_an_embedded_timestep_is_added_to_the_three_tokens_of_its_step():
+    model = agent("embedded")
+    given = window(model, rows=1)
+    before, _ = model.embed(given)
+    with torch.no_grad():
+        model.embed.timesteps.weight[2] += 1.0
+    after, _ = model.embed(given)
+    changed = (before != after).any(-1).nonzero()[:, 1].tolist()
+    assert changed == [6, 7, 8]
+
+
+@pytest.mark.parametrize("times", ["embedded", "rotary"])
+@pytest.mark.parametrize("returns", ["token", "none"])
+@pytest.mark.parametrize("action", [BOX, OPEN, SEVERAL, FROM_ONE], ids=str)
+@pytest.mark.parametrize("observation", [VECTOR, IMAGE, SEVERAL, FROM_ONE, OPEN], ids=str)
+def test_tokens_one_step_at_a_time_are_those_of_the_window(observation, action, returns, times):
+    model = agent(times, action, observation, returns=returns)
+    given = window(model, rows=2, steps=3, seed=4)._replace(timesteps=torch.arange(3).expand(2, 3))
+    whole, at = model.embed(given)
+    each, last = model.embed.per_step, None
+    for step in range(3):
+        known = given.observations[:, step], given.returns[:, step]
+        start = max(0, each * step - 1)
+        stop = each * (step + 1) - 1
+        got = model.embed.step(last, known[1], known[0], at[0, start:stop, 0])
+        torch.testing.assert_close(got, whole[:, start:stop])
+        last = given.actions[:, step]
+
+
+def test_bounded_actions_are_encoded_and_decoded_between_minus_one_and_one():
+    scale = agent(action=BOX).embed.actions.scale
+    corners = torch.tensor([[-2.0, 0.0], [2.0, 1.0], [0.0, 0.5]])
+    unit = torch.tensor([[-1.0, -1.0], [1.0, 1.0], [0.0, 0.0]])
+    torch.testing.assert_close(scale.unit(corners), unit)
+    torch.testing.assert_close(scale.environment(unit), corners)
+    beyond = torch.tensor([[-1.5, 1.5]])
+    torch.testing.assert_close(scale.environment(beyond), torch.tensor([[-2.0, 1.0]]))
+
+
+def test_an_action_that_cannot_vary_is_nought_between_its_bounds():
+    scale = ActionScale(Space("box", (2,), "float32", (0.0, 1.0), (0.0, 3.0)))
+    torch.testing.assert_close(scale.unit(torch.tensor([[0.0, 3.0]])), torch.tensor([[0.0, 1.0]]))
+    torch.testing.assert_close(scale.environment(torch.tensor([[0.9, -1.0]])), torch.tensor([[0.0, 1.0]]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_actions_bounded_by_the_largest_number_are_left_as_they_are(dtype):
+    most = float(np.finfo(dtype).max)
+    scale, actions = ActionScale(Space("box", (1,), dtype, (-most,), (most,))), torch.tensor([[-7.0], [1e4]])
+    assert not scale.bounded
+    assert torch.equal(scale.unit(actions), actions)
+    assert torch.equal(scale.environment(actions), actions)
+
+
+def test_returns_are_as_exact_in_training_of_fewer_digits_as_in_acting():
+    model = agent("rotary")
+    given, exact = window(model), {}
+    for rounded in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            exact[rounded] = model.embed(given)[0][:, ::3]
+    assert torch.equal(exact[True], exact[False])
+
+
+def test_a_picture_is_seen_alike_whichever_axis_holds_its_channels():
+    from decision.models.encoders import ImageEncoder
+
+    torch.manual_seed(0)
+    last, first = ImageEncoder((44, 40, 4), 16), ImageEncoder((4, 44, 40), 16)
+    first.load_state_dict(last.state_dict())
+    pixels = torch.randint(256, (2, 3, 44, 40, 4), dtype=torch.uint8)
+    torch.testing.assert_close(first(pixels.movedim(-1, -3)), last(pixels))
+
+
+def test_a_picture_of_few_pixels_is_read_as_numbers():
+    encoder = build_encoder(Space("box", (7, 7, 3), "uint8", (0.0,), (255.0,)), 16)
+    assert isinstance(encoder, VectorEncoder)
+    assert encoder(torch.zeros(2, 5, 7, 7, 3)).shape == (2, 5, 16)

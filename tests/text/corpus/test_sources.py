@@ -1,0 +1,178 @@
+"""What `data` may name, in which order it is read, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.files import downloads as fetch
+from text.corpus import sources
+from text.corpus.sources import Source, content_hash, find_source, remembered_sha256
+
+
+def read(source: Source) -> list[str]:
+    return [b"".join(document.read()).decode() for document in source.documents()]
+
+
+def write(folder: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        file = folder / name.replace("__", "/").replace("_", ".")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+
+def test_a_file_of_any_suffix_is_a_text(tmp_path: Path) -> None:
+    write(tmp_path, text_xyz="hello")
+    assert read(find_source(tmp_path / "text.xyz")) == ["hello"]
+
+
+def test_a_document_can_be_read_again(tmp_path: Path) -> None:
+    write(tmp_path, a_txt="hello")
+    source = find_source(str(tmp_path / "a.txt"))
+    assert read(source) == read(source)
+    (document,) = source.documents()
+    assert list(document.read()) == list(document.read()) == [b"hello"]
+
+
+def test_a_folder_is_read_in_the_order_of_its_paths_without_what_is_hidden_empty_or_no_text(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, b_txt="3", a_MD="1", a__z_py="2", c_png="no", empty_txt="", _git__x_txt="no", _h_txt="no")
+    assert (tmp_path / ".git" / "x.txt").exists()
+    assert read(find_source(tmp_path)) == ["1", "2", "3"]
+
+
+def test_a_glob_takes_every_file_that_it_matches(tmp_path: Path) -> None:
+    write(tmp_path, b_log="2", a_log="1", c_txt="no", deep__d_log="3")
+    assert read(find_source(f"{tmp_path}/*.log")) == ["1", "2"]
+    assert read(find_source(f"{tmp_path}/**/*.log")) == ["1", "2", "3"]
+
+
+def test_a_file_with_the_characters_of_a_glob_in_its_name_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a[1].txt").write_text("hello")
+    assert read(find_source(tmp_path / "a[1].txt")) == ["hello"]
+
+
+def test_pydoc_needs_neither_network_nor_files(tmp_path: Path) -> None:
+    (text,) = read(find_source("pydoc", tmp_path))
+    assert len(text) > 200_000
+    assert "assert" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shakespeare_is_taken_from_the_data_root(data_root: Path) -> None:
+    (text,) = read(find_source("shakespeare", data_root))
+    assert len(text) == 1_115_394
+    assert text.startswith("First Citizen:\nBefore we proceed")
+
+
+def test_shakespeare_without_network_names_the_file_its_place_and_pydoc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(ValueError, match=r"shakespeare/input\.txt is missing .*put the file at .*`pydoc`") as error:
+        find_source("shakespeare", tmp_path)
+    assert str(tmp_path / "shakespeare" / "input.txt") in str(error.value)
+
+
+def test_an_unknown_name_suggests_the_nearest_and_says_what_is_accepted() -> None:
+    with pytest.raises(ValueError, match=r"'shakespere' \(did you mean 'shakespeare'\?\): accepted are .*hf:NAME"):
+        find_source("shakespere")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no text or file '.*missing\.txt': accepted are shakespeare, pydoc"):
+        find_source(tmp_path / "missing.txt")
+
+
+def test_a_folder_or_glob_without_text_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, a_png="no")
+    with pytest.raises(ValueError, match=r"holds no text: files ending in \.txt"):
+        find_source(tmp_path)
+    with pytest.raises(ValueError, match="matches no file"):
+        find_source(f"{tmp_path}/*.txt")
+
+
+def test_empty_texts_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, a_txt="", b_txt="")
+    for data in (tmp_path, tmp_path / "a.txt"):
+        with pytest.raises(ValueError, match=f"{data} is empty: there is no text to learn from"):
+            content_hash(find_source(data), tmp_path / "hashes")
+
+
+def test_the_hash_is_of_content_and_documents_not_of_names(tmp_path: Path) -> None:
+    def hashed(folder: str, **texts: str) -> str:
+        write(tmp_path / folder, **texts)
+        return content_hash(find_source(tmp_path / folder), tmp_path / "hashes")
+
+    assert hashed("one", a_txt="ab", b_txt="c") == hashed("two", x_md="ab", y_md="c")
+    assert hashed("one") != hashed("three", a_txt="a", b_txt="bc")
+    assert hashed("one") != hashed("four", a_txt="c", b_txt="ab")
+
+
+def test_the_hash_of_a_large_file_is_remembered_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "REMEMBERED", 4)
+    file, memory = tmp_path / "large.txt", tmp_path / "hashes"
+    file.write_bytes(b"12345")
+    first = remembered_sha256(file, memory)
+    assert first == hashlib.sha256(b"12345").hexdigest()
+    (note,) = memory.iterdir()
+    note.write_text(note.read_text().replace(first, "from memory"))
+    assert remembered_sha256(file, memory) == "from memory"
+    status = file.stat()
+    file.write_bytes(b"54321")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert remembered_sha256(file, memory) == hashlib.sha256(b"54321").hexdigest()
+    note.write_text("damaged")
+    assert remembered_sha256(file, memory) == hashlib.sha256(b"54321").hexdigest()
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Hugging Face data set in a folder of this machine: two splits, two columns of text."""
+    config = pytest.importorskip("datasets.config", reason="the datasets library is not installed")
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for split, texts in (("train", ["one", "", "two\n"]), ("test", ["three"])):
+        lines = [json.dumps({"text": text, "other": text.upper(), "n": 1}) for text in texts]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_hugging_face_rows_are_documents(rows: Path) -> None:
+    assert read(find_source(f"hf:{rows}")) == ["one", "two\n"]
+    assert read(find_source(f"hf:{rows}::test:other")) == ["THREE"]
+
+
+def test_hugging_face_refuses_what_is_not_there(rows: Path) -> None:
+    with pytest.raises(ValueError, match="has no text column 'n': it has text, other"):
+        find_source(f"hf:{rows}::train:n")
+    with pytest.raises(ValueError, match=r"cannot be loaded as hf:NAME\[:CONFIG\]"):
+        find_source(f"hf:{rows}::validation")
+    with pytest.raises(ValueError, match="cannot be loaded as hf:NAME"):
+        find_source(f"hf:{rows}/missing")
+
+
+def test_without_the_datasets_library_the_error_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ValueError, match="needs the `datasets` library: pip install datasets"):
+        find_source("hf:anything")
+
+
+def test_the_block_size_is_what_documents_are_read_in(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"x" * (2 * fetch.BLOCK + 1))
+    (document,) = find_source(tmp_path / "a.txt").documents()
+    assert [len(block) for block in document.read()] == [fetch.BLOCK, fetch.BLOCK, 1]

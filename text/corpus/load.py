@@ -1,0 +1,271 @@
+"""A text tokenised once: training and validation tokens on disk, read through a memory map.
+
+The text streams from its source to the disk, so neither has to fit into memory. What is kept is found again
+by the content of the text, the tokenizer's fingerprint and the fraction held out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import groupby, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.files.downloads import Remote, data_root, fetch, remove, sha256, written_aside
+from text.corpus.documents import BETWEEN_DOCUMENTS, parts, texts
+from text.corpus.sources import Source, content_hash, find_source, remembered_sha256
+from text.tokens.base import (
+    ByteTokenizer,
+    CharTokenizer,
+    Ids,
+    Tokenizer,
+    UnknownCharacterError,
+    load_tokenizer,
+)
+from text.tokens.bpe import BPETokenizer
+
+Tokens = NDArray[np.unsignedinteger[Any]]
+
+FORMAT = 1  # of the folders written here; part of their key
+HASHES = "hashes"  # the folder of hashes of large files
+ATTEMPTS = 3  # another process may have removed, as damaged, what this one had made
+GROUP = 32  # pieces encoded together, in parallel where the tokenizer can
+TOKENIZERS = ("char", "byte", "bpe", "gpt2")
+BPE_VOCABULARY = 4096
+
+GPT2_INSTEAD = "take the char, byte or bpe tokenizer, which need no files"
+GPT2_VOCABULARY = Remote(
+    path="gpt2-bpe/encoder.json",
+    url="https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json",
+    sha256="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    instead=GPT2_INSTEAD,
+)
+GPT2_MERGES = Remote(
+    path="gpt2-bpe/vocab.bpe",
+    url="https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe",
+    sha256="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    instead=GPT2_INSTEAD,
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How long a part is, in tokens, characters and bytes of UTF-8. Tokens between documents are no text."""
+
+    tokens: int
+    chars: int
+    bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A tokenised text. train, validation: uint16 or uint32 (N,), memory-mapped, read-only.
+
+    sha256: of all its tokens, by which a text is known to be the same.
+    """
+
+    name: str
+    tokenizer: Tokenizer
+    train: Tokens
+    validation: Tokens
+    train_size: Size
+    val_size: Size
+    sha256: str
+
+    def bits(self, loss: float) -> dict[str, float]:
+        """`bits_per_char` and `bits_per_byte` of the validation text for a mean loss in nats per token."""
+        total = loss * self.val_size.tokens / math.log(2)
+        return {
+            "bits_per_char": total / self.val_size.chars,
+            "bits_per_byte": total / self.val_size.bytes,
+        }
+
+
+def load_corpus(
+    data: str | Path,
+    tokenizer: Tokenizer | str | Path = "char",
+    *,
+    vocab_size: int | None = None,
+    validation: float = 0.1,
+    root: Path | None = None,
+) -> Corpus:
+    """The tokens of a text, from the cache under `root` (default: `data_root()`) or made now.
+
+    data: see `text.corpus.sources.find_source`.
+    tokenizer: `char` (the characters of the text), `byte`, `bpe` (learned from the training part, of
+        `vocab_size` tokens, 4096 by default), `gpt2`, a Tokenizer, or the path of a saved one.
+    validation: the last part of the text by characters, held out: training has the first
+        `int((1 - validation) * n)` of n. Each part is encoded by itself.
+
+    Several documents are one text, in order, with the tokenizer's end of text between them, or else a blank
+    line. Raises ValueError for bad input: no such text, an empty one, not UTF-8, an unknown tokenizer.
+    """
+    if not 0 < validation < 1:
+        raise ValueError(f"validation must be between 0 and 1, got {validation}")
+    if vocab_size is not None and tokenizer != "bpe":
+        raise ValueError(f"vocab_size is for the bpe tokenizer, got {vocab_size} with {tokenizer}")
+    root = root or data_root()
+    cache = root / "cache" / "text"
+    source = find_source(data, root)
+    origin = Origin(source, content_hash(source, cache / HASHES), validation, cache)
+    found = _find_tokenizer(tokenizer, origin, vocab_size, root)
+    for _ in range(ATTEMPTS):
+        if corpus := _open(origin, found):
+            return corpus
+        _make(origin, found)
+    raise OSError(f"{_folder(origin, found)} was written but cannot be read back")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a corpus is made of, and where what was made of it is kept."""
+
+    source: Source
+    content: str  # its hash
+    validation: float
+    cache: Path
+
+    def folder(self, *what: object) -> Path:
+        """The folder of something that follows from the content and from `what`."""
+        key = json.dumps([FORMAT, self.content, *what])
+        return self.cache / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+    def measure(self, separator: str | None = BETWEEN_DOCUMENTS) -> tuple[int, int]:
+        """The number of characters in the training part, and in all."""
+        total = sum(len(text) for text in texts(self.source, "anywhere", separator) if text)
+        cut = int((1 - self.validation) * total)
+        if not 0 < cut < total:
+            raise ValueError(f"{self.source.name} is too short to be split: it has {total} characters")
+        return cut, total
+
+
+def _find_tokenizer(choice: Tokenizer | str | Path, origin: Origin, vocab_size: int | None, root: Path) -> Tokenizer:
+    match choice:
+        case Tokenizer():
+            return choice
+        case "char":
+            return _learned(origin.folder("char"), lambda: CharTokenizer.train(_pieces(origin)))
+        case "byte":
+            return ByteTokenizer()
+        case "bpe":
+            size = vocab_size or BPE_VOCABULARY
+            folder = origin.folder("bpe", size, origin.validation)
+            return _learned(folder, lambda: BPETokenizer.train(_training_pieces(origin), size))
+        case "gpt2":
+            return BPETokenizer.from_gpt2(fetch(GPT2_VOCABULARY, root), fetch(GPT2_MERGES, root))
+    if not Path(choice).exists():
+        raise ValueError(f"tokenizer must be {', '.join(TOKENIZERS)} or the path of one, got {str(choice)!r}")
+    return load_tokenizer(choice)
+
+
+def _learned(folder: Path, train: Callable[[], Tokenizer]) -> Tokenizer:
+    """The tokenizer kept in a folder, or else trained and kept there."""
+    try:
+        return load_tokenizer(folder)
+    except ValueError:  # none yet, or damaged
+        tokenizer = train()
+        tokenizer.save(folder)
+        return tokenizer
+
+
+def _pieces(origin: Origin) -> Iterator[str]:
+    return (text for text in texts(origin.source) if text)
+
+
+def _training_pieces(origin: Origin) -> Iterator[str]:
+    cut, _ = origin.measure()
+    stream = parts(texts(origin.source, "words"), cut)
+    return (text for side, text in stream if side == "train" and text)
+
+
+def _make(origin: Origin, tokenizer: Tokenizer) -> None:
+    folder = _folder(origin, tokenizer)
+    remove(folder)  # it is damaged, if it is there
+    with written_aside(folder) as aside:
+        aside.mkdir()
+        _tokenise(aside, origin, tokenizer)
+
+
+def _open(origin: Origin, tokenizer: Tokenizer) -> Corpus | None:
+    """The corpus that is kept; None if there is none, or it is damaged."""
+    file = _folder(origin, tokenizer) / "tokens.bin"
+    try:
+        meta = json.loads(file.with_name("meta.json").read_text(encoding="utf-8"))
+        train, val = Size(**meta["train"]), Size(**meta["validation"])
+        tokens = np.memmap(file, np.dtype(meta["dtype"]), mode="r")
+        if len(tokens) != train.tokens + val.tokens:
+            return None
+        if remembered_sha256(file, origin.cache / HASHES) != meta["sha256"]:
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    plain = np.asarray(tokens)  # still mapped; a memmap's own indexing is slow
+    sides = plain[: train.tokens], plain[train.tokens :]
+    return Corpus(origin.source.name, tokenizer, *sides, train, val, meta["sha256"])
+
+
+def _folder(origin: Origin, tokenizer: Tokenizer) -> Path:
+    return origin.folder("tokens", tokenizer.fingerprint, origin.validation)
+
+
+def _tokenise(folder: Path, origin: Origin, tokenizer: Tokenizer) -> None:
+    """Writes tokens.bin, training before validation, and meta.json into an empty folder."""
+    from tqdm import tqdm
+
+    separator = BETWEEN_DOCUMENTS if tokenizer.eos is None else None
+    cut, total = origin.measure(separator)
+    stream = parts(texts(origin.source, tokenizer.cuts, separator), cut)
+    sizes: dict[str, dict[str, int]] = {}
+    with (
+        (folder / "tokens.bin").open("wb") as file,
+        tqdm(total=total, unit="char", unit_scale=True, desc="tokenising", delay=1, disable=None) as bar,
+    ):
+        for side, pieces in groupby(stream, itemgetter(0)):
+            start = 0 if side == "train" else cut
+            sizes[side] = asdict(_write(file, map(itemgetter(1), pieces), tokenizer, start, bar.update))
+    digest = sha256(folder / "tokens.bin")
+    meta = {"source": origin.source.name, "dtype": _dtype(tokenizer).str, "sha256": digest, **sizes}
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+
+def _dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
+    return np.dtype("<u2" if tokenizer.vocab_size < 1 << 16 else "<u4")
+
+
+def _write(
+    file: BinaryIO,
+    pieces: Iterator[str | None],
+    tokenizer: Tokenizer,
+    start: int,
+    progress: Callable[[int], object],
+) -> Size:
+    """Encodes the part of a text from character `start` on; None stands for the end of a document."""
+    dtype = _dtype(tokenizer)
+    tokens = chars = size = 0
+    while group := list(islice(pieces, GROUP)):
+        encoded = iter(_encode(tokenizer, [text for text in group if text is not None], start + chars))
+        for text in group:
+            ids = next(encoded) if text is not None else np.array([tokenizer.eos])
+            file.write(ids.astype(dtype).tobytes())
+            tokens += len(ids)
+            chars += len(text or "")
+            size += len((text or "").encode())
+            progress(len(text or ""))
+    return Size(tokens, chars, size)
+
+
+def _encode(tokenizer: Tokenizer, pieces: list[str], position: int) -> list[Ids]:
+    """Encodes pieces of which the first is at `position` in the text."""
+    try:
+        return tokenizer.encode_batch(pieces)
+    except UnknownCharacterError as error:
+        position += "".join(pieces).index(error.character)
+        raise UnknownCharacterError(error.character, position, error.vocab_size) from None

@@ -1,0 +1,1 @@
+"""Text models: embedding, core, head."""

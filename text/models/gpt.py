@@ -1,0 +1,106 @@
+"""Text models: embedding -> core -> head, a few lines each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.config import TransformerConfig, check_choices, check_positive
+from core.decoding.cache import Cache
+from core.graph import causal, from_place
+from core.init import initialise_head
+from core.kernels.linear import Linear
+from core.positions import index
+from core.transformer import EVERY, LAST, Transformer
+
+IGNORED = -100
+"""A target that does not count."""
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a GPT."""
+
+    vocab_size: int = 0
+    """Number of tokens; 0 = what the tokenizer has."""
+    context: int = 256
+    """The most tokens it attends to."""
+    head: Literal["tied", "untied"] = "tied"
+    """Whether the output map is the embedding's own matrix."""
+    core: TransformerConfig = field(default_factory=TransformerConfig)
+    """The shape of the blocks."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_positive(self, "context")
+        if self.vocab_size < 0:
+            raise ValueError(f"vocab_size = {self.vocab_size} must be at least 0")
+
+
+class GPT(nn.Module):
+    """A decoder-only language model (Radford 2019; with the modern choices of its core, Llama)."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        if not config.vocab_size:
+            raise ValueError("vocab_size = 0: set it to the tokenizer's before building the model")
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.core.dim)
+        self.core = Transformer(config.core, extent=(config.context,))
+        self.head = Linear(config.core.dim, config.vocab_size, bias=False)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        initialise_head(self.head, config.core)
+        if config.head == "tied":
+            self.head.weight = self.embed.weight
+
+    def forward(self, ids: Tensor, pads: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """Logits of each next token: ids (B, T) int64 -> (B, T, V).
+
+        pads:  int64 (B,), how many of a row's first places (those in the cache included) are padding
+        cache: keys and values of the tokens before ids
+
+        Raises ValueError when ids reach beyond the context.
+        """
+        return self.head(self.hidden(ids, pads, cache))
+
+    def hidden(self, ids: Tensor, pads: Tensor | None, cache: Cache | None, read: slice = EVERY) -> Tensor:
+        """What the head reads: (B, T) -> (B, T, D), or only the tokens in `read`."""
+        start = 0 if cache is None else cache.length
+        if start + ids.shape[1] > self.config.context:
+            raise ValueError(f"{start + ids.shape[1]} tokens are more than the context of {self.config.context}")
+        at, graph = index(ids.shape[1], start, ids.device), causal()  # (T, 1)
+        if pads is not None:
+            at = (at - pads.view(-1, 1, 1)).clamp(min=0)  # (B, T, 1): real tokens count from 0
+            graph = graph & from_place(pads)
+        return self.core(self.embed(ids), at, graph, cache=cache, read=read)
+
+    # What decoding needs (core.decoding.generate.Decodable)
+
+    @property
+    def context(self) -> int:
+        """The most tokens it attends to."""
+        return self.config.context
+
+    def new_cache(self, batch: int, capacity: int) -> Cache:
+        """An empty cache."""
+        return self.core.new_cache(batch, capacity)
+
+    def step(self, ids: Tensor, cache: Cache, pads: Tensor | None = None) -> Tensor:
+        """Append ids (B, T) to the cache; the logits (B, V) of what follows the last of them."""
+        return self.head(self.hidden(ids, pads, cache, read=LAST)[:, 0])
+
+
+class NextTokenLoss(nn.Module):
+    """The training objective as a module, so that it compiles and distributes as one."""
+
+    def __init__(self, model: GPT):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy summed over the targets that are not IGNORED, in nats: 2 x (B, T) int64 -> () float32."""
+        logits = self.model(ids).flatten(0, 1).float()  # (B T, V)
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")

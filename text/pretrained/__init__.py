@@ -1,0 +1,1 @@
+"""Public families of models in and out."""

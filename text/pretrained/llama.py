@@ -1,0 +1,256 @@
+"""Llama (Touvron 2023) and its followers: RMSNorm, rotary positions, gated feed-forward, grouped heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from einops import rearrange
+from torch import Tensor
+
+from core.config import FeedForwardKind, PositionConfig, QKNormKind, TransformerConfig
+from core.files.weights import BOTH, WEIGHT, Layout, Rule, each_layer, module, stacked
+from text.models.gpt import GPTConfig
+from text.pretrained.family import Family, Holds, head_kind, head_rules
+
+Activation = Literal["silu", "gelu"]
+Pairing = Literal["interleaved", "halves"]
+Bias = Literal["all", "qkv", "none"]
+OURS: dict[Activation, FeedForwardKind] = {"silu": "swiglu", "gelu": "geglu"}
+THEIRS: dict[FeedForwardKind, Activation] = {"swiglu": "silu", "geglu": "gelu"}
+
+
+@dataclass(frozen=True)
+class LlamaLike(Family):
+    """The fields that they share."""
+
+    prefix = "model."
+    embedding = "model.embed_tokens.weight"
+    buffers = ("*.rotary_emb.inv_freq",)
+    qk_norm: ClassVar[QKNormKind] = "none"
+    without_effect: ClassVar[tuple[str, ...]] = ("pretraining_tp", "is_llama_config")
+    holds: ClassVar[Holds] = {
+        "core.position.kind": ("rotary",),
+        "core.feedforward": tuple(THEIRS),
+        "core.norm": ("rmsnorm",),
+        "core.norm_placement": ("pre",),
+        "core.qk_norm": ("none",),
+        "core.bias": ("none",),
+    }
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    max_position_embeddings: int
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    hidden_act: Activation = "silu"
+    rms_norm_eps: float = 1e-6
+    rope_theta: float | None = None
+    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: dict[str, Any] | None = None
+    attention_dropout: float = 0.0
+    tie_word_embeddings: bool = False
+    is_encoder_decoder: Literal[False] = False
+
+    def __post_init__(self) -> None:
+        for name in ("rope_parameters", "rope_scaling"):
+            for key, value in (getattr(self, name) or {}).items():
+                number = key == "rope_theta" and isinstance(value, (int, float))
+                if not number and (key not in ("rope_type", "type") or value != "default"):
+                    raise ValueError(
+                        f"{name}.{key} = {value!r} is not handled: accepted are a rope_theta and rope_type = 'default'"
+                    )
+        self.base()
+
+    def base(self) -> float:
+        """The rotary base, in whichever place it is written; ValueError if two places differ."""
+        nested = [(given or {}).get("rope_theta") for given in (self.rope_parameters, self.rope_scaling)]
+        given = {float(base) for base in (self.rope_theta, *nested) if base is not None}
+        if len(given) > 1:
+            raise ValueError(f"rope_theta is given twice, as {' and '.join(map(str, sorted(given)))}")
+        return given.pop() if given else 10000.0
+
+    def bias(self) -> Bias:
+        """Which of our linear maps carry a bias."""
+        return "none"
+
+    def config(self) -> GPTConfig:
+        core = TransformerConfig(
+            dim=self.hidden_size,
+            depth=self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            kv_heads=self.num_key_value_heads or self.num_attention_heads,
+            head_dim=self.head_dim or self.hidden_size // max(1, self.num_attention_heads),
+            hidden=self.intermediate_size,
+            feedforward=OURS[self.hidden_act],
+            norm="rmsnorm",
+            norm_eps=self.rms_norm_eps,
+            qk_norm=self.qk_norm,
+            bias=self.bias(),
+            position=PositionConfig("rotary", base=self.base(), pairing="halves"),
+            attention_dropout=self.attention_dropout,
+        )
+        return GPTConfig(self.vocab_size, self.max_position_embeddings, head_kind(self.tie_word_embeddings), core)
+
+    @classmethod
+    def of(cls, config: GPTConfig) -> LlamaLike:
+        core = cls.require(config)
+        return cls(
+            vocab_size=config.vocab_size,
+            hidden_size=core.dim,
+            intermediate_size=core.hidden_width,
+            num_hidden_layers=core.depth,
+            num_attention_heads=core.heads,
+            max_position_embeddings=config.context,
+            num_key_value_heads=core.key_heads,
+            head_dim=core.head_width,
+            hidden_act=THEIRS[core.feedforward],
+            rms_norm_eps=core.norm_eps,
+            rope_theta=core.position.base,
+            rope_parameters={"rope_theta": core.position.base, "rope_type": "default"},
+            attention_dropout=core.attention_dropout,
+            tie_word_embeddings=config.head == "tied",
+            **cls.own(core),
+        )
+
+    @classmethod
+    def own(cls, core: TransformerConfig) -> dict[str, Any]:
+        """Values of the fields that this follower alone has."""
+        return {}
+
+    @classmethod
+    def rules(cls, config: GPTConfig) -> list[Rule]:
+        return llama_rules(config, "halves")
+
+
+@dataclass(frozen=True)
+class Llama(LlamaLike):
+    """Llama; its biases are everywhere or nowhere."""
+
+    model_type = "llama"
+    architecture = "LlamaForCausalLM"
+    holds: ClassVar[Holds] = {**LlamaLike.holds, "core.bias": ("none", "all")}
+
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    rope_interleaved: Literal[False] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.attention_bias != self.mlp_bias:
+            raise ValueError(f"attention_bias = {self.attention_bias} and mlp_bias = {self.mlp_bias} must be equal")
+
+    def bias(self) -> Bias:
+        return "all" if self.attention_bias else "none"
+
+    @classmethod
+    def own(cls, core: TransformerConfig) -> dict[str, Any]:
+        if core.dim % core.heads:
+            raise ValueError(f"core.heads = {core.heads} must divide core.dim = {core.dim} in the llama layout")
+        return {"attention_bias": core.bias == "all", "mlp_bias": core.bias == "all"}
+
+
+@dataclass(frozen=True)
+class Mistral(LlamaLike):
+    """Mistral (Jiang 2023), where its window spans the whole context."""
+
+    model_type = "mistral"
+    architecture = "MistralForCausalLM"
+
+    sliding_window: int | None = 4096
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sliding_window is not None and self.sliding_window < self.max_position_embeddings:
+            raise ValueError(
+                f"sliding_window = {self.sliding_window} must be null or at least "
+                f"max_position_embeddings = {self.max_position_embeddings}"
+            )
+
+    @classmethod
+    def own(cls, core: TransformerConfig) -> dict[str, Any]:
+        return {"sliding_window": None}
+
+
+@dataclass(frozen=True)
+class Qwen2(LlamaLike):
+    """Qwen2 (Yang 2024): queries, keys and values carry a bias."""
+
+    model_type = "qwen2"
+    architecture = "Qwen2ForCausalLM"
+    without_effect = (*LlamaLike.without_effect, "sliding_window", "max_window_layers")
+    holds: ClassVar[Holds] = {**LlamaLike.holds, "core.bias": ("qkv",)}
+
+    use_sliding_window: Literal[False] = False
+    use_mrope: Literal[False] = False
+    layer_types: list[Literal["full_attention"]] | None = None
+
+    def bias(self) -> Bias:
+        return "qkv"
+
+
+@dataclass(frozen=True)
+class Qwen3(LlamaLike):
+    """Qwen3 (Yang 2025): queries and keys are normalised."""
+
+    model_type = "qwen3"
+    architecture = "Qwen3ForCausalLM"
+    without_effect = (*LlamaLike.without_effect, "sliding_window", "max_window_layers")
+    holds: ClassVar[Holds] = {**LlamaLike.holds, "core.qk_norm": ("rmsnorm",)}
+    qk_norm = "rmsnorm"
+
+    attention_bias: Literal[False] = False
+    use_sliding_window: Literal[False] = False
+    layer_types: list[Literal["full_attention"]] | None = None
+
+
+def llama_rules(config: GPTConfig, pairing: Pairing) -> list[Rule]:
+    """The weights of all of them; `pairing`: which channels of their heads rotate together."""
+    core, ours, theirs = config.core, "core.blocks.*.", "model.layers.*."
+    attention, compute = ours + "attention.branch.", ours + "feedforward.branch."
+    qkv = [f"{theirs}self_attn.{name}_proj" for name in "qkv"]
+    gate = [f"{theirs}mlp.{name}_proj" for name in ("gate", "up")]
+    some = WEIGHT if core.bias == "none" else BOTH
+    every = BOTH if core.bias == "all" else WEIGHT
+    heads = (core.heads, core.key_heads, core.key_heads)
+    block = [
+        *module(ours + "attention.norm", theirs + "input_layernorm", kinds=WEIGHT),
+        *module(attention + "qkv", *qkv, kinds=some, layout=turned(core, heads, pairing)),
+        *module(attention + "out", theirs + "self_attn.o_proj", kinds=every),
+        *module(ours + "feedforward.norm", theirs + "post_attention_layernorm", kinds=WEIGHT),
+        *module(compute + "up", *gate, kinds=every, layout=stacked(core.hidden_width, core.hidden_width)),
+        *module(compute + "out", theirs + "mlp.down_proj", kinds=every),
+    ]
+    for name in ("q_norm", "k_norm") if core.qk_norm != "none" else ():
+        gain = turned(core, (1,), pairing)
+        block += module(attention + name, f"{theirs}self_attn.{name}", kinds=WEIGHT, layout=gain)
+    return [
+        *module("embed", "model.embed_tokens", kinds=WEIGHT),
+        *each_layer(block, core.depth),
+        *module("core.norm", "model.norm", kinds=WEIGHT),
+        *head_rules(config),
+    ]
+
+
+def turned(core: TransformerConfig, heads: tuple[int, ...], theirs: Pairing) -> Layout:
+    """Parts of so many heads on top of each other; the first two rotate: their channels are put in order."""
+    stack, ours = stacked(*(count * core.head_width for count in heads)), core.position.pairing
+    if ours == theirs:
+        return stack
+
+    def reorder(parts: Sequence[Tensor], to: Pairing) -> list[Tensor]:
+        rotating = [paired(part, count, to) for part, count in zip(parts[:2], heads[:2], strict=True)]
+        return [*rotating, *parts[2:]]
+
+    return Layout(lambda parts: stack.load(reorder(parts, ours)), lambda own: reorder(stack.save(own), theirs))
+
+
+def paired(rows: Tensor, heads: int, to: Pairing) -> Tensor:
+    """Channels (heads x Dh, ...) of the other pairing in the order of this one; pair n stays pair n."""
+    if to == "halves":
+        return rearrange(rows, "(h n two) ... -> (h two n) ...", h=heads, two=2)
+    return rearrange(rows, "(h two n) ... -> (h n two) ...", h=heads, two=2)

@@ -1,0 +1,132 @@
+"""llama2.c's own files (Karpathy 2023): a checkpoint of "version 0", and the tokenizer beside it.
+
+A checkpoint is seven int32 (dim, hidden, layers, heads, key heads, tokens, context), then float32: each kind
+of weight for all layers in a row, then two tables of the rotation, which follow from base 10000. A negative
+number of tokens says that a head of its own comes last. All is little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.config import PositionConfig, TransformerConfig
+from core.files.weights import Uninitialised, import_weights
+from text.models.gpt import GPT, GPTConfig
+from text.pretrained.family import head_kind
+from text.pretrained.llama import llama_rules
+
+HEADER = struct.Struct("<7i")
+ROTATION = "rotation"  # tables that nothing needs
+Section = tuple[str, tuple[int, ...]]
+
+
+def load_llama2c(path: str | Path) -> GPT:
+    """The model of a checkpoint, in evaluation mode. Raises ValueError for any other file."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    config = _config(path)
+    sections = list(_sections(config))
+    expected = HEADER.size + 4 * sum(prod(shape) for _, shape in sections)
+    if path.stat().st_size != expected:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, its header asks for {expected}")
+    with Uninitialised():
+        model = GPT(config)
+    numbers = torch.from_numpy(np.fromfile(path, "<f4", offset=HEADER.size))
+    import_weights(model, dict(_weights(numbers, sections)), llama_rules(config, "interleaved"))
+    return model.eval()
+
+
+def _config(path: Path) -> GPTConfig:
+    with path.open("rb") as file:
+        header = file.read(HEADER.size)
+    if len(header) < HEADER.size:
+        raise ValueError(f"{path} is too short for a llama2.c checkpoint")
+    dim, hidden, depth, heads, key_heads, tokens, context = HEADER.unpack(header)
+    if not (0 < dim < 1 << 20 and 0 < depth < 1 << 12):
+        raise ValueError(f"{path} is not a llama2.c checkpoint of version 0: dim = {dim}, layers = {depth}")
+    try:
+        core = TransformerConfig(
+            dim=dim,
+            depth=depth,
+            heads=heads,
+            kv_heads=key_heads,
+            hidden=hidden,
+            feedforward="swiglu",
+            norm="rmsnorm",
+            bias="none",
+            position=PositionConfig("rotary", pairing="interleaved"),
+        )
+        return GPTConfig(abs(tokens), context, head_kind(tokens > 0), core)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a llama2.c checkpoint of version 0: {error}") from error
+
+
+def _sections(config: GPTConfig) -> Iterator[Section]:
+    """What the file holds, in order: names (`*` is a layer, and then the first axis) and shapes."""
+    c, layer, tokens = config.core, "model.layers.*.", (config.vocab_size, config.core.dim)
+    queries, keys = c.heads * c.head_width, c.key_heads * c.head_width
+    yield "model.embed_tokens.weight", tokens
+    yield layer + "input_layernorm.weight", (c.depth, c.dim)
+    yield layer + "self_attn.q_proj.weight", (c.depth, queries, c.dim)
+    yield layer + "self_attn.k_proj.weight", (c.depth, keys, c.dim)
+    yield layer + "self_attn.v_proj.weight", (c.depth, keys, c.dim)
+    yield layer + "self_attn.o_proj.weight", (c.depth, c.dim, queries)
+    yield layer + "post_attention_layernorm.weight", (c.depth, c.dim)
+    yield layer + "mlp.gate_proj.weight", (c.depth, c.hidden_width, c.dim)
+    yield layer + "mlp.down_proj.weight", (c.depth, c.dim, c.hidden_width)
+    yield layer + "mlp.up_proj.weight", (c.depth, c.hidden_width, c.dim)
+    yield "model.norm.weight", (c.dim,)
+    yield ROTATION, (2, config.context, c.head_width // 2)
+    if config.head == "untied":
+        yield "lm_head.weight", tokens
+
+
+def _weights(numbers: Tensor, sections: Iterable[Section]) -> Iterator[tuple[str, Tensor]]:
+    """The sections of a file (N,) as named tensors, one for each layer."""
+    for name, shape in sections:
+        section, numbers = numbers[: prod(shape)].view(shape), numbers[prod(shape) :]
+        if "*" in name:
+            yield from ((name.replace("*", str(n)), tensor) for n, tensor in enumerate(section))
+        elif name != ROTATION:
+            yield name, section
+
+
+@dataclass(frozen=True)
+class LlamaCTokenizer:
+    """The pieces of a `tokenizer.bin`, for decoding: enough to read what a checkpoint says."""
+
+    pieces: tuple[bytes, ...]
+    bos: int = 1
+    eos: int = 2
+
+    @classmethod
+    def read(cls, path: str | Path) -> LlamaCTokenizer:
+        """An int32, then of each piece a float32 score, an int32 length, the bytes. ValueError if cut."""
+        data, place, pieces = Path(path).read_bytes(), 4, []
+        while place < len(data):
+            length = int.from_bytes(data[place + 4 : place + 8], "little")
+            pieces.append(data[place + 8 : place + 8 + length])
+            place += 8 + length
+        if place != len(data) or len(pieces) <= cls.eos:
+            raise ValueError(f"{path} is cut or not a llama2.c tokenizer")
+        return cls(tuple(pieces))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of token ids: without the ends, and without the space that the first piece begins with."""
+        raw = b"".join(self._bytes(token) for token in ids if token not in (self.bos, self.eos))
+        return raw.removeprefix(b" ").decode("utf-8", "replace")
+
+    def _bytes(self, token: int) -> bytes:
+        piece = self.pieces[token]
+        if len(piece) == 6 and piece.startswith(b"<0x") and piece.endswith(b">"):
+            return bytes.fromhex(piece[3:5].decode())
+        return piece

@@ -1,0 +1,195 @@
+"""Byte-pair encoding through the `tokenizers` library: learned from a corpus, or read from public files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from text.tokens.base import Cuts, Ids, Tokenizer
+
+if TYPE_CHECKING:
+    import tokenizers
+
+END_OF_TEXT = ("<|endoftext|>", "</s>", "<|end_of_text|>")  # GPT-2, Llama 2, Llama 3
+BEGIN_OF_TEXT = ("<s>", "<|begin_of_text|>")
+GPT4_SPLIT = r"|\s*[\r\n]+|\s+(?!\S)|\s+"  # how the pattern of GPT-4 and its followers ends
+
+
+class BPETokenizer(Tokenizer):
+    """A byte-pair encoding, byte-level as GPT-2's, or SentencePiece's as Llama 2's.
+
+    Text is only ever text: the name of a special token in it is encoded letter by letter, and nothing is
+    added before or after. Raises ValueError if the library's tokenizer is of another family.
+    """
+
+    kind = "bpe"
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        description = json.loads(backend.to_str())
+        self._family = _family(description)
+        _check_bytes(backend, self._family)
+        self.cuts = _cuts(description)
+        self.lead = _lead(description)
+        self._backend = backend
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        self.eos = _first_known(backend, END_OF_TEXT)
+        self.bos = _first_known(backend, BEGIN_OF_TEXT)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> BPETokenizer:
+        """Learned from texts (Sennrich et al. 2016, over bytes as in GPT-2, Radford et al. 2019).
+
+        Id 0 is the end of a text, then come the 256 bytes, then the merges. A small corpus may not have
+        enough pairs to reach `vocab_size`. Raises ValueError for a `vocab_size` below 257.
+        """
+        from tokenizers import models, trainers
+
+        if vocab_size < 257:
+            raise ValueError(f"vocab_size must be at least 257 (256 bytes and the end of a text), got {vocab_size}")
+        backend = _byte_level(models.BPE())
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[END_OF_TEXT[0]],
+            initial_alphabet=sorted(_byte_alphabet()),
+            show_progress=False,
+        )
+        backend.train_from_iterator(texts, trainer)
+        return cls(backend)
+
+    @classmethod
+    def from_gpt2(cls, vocabulary: Path, merges: Path) -> BPETokenizer:
+        """GPT-2's own files: `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe`."""
+        from tokenizers import models
+
+        try:
+            backend = _byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
+        except Exception as error:  # the library raises nothing more precise
+            raise ValueError(f"{vocabulary} and {merges} are not a vocabulary and its merges: {error}") from error
+        if backend.token_to_id(END_OF_TEXT[0]) is not None:
+            backend.add_special_tokens([END_OF_TEXT[0]])
+        return cls(backend)
+
+    @classmethod
+    def from_json(cls, file: Path) -> BPETokenizer:
+        """A `tokenizer.json` of the `tokenizers` library."""
+        from tokenizers import Tokenizer as Backend
+
+        return cls(Backend.from_file(str(file)))
+
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        vocabulary = self._backend.get_vocab(with_added_tokens=True)
+        added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
+        read = _byte_level_piece if self._family == "byte-level" else _sentencepiece_piece
+        pieces = [b""] * (max(vocabulary.values()) + 1)
+        for token, index in vocabulary.items():
+            pieces[index] = token.encode() if token in added else read(token)
+        return pieces
+
+    def encode(self, text: str) -> Ids:
+        """Token ids: int64 (T,). Raises ValueError for a lone surrogate."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        for text in texts:
+            text.encode()  # refuses what is not Unicode; the library's own message would not say so
+        encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(one.ids, np.int64) for one in encoded]
+
+    def to_json(self) -> str:
+        """In the format of the `tokenizers` library, for other tools to read."""
+        return self._backend.to_str()
+
+
+def _byte_level(model: tokenizers.models.Model) -> tokenizers.Tokenizer:
+    """GPT-2's frame around a model: its way to split words, its alphabet of bytes."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, pre_tokenizers
+
+    backend = Backend(model)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _first_known(backend: tokenizers.Tokenizer, names: Iterable[str]) -> int | None:
+    return next((index for name in names if (index := backend.token_to_id(name)) is not None), None)
+
+
+@cache
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-in for every byte: itself if visible in Latin-1, else one from U+0100 on."""
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
+
+
+def _byte_level_piece(token: str) -> bytes:
+    alphabet = _byte_alphabet()
+    return bytes(alphabet[c] for c in token) if all(c in alphabet for c in token) else token.encode()
+
+
+def _sentencepiece_piece(token: str) -> bytes:
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return bytes.fromhex(token[3:5])
+    return token.replace("\u2581", " ").encode()
+
+
+# What a tokenizer.json says of itself. A part is one step, or a "Sequence" of them.
+
+
+def _steps(part: dict[str, Any] | None) -> list[dict[str, Any]]:
+    if part is None:
+        return []
+    if part["type"] == "Sequence":
+        return next(value for value in part.values() if isinstance(value, list))
+    return [part]
+
+
+def _family(description: dict[str, Any]) -> Literal["byte-level", "sentencepiece"]:
+    model = description["model"].get("type", "BPE")
+    decoders = {step["type"] for step in _steps(description["decoder"])}
+    if model == "BPE" and "ByteLevel" in decoders:
+        return "byte-level"
+    if model == "BPE" and decoders & {"ByteFallback", "Metaspace"}:
+        return "sentencepiece"
+    found = f"{model} with {', '.join(sorted(decoders)) or 'no decoder'}"
+    raise ValueError(f"a tokenizer must be byte-pair encoding, byte-level or SentencePiece's, got {found}")
+
+
+def _check_bytes(backend: tokenizers.Tokenizer, family: str) -> None:
+    missing = [byte for symbol, byte in _byte_alphabet().items() if backend.token_to_id(symbol) is None]
+    if family == "byte-level" and missing:
+        raise ValueError(f"a byte-level vocabulary must hold all 256 bytes, {missing[0]} is missing")
+
+
+def _lead(description: dict[str, Any]) -> bytes:
+    for step in _steps(description["decoder"]):
+        if step["type"] == "Strip" and step["content"] == " " and step["start"] > 0:
+            return b" "
+        if step["type"] == "Metaspace" and step.get("prepend_scheme", "always") != "never":
+            return b" "
+    return b""
+
+
+def _cuts(description: dict[str, Any]) -> Cuts:
+    """Between words for the two splits of which that is proven: GPT-2's, and GPT-4's as Llama 3 has it."""
+    splits = False
+    for step in _steps(description["normalizer"]) + _steps(description["pre_tokenizer"]):
+        match step:
+            case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": regex}:
+                splits = splits or regex
+            case {"type": "Split", "pattern": {"Regex": str(pattern)}} if pattern.endswith(GPT4_SPLIT):
+                splits = True
+            case {"type": "NFC"}:
+                pass
+            case _:
+                return "nowhere"
+    return "words" if splits else "nowhere"

@@ -1,0 +1,123 @@
+"""A folder of images, a sub-folder a class: which files there are, and which class each shows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision.data.files import SUFFIXES
+
+Part = Literal["train", "validation", "test"]
+Labels = NDArray[np.int64]
+
+VALIDATION = ("val", "valid", "validation")
+NAMED = 3  # files that a sentence names before it only counts them
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The images of one part of a folder, by class and path in order.
+
+    files: paths under `folder`, with `/`. labels: int64 (N,). stamps: int64 (N, 2), size in bytes and time of
+    change in ns.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    files: tuple[str, ...]
+    labels: Labels
+    stamps: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def subset(self, indices: NDArray[np.int64]) -> Listing:
+        """The images at `indices`, in that order."""
+        files = tuple(self.files[i] for i in indices)
+        return Listing(self.folder, self.classes, files, self.labels[indices], self.stamps[indices])
+
+    def digest(self, *what: object, place: Literal["here", "anywhere"] = "anywhere") -> str:
+        """SHA-256 of the paths, sizes and labels, and of `what`; "here": of the folder and times of change as well."""
+        digest = hashlib.sha256(repr([*what, place == "here" and str(self.folder.resolve())]).encode())
+        digest.update("\0".join(self.files).encode(errors="surrogateescape"))
+        digest.update(self.stamps[:, : 2 if place == "here" else 1].tobytes())
+        digest.update(self.labels.tobytes())
+        return digest.hexdigest()
+
+
+def list_part(root: Path, part: Part) -> Listing | None:
+    """The images of one part; no other part is looked into. None if the folder has no such part.
+
+    `root/train/CLASS/*` with one of `root/{val,valid,validation}/CLASS/*` and `root/test/CLASS/*` beside it if
+    wanted; or `root/CLASS/*`, all of it to train on. Classes are sorted by name; an image may lie deeper in its
+    class's folder. Hidden files and those without one of SUFFIXES are left out, with a notice on stderr.
+
+    Raises ValueError: no class folder, only one, or one without images.
+    """
+    folder = _part_folder(root, part)
+    return None if folder is None else _list(folder)
+
+
+def notice(text: str) -> None:
+    """A line on stderr, by the first process alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"notice: {text}", file=sys.stderr, flush=True)
+
+
+def first_few(names: list[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = len(names) - NAMED
+    return "; ".join(names[:NAMED]) + (f"; and {more:,} more" if more > 0 else "")
+
+
+def _part_folder(root: Path, part: Part) -> Path | None:
+    names = {"train": ("train",), "validation": VALIDATION, "test": ("test",)}
+    found = {key: next((root / name for name in names[key] if (root / name).is_dir()), None) for key in names}
+    others = [str(folder) for key, folder in found.items() if folder and key != "train"]
+    if found["train"] is None and others:
+        raise ValueError(f"{root} has {' and '.join(others)} but no {root / 'train'} to train on")
+    if part == "train":
+        return found["train"] or root
+    return found[part]
+
+
+def _list(folder: Path) -> Listing:
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise ValueError(f"{folder} has no class folders: images are looked for at {folder / 'CLASS' / '*.jpg'}")
+    if len(classes) == 1:
+        raise ValueError(f"{folder} has one class only, {classes[0]!r}: a sub-folder each for two or more is needed")
+    files, labels, stamps, ignored = [], [], [], 0
+    for label, name in enumerate(classes):
+        images, others = _images_below(folder / name)
+        if not images:
+            raise ValueError(f"the class folder {folder / name} has no images: they end in {' '.join(SUFFIXES)}")
+        ignored += others
+        for path, status in images:
+            files.append(f"{name}/{path}")
+            labels.append(label)
+            stamps.append((status.st_size, status.st_mtime_ns))
+    if ignored:
+        notice(f"left out {ignored:,} files in {folder}, hidden or no images: those end in {' '.join(SUFFIXES)}")
+    return Listing(folder, tuple(classes), tuple(files), np.array(labels), np.array(stamps))
+
+
+def _images_below(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
+    """The images (path, status) below a class folder, sorted by path, and the number of other files."""
+    images, others = [], 0
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.startswith(".") or not name.lower().endswith(SUFFIXES):
+                others += 1
+                continue
+            file = Path(parent, name)
+            images.append((file.relative_to(folder).as_posix(), file.stat()))
+    return sorted(images, key=lambda image: image[0]), others

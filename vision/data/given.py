@@ -1,0 +1,96 @@
+"""The images that a command line names: which files they are, and their pixels."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from core.cli.arguments import run_folder
+from vision.data.files import SUFFIXES
+from vision.data.folder import first_few, notice
+from vision.data.preparation import Preparation
+
+
+class Skipped(NamedTuple):
+    """An image that cannot be read, and why."""
+
+    file: Path
+    reason: str
+
+
+class Reader:
+    """Reads image files as a model is used to them, and keeps account of those that it cannot read."""
+
+    def __init__(self, preparation: Preparation, skip_bad: bool):
+        self.preparation, self.skip_bad = preparation, skip_bad
+        self.skipped: list[Skipped] = []
+
+    def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
+        """Each file with its pixels, uint8 (C, side, side).
+
+        One that cannot be read raises ValueError, or is skipped; then a notice tells how many were. ValueError
+        when there was no other.
+        """
+        for file in files:
+            try:
+                pixels = self.preparation.read(file)
+            except (ValueError, OSError) as error:
+                self._skip(file, error)
+            else:
+                yield file, pixels
+        if self.skipped:
+            tally = f"{len(self.skipped):,} of {len(files):,} images cannot be read"
+            reasons = first_few([image.reason for image in self.skipped])
+            if len(self.skipped) == len(files):
+                raise ValueError(f"{tally}: {reasons}")
+            notice(f"{tally} and are left out: {reasons}")
+
+    def _skip(self, file: Path, error: ValueError | OSError) -> None:
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = f"{file} cannot be read: {error.strerror}"
+        if not self.skip_bad:
+            raise ValueError(f"{reason}; --skip-bad goes on without it") from error
+        self.skipped.append(Skipped(file, reason))
+
+
+def run_folder_and_images(argv: list[str], command: str) -> tuple[Path, list[str], list[str]]:
+    """`DIR IMAGE... [options]` in its three parts. Raises ValueError when no image is named."""
+    folder, rest = run_folder(argv, command)
+    first_option = next((i for i, word in enumerate(rest) if word.startswith("-")), len(rest))
+    images, options = rest[:first_option], rest[first_option:]
+    if not images and {"-h", "--help"}.isdisjoint(options):
+        raise ValueError(f"name images after the run folder: python -m {command} DIR IMAGE... [options]")
+    return folder, images, options
+
+
+def find_images(words: Sequence[str]) -> list[Path]:
+    """The files that words name, each once: a file as it is; of a folder or a pattern, what ends in SUFFIXES.
+
+    Raises ValueError for a word that names nothing.
+    """
+    return list(dict.fromkeys(file for word in words for file in _named_by(word)))
+
+
+def _named_by(word: str) -> list[Path]:
+    path = Path(word)
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if not _hidden(file.relative_to(path))]
+    elif path.exists():
+        return [path]
+    elif glob.has_magic(word):
+        found = [Path(match) for match in glob.glob(word, recursive=True)]
+    else:
+        raise ValueError(f"{word}: no such file or folder")
+    images = [file for file in found if file.suffix.lower() in SUFFIXES and file.is_file()]
+    if not images:
+        raise ValueError(f"{word} names no images: they end in {' '.join(SUFFIXES)}")
+    return sorted(images)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

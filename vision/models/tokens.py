@@ -1,0 +1,149 @@
+"""Images become tokens that know where they are: (row, column)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from core.kernels.linear import Linear, linear
+from core.positions import index
+
+if TYPE_CHECKING:
+    from vision.models.vit import ViTConfig
+
+
+def patchify(images: Tensor, patch: int) -> Tensor:
+    """Squares of `patch` x `patch` pixels in reading order: (B, C, H, W) -> (B, N, C patch patch).
+
+    Raises ValueError when the sides are no multiples of the patch.
+    """
+    height, width = images.shape[-2:]
+    if height % patch or width % patch:
+        raise ValueError(f"an image of {height} x {width} pixels cannot be cut into patches of {patch} x {patch}")
+    return rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=patch, q=patch)
+
+
+def unpatchify(patches: Tensor, patch: int, rows: int) -> Tensor:
+    """The inverse of `patchify`, for an image of `rows` rows of patches: (B, N, C patch patch) -> (B, C, H, W)."""
+    return rearrange(patches, "b (h w) (c p q) -> b c (h p) (w q)", p=patch, q=patch, h=rows)
+
+
+def grid(side: int, scaled_to: int | None = None, device: torch.device | None = None) -> Tensor:
+    """(row, column) of a square grid in reading order: (side^2, 2), int64.
+
+    scaled_to: side of another grid over the same image, in whose coordinates these are then told: float32.
+    """
+    at = torch.arange(side, device=device)
+    if scaled_to is not None:
+        at = (at + 0.5) * (scaled_to / side) - 0.5  # centres of the squares
+    return torch.cartesian_prod(at, at)
+
+
+class PatchEmbedding(nn.Module):
+    """One linear map of every patch (Dosovitskiy 2021, eq. 1): (B, C, S, S) -> (B, N, D)."""
+
+    def __init__(self, channels: int, patch: int, dim: int):
+        super().__init__()
+        self.patch = patch
+        self.project = Linear(channels * patch * patch, dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.project(self.read(images))
+
+    def read(self, images: Tensor) -> Tensor:
+        """What the map is applied to: (B, N, C patch patch)."""
+        return patchify(images, self.patch)
+
+
+class WhitenedPatchEmbedding(PatchEmbedding):
+    """The same map of whitened patches: it can learn nothing else, but learns it sooner (docs/lab-notes.md)."""
+
+    def __init__(self, channels: int, patch: int, dim: int):
+        super().__init__(channels, patch, dim)
+        self.register_buffer("whitening", torch.eye(channels * patch * patch))
+        self.whitening: Tensor
+
+    def read(self, images: Tensor) -> Tensor:
+        return linear(super().read(images), self.whitening)
+
+    @torch.no_grad()
+    def fit(self, images: Tensor, floor: float = 1e-2) -> None:
+        """Take the whitening from the patches of normalised training images (N, C, S, S).
+
+        Rows of the matrix are principal components over the root of their variance (Hyvarinen 2000, section 5.2);
+        `floor` is added to the variances, so that what hardly varies is not blown up.
+        """
+        patches = super().read(images).flatten(0, 1).double()  # (N patches, C patch patch)
+        variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
+        self.whitening.copy_((components * (variances + floor).rsqrt()).T)
+
+
+class ConvTokenizer(nn.Module):
+    """Convolution, ReLU, max pooling, each halving the side (Hassani 2021, CCT, eq. 1): (B, C, S, S) -> (B, N, D)."""
+
+    def __init__(self, channels: int, layers: int, dim: int):
+        super().__init__()
+        widths = [channels, *[64] * (layers - 1), dim]
+        self.layers = nn.Sequential(*(self._layer(widths[i], widths[i + 1]) for i in range(layers)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return rearrange(self.layers(images), "b d h w -> b (h w) d")
+
+    @staticmethod
+    def _layer(inputs: int, outputs: int) -> nn.Module:
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight)
+        return nn.Sequential(convolution, nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1))
+
+
+class ImageTokens(nn.Module):
+    """Tokens of an image: first the learned ones (class, registers), which are nowhere in it, then its patches."""
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        self.config = config
+        channels, patch, dim = config.channels, config.patch, config.core.dim
+        if config.tokenizer == "conv":
+            self.patches: nn.Module = ConvTokenizer(channels, patch.bit_length() - 1, dim)
+        else:
+            kind = WhitenedPatchEmbedding if config.inputs == "whitened" else PatchEmbedding
+            self.patches = kind(channels, patch, dim)
+        self.learned = nn.Parameter(torch.zeros(config.learned_tokens, dim)) if config.learned_tokens else None
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, S, S) -> tokens (B, T, D), coordinates (T, 1 or 2)."""
+        x, at = self.patches(images), self.locate(images.shape[-1] // self.config.patch, images.device)
+        if self.learned is not None:
+            learned = self.learned.to(x.dtype).expand(x.shape[0], -1, -1)  # (B, P, D)
+            x = torch.cat((learned, x), dim=1)  # (B, P + N, D)
+        return x, at
+
+    def locate(self, side: int | None = None, device: torch.device | None = None) -> Tensor:
+        """Where the tokens are: the learned ones before the image's first row and column, or first in line.
+
+        side: patches along a side; others than the model's own are told in the coordinates of its own grid.
+        Raises ValueError for that where positions know whole places only.
+        """
+        c = self.config
+        side = c.side if side is None else side
+        if side != c.side and not c.continuous:
+            raise ValueError(f"images have {side} patches a side; positions of this model are of {c.side} and no other")
+        if c.coordinates == "raster":
+            return index(c.learned_tokens + side**2, device=device)  # (T, 1)
+        scale = c.coordinate_side or c.side
+        at = grid(side, None if side == scale else scale, device)  # (N, 2)
+        if not c.learned_tokens:
+            return at
+        return torch.cat((at.new_zeros(c.learned_tokens, 2), at + 1))  # (P + N, 2)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """The number of coordinates along each axis."""
+        c = self.config
+        if c.coordinates == "raster":
+            return (c.learned_tokens + c.side**2,)
+        side = (c.coordinate_side or c.side) + bool(c.learned_tokens)
+        return (side, side)

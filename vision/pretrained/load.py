@@ -1,0 +1,235 @@
+"""Weights to start from: a run of ours, timm's public models, or a file in timm's layout; the same outputs here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from core.files.weights import PICKLES, WEIGHTS, Rule, Safetensors, Uninitialised, import_weights, read_json
+from core.training.checkpoints import load_into, read_tensors
+from vision.data.folder import notice
+from vision.models.vit import ViT, ViTConfig
+from vision.pretrained.resize import HEAD, adapt
+from vision.pretrained.timm_layout import from_timm, infer, rules
+from vision.trained import load
+
+if TYPE_CHECKING:
+    from vision.data.preparation import Preparation
+
+TIMM = "timm:"
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A trained model that another one starts from."""
+
+    config: ViTConfig
+    """Its shape; 0 classes where it has no head."""
+    weights: Mapping[str, Tensor]
+    """In our layout, by name."""
+    mean: tuple[float, ...] | None = None
+    """Per channel, of pixels in 0..1, by which its images were normalised; None = unknown."""
+    std: tuple[float, ...] | None = None
+    """The standard deviation that goes with it."""
+    classes: tuple[str, ...] = ()
+    """Their names, by label; empty = unknown."""
+    assumed: str = ""
+    """What nothing told, and was taken to be so."""
+
+    def prepared(self, preparation: Preparation) -> Preparation:
+        """The preparation of other images, normalised as those that the model was trained on.
+
+        Says so on stderr where a head goes on from as many classes of other names. Raises ValueError when the
+        images have another number of channels.
+        """
+        if preparation.channels != self.config.channels:
+            raise ValueError(
+                f"the images have {preparation.channels} channels, the model to start from {self.config.channels}"
+            )
+        now = preparation.classes
+        if len(self.classes) == len(now) and self.classes != now:
+            was, is_ = next((a, b) for a, b in zip(self.classes, now, strict=True) if a != b)
+            notice(f"the head goes on from classes of other names: from {was} to {is_}, for one")
+        if self.mean is None or self.std is None:
+            return preparation
+        return replace(preparation, mean=self.mean, std=self.std)
+
+
+def read_pretrained(name: str) -> Pretrained:
+    """A trained model by name:
+
+    - a run folder of vision.train: its best checkpoint, averaged weights where it has any
+    - timm:NAME, a model of timm, whose weights are downloaded from the Hugging Face hub once
+    - a .safetensors file in timm's layout, or a folder with model.safetensors; its shape is told by the
+      config.json beside it, as timm writes it, or else by the tensors, as far as they do (`timm_layout.infer`)
+
+    Raises ValueError naming what is missing, damaged, or of an architecture that is not handled. A local pickle
+    is never read.
+    """
+    if name.startswith(TIMM):
+        return _from_hub(name.removeprefix(TIMM))
+    path = Path(name).expanduser()
+    if (path / "checkpoints").is_dir():
+        return _from_run(path)
+    if path.is_dir():
+        return _from_tensors(dict(Safetensors(path)), path)
+    if path.suffix in PICKLES:
+        raise ValueError(f"{path} is a pickle, which can execute code, and is never read; convert it to safetensors")
+    if not path.is_file():
+        raise ValueError(f"{name} is neither a run folder, nor {TIMM}NAME, nor safetensors in timm's layout")
+    return _from_tensors(read_tensors(path), path)
+
+
+def load_pretrained(name: str, config: ViTConfig) -> ViT:
+    """A model of `config` that starts from the weights of `read_pretrained(name)`.
+
+    config: theirs but for image_size, patch and classes (`resized`); a head for another number of classes
+        starts anew, with a notice on stderr.
+
+    Raises what `read_pretrained` raises, and ValueError where `config` differs in more.
+    """
+    given = read_pretrained(name)
+    weights = adapt(given.weights, given.config, config)
+    model = ViT(config)
+    fresh = {n: t for n, t in model.state_dict().items() if n.startswith(HEAD) and n not in weights}
+    load_into(model, weights | fresh, Path(name))
+    if given.assumed:
+        notice(f"{name}: {given.assumed}")
+    if fresh:
+        had = f"has one of {given.config.classes}" if given.config.classes else "has none"
+        notice(f"the head of {config.classes} classes starts anew: {name} {had}")
+    return model
+
+
+def _from_run(folder: Path) -> Pretrained:
+    """The best checkpoint of a run of ours."""
+    trained = load(folder)
+    images = trained.preparation
+    return Pretrained(trained.model.config, trained.model.state_dict(), images.mean, images.std, images.classes)
+
+
+def _from_hub(name: str) -> Pretrained:
+    """A model of timm with its public weights; one that is not handled is refused before they are downloaded."""
+    import timm
+
+    origin = f"{TIMM}{name}"
+    described = _described(origin, name, {})
+    try:
+        from_timm(described)
+        weights = read_tensors(_downloaded(described))
+    except ValueError as error:
+        raise ValueError(f"{origin}: {error}") from error
+    theirs = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": weights})
+    return _as_told(theirs.state_dict(), theirs)
+
+
+def _downloaded(described: nn.Module) -> Path:
+    """The weights of a model on the Hugging Face hub, downloaded once. ValueError saying how else to get them."""
+    from huggingface_hub import snapshot_download
+
+    about: Any = described.pretrained_cfg
+    instead = f"name a folder with its {WEIGHTS} and {CONFIG}"
+    if not about.get("hf_hub_id"):
+        raise ValueError(f"timm knows of no weights on the Hugging Face hub; {instead}")
+    try:
+        file = Path(snapshot_download(about["hf_hub_id"], allow_patterns=[WEIGHTS])) / WEIGHTS
+    except Exception as error:  # the client's errors have no base in common
+        raise ValueError(
+            f"{about['hf_hub_id']} could not be had from the Hugging Face hub ({_first_line(error)}); connect once, "
+            f"or {instead}"
+        ) from error
+    if not file.is_file():
+        raise ValueError(f"there is no {WEIGHTS} of {about['hf_hub_id']} on the Hugging Face hub; {instead}")
+    return file
+
+
+def _from_tensors(weights: Mapping[str, Tensor], path: Path) -> Pretrained:
+    """Weights in timm's layout, from a file or a folder."""
+    beside = (path if path.is_dir() else path.parent) / CONFIG
+    told = _told_by(beside) if beside.is_file() else None
+    try:
+        return _as_inferred(weights) if told is None else _as_told(weights, told)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _as_told(weights: Mapping[str, Tensor], told: nn.Module) -> Pretrained:
+    """Weights of a model of timm, and what it knows of its images."""
+    config, table = from_timm(told)
+    about: Any = told.pretrained_cfg
+    ours = _in_our_layout(config, weights, table)
+    mean, std, names = (_listed(about.get(name)) for name in ("mean", "std", "label_names"))
+    known = len(mean) == len(std) == config.channels and all(isinstance(x, int | float) for x in mean + std)
+    if not known:
+        mean = std = ()
+    return Pretrained(
+        config, ours, tuple(map(float, mean)) or None, tuple(map(float, std)) or None, tuple(map(str, names))
+    )
+
+
+def _as_inferred(weights: Mapping[str, Tensor]) -> Pretrained:
+    """Weights that nothing but their names and shapes tells of."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    config = infer(shapes)
+    ours, core = _in_our_layout(config, weights, rules(config, shapes)), config.core
+    return Pretrained(
+        config,
+        ours,
+        assumed=f"there is no {CONFIG} beside it; taken for {core.heads} heads, {core.feedforward}, norm_eps = "
+        f"{core.norm_eps}, pool = {config.pool!r}, and images normalised like those to come",
+    )
+
+
+def _in_our_layout(config: ViTConfig, weights: Mapping[str, Tensor], table: list[Rule]) -> dict[str, Tensor]:
+    """Weights in timm's layout as ours; a head that they lack is one of zeros, which `adapt` leaves out."""
+    with Uninitialised():
+        model = ViT(replace(config, classes=config.classes or 1))
+    import_weights(model, weights, table)
+    return model.state_dict()
+
+
+def _told_by(file: Path) -> nn.Module:
+    """The model that a config.json of timm describes, without weights."""
+    fields = read_json(file)
+    if not isinstance(fields.get("architecture"), str):
+        raise ValueError(f"{file} has no architecture, as timm writes it")
+    for name in ("model_args", "pretrained_cfg"):
+        if not isinstance(fields.setdefault(name, {}), dict):
+            raise ValueError(f"{file}: {name} = {fields[name]!r} is not an object")
+    about = fields["pretrained_cfg"]
+    if about and "label_names" in fields:
+        about["label_names"] = fields["label_names"]
+    top = {name: fields[name] for name in ("num_classes", "global_pool") if name in fields}
+    return _described(str(file), fields["architecture"], fields["model_args"] | top | {"pretrained_cfg": about})
+
+
+def _described(origin: str, architecture: str, settings: Mapping[str, Any]) -> nn.Module:
+    """A model of timm without memory for its weights."""
+    import timm
+
+    if not timm.is_model(architecture):
+        close = get_close_matches(architecture, timm.list_models(), n=1)
+        raise ValueError(
+            f"{origin}: timm knows no {architecture!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+        )
+    try:
+        with torch.device("meta"):
+            return timm.create_model(architecture, pretrained=False, checkpoint_path=None, **settings)
+    except Exception as error:  # what a constructor makes of settings that it does not know
+        raise ValueError(f"{origin}: timm cannot build {architecture!r}: {_first_line(error)}") from error
+
+
+def _listed(value: object) -> tuple[Any, ...]:
+    """The items of a list; nothing where it is none."""
+    return tuple(value) if isinstance(value, list | tuple) else ()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

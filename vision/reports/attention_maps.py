@@ -1,0 +1,68 @@
+"""What a model looks at, by the weights of its attention: arithmetic, no pictures.
+
+A layer's weights are (B, H, T, T): rows are queries and sum to one. A reader (B, T) says in which shares the model's
+answer is read from its last tokens: all of it from a class token, or evenly from the patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from vision.models.vit import Pool
+
+
+def join_heads(attention: Tensor, head: str) -> Tensor:
+    """One map for all heads, or for one of them: (B, H, T, T) -> (B, T, T).
+
+    head: "mean", "max", or a number from 1 on. The greatest weights are divided by their sum over a row again.
+    Raises ValueError for another.
+    """
+    if head == "mean":
+        return attention.mean(1)
+    if head == "max":
+        greatest = attention.amax(1)
+        return greatest / greatest.sum(-1, keepdim=True)
+    heads = attention.shape[1]
+    if not (head.isdecimal() and 1 <= int(head) <= heads):
+        raise ValueError(f"head = {head!r} is not one of: mean, max, 1 to {heads}")
+    return attention[:, int(head) - 1]
+
+
+def received(attention: Tensor, reader: Tensor) -> Tensor:
+    """What each token gets of the attention of those that are read: (B, T, T), (B, T) -> (B, T)."""
+    return torch.einsum("bq,bqk->bk", reader, attention)
+
+
+def rollout(layers: Sequence[Tensor]) -> Tensor:
+    """How much of each token reaches each token through all layers: L x (B, T, T) -> (B, T, T), rows sum to one.
+
+    The product of (A + I) / 2 over the layers, last to first, where I stands for the residual path (Abnar &
+    Zuidema 2020, section 3).
+    """
+    identity = torch.eye(layers[0].shape[-1], dtype=layers[0].dtype, device=layers[0].device)
+    total = identity.expand_as(layers[0])
+    for attention in layers:
+        mixed = attention + identity
+        total = (mixed / mixed.sum(-1, keepdim=True)) @ total
+    return total
+
+
+def on_grid(tokens: Tensor, learned: int) -> Tensor:
+    """Shares of the patches, 1 = what each token had if all had the same: (B, T) -> (B, side, side).
+
+    learned: how many tokens come before the patches.
+    """
+    patches = tokens[:, learned:] * tokens.shape[1]  # (B, N)
+    return rearrange(patches, "b (h w) -> b h w", h=round(patches.shape[1] ** 0.5))
+
+
+def reader(pool: Pool, heard: Tensor, tokens: int) -> Tensor:
+    """The shares in which an answer is read from all T `tokens`: those `heard` (B, N, D) -> (B, T), rows sum to one."""
+    shares = heard.new_zeros(len(heard), tokens)
+    even = 1 / heard.shape[1]
+    shares[:, pool.read] = even if pool.attention is None else pool.attention(heard).squeeze(-1).softmax(-1)
+    return shares

@@ -1,0 +1,1 @@
+"""What an image model is asked to do."""
