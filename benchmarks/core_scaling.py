@@ -63,7 +63,7 @@ def explicit(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0
 
 def build_core(dim: int, depth: int, backend: str, device: str) -> Transformer:
     """A plain core with rotary positions whose attention takes the backend."""
-    core = Transformer(TransformerConfig(dim=dim, depth=depth, heads=dim // 32), extent=(1,)).to(device)
+    core = Transformer(TransformerConfig(dim=dim, depth=depth, n_heads=dim // 32), extent=(1,)).to(device)
     for module in core.modules():
         if backend == "explicit" and isinstance(module, Attention):
             module.attend = explicit
@@ -95,11 +95,11 @@ def measure(
 
 
 def measure_attention(
-    seed: int, length: int, heads: int, head_dim: int, device: Device, precision: str
+    seed: int, length: int, n_heads: int, head_dim: int, device: Device, precision: str
 ) -> dict[str, float]:
     """Both backends of causal attention at one length, turn about in one process; seconds of CPU, or of the GPU."""
     torch.manual_seed(seed)
-    shape = (max(1, TOKENS // length), heads, length, head_dim)
+    shape = (max(1, TOKENS // length), n_heads, length, head_dim)
     q, k, v = (torch.randn(shape, device=device, dtype=DTYPES[precision], requires_grad=True) for _ in range(3))
 
     def step(backend: str) -> None:
@@ -146,7 +146,7 @@ def attention_points(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Every length in both dtypes."""
     for precision in DTYPES:
         for length in options.attention_lengths:
-            yield {"length": length, "precision": precision, "heads": 4, "head_dim": 64}
+            yield {"length": length, "precision": precision, "n_heads": 4, "head_dim": 64}
 
 
 def sweep_core(points: Iterator[dict[str, Any]], options: argparse.Namespace) -> list[dict[str, Any]]:

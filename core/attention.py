@@ -38,8 +38,8 @@ class Attention(nn.Module):
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
-        self.heads, self.kv_heads, self.head_dim = config.heads, config.key_heads, config.head_width
-        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.key_heads, config.head_width
+        q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.qkv = StackedLinear(config.dim, (q, kv, kv), bias=config.bias != "none")
         self.q_norm = build_norm(config.qk_norm, self.head_dim, config)
         self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
@@ -56,9 +56,9 @@ class Attention(nn.Module):
         layer: int = 0,
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D). With a cache, the keys of layer `layer` already in it are heard too."""
-        heads = (self.heads, self.kv_heads, self.kv_heads)
+        n_heads = (self.n_heads, self.n_kv_heads, self.n_kv_heads)
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, T, H + 2 Hkv, Dh)
-        q, k, v = qkv.split(heads, dim=2)
+        q, k, v = qkv.split(n_heads, dim=2)
         q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotation(q), rotation(k)
@@ -74,8 +74,8 @@ class CrossAttention(nn.Module):
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
-        self.heads, self.kv_heads, self.head_dim = config.heads, config.key_heads, config.head_width
-        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.key_heads, config.head_width
+        q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.q = Linear(config.dim, q, bias=config.bias != "none")
         self.kv = StackedLinear(config.dim, (kv, kv), bias=config.bias != "none")
         self.q_norm = build_norm(config.qk_norm, self.head_dim, config)
@@ -122,24 +122,24 @@ def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) 
         is_causal=route.causal,
         enable_gqa=grouped,
     )
-    return y if route.silent is None else y.masked_fill(route.silent, 0.0)
+    return y if route.fully_masked is None else y.masked_fill(route.fully_masked, 0.0)
 
 
 def explicit_attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
     """The same, step by step; also returns the weights (B, H, Tq, Tk) before dropout."""
-    batch, heads, queries, _ = q.shape
-    route, groups = route.dense(), heads // k.shape[1]
+    batch, n_heads, queries, _ = q.shape
+    route, groups = route.dense(), n_heads // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, Tk, Dh)
-    shape = (batch, heads, queries, k.shape[2])
+    shape = (batch, n_heads, queries, k.shape[2])
     added = additive_mask(route, q, k).expand(shape).flatten(0, 1)  # (B H, Tq, Tk)
     q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (B H, T, Dh)
     scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=1 / math.sqrt(q.shape[-1]))
-    weights = scores.softmax(-1).unflatten(0, (batch, heads))  # (B, H, Tq, Tk)
-    if route.silent is not None:
-        weights = weights.masked_fill(route.silent, 0.0)
+    weights = scores.softmax(-1).unflatten(0, (batch, n_heads))  # (B, H, Tq, Tk)
+    if route.fully_masked is not None:
+        weights = weights.masked_fill(route.fully_masked, 0.0)
     y = torch.bmm(F.dropout(weights, dropout).flatten(0, 1), v)  # (B H, Tq, Dh)
-    return y.unflatten(0, (batch, heads)), weights
+    return y.unflatten(0, (batch, n_heads)), weights
 
 
 def fused_is_slow(q: Tensor, k: Tensor) -> bool:

@@ -62,13 +62,13 @@ class TransformerConfig:
     """Width of the residual stream, in channels."""
     depth: int = 6
     """Number of blocks."""
-    heads: int = 6
+    n_heads: int = 6
     """Query heads."""
-    kv_heads: int | None = None
+    n_kv_heads: int | None = None
     """Key/value heads: heads (default) = multi-head, fewer = grouped-query, 1 = multi-query."""
     head_dim: int | None = None
     """Channels per head; default dim / heads."""
-    hidden: int | None = None
+    ffn_dim: int | None = None
     """Feed-forward width; default 4 dim, or 8/3 dim rounded up to a multiple of 64 when gated."""
     feedforward: FeedForwardKind = "gelu"
     """Activation of the feed-forward layer (relu2 = squared ReLU)."""
@@ -97,12 +97,12 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_positive(self, "dim", "depth", "heads", "kv_heads", "head_dim", "hidden", "norm_eps", "layer_scale")
+        check_positive(self, "dim", "depth", "n_heads", "n_kv_heads", "head_dim", "ffn_dim", "norm_eps", "layer_scale")
         check_probability(self, "dropout", "attention_dropout", "drop_path")
-        if self.head_dim is None and self.dim % self.heads:
-            raise ValueError(f"heads = {self.heads} must divide dim = {self.dim} (or give head_dim)")
-        if self.heads % self.key_heads:
-            raise ValueError(f"kv_heads = {self.key_heads} must divide heads = {self.heads}")
+        if self.head_dim is None and self.dim % self.n_heads:
+            raise ValueError(f"n_heads = {self.n_heads} must divide dim = {self.dim} (or give head_dim)")
+        if self.n_heads % self.key_heads:
+            raise ValueError(f"n_kv_heads = {self.key_heads} must divide n_heads = {self.n_heads}")
         if self.position.kind == "rotary" and self.head_width % 2:
             raise ValueError(f"head_dim = {self.head_width} must be even for rotary positions")
         if self.drop_path and self.depth == 1:
@@ -111,18 +111,18 @@ class TransformerConfig:
     @property
     def key_heads(self) -> int:
         """Key/value heads, resolved."""
-        return self.heads if self.kv_heads is None else self.kv_heads
+        return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
 
     @property
     def head_width(self) -> int:
         """Channels per head, resolved."""
-        return self.dim // self.heads if self.head_dim is None else self.head_dim
+        return self.dim // self.n_heads if self.head_dim is None else self.head_dim
 
     @property
-    def hidden_width(self) -> int:
+    def ffn_width(self) -> int:
         """Feed-forward width, resolved."""
-        if self.hidden is not None:
-            return self.hidden
+        if self.ffn_dim is not None:
+            return self.ffn_dim
         return -(-8 * self.dim // (3 * 64)) * 64 if self.feedforward in GATED else 4 * self.dim
 
 

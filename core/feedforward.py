@@ -52,8 +52,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.activation = ACTIVATIONS[config.feedforward]
-        self.up = Linear(config.dim, config.hidden_width, bias=config.bias == "all")
-        self.out = Linear(config.hidden_width, config.dim, bias=config.bias == "all")
+        self.up = Linear(config.dim, config.ffn_width, bias=config.bias == "all")
+        self.out = Linear(config.ffn_width, config.dim, bias=config.bias == "all")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.activation(self.up(x)))
@@ -65,8 +65,8 @@ class GatedFeedForward(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.activation = ACTIVATIONS[config.feedforward]
-        self.up = StackedLinear(config.dim, (config.hidden_width, config.hidden_width), bias=config.bias == "all")
-        self.out = Linear(config.hidden_width, config.dim, bias=config.bias == "all")
+        self.up = StackedLinear(config.dim, (config.ffn_width, config.ffn_width), bias=config.bias == "all")
+        self.out = Linear(config.ffn_width, config.dim, bias=config.bias == "all")
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.up(x).chunk(2, dim=-1)  # 2 x (B, T, hidden)

@@ -208,7 +208,7 @@ class Route(NamedTuple):
 
     causal: bool = False  # the fused causal path, no mask
     mask: Tensor | None = None  # (B or 1, 1, Tq, Tk) bool, True where heard; no row is empty
-    silent: Tensor | None = None  # (B or 1, 1, Tq, 1) bool: queries that hear nobody, whose answer is zero
+    fully_masked: Tensor | None = None  # (B or 1, 1, Tq, 1) bool: queries that hear nobody, whose answer is zero
     bias: Tensor | None = None  # (B or 1, H, Tq, Tk), added to the scores
     blocks: BlockMask | None = None  # FlexAttention's block-sparse mask, in place of `mask`
 
@@ -221,7 +221,7 @@ class Route(NamedTuple):
         batch, _, queries, keys = self.blocks.shape
         device = str(self.blocks.kv_num_blocks.device)
         mask = create_mask(self.blocks.mask_mod, batch, 1, queries, keys, device)  # (B or 1, 1, Tq, Tk)
-        return _with_silent(mask, self.bias)
+        return _with_fully_masked(mask, self.bias)
 
 
 class Span(NamedTuple):
@@ -256,13 +256,13 @@ def route(graph: Graph, span: Span, device: torch.device, bias: Tensor | None = 
     mask = mask.unsqueeze(1)  # (B or 1, 1, Tq, Tk)
     if graph.reflexive and span.start + span.queries <= span.keys:
         return Route(mask=mask, bias=bias)
-    return _with_silent(mask, bias)
+    return _with_fully_masked(mask, bias)
 
 
-def _with_silent(mask: Tensor, bias: Tensor | None) -> Route:
+def _with_fully_masked(mask: Tensor, bias: Tensor | None) -> Route:
     """A route over a mask (B or 1, 1, Tq, Tk) that may have empty rows."""
-    silent = ~mask.any(-1, keepdim=True)  # (B or 1, 1, Tq, 1)
-    return Route(mask=mask | silent, silent=silent, bias=bias)
+    fully_masked = ~mask.any(-1, keepdim=True)  # (B or 1, 1, Tq, 1)
+    return Route(mask=mask | fully_masked, fully_masked=fully_masked, bias=bias)
 
 
 def block_mask(graph: Graph, span: Span, device: torch.device) -> BlockMask:

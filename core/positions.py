@@ -46,13 +46,13 @@ class Rotation(NamedTuple):
 class Position(nn.Module):
     """No positions: the answer to each of the three questions is nothing."""
 
-    def embed(self, at: Tensor) -> Tensor | None:
+    def embed(self, coords: Tensor) -> Tensor | None:
         return None
 
-    def rotation(self, at: Tensor) -> Rotation | None:
+    def rotation(self, coords: Tensor) -> Rotation | None:
         return None
 
-    def bias(self, at_q: Tensor, at_k: Tensor) -> Tensor | None:
+    def bias(self, coords_q: Tensor, coords_k: Tensor) -> Tensor | None:
         return None
 
 
@@ -63,8 +63,8 @@ class Learned(Position):
         super().__init__()
         self.tables = nn.ModuleList(nn.Embedding(n, dim) for n in extent)
 
-    def embed(self, at: Tensor) -> Tensor:
-        parts = [table(at[..., axis]) for axis, table in enumerate(self.tables)]  # A x (..., T, D)
+    def embed(self, coords: Tensor) -> Tensor:
+        parts = [table(coords[..., axis]) for axis, table in enumerate(self.tables)]  # A x (..., T, D)
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
@@ -77,8 +77,8 @@ class Sinusoidal(Position):
             raise ValueError(f"dim = {dim} must be a multiple of {2 * axes} for sinusoidal positions of {axes} axes")
         self.channels, self.base = dim // axes, base
 
-    def embed(self, at: Tensor) -> Tensor:
-        angles = at.unsqueeze(-1) * geometric(self.channels, self.base, at.device)  # (..., T, A, D/2A)
+    def embed(self, coords: Tensor) -> Tensor:
+        angles = coords.unsqueeze(-1) * geometric(self.channels, self.base, coords.device)  # (..., T, A, D/2A)
         return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-3)  # (..., T, D)
 
 
@@ -96,8 +96,8 @@ class Rotary(Position):
             )
         self.channels, self.base, self.pairing = head_dim // axes, base, pairing
 
-    def rotation(self, at: Tensor) -> Rotation:
-        angles = at.unsqueeze(-1) * geometric(self.channels, self.base, at.device)  # (..., T, A, Dh/2A)
+    def rotation(self, coords: Tensor) -> Rotation:
+        angles = coords.unsqueeze(-1) * geometric(self.channels, self.base, coords.device)  # (..., T, A, Dh/2A)
         angles = angles.flatten(-2).unsqueeze(-2)  # (..., T, 1, Dh/2): the same for every head
         return Rotation(angles.cos(), angles.sin(), self.pairing)
 
@@ -108,27 +108,27 @@ class ALiBi(Position):
     Distance is Euclidean where there are several axes (2-D ALiBi, Fuller 2023).
     """
 
-    def __init__(self, heads: int):
+    def __init__(self, n_heads: int):
         super().__init__()
-        self.heads = heads
+        self.n_heads = n_heads
 
-    def bias(self, at_q: Tensor, at_k: Tensor) -> Tensor:
-        offset = at_k.unsqueeze(-3) - at_q.unsqueeze(-2)  # (..., Tq, Tk, A)
+    def bias(self, coords_q: Tensor, coords_k: Tensor) -> Tensor:
+        offset = coords_k.unsqueeze(-3) - coords_q.unsqueeze(-2)  # (..., Tq, Tk, A)
         distance = offset.float().norm(dim=-1) if offset.shape[-1] > 1 else offset.squeeze(-1).abs().float()
-        slopes = alibi_slopes(self.heads, at_q.device)
+        slopes = alibi_slopes(self.n_heads, coords_q.device)
         return -slopes.view(-1, 1, 1) * distance.unsqueeze(-3)  # (..., H, Tq, Tk)
 
 
 class T5(Position):
     """A trained score per head and distance bucket, summed over the axes (Raffel 2020, 2.1)."""
 
-    def __init__(self, heads: int, axes: int, config: PositionConfig):
+    def __init__(self, n_heads: int, axes: int, config: PositionConfig):
         super().__init__()
         self.config = config
-        self.tables = nn.ModuleList(nn.Embedding(config.buckets, heads) for _ in range(axes))
+        self.tables = nn.ModuleList(nn.Embedding(config.buckets, n_heads) for _ in range(axes))
 
-    def bias(self, at_q: Tensor, at_k: Tensor) -> Tensor:
-        offset = at_k.unsqueeze(-3) - at_q.unsqueeze(-2)  # (..., Tq, Tk, A)
+    def bias(self, coords_q: Tensor, coords_k: Tensor) -> Tensor:
+        offset = coords_k.unsqueeze(-3) - coords_q.unsqueeze(-2)  # (..., Tq, Tk, A)
         buckets = t5_bucket(offset, self.config)
         parts = [table(buckets[..., axis]) for axis, table in enumerate(self.tables)]  # A x (..., Tq, Tk, H)
         return torch.stack(parts).sum(0).movedim(-1, -3)  # (..., H, Tq, Tk)
@@ -146,11 +146,11 @@ def geometric(channels: int, base: float, device: torch.device | None = None) ->
     return 1.0 / base ** (torch.arange(0, channels, 2, dtype=torch.float32, device=device) / channels)
 
 
-def alibi_slopes(heads: int, device: torch.device | None = None) -> Tensor:
+def alibi_slopes(n_heads: int, device: torch.device | None = None) -> Tensor:
     """Slopes 2^(-8i/heads), i = 1 ... heads; other than powers of two borrow from the next one (Press 2022, A)."""
-    below = 2 ** math.floor(math.log2(heads))
+    below = 2 ** math.floor(math.log2(n_heads))
     own = torch.arange(1, below + 1, device=device)
-    borrowed = torch.arange(heads - below, device=device) + 0.5
+    borrowed = torch.arange(n_heads - below, device=device) + 0.5
     return torch.exp2(-8 / below * torch.cat((own, borrowed)))  # (H,), float32
 
 
@@ -181,9 +181,9 @@ def build_position(config: TransformerConfig, extent: tuple[int, ...]) -> Positi
         case "rotary":
             return Rotary(config.head_width, axes, position.base, position.pairing)
         case "alibi":
-            return ALiBi(config.heads)
+            return ALiBi(config.n_heads)
         case "t5":
-            return T5(config.heads, axes, position)
+            return T5(config.n_heads, axes, position)
 
 
 def index(length: int, start: int = 0, device: torch.device | str | None = None) -> Tensor:

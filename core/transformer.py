@@ -100,7 +100,7 @@ class Transformer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        at: Tensor,
+        coords: Tensor,
         graph: Graph,
         *,
         memory: Tensor | None = None,
@@ -121,8 +121,8 @@ class Transformer(nn.Module):
         """
         if (memory is None) != (self.blocks[0].crossing is None):
             raise ValueError("memory is given exactly when the blocks consult one: role = 'cross'")
-        shared = self.prepare(x, at, graph, memory, memory_graph, cache)
-        embedded = self.position.embed(at)
+        shared = self.prepare(x, coords, graph, memory, memory_graph, cache)
+        embedded = self.position.embed(coords)
         x = self.drop(x if embedded is None else x + embedded.type_as(x))
         *earlier, last = self.blocks
         for block in earlier:
@@ -135,7 +135,7 @@ class Transformer(nn.Module):
     def prepare(
         self,
         x: Tensor,
-        at: Tensor,
+        coords: Tensor,
         graph: Graph,
         memory: Tensor | None,
         memory_graph: Graph | None,
@@ -146,12 +146,12 @@ class Transformer(nn.Module):
         start = 0 if cache is None else cache.length
         if cache is not None:
             cache.require(queries)
-        bias = self.position.bias(at, at if cache is None else cache.locate(at))
+        bias = self.position.bias(coords, coords if cache is None else cache.locate(coords))
         own = route(graph, Span(batch, queries, start + queries, start), x.device, bias)
         crossing = Route()
         if memory is not None:
             crossing = route(memory_graph or full(), Span(batch, queries, memory.shape[1], start), x.device)
-        return Pass(own, self.position.rotation(at), memory, crossing, cache)
+        return Pass(own, self.position.rotation(coords), memory, crossing, cache)
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
         """An empty cache for `batch` rows of up to `capacity` tokens, in this model's dtype and on its device."""
@@ -167,9 +167,9 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
-    def encode(self, x: Tensor, at: Tensor, graph: Graph) -> Tensor:
+    def encode(self, x: Tensor, coords: Tensor, graph: Graph) -> Tensor:
         """Source tokens (B, S, D) -> memory (B, S, D)."""
-        return self.encoder(x, at, graph)
+        return self.encoder(x, coords, graph)
 
     def forward(
         self,

@@ -11,7 +11,7 @@ PLATEAU = ScheduleConfig(kind="wsd", warmup=0.05, decay=0.5, final=0.0)
 MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.05)
 
 
-def modern_core(dim: int, depth: int, heads: int) -> TransformerConfig:
+def modern_core(dim: int, depth: int, n_heads: int) -> TransformerConfig:
     """QK-norm, squared ReLU, branches that start at zero; timesteps are left to the tokens.
 
     Rotary ones tell distances, but not how far an episode is; on CartPole lower returns are then overshot by more.
@@ -19,7 +19,7 @@ def modern_core(dim: int, depth: int, heads: int) -> TransformerConfig:
     return TransformerConfig(
         dim=dim,
         depth=depth,
-        heads=heads,
+        n_heads=n_heads,
         bias="none",
         feedforward="relu2",
         qk_norm="rms",

@@ -18,7 +18,7 @@ from decision.environments.spaces import misfit
 from decision.models.decision_transformer import DecisionConfig, DecisionTransformer
 from decision.models.pretrained import load_pretrained
 from decision.presets import RECIPES
-from decision.trained import FILE, load, recall
+from decision.trained import FILE, load, read_data_record
 
 if TYPE_CHECKING:
     from decision.acting.episodes import Environment
@@ -32,10 +32,14 @@ def prepare(config: TrainConfig) -> tuple[Trajectories, Summary, TrainConfig]:
     """
     data = read_data(config)
     summary = Summary.of(data)
-    if config.resume and (config.out / FILE).exists() and recall(config.out).fingerprint != summary.fingerprint:
+    if (
+        config.resume
+        and (config.out / FILE).exists()
+        and read_data_record(config.out).fingerprint != summary.fingerprint
+    ):
         raise ValueError(f"{config.out} was trained on other trajectories: {config.data} is not the same any more")
     if resume_point(config) is not None:
-        summary = recall(config.out)
+        summary = read_data_record(config.out)
     elif config.init_from:
         summary = replace(summary, normaliser=read_given(config)[1] or summary.normaliser)
     with opened(environment_of(config, summary), int(config.acts)) as environments:

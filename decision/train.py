@@ -29,7 +29,7 @@ from decision.models.decision_transformer import DecisionLoss, DecisionTransform
 from decision.presets import PRESETS
 from decision.rollout import number
 from decision.start import environment_of, first_model, prepare
-from decision.trained import remember, require_run
+from decision.trained import require_run, save_data_record
 
 if TYPE_CHECKING:
     from decision.acting.episodes import Environment
@@ -48,9 +48,9 @@ def train(config: TrainConfig) -> dict[str, float]:
         model = first_model(config)
         optimizer = build_optimizer(model, config.optimizer)
         if run.main:
-            remember(summary, run.folder)
+            save_data_record(summary, run.folder)
         objective = run.prepare(DecisionLoss(model), model, optimizer)
-        introduce(run, model, data, config)
+        log_summary(run, model, data, config)
         warn_of_targets(run, summary, config)
         windows = Windows(data, summary.normaliser, config.model.context, config.batch_size, config.seed, run.device)
         experience = Experience(run, model, windows, environments, config.online)
@@ -82,7 +82,7 @@ def targets_of(config: TrainConfig, summary: Summary) -> tuple[float, ...]:
     return tuple(dict.fromkeys(asked))
 
 
-def introduce(run: Run, model: DecisionTransformer, data: Trajectories, config: TrainConfig) -> None:
+def log_summary(run: Run, model: DecisionTransformer, data: Trajectories, config: TrainConfig) -> None:
     """Says what is trained on what, and where."""
     precision = run.accelerator.mixed_precision.replace("no", "fp32")
     millions, returns = sum(p.numel() for p in model.parameters()) / 1e6, data.returns()

@@ -46,7 +46,7 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> 
     Raises ValueError naming the file that is missing, damaged or of another version.
     """
     folder = Path(folder)
-    config, summary = read_run(folder), recall(folder)
+    config, summary = read_run(folder), read_data_record(folder)
     model, step = load_model(folder, which, lambda: DecisionTransformer(config.model))
     return Trained(model.to(device), summary, config, step, torch.device(device))
 
@@ -62,18 +62,18 @@ def load_to_act(folder: Path, which: str, wish: str) -> Trained:
 def load_policy(
     folder: Path | str, which: str | int = "best", device: str = "cpu", *, temperature: float = 0.0, seed: int = 0
 ) -> Policy:
-    """The agent of a run folder, for use in a loop of one's own (`decision.acting.policy.Policy`). Raises as `load` does."""
+    """The agent of a run folder, for use in a loop of one's own. Raises as `load` does."""
     trained = load(folder, which, device)
     return Policy(trained.model, trained.summary.normaliser, temperature=temperature, seed=seed)
 
 
-def remember(summary: Summary, folder: Path) -> None:
+def save_data_record(summary: Summary, folder: Path) -> None:
     """Keeps in a run folder what it learns from, and the returns that are worth asking for."""
     targets = default_targets(np.array(summary.returns))
     write_json(folder / FILE, {"targets": targets} | to_dict(summary))
 
 
-def recall(folder: Path) -> Summary:
+def read_data_record(folder: Path) -> Summary:
     """What a run folder's model has learnt from. Raises ValueError naming the file or the key that is damaged."""
     require_run(folder)
     path = folder / FILE

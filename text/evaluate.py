@@ -21,7 +21,7 @@ from core.config import check_positive
 from core.training.devices import autocast, device_kind
 from text.corpus.windows import Corpus, load_corpus, validation_batches
 from text.models.gpt import IGNORED, GPTConfig, NextTokenLoss
-from text.trained import knows, load
+from text.trained import load, matches_data
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def evaluate_run(argv: list[str]) -> None:
     trained = load(folder, options.checkpoint, device_kind(options.device))
     config = trained.config
     corpus = load_corpus(options.data or config.data, trained.tokenizer, validation=config.validation)
-    if not (options.data or knows(folder, corpus)):
+    if not (options.data or matches_data(folder, corpus)):
         print(f"notice: {corpus.name} is not the text any more that the run was trained on", file=sys.stderr)
     objective, rows = NextTokenLoss(trained.model), options.batch_size or rows_at_once(config.model)
     with autocast(options.precision, trained.device):

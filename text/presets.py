@@ -15,12 +15,12 @@ PLATEAU = ScheduleConfig(kind="wsd", warmup=0.02, decay=0.5, final=0.0)
 MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
 
 
-def gpt2_core(dim: int, depth: int, heads: int, dropout: float = 0.0, bias: Bias = "none") -> TransformerConfig:
+def gpt2_core(dim: int, depth: int, n_heads: int, dropout: float = 0.0, bias: Bias = "none") -> TransformerConfig:
     """GPT-2's block; without biases, as nanoGPT trains it."""
     return TransformerConfig(
         dim=dim,
         depth=depth,
-        heads=heads,
+        n_heads=n_heads,
         bias=bias,
         dropout=dropout,
         attention_dropout=dropout,
@@ -29,12 +29,12 @@ def gpt2_core(dim: int, depth: int, heads: int, dropout: float = 0.0, bias: Bias
     )
 
 
-def modern_core(dim: int, depth: int, heads: int, dropout: float = 0.0) -> TransformerConfig:
+def modern_core(dim: int, depth: int, n_heads: int, dropout: float = 0.0) -> TransformerConfig:
     """Rotary positions, QK-norm, squared ReLU, branches that start at zero: each measured in docs/lab-notes.md."""
     return TransformerConfig(
         dim=dim,
         depth=depth,
-        heads=heads,
+        n_heads=n_heads,
         bias="none",
         dropout=dropout,
         feedforward="relu2",

@@ -26,7 +26,7 @@ from text.presets import PRESETS
 from text.pretrained.load import load_pretrained, pretrained_folder, read_family
 from text.tokens.base import FILE as TOKENIZER
 from text.tokens.base import Tokenizer, load_tokenizer
-from text.trained import knows, remember
+from text.trained import matches_data, save_data_record
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -38,9 +38,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
         model = first_model(config)
         optimizer = build_optimizer(model, config.optimizer)
         if run.main:
-            remember(corpus, run.folder)
+            save_data_record(corpus, run.folder)
         objective = run.prepare(NextTokenLoss(model), model, optimizer)
-        introduce(run, model, corpus)
+        log_summary(run, model, corpus)
         for _, batch in run.steps(windows.batch):
             run.backward(objective, batch, count=real_targets)
             run.update()
@@ -58,7 +58,7 @@ def prepare(config: TrainConfig) -> tuple[Corpus, TrainConfig]:
     tokenizer = choose_tokenizer(config)
     learned = config.bpe_size if tokenizer == "bpe" else None
     corpus = load_corpus(config.data, tokenizer, vocab_size=learned, validation=config.validation)
-    if config.resume and not knows(config.out, corpus):
+    if config.resume and not matches_data(config.out, corpus):
         raise ValueError(f"{config.out} was trained on another text: what --data names is not the same any more")
     model, size = choose_shape(config), corpus.tokenizer.vocab_size
     if model.vocab_size and model.vocab_size < size:
@@ -91,7 +91,7 @@ def first_model(config: TrainConfig) -> GPT:
     return load_pretrained(config.init_from) if public else GPT(config.model)
 
 
-def introduce(run: Run, model: GPT, corpus: Corpus) -> None:
+def log_summary(run: Run, model: GPT, corpus: Corpus) -> None:
     """Says what is trained on what, and where."""
     precision = run.accelerator.mixed_precision.replace("no", "fp32")
     millions = sum(p.numel() for p in model.parameters()) / 1e6

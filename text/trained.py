@@ -51,14 +51,14 @@ def load_public(name_or_path: str, device: str = "cpu") -> Trained:
     return Trained(model.to(device).eval(), tokenizer, config, 0, torch.device(device))
 
 
-def remember(corpus: Corpus, folder: Path) -> None:
+def save_data_record(corpus: Corpus, folder: Path) -> None:
     """Keeps in a run folder the tokenizer, and what the text was."""
     corpus.tokenizer.save(folder)
     sizes = {"train": asdict(corpus.train_size), "validation": asdict(corpus.val_size)}
     write_json(folder / TEXT, {"data": corpus.name, "sha256": corpus.sha256} | sizes)
 
 
-def knows(folder: Path, corpus: Corpus) -> bool:
+def matches_data(folder: Path, corpus: Corpus) -> bool:
     """Whether a text is the one that a run learns from; also where nothing is remembered."""
     record = folder / TEXT
     return not record.exists() or read_json(record).get("sha256") == corpus.sha256

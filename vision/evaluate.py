@@ -32,7 +32,7 @@ from vision.reports.metrics import Tally
 from vision.reports.pictures import Mistakes
 from vision.reports.report import Judged, as_json, draw, tables, variants
 from vision.tasks.views import Views, joined, seen
-from vision.trained import Trained, Weights, knows, load
+from vision.trained import Trained, Weights, load, matches_data
 
 FAIRNESS = {
     "validation": "these are the validation images, by which the best checkpoint was chosen",
@@ -169,7 +169,7 @@ def choose_images(folder: Path, trained: Trained, options: EvaluateConfig) -> tu
         raise ValueError(f"{name} has no validation images: the run learnt from all of them (--validation 0)")
     if options.split == "auto":
         notice(f"{name} has no test images: {FAIRNESS[split]}")
-    if not (other or knows(folder, data)):
+    if not (other or matches_data(folder, data)):
         notice(f"{name} does not hold the images any more that the run was trained on")
     return split, images
 

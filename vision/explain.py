@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from core.attention import record_attention
 from core.cli.arguments import main, parse_fields
-from core.files.downloads import written_aside
+from core.files.downloads import atomic_write
 from core.training.devices import device_kind
 from vision.data.given import Reader, find_images, run_folder_and_images
 from vision.reports.attention_maps import join_heads, on_grid, reader, received, rollout
@@ -171,7 +171,7 @@ def short(name: str, most: int) -> str:
 
 def write(explained: Sequence[tuple[Path, Explanation]], out: Path) -> None:
     """Draws into a file, whole or not at all, in place of any before it."""
-    with written_aside(out) as aside:
+    with atomic_write(out) as aside:
         draw(explained).savefig(aside, format=FORMATS[out.suffix.lower()], dpi=DPI, facecolor=PAPER)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from core.attention import record_attention
 from core.cli.arguments import main, parse_fields, run_folder
 from core.cli.errors import RunFailure
-from core.files.downloads import written_aside
+from core.files.downloads import atomic_write
 from vision.trained import Trained, Weights, load
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def export_onnx(trained: Trained, target: Path, opset: int = OLDEST) -> float:
     size = sum(p.numel() * p.element_size() for p in trained.model.parameters())
     if size > LARGEST:
         raise ValueError(f"the model's weights take {size / 2**30:.1f} GiB; an ONNX file holds less than 2")
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         model = to_onnx(Classifier(trained).eval(), example(trained, 2), opset)
         describe(model, trained)
         aside.write_bytes(model.SerializeToString())

@@ -15,24 +15,24 @@ COSINE = ScheduleConfig(kind="cosine", warmup=0.05, final=0.0)
 MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.05)
 
 
-def plain_core(dim: int, depth: int, heads: int, drop_path: float = 0.0) -> TransformerConfig:
+def plain_core(dim: int, depth: int, n_heads: int, drop_path: float = 0.0) -> TransformerConfig:
     """The block of the ViT paper and of DeiT (timm's), learned positions."""
     return TransformerConfig(
         dim=dim,
         depth=depth,
-        heads=heads,
+        n_heads=n_heads,
         norm_eps=1e-6,
         position=PositionConfig("learned"),
         drop_path=drop_path,
     )
 
 
-def modern_core(dim: int, depth: int, heads: int, drop_path: float = 0.0) -> TransformerConfig:
+def modern_core(dim: int, depth: int, n_heads: int, drop_path: float = 0.0) -> TransformerConfig:
     """Axial rotary positions, QK-norm, squared ReLU, branches that start at zero: measured in docs/lab-notes.md."""
     return TransformerConfig(
         dim=dim,
         depth=depth,
-        heads=heads,
+        n_heads=n_heads,
         bias="none",
         feedforward="relu2",
         qk_norm="rms",
@@ -42,9 +42,9 @@ def modern_core(dim: int, depth: int, heads: int, drop_path: float = 0.0) -> Tra
     )
 
 
-def deit(dim: int, depth: int, heads: int) -> ViTConfig:
+def deit(dim: int, depth: int, n_heads: int) -> ViTConfig:
     """DeiT's shape at 224 pixels in patches of 16, as the public weights have it."""
-    core = plain_core(dim, depth, heads, drop_path=0.1)
+    core = plain_core(dim, depth, n_heads, drop_path=0.1)
     return ViTConfig(image_size=224, patch=16, pool="class", coordinates="raster", core=core)
 
 
@@ -156,7 +156,7 @@ PRESETS = {
             tokenizer="conv",
             pool="attention",
             coordinates="raster",
-            core=replace(plain_core(256, 7, 4, drop_path=0.1), hidden=512),
+            core=replace(plain_core(256, 7, 4, drop_path=0.1), ffn_dim=512),
         ),
     ),
     # DeiT's three shapes and recipe, for folders of photographs and for public weights. Not measured yet.

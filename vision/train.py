@@ -27,7 +27,7 @@ from vision.models.vit import ClassificationLoss, ViT, ViTConfig
 from vision.presets import PRESETS
 from vision.pretrained.load import Pretrained, load_pretrained, read_pretrained
 from vision.pretrained.resize import resized
-from vision.trained import knows, remember
+from vision.trained import matches_data, save_data_record
 
 
 def train(config: TrainConfig) -> dict[str, float]:
@@ -38,9 +38,9 @@ def train(config: TrainConfig) -> dict[str, float]:
         model = first_model(config, data)
         optimizer = build_optimizer(model, config.optimizer)
         if run.main:
-            remember(data, run.folder)
+            save_data_record(data, run.folder)
         objective = run.prepare(ClassificationLoss(model, config.augment.smoothing), model, optimizer)
-        introduce(run, model, data)
+        log_summary(run, model, data)
         for _, batch in run.steps(varied_images(run, data, config)):
             run.backward(objective, batch)
             run.update()
@@ -65,7 +65,7 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
         skip_bad=config.skip_bad,
         storage=config.storage,
     )
-    if config.resume and not knows(config.out, data):
+    if config.resume and not matches_data(config.out, data):
         raise ValueError(f"{config.out} was trained on other images: what --data names is not the same any more")
     if begun:
         data = replace(data, preparation=Preparation.load(config.out))
@@ -117,7 +117,7 @@ def varied_images(run: Run, data: Data, config: TrainConfig) -> Order:
     augment = Augment(config.augment, data.preparation, config.model, config.batch_size, len(data.train), config.seed)
 
     def batch(step: int, rank: int, world: int, accumulate: int) -> list[Batch]:
-        stored = run.here(images.batch(step, rank, world, accumulate))
+        stored = run.to_device(images.batch(step, rank, world, accumulate))
         varied = augment(stored, step, rank, world, run.spent)
         return [(halved(x), y) for x, y in varied] if run.spent < config.coarse else varied
 
@@ -129,7 +129,7 @@ def halved(images: Tensor) -> Tensor:
     return F.avg_pool2d(images, 2)
 
 
-def introduce(run: Run, model: ViT, data: Data) -> None:
+def log_summary(run: Run, model: ViT, data: Data) -> None:
     """Says what is trained on what, and where."""
     precision = run.accelerator.mixed_precision.replace("no", "fp32")
     millions = sum(p.numel() for p in model.parameters()) / 1e6

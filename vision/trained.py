@@ -50,14 +50,14 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu", wei
     return Trained(model.to(device), Preparation.load(folder), config, step, torch.device(device))
 
 
-def remember(data: Data, folder: Path) -> None:
+def save_data_record(data: Data, folder: Path) -> None:
     """Keeps in a run folder how images are prepared, and what they were."""
     data.preparation.save(folder)
     sizes = {"train": len(data.train), "validation": len(data.validation)}
     write_json(folder / DATA, {"data": data.name, "fingerprint": data.fingerprint} | sizes)
 
 
-def knows(folder: Path, data: Data) -> bool:
+def matches_data(folder: Path, data: Data) -> bool:
     """Whether images are those that a run learns from; also where nothing is remembered."""
     record = folder / DATA
     return not record.exists() or read_json(record).get("fingerprint") == data.fingerprint

@@ -110,7 +110,7 @@ def decision_facts(told: Path, data: Trajectories, who: str) -> list[tuple[str, 
     config, model = trained.config, trained.config.model
     core, steps = model.core, read_metrics(told)[-1]["step"]
     told_by = "added to the tokens" if model.timesteps == "embedded" else f"by {core.position.kind} positions"
-    shape = f"{core.depth} blocks, {core.dim} wide, {core.heads} heads, {model.context} steps of context"
+    shape = f"{core.depth} blocks, {core.dim} wide, {core.n_heads} heads, {model.context} steps of context"
     return [
         ("Data", f"{data.environment}, {who}"),
         ("Learned from", f"{len(data):,} episodes, {data.steps:,} steps; no other step of the environment"),

@@ -87,7 +87,7 @@ def text_figures(found: Mapping[str, float], records: Sequence[Mapping[str, Any]
 def text_facts(folder: Path, found: Mapping[str, float], data: str) -> list[tuple[str, str]]:
     config = read_json(folder / "config.json")["config"]
     model, core = config["model"], config["model"]["core"]
-    shape = f"{core['depth']} blocks, {core['dim']} wide, {core['heads']} heads, context {model['context']}"
+    shape = f"{core['depth']} blocks, {core['dim']} wide, {core['n_heads']} heads, context {model['context']}"
     last = read_metrics(folder)[-1]["step"]
     return [
         ("Data", data),

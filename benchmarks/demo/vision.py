@@ -122,7 +122,7 @@ def vision_figures(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]
 def vision_facts(trained: Trained, folder: Path, found: Mapping[str, Any], data: str) -> list[tuple[str, str]]:
     config, model, core = trained.config, trained.config.model, trained.config.model.core
     images, (low, high) = read_json(folder / "data.json"), found["accuracy_interval"]
-    shape = f"{core.depth} blocks, {core.dim} wide, {core.heads} heads, patches of {model.patch} pixels"
+    shape = f"{core.depth} blocks, {core.dim} wide, {core.n_heads} heads, patches of {model.patch} pixels"
     last = read_metrics(folder)[-1]["step"]
     return [
         ("Data", f"{data}: {model.classes} classes, {model.image_size} x {model.image_size} pixels"),

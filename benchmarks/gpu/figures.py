@@ -88,7 +88,7 @@ def counted_parameters(model: GPT) -> int:
 def flops_per_token(model: GPT) -> int:
     """6 N + 12 L H Q T: a training step's FLOPs for one token (Chowdhery 2022, PaLM, appendix B)."""
     core = model.config.core
-    return 6 * counted_parameters(model) + 12 * core.depth * core.heads * core.head_width * model.config.context
+    return 6 * counted_parameters(model) + 12 * core.depth * core.n_heads * core.head_width * model.config.context
 
 
 def utilisation(model: GPT, tokens_per_second: float, device_name: str) -> dict[str, float]:

@@ -32,7 +32,7 @@ class Size:
 
     dim: int = 128
     depth: int = 3
-    heads: int = 1
+    n_heads: int = 1
     context: int = 20
     longest: int = 1000
     """Steps of an episode at most."""
@@ -65,7 +65,7 @@ def published(size: Size, observed: Space, acted: Space) -> Published:
         max_ep_len=size.longest,
         action_tanh=acted.kind == "box",
         n_layer=size.depth,
-        n_head=size.heads,
+        n_head=size.n_heads,
     )
 
 

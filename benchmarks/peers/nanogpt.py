@@ -87,7 +87,7 @@ def random_batch(shape: str, batch: int, seed: int) -> tuple[Tensor, Tensor]:
 def nanogpt_model(clone: Path, ours: GPT) -> Any:
     """nanoGPT's GPT with the shape and the weights of ours."""
     core = ours.config.core
-    shape = {"n_layer": core.depth, "n_head": core.heads, "n_embd": core.dim, "dropout": core.dropout}
+    shape = {"n_layer": core.depth, "n_head": core.n_heads, "n_embd": core.dim, "dropout": core.dropout}
     model = _build(clone, {**shape, "block_size": ours.config.context, "vocab_size": ours.embed.num_embeddings})
     model.load_state_dict({nanogpt_name(name): value for name, value in ours.state_dict().items()})
     return model

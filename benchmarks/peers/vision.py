@@ -47,8 +47,8 @@ def timm_model(shape: ViTConfig) -> nn.Module:
         fc_norm=False,
         embed_dim=core.dim,
         depth=core.depth,
-        num_heads=core.heads,
-        mlp_ratio=core.hidden_width / core.dim,
+        num_heads=core.n_heads,
+        mlp_ratio=core.ffn_width / core.dim,
         drop_path_rate=core.drop_path,
     )
 
@@ -66,9 +66,9 @@ def vit_pytorch_model(shape: ViTConfig) -> nn.Module:
         pool="mean",
         dim=core.dim,
         depth=core.depth,
-        heads=core.heads,
+        heads=core.n_heads,
         dim_head=core.head_width,
-        mlp_dim=core.hidden_width,
+        mlp_dim=core.ffn_width,
     )
 
 

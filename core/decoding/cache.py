@@ -13,15 +13,15 @@ class Cache:
     cross-attended memory, one pair a layer, computed at the first step.
 
     A forward pass appends to every layer, then `advance` makes the new places count. A cache never rolls: a model
-    that reaches `capacity` has to be given its last tokens afresh (`core.decoding.generate`), because deeper layers of a
-    rolled cache would still remember tokens that have left it.
+    that reaches `capacity` has to be given its last tokens afresh (`core.decoding.generate`), because deeper layers of
+    a rolled cache would still remember tokens that have left it.
     """
 
     def __init__(self, shape: tuple[int, int, int, int, int], like: Tensor):
         """shape: (layers, batch, kv_heads, capacity, head_dim); `like` lends its dtype and device."""
         self.keys = like.new_empty(shape)
         self.values = like.new_empty(shape)
-        self.at: Tensor | None = None
+        self.coords: Tensor | None = None
         self.memory: dict[int, tuple[Tensor, Tensor]] = {}
         self.length = 0
 
@@ -42,14 +42,14 @@ class Cache:
         self.values[layer, :, :, self.length : end] = v
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
-    def locate(self, at: Tensor) -> Tensor:
+    def locate(self, coords: Tensor) -> Tensor:
         """Remember coordinates of new tokens, (T, A) or (B, T, A), and return those of all keys, (B or 1, Tk, A)."""
-        at = at if at.dim() == 3 else at.unsqueeze(0)  # (B or 1, T, A)
-        end = self.length + at.shape[1]
-        if self.at is None:
-            self.at = at.new_zeros(at.shape[0], self.capacity, at.shape[2])
-        self.at[:, self.length : end] = at
-        return self.at[:, :end]
+        coords = coords if coords.dim() == 3 else coords.unsqueeze(0)  # (B or 1, T, A)
+        end = self.length + coords.shape[1]
+        if self.coords is None:
+            self.coords = coords.new_zeros(coords.shape[0], self.capacity, coords.shape[2])
+        self.coords[:, self.length : end] = coords
+        return self.coords[:, :end]
 
     def advance(self, tokens: int) -> None:
         """Make `tokens` appended places count."""
@@ -57,13 +57,13 @@ class Cache:
 
     def reset(self) -> None:
         """Forget everything; the memory stays allocated."""
-        self.length, self.at, self.memory = 0, None, {}
+        self.length, self.coords, self.memory = 0, None, {}
 
     def reorder(self, rows: Tensor) -> None:
         """Row i becomes what row rows[i] was (beams); rows: int64 (B,)."""
         held = slice(0, self.length)
         self.keys[:, :, :, held] = self.keys[:, rows, :, held]
         self.values[:, :, :, held] = self.values[:, rows, :, held]
-        if self.at is not None and self.at.shape[0] > 1:
-            self.at = self.at[rows]
+        if self.coords is not None and self.coords.shape[0] > 1:
+            self.coords = self.coords[rows]
         self.memory = {layer: (k[rows], v[rows]) for layer, (k, v) in self.memory.items()}

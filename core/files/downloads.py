@@ -49,7 +49,7 @@ def fetch(remote: Remote, root: Path | None = None) -> Path:
     """
     target = (root or data_root()) / remote.path
     if not target.exists():
-        with written_aside(target) as aside:
+        with atomic_write(target) as aside:
             _download(remote, target, aside)
     elif sha256(target) != remote.sha256:
         raise ValueError(
@@ -66,7 +66,7 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def written_aside(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """A free path beside `target` for the body to make a file or a folder at; on success it becomes `target`.
 
     What was made is flushed to disk, then renamed. If the body raises, it is removed and `target` stays as

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.files.downloads import written_aside
+from core.files.downloads import atomic_write
 
 
 def write_text(path: Path, text: str) -> None:
     """Replaces `path` by `text`, at once and durably."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

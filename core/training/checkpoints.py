@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from core.cli.errors import NotSaved
-from core.files.downloads import remove, sha256, written_aside
+from core.files.downloads import atomic_write, remove, sha256
 from core.files.json_files import as_json, read_json, write_json
 from core.files.serialize import T, from_dict
 from core.files.weights import Uninitialised
@@ -66,7 +66,7 @@ class Checkpoints:
 
         target = self.path(step)
         try:
-            with written_aside(target) as aside:
+            with atomic_write(target) as aside:
                 aside.mkdir()
                 for name, group in tensors.items():
                     _write_tensors(aside / f"{name}.safetensors", group)

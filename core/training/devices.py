@@ -115,7 +115,7 @@ def native_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A tensor on a device, without waiting for what a GPU is doing."""
     from_host = device.type == "cuda" and not tensor.is_cuda
     return (tensor.pin_memory() if from_host else tensor).to(device, non_blocking=True)

@@ -42,7 +42,7 @@ from core.training.meter import Window
 from core.training.metrics import MetricsFile
 from core.training.parallel import Processes
 from core.training.progress import Progress
-from core.training.state import Learner
+from core.training.state import TrainState
 
 Batch = tuple[Tensor, ...]
 
@@ -111,7 +111,7 @@ class Run:
         """
         objective.to(self.device)
         ema = EMA(model, self.config.ema) if self.config.ema else None
-        self.learner = Learner(model, optimizer, ema, self.accelerator.scaler)
+        self.learner = TrainState(model, optimizer, ema, self.accelerator.scaler)
         self._objective = objective
         self._parameters = self.learner.parameters()
         if self.world > 1:  # the same weights everywhere, but not the same dropout
@@ -136,7 +136,7 @@ class Run:
         with StopRequest() as self._stop:
             while not (finished or self.last):
                 before = self.step
-                yield before + 1, self.here(order(before, self.rank, self.world, self.config.accumulate))
+                yield before + 1, self.to_device(order(before, self.rank, self.world, self.config.accumulate))
                 if self.step != before + 1:
                     raise RuntimeError("the loop over run.steps must call run.update() once per step")
                 self._end_step()
@@ -204,9 +204,9 @@ class Run:
             finally:
                 self._objective.train()
 
-    def here(self, batch: Sequence[Batch]) -> list[Batch]:
+    def to_device(self, batch: Sequence[Batch]) -> list[Batch]:
         """Micro-batches on the run's device, without waiting for the copies."""
-        return [tuple(devices.sent(tensor, self.device) for tensor in micro) for micro in batch]
+        return [tuple(devices.to_device(tensor, self.device) for tensor in micro) for micro in batch]
 
     def total(self, value: Any) -> Any:
         """The sum of a tensor or number over all processes, each of which may have evaluated its share."""

@@ -15,7 +15,7 @@ from core.training.checkpoints import load_into, read_tensors
 
 
 @dataclass
-class Learner:
+class TrainState:
     """The parts of a training step that a checkpoint must hold."""
 
     model: nn.Module

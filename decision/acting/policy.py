@@ -65,14 +65,14 @@ class Line:
         begin = window_start(self.step, self.context)
         held = max(0, self.each * (self.step - begin) - 1)  # tokens of the window before the new ones
         end = self.each * (self.step - begin + 1) - 1
-        at = self.clock[:end] + begin
-        new = self.model.embed.step(action if held else None, returns, observation, at[held:])
+        coords = self.clock[:end] + begin
+        new = self.model.embed.step(action if held else None, returns, observation, coords[held:])
         if begin > self.start:
             self._forget(self.each * (begin - self.start), held)
         self.tokens[:, held:end] = new
         known = self.cache.length
-        x, at = self.tokens[:, known:end], at[known:].unsqueeze(-1)
-        y = self.model.core(x, at, causal(), cache=self.cache, read=LAST)  # (B, 1, D)
+        x, coords = self.tokens[:, known:end], coords[known:].unsqueeze(-1)
+        y = self.model.core(x, coords, causal(), cache=self.cache, read=LAST)  # (B, 1, D)
         self.start, self.step = begin, self.step + 1
         return self.model.head(y[:, 0])
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from core.files.downloads import written_aside
+from core.files.downloads import atomic_write
 from decision.collecting.recording import Recorder
 from decision.data.sources import extra
 from decision.data.store import Trajectories
@@ -82,7 +82,7 @@ class Agent:
     def save(self, path: Path, **about: Any) -> None:
         """Writes what training and acting go on from, as tensors and numbers; `about` comes back from `load`."""
         statistics = [torch.as_tensor(value) for value in self._statistics()]
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             torch.save([self.model.get_parameters(), statistics, self.steps, about], aside)
 
     def load(self, path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.files.downloads import data_root
-from core.training.devices import sent
+from core.training.devices import to_device
 from core.training.order import Indices, share, shuffled
 from decision.data.normaliser import Normaliser
 from decision.data.sources import D4RL, MINARI, read_d4rl, read_minari
@@ -167,7 +167,7 @@ class Windows:
         episodes = np.searchsorted(offsets, starts, side="right") - 1
         pads = np.maximum(self.context - (offsets[episodes + 1] - starts), 0)
         numbers = torch.from_numpy(np.stack([starts, starts - offsets[episodes], pads]))  # (3, b)
-        first, elapsed, padding = sent(numbers, torch.device(self.device)).unsqueeze(-1)  # (b, 1) each
+        first, elapsed, padding = to_device(numbers, torch.device(self.device)).unsqueeze(-1)  # (b, 1) each
         ahead = torch.arange(self.context, device=self.device) - padding  # (b, K): below 0 at padding
         rows = (first + ahead.clamp(min=0)).flatten()
         returns, observations, actions = (x.index_select(0, rows).unflatten(0, ahead.shape) for x in self._held)

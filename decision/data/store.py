@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files.downloads import written_aside
+from core.files.downloads import atomic_write
 from core.files.serialize import from_dict, to_dict
 from decision.environments.spaces import Space, misfit
 
@@ -148,7 +148,7 @@ class Trajectories:
         held = [name for name in ARRAYS if getattr(self, name) is not None]
         spaces = {name: to_dict(getattr(self, name)) for name in SPACES}
         header = {"format": FORMAT, "arrays": held} | self.about() | spaces | {"provenance": dict(self.provenance)}
-        with written_aside(path) as aside, zipfile.ZipFile(aside, "w") as archive:
+        with atomic_write(path) as aside, zipfile.ZipFile(aside, "w") as archive:
             archive.writestr(_entry(HEADER), json.dumps(header, allow_nan=False))
             for name in held:
                 with archive.open(_entry(f"{name}.npy"), "w", force_zip64=True) as file:

@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled, Error
 from numpy.typing import NDArray
 
-from core.files.downloads import written_aside
+from core.files.downloads import atomic_write
 from decision.environments.make import first_line, make, name_of, remedy
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def check_format(kind: Format) -> None:
 
 def write_film(frames: list[NDArray[np.uint8]], pace: float, path: Path) -> None:
     """Writes frames (H, W, 3), `pace` a second, as what the path's suffix says, whole or not at all."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         if path.suffix == ".mp4":
             _write_mp4(frames, pace, aside)
         else:

@@ -22,7 +22,7 @@ from decision.models.tokens import TrajectoryTokens, Window
 def paper_core() -> TransformerConfig:
     """The blocks of the Decision Transformer for continuous control (Chen 2021, table 9)."""
     none = PositionConfig("none")
-    return TransformerConfig(dim=128, depth=3, heads=1, feedforward="relu", position=none, dropout=0.1)
+    return TransformerConfig(dim=128, depth=3, n_heads=1, feedforward="relu", position=none, dropout=0.1)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,11 @@ class DecisionTransformer(nn.Module):
         The action of the last step is not read: no prediction comes after it.
         """
         each = self.embed.per_step
-        x, at = self.embed(Window._make([*(turned(part, window.pads) for part in window[:-1]), window.pads]))
+        x, coords = self.embed(Window._make([*(turned(part, window.pads) for part in window[:-1]), window.pads]))
         states = slice(each - 2, None, each)
-        y = self.core(x[:, :-1], at[:, :-1], causal(), read=states)  # (B, K, D); no step hears padding, which is last
+        y = self.core(
+            x[:, :-1], coords[:, :-1], causal(), read=states
+        )  # (B, K, D); no step hears padding, which is last
         return turned(self.head(y), -window.pads)
 
     def no_weight_decay(self) -> set[str]:

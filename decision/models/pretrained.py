@@ -91,8 +91,8 @@ class Published:
         core = TransformerConfig(
             dim=self.hidden_size,
             depth=self.n_layer,
-            heads=self.n_head,
-            hidden=self.n_inner,
+            n_heads=self.n_head,
+            ffn_dim=self.n_inner,
             feedforward=ACTIVATIONS[self.activation_function],
             norm_eps=self.layer_norm_epsilon,
             position=PositionConfig("none"),

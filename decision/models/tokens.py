@@ -77,10 +77,10 @@ class TrajectoryTokens(nn.Module):
             with torch.autocast(window.returns.device.type, enabled=False):  # as in acting: not rounded to three digits
                 parts.insert(0, self.returns(window.returns))
         x = torch.stack(parts, dim=2).flatten(1, 2)  # (B, K, 3, D) -> (B, 3 K, D)
-        at = window.timesteps.repeat_interleave(self.per_step, dim=1)  # (B, 3 K)
-        return self.locate(x, at), at.unsqueeze(-1)
+        coords = window.timesteps.repeat_interleave(self.per_step, dim=1)  # (B, 3 K)
+        return self.locate(x, coords), coords.unsqueeze(-1)
 
-    def step(self, action: Tensor | None, returns: Tensor, observation: Tensor, at: Tensor) -> Tensor:
+    def step(self, action: Tensor | None, returns: Tensor, observation: Tensor, coords: Tensor) -> Tensor:
         """What is new to read before acting, the same step for all rows: (a_t-1, R_t, s_t), without a_t-1 at first.
 
         action (B, ...), returns (B, 1), observation (B, ...); at: int64 (n,), the coordinates of the n new tokens.
@@ -91,8 +91,8 @@ class TrajectoryTokens(nn.Module):
             parts.insert(0, self.returns(returns))
         if action is not None:
             parts.insert(0, self.actions(action))
-        return self.locate(torch.stack(parts, dim=1), at)
+        return self.locate(torch.stack(parts, dim=1), coords)
 
-    def locate(self, x: Tensor, at: Tensor) -> Tensor:
+    def locate(self, x: Tensor, coords: Tensor) -> Tensor:
         """Tokens (B, T, D) with their timesteps (T,) or (B, T) embedded, if they are, and normalised."""
-        return self.norm(x if self.timesteps is None else x + self.timesteps(at))
+        return self.norm(x if self.timesteps is None else x + self.timesteps(coords))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.files.downloads import written_aside
+from core.files.downloads import atomic_write
 from decision.acting.episodes import Outcome
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def asked_and_reached(outcomes: Sequence[Outcome], data: Sequence[float] = (), t
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG file, whole or not at all, in place of any before it."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, format="png", dpi=150, facecolor=PAPER)
 
 

@@ -32,7 +32,7 @@ from text.evaluate import evaluate
 from text.models.gpt import GPT, GPTConfig, NextTokenLoss
 from text.presets import gpt2_core
 
-SMALL = "--steps 4 --eval-every 2 --model.core.dim 32 --model.core.depth 1 --model.core.heads 2 --sample 0"
+SMALL = "--steps 4 --eval-every 2 --model.core.dim 32 --model.core.depth 1 --model.core.n_heads 2 --sample 0"
 
 
 @pytest.fixture(scope="session")
@@ -259,7 +259,7 @@ def test_a_point_measures_time_and_memory() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_attention_alone_is_measured_beside_the_rule(precision: str) -> None:
-    found = core_scaling.measure_attention(0, 64, heads=1, head_dim=8, device="cpu", precision=precision)
+    found = core_scaling.measure_attention(0, 64, n_heads=1, head_dim=8, device="cpu", precision=precision)
     assert found["fused_over_explicit"] == pytest.approx(found["fused_seconds"] / found["explicit_seconds"])
     assert found["rule_says_slow"] == (precision == "bf16")
 

@@ -45,7 +45,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_timms_model_and_ours_are_one_model() -> None:
     theirs, ours = timm_model(TINY).eval(), ViT(TINY).eval()
     shape, table = from_timm(theirs)
-    assert shape == replace(TINY, core=replace(TINY.core, hidden=128))
+    assert shape == replace(TINY, core=replace(TINY.core, ffn_dim=128))
     import_weights(ours, theirs.state_dict(), table)
     images, _ = vision_step.random_batch(3, 0)
     with torch.no_grad():

@@ -22,7 +22,7 @@ def shape(position: str = "rotary", *, direction: str = "past", **changes: Any) 
     """A tiny core: 2 blocks, 4 heads of 8 channels."""
     own = {"buckets": 8, "max_distance": 16, "direction": direction} if position == "t5" else {}
     where = PositionConfig(kind=position, **own)  # type: ignore[arg-type]
-    return TransformerConfig(**{"dim": 32, "depth": 2, "heads": 4, "position": where} | changes)
+    return TransformerConfig(**{"dim": 32, "depth": 2, "n_heads": 4, "position": where} | changes)
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -50,7 +50,7 @@ def tokens(batch: int, length: int, dim: int = 32, seed: int = 2) -> Tensor:
     return torch.randn(batch, length, dim, generator=torch.Generator().manual_seed(seed))
 
 
-def padded_at(length: int, pads: Tensor) -> Tensor:
+def padded_coords(length: int, pads: Tensor) -> Tensor:
     """Coordinates (B, T, 1) of rows with pads at the head: real tokens count from 0."""
     return (index(length) - pads.view(-1, 1, 1)).clamp(min=0)
 
@@ -79,4 +79,4 @@ def heard(route: Route, batch: int, queries: int, keys: int) -> Tensor:
         edges = edges.tril()
     if route.mask is not None:
         edges = edges & route.mask[:, 0]
-    return edges if route.silent is None else edges & ~route.silent[:, 0]
+    return edges if route.fully_masked is None else edges & ~route.fully_masked[:, 0]

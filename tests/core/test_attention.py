@@ -39,9 +39,9 @@ def by_definition(q: Tensor, k: Tensor, v: Tensor, edges: Tensor, bias: Tensor |
     return y
 
 
-def heads(kv_heads: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+def heads(n_kv_heads: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     """q (B, H, T, DH) and k, v (B, kv_heads, T, DH)."""
-    return torch.randn(B, H, T, DH).to(dtype), *torch.randn(2, B, kv_heads, T, DH).to(dtype)
+    return torch.randn(B, H, T, DH).to(dtype), *torch.randn(2, B, n_kv_heads, T, DH).to(dtype)
 
 
 def blocks(graph: Graph, span: Span = SPAN, bias: Tensor | None = None) -> Route:
@@ -69,11 +69,11 @@ def flex_attention_as_plain_python(monkeypatch):
     monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True, raising=False)
 
 
-@pytest.mark.parametrize("kv_heads", KV_HEADS.values(), ids=KV_HEADS)
+@pytest.mark.parametrize("n_kv_heads", KV_HEADS.values(), ids=KV_HEADS)
 @pytest.mark.parametrize("bias", BIASES)
 @pytest.mark.parametrize("graph", ALL_GRAPHS)
-def test_every_path_is_the_definition(graph, bias, kv_heads):
-    (q, k, v), extra = heads(kv_heads), BIASES[bias]()
+def test_every_path_is_the_definition(graph, bias, n_kv_heads):
+    (q, k, v), extra = heads(n_kv_heads), BIASES[bias]()
     edges = ALL_GRAPHS[graph]().mask(B, T, T).expand(B, -1, -1)
     expected = by_definition(q, k, v, edges, extra)
     for path, run in PATHS.items():
@@ -84,7 +84,7 @@ def test_every_path_is_the_definition(graph, bias, kv_heads):
 @pytest.mark.parametrize("path", DIFFERENTIABLE)
 @pytest.mark.parametrize("graph", ["window", "left padding", "right padding"])
 def test_every_path_has_the_gradients_of_the_definition(graph, path):
-    given = [x.requires_grad_() for x in (*heads(kv_heads=2), torch.randn(H, T, T))]
+    given = [x.requires_grad_() for x in (*heads(n_kv_heads=2), torch.randn(H, T, T))]
     edges = ALL_GRAPHS[graph]().mask(B, T, T).expand(B, -1, -1)
     pay = torch.randn(B, H, T, DH)
     expected = torch.autograd.grad(by_definition(*given[:3], edges, given[3]), given, pay)
@@ -125,10 +125,10 @@ def test_flex_attention_across_blocks_is_the_dense_mask():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("kv_heads", KV_HEADS.values(), ids=KV_HEADS)
-def test_on_a_gpu_flex_attention_has_the_values_and_gradients_of_the_dense_mask(kv_heads):
+@pytest.mark.parametrize("n_kv_heads", KV_HEADS.values(), ids=KV_HEADS)
+def test_on_a_gpu_flex_attention_has_the_values_and_gradients_of_the_dense_mask(n_kv_heads):
     cuda = torch.device("cuda")
-    shapes = (2, 4, 200, 16), (2, kv_heads, 200, 16), (2, kv_heads, 200, 16), (4, 200, 200)
+    shapes = (2, 4, 200, 16), (2, n_kv_heads, 200, 16), (2, n_kv_heads, 200, 16), (4, 200, 200)
     given = [torch.randn(s, device=cuda, requires_grad=True) for s in shapes]
     graph = causal() & window(9) & padding(torch.tensor([150, 200], device=cuda))
     way = route(graph, Span(2, 200, 200), cuda, given[3])
@@ -145,7 +145,7 @@ def test_dropout_never_opens_an_edge(way):
     """What is dropped is a weight, on every path; the mask stays."""
     graph = causal() if way == "pure" else causal() & window(4)
     path = blocks(graph) if way == "blocks" else route(graph, SPAN, CPU)
-    q, k, v = heads(kv_heads=4)
+    q, k, v = heads(n_kv_heads=4)
     reach = torch.autograd.grad(attend(q, k, v.requires_grad_(), path, 0.5)[:, :, 3].sum(), v)[0]
     assert reach[:, :, :4].any()
     assert not reach[:, :, 4:].any()
@@ -181,7 +181,7 @@ def test_half_precision_is_near_float32_at_every_length(graph, length):
 
 
 def test_the_scale_is_that_of_a_head_whatever_the_width():
-    layer = awake(Attention(shape("none", heads=4, head_dim=6)))
+    layer = awake(Attention(shape("none", n_heads=4, head_dim=6)))
     x = tokens(2, 7)
     q, k, v = layer.qkv(x).split(24, dim=-1)  # 3 x (2, 7, 4 x 6)
     q, k, v = (t.view(2, 7, 4, 6) for t in (q, k, v))
@@ -191,14 +191,14 @@ def test_the_scale_is_that_of_a_head_whatever_the_width():
 
 
 @pytest.mark.parametrize("kind", [Attention, CrossAttention])
-@pytest.mark.parametrize("kv_heads", [1, 2])
-def test_grouped_heads_are_multi_head_attention_with_shared_keys(kind, kv_heads):
-    grouped, wide = awake(kind(shape("none", kv_heads=kv_heads))), kind(shape("none"))
+@pytest.mark.parametrize("n_kv_heads", [1, 2])
+def test_grouped_heads_are_multi_head_attention_with_shared_keys(kind, n_kv_heads):
+    grouped, wide = awake(kind(shape("none", n_kv_heads=n_kv_heads))), kind(shape("none"))
     state = grouped.state_dict()
     for name in (n for n in state if "kv" in n):
         parts = list(state[name].split(getattr(grouped, name.split(".")[0]).sizes))
         for i in (-2, -1):  # keys and values: each head's rows once for every query head that reads them
-            parts[i] = parts[i].unflatten(0, (kv_heads, 8)).repeat_interleave(4 // kv_heads, 0).flatten(0, 1)
+            parts[i] = parts[i].unflatten(0, (n_kv_heads, 8)).repeat_interleave(4 // n_kv_heads, 0).flatten(0, 1)
         state[name] = torch.cat(parts)
     wide.load_state_dict(state)
     x, memory = tokens(2, 7), tokens(2, 5, seed=9)
@@ -251,7 +251,7 @@ def test_bias_is_where_the_configuration_says(bias):
 @pytest.mark.parametrize("position", ["rotary", "alibi", "t5"])
 @pytest.mark.parametrize("graph", ALL_GRAPHS)
 def test_recorded_maps_add_up_to_one_over_what_is_heard(graph, position):
-    model, x, places = stack(shape(position, kv_heads=2)), tokens(B, T), index(T)
+    model, x, places = stack(shape(position, n_kv_heads=2)), tokens(B, T), index(T)
     edges = ALL_GRAPHS[graph]().mask(B, T, T).expand(B, -1, -1)
     fused = model(x, places, ALL_GRAPHS[graph]())
     with record_attention(model) as maps:

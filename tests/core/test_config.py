@@ -14,17 +14,17 @@ from core.files.serialize import from_dict, to_dict
 IMPOSSIBLE_SHAPES: list[tuple[dict[str, Any], list[str]]] = [
     ({"dim": 0}, ["dim = 0", "above 0"]),
     ({"depth": -1}, ["depth = -1", "above 0"]),
-    ({"heads": 0}, ["heads = 0", "above 0"]),
-    ({"kv_heads": 0}, ["kv_heads = 0", "above 0"]),
+    ({"n_heads": 0}, ["n_heads = 0", "above 0"]),
+    ({"n_kv_heads": 0}, ["n_kv_heads = 0", "above 0"]),
     ({"head_dim": 0}, ["head_dim = 0", "above 0"]),
-    ({"hidden": 0}, ["hidden = 0", "above 0"]),
+    ({"ffn_dim": 0}, ["ffn_dim = 0", "above 0"]),
     ({"norm_eps": 0.0}, ["norm_eps = 0.0", "above 0"]),
     ({"norm_eps": float("nan")}, ["norm_eps = nan", "above 0"]),
-    ({"dim": 30, "heads": 4}, ["heads = 4", "dim = 30", "head_dim"]),
-    ({"heads": 6, "kv_heads": 4}, ["kv_heads = 4", "heads = 6"]),
-    ({"heads": 6, "kv_heads": 12}, ["kv_heads = 12", "heads = 6"]),
+    ({"dim": 30, "n_heads": 4}, ["n_heads = 4", "dim = 30", "head_dim"]),
+    ({"n_heads": 6, "n_kv_heads": 4}, ["n_kv_heads = 4", "n_heads = 6"]),
+    ({"n_heads": 6, "n_kv_heads": 12}, ["n_kv_heads = 12", "n_heads = 6"]),
     ({"head_dim": 7}, ["head_dim = 7", "even"]),
-    ({"dim": 18, "heads": 6}, ["head_dim = 3", "even"]),
+    ({"dim": 18, "n_heads": 6}, ["head_dim = 3", "even"]),
     ({"dropout": 1.0}, ["dropout = 1.0", "below 1"]),
     ({"attention_dropout": -0.1}, ["attention_dropout = -0.1", "at least 0"]),
     ({"drop_path": 1.5}, ["drop_path = 1.5", "below 1"]),
@@ -101,24 +101,24 @@ def test_a_configuration_is_frozen_and_hashable():
     ("changes", "resolved"),
     [
         ({}, (6, 64, 1536)),
-        ({"kv_heads": 2}, (2, 64, 1536)),
-        ({"head_dim": 32, "hidden": 100}, (6, 32, 100)),
-        ({"dim": 100, "heads": 3, "head_dim": 16}, (3, 16, 400)),
+        ({"n_kv_heads": 2}, (2, 64, 1536)),
+        ({"head_dim": 32, "ffn_dim": 100}, (6, 32, 100)),
+        ({"dim": 100, "n_heads": 3, "head_dim": 16}, (3, 16, 400)),
         ({"feedforward": "swiglu"}, (6, 64, 1024)),  # 8/3 x 384 = 1024
-        ({"dim": 4096, "heads": 32, "feedforward": "swiglu"}, (32, 128, 10944)),  # 10922.67, up to 64 x 171
-        ({"feedforward": "geglu", "hidden": 7}, (6, 64, 7)),
+        ({"dim": 4096, "n_heads": 32, "feedforward": "swiglu"}, (32, 128, 10944)),  # 10922.67, up to 64 x 171
+        ({"feedforward": "geglu", "ffn_dim": 7}, (6, 64, 7)),
     ],
 )
 def test_defaults_are_resolved(changes, resolved):
     config = TransformerConfig(**changes)
-    assert (config.key_heads, config.head_width, config.hidden_width) == resolved
+    assert (config.key_heads, config.head_width, config.ffn_width) == resolved
 
 
 @pytest.mark.parametrize(
     "config",
     [
         TransformerConfig(),
-        TransformerConfig(kv_heads=3, hidden=100, norm="rms", bias="none", drop_path=0.25, norm_eps=1e-6),
+        TransformerConfig(n_kv_heads=3, ffn_dim=100, norm="rms", bias="none", drop_path=0.25, norm_eps=1e-6),
         TransformerConfig(position=PositionConfig("t5", buckets=16, max_distance=99, direction="both")),
         TransformerConfig(position=PositionConfig("rotary", base=5e5, pairing="halves"), head_dim=10),
     ],
@@ -131,5 +131,5 @@ def test_json_round_trip(config):
 def test_json_refuses_an_unknown_key_and_keeps_the_checks():
     with pytest.raises(ValueError, match="position.bass.*did you mean 'base'"):
         from_dict(TransformerConfig, {"position": {"bass": 3.0}})
-    with pytest.raises(ValueError, match="kv_heads = 5"):
-        from_dict(TransformerConfig, {"kv_heads": 5})
+    with pytest.raises(ValueError, match="n_kv_heads = 5"):
+        from_dict(TransformerConfig, {"n_kv_heads": 5})

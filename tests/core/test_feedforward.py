@@ -31,7 +31,7 @@ GATED = ("swiglu", "geglu")
 @pytest.mark.parametrize("bias", ["all", "qkv", "none"])
 @pytest.mark.parametrize("kind", FORMULAS)
 def test_layer_is_its_formula(kind, bias):
-    layer = awake(build_feedforward(shape(feedforward=kind, bias=bias, hidden=24)))
+    layer = awake(build_feedforward(shape(feedforward=kind, bias=bias, ffn_dim=24)))
     state = {name: value.double() for name, value in layer.state_dict().items()}
     assert ("up.bias" in state) == ("out.bias" in state) == (bias == "all")
     x = tokens(2, 5).double()
@@ -46,7 +46,7 @@ def test_layer_is_its_formula(kind, bias):
 
 @pytest.mark.parametrize("kind", FORMULAS)
 def test_gradients_are_those_of_the_formula(kind):
-    layer = awake(build_feedforward(shape(feedforward=kind, dim=4, heads=1, hidden=6))).double()
+    layer = awake(build_feedforward(shape(feedforward=kind, dim=4, n_heads=1, ffn_dim=6))).double()
     x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layer, (x,))
 

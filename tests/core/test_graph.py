@@ -160,7 +160,7 @@ def test_routes_and_masks_say_who_is_heard_from_any_place_in_line(known, data):
 )
 def test_pure_graphs_need_no_mask(graph, span, causal_path):
     way = route(graph, span, CPU)
-    assert (way.mask, way.silent, way.bias, way.blocks) == (None, None, None, None)
+    assert (way.mask, way.fully_masked, way.bias, way.blocks) == (None, None, None, None)
     assert way.causal == causal_path
 
 

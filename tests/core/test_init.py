@@ -20,7 +20,7 @@ DEPTH = 3
 
 
 def wide(init: str, **changes) -> TransformerConfig:
-    return TransformerConfig(**{"dim": 128, "heads": 4, "depth": DEPTH, "init": init} | changes)
+    return TransformerConfig(**{"dim": 128, "n_heads": 4, "depth": DEPTH, "init": init} | changes)
 
 
 def linear_std(init: str, name: str, inputs: int) -> float:

@@ -34,8 +34,8 @@ def test_index_is_one_column_that_starts_where_told():
 @pytest.mark.parametrize("kind", POSITIONS)
 def test_each_kind_answers_its_own_question_only(kind):
     position = build_position(shape(kind), extent=(16,))
-    at = index(6)
-    embedded, rotation, bias = position.embed(at), position.rotation(at), position.bias(at, at)
+    coords = index(6)
+    embedded, rotation, bias = position.embed(coords), position.rotation(coords), position.bias(coords, coords)
     assert (embedded is not None) == (kind in ("learned", "sinusoidal"))
     assert (rotation is not None) == (kind == "rotary")
     assert (bias is not None) == (kind in ("alibi", "t5"))
@@ -47,13 +47,13 @@ def test_each_kind_answers_its_own_question_only(kind):
 @pytest.mark.parametrize("axes", [1, 2])
 def test_rows_of_a_batch_may_stand_at_places_of_their_own(kind, axes):
     position = build_position(shape(kind), extent=(16,) * axes)
-    at = torch.randint(0, 16, (3, 6, axes))
+    coords = torch.randint(0, 16, (3, 6, axes))
     q = torch.randn(3, 6, 4, 8)
     for row in range(3):
         for together, alone in (
-            (position.embed(at), position.embed(at[row])),
-            (position.bias(at, at), position.bias(at[row], at[row])),
-            (position.rotation(at), position.rotation(at[row])),
+            (position.embed(coords), position.embed(coords[row])),
+            (position.bias(coords, coords), position.bias(coords[row], coords[row])),
+            (position.rotation(coords), position.rotation(coords[row])),
         ):
             if kind == "rotary" and together is not None:
                 together, alone = together(q), alone(q[row : row + 1])[0]
@@ -88,21 +88,21 @@ def test_sinusoidal_of_two_axes_gives_each_half_of_the_channels():
     torch.testing.assert_close(Sinusoidal(16, 2, 10000.0).embed(PLANE), expected, atol=1e-5, rtol=0)
 
 
-def scores(position: Position, q: torch.Tensor, k: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+def scores(position: Position, q: torch.Tensor, k: torch.Tensor, coords: torch.Tensor) -> torch.Tensor:
     """Scores (T, T) of one query and one key vector, put at every place."""
-    turn = position.rotation(at)
+    turn = position.rotation(coords)
     assert turn is not None
-    wide = (1, len(at), 1, len(q))
+    wide = (1, len(coords), 1, len(q))
     return (turn(q.expand(wide)) @ turn(k.expand(wide)).transpose(-1, -2).transpose(1, -1))[0, :, 0, :]
 
 
 @pytest.mark.parametrize("pairing", ["interleaved", "halves"])
-@pytest.mark.parametrize("at", [index(30), PLANE], ids=["1-D", "2-D"])
-def test_rotary_scores_depend_on_the_difference_alone(pairing, at):
-    position = Rotary(16, at.shape[1], 10000.0, pairing)
+@pytest.mark.parametrize("coords", [index(30), PLANE], ids=["1-D", "2-D"])
+def test_rotary_scores_depend_on_the_difference_alone(pairing, coords):
+    position = Rotary(16, coords.shape[1], 10000.0, pairing)
     q, k = torch.randn(2, 16, dtype=torch.float64)
-    here = scores(position, q, k, at)
-    there = scores(position, q, k, at + torch.tensor([900, 31])[: at.shape[1]])
+    here = scores(position, q, k, coords)
+    there = scores(position, q, k, coords + torch.tensor([900, 31])[: coords.shape[1]])
     torch.testing.assert_close(here, there, atol=1e-3, rtol=0)  # angles of up to 900 in float32
     assert here.std() > 0.1
     assert here[0, 0] == pytest.approx(float(q @ k))
@@ -118,9 +118,9 @@ def test_rotary_of_two_axes_hears_each_axis():
 
 @pytest.mark.parametrize("axes", [1, 2])
 def test_the_two_pairings_are_one_rotation_of_permuted_channels(axes):
-    at = torch.randint(0, 50, (9, axes))
+    coords = torch.randint(0, 50, (9, axes))
     x = torch.randn(2, 9, 3, 16)
-    interleaved, halves = (Rotary(16, axes, 10000.0, p).rotation(at) for p in ("interleaved", "halves"))
+    interleaved, halves = (Rotary(16, axes, 10000.0, p).rotation(coords) for p in ("interleaved", "halves"))
     order = torch.arange(16).view(2, 8).T.flatten()  # channel pairs (i, i + 8) side by side
     torch.testing.assert_close(interleaved(x[..., order]), halves(x)[..., order])
 
@@ -171,12 +171,12 @@ def test_alibi_slopes_are_those_of_the_paper():
     torch.testing.assert_close(alibi_slopes(12), torch.tensor(twelve))
 
 
-@pytest.mark.parametrize("heads", [3, 5, 6, 12, 20, 25, 64])
-def test_alibi_slopes_are_those_of_bloom(heads):
+@pytest.mark.parametrize("n_heads", [3, 5, 6, 12, 20, 25, 64])
+def test_alibi_slopes_are_those_of_bloom(n_heads):
     from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
-    reference = build_alibi_tensor(torch.ones(1, 2), heads, torch.float32)  # (H, 1, 2): slope x place
-    torch.testing.assert_close(alibi_slopes(heads), reference[:, 0, 1])
+    reference = build_alibi_tensor(torch.ones(1, 2), n_heads, torch.float32)  # (H, 1, 2): slope x place
+    torch.testing.assert_close(alibi_slopes(n_heads), reference[:, 0, 1])
 
 
 def test_alibi_falls_off_with_distance_on_both_sides_and_in_the_plane():
@@ -219,7 +219,7 @@ def test_t5_scores_are_a_row_of_the_table_per_axis():
     [("rotary", "head_dim = 6 must be a multiple of 4"), ("sinusoidal", "dim = 18 must be a multiple of 4")],
 )
 def test_channels_that_cannot_be_shared_among_the_axes_are_refused(kind, sentence):
-    config = TransformerConfig(dim=18, heads=3, position=PositionConfig(kind))
+    config = TransformerConfig(dim=18, n_heads=3, position=PositionConfig(kind))
     with pytest.raises(ValueError, match=sentence):
         build_position(config, extent=(4, 4))
 
@@ -227,15 +227,15 @@ def test_channels_that_cannot_be_shared_among_the_axes_are_refused(kind, sentenc
 @pytest.mark.parametrize("kind", ["sinusoidal", "rotary", "alibi"])
 def test_half_precision_weights_keep_exact_places(kind):
     """bfloat16 holds no integer above 256 exactly: angles and distances have to stay in float32."""
-    exact = build_position(shape(kind, heads=12, dim=96), (1,))
-    rounded = build_position(shape(kind, heads=12, dim=96), (1,)).bfloat16()
-    at = torch.tensor([[1], [257], [5001]])
+    exact = build_position(shape(kind, n_heads=12, dim=96), (1,))
+    rounded = build_position(shape(kind, n_heads=12, dim=96), (1,)).bfloat16()
+    coords = torch.tensor([[1], [257], [5001]])
     if kind == "rotary":
-        got, expected = rounded.rotation(at).cos, exact.rotation(at).cos
+        got, expected = rounded.rotation(coords).cos, exact.rotation(coords).cos
     elif kind == "alibi":
-        got, expected = rounded.bias(at, at), exact.bias(at, at)
+        got, expected = rounded.bias(coords, coords), exact.bias(coords, coords)
     else:
-        got, expected = rounded.embed(at), exact.embed(at)
+        got, expected = rounded.embed(coords), exact.embed(coords)
     torch.testing.assert_close(got, expected)
 
 
@@ -247,11 +247,11 @@ def test_a_module_built_without_memory_is_filled_by_a_state_dict(kind):
         hollow = build_position(shape(kind), (16,))
     hollow = hollow.to_empty(device="cpu")
     hollow.load_state_dict(real.state_dict())
-    at = index(16)
+    coords = index(16)
     for got, expected in (
-        (hollow.embed(at), real.embed(at)),
-        (hollow.bias(at, at), real.bias(at, at)),
-        (hollow.rotation(at), real.rotation(at)),
+        (hollow.embed(coords), real.embed(coords)),
+        (hollow.bias(coords, coords), real.bias(coords, coords)),
+        (hollow.rotation(coords), real.rotation(coords)),
     ):
         assert (got is None) == (expected is None)
         if isinstance(got, torch.Tensor):
@@ -268,5 +268,5 @@ def test_continuous_kinds_take_fractions(kind):
     if kind == "alibi":
         torch.testing.assert_close(2 * module.bias(half, half), module.bias(whole, whole))
         return
-    answer = module.embed if kind == "sinusoidal" else lambda at: module.rotation(at).cos
+    answer = module.embed if kind == "sinusoidal" else lambda coords: module.rotation(coords).cos
     torch.testing.assert_close(answer(half)[::2], answer(index(4)))

@@ -13,15 +13,15 @@ from core.config import FeedForwardKind
 from core.graph import Route, arbitrary, causal, full, padding, window
 from core.positions import index
 from core.transformer import EncoderDecoder, Transformer
-from tests.core.helpers import GRAPHS, NOT_CAUSAL, POSITIONS, padded_at, shape, stack, tokens
+from tests.core.helpers import GRAPHS, NOT_CAUSAL, POSITIONS, padded_coords, shape, stack, tokens
 
 LINE = [*product(POSITIONS, ["pre", "post"], get_args(FeedForwardKind))]
 VARIETY = [  # of what the three named choices leave open, one per decoder in turn
     {},
-    {"norm": "rmsnorm", "kv_heads": 2, "bias": "none"},
+    {"norm": "rmsnorm", "n_kv_heads": 2, "bias": "none"},
     {"norm": "rms", "qk_norm": "rms", "head_dim": 6},
-    {"qk_norm": "layernorm", "kv_heads": 1, "bias": "qkv"},
-    {"norm": "rmsnorm", "qk_norm": "rmsnorm", "hidden": 20},
+    {"qk_norm": "layernorm", "n_kv_heads": 1, "bias": "qkv"},
+    {"norm": "rmsnorm", "qk_norm": "rmsnorm", "ffn_dim": 20},
 ]
 DECODERS = {
     f"{position}, {placement}, {feedforward}, {i % len(VARIETY)}": shape(
@@ -36,11 +36,11 @@ DECODERS = {
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_future_token_changes_no_past_output(name):
-    model, x, at = stack(DECODERS[name]), tokens(2, 9), index(9)
-    before = model(x, at, causal())
+    model, x, coords = stack(DECODERS[name]), tokens(2, 9), index(9)
+    before = model(x, coords, causal())
     for cut in (1, 4, 8):
         changed = torch.cat((x[:, :cut], 3 * tokens(2, 9, seed=7)[:, cut:]), dim=1)
-        after = model(changed, at, causal())
+        after = model(changed, coords, causal())
         assert torch.equal(after[:, :cut], before[:, :cut])
         assert not torch.isclose(after[:, cut:], before[:, cut:]).all(-1).any()
 
@@ -48,19 +48,19 @@ def test_a_future_token_changes_no_past_output(name):
 @pytest.mark.parametrize("read", [slice(-1, None), slice(1, None, 3), slice(0, 1)])
 @pytest.mark.parametrize("placement", ["pre", "post"])
 def test_tokens_that_are_read_come_out_as_if_all_were(placement, read):
-    model, x, at = stack(shape("rotary", norm_placement=placement)), tokens(2, 9), index(9)
-    every = model(x, at, causal())
-    torch.testing.assert_close(model(x, at, causal(), read=read), every[:, read], atol=1e-6, rtol=0)
+    model, x, coords = stack(shape("rotary", norm_placement=placement)), tokens(2, 9), index(9)
+    every = model(x, coords, causal())
+    torch.testing.assert_close(model(x, coords, causal(), read=read), every[:, read], atol=1e-6, rtol=0)
     cache = model.new_cache(2, 9)
-    first = model(x[:, :4], at[:4], causal(), cache=cache, read=slice(-1, None))
-    then = model(x[:, 4:], at[4:], causal(), cache=cache, read=slice(-1, None))
+    first = model(x[:, :4], coords[:4], causal(), cache=cache, read=slice(-1, None))
+    then = model(x[:, 4:], coords[4:], causal(), cache=cache, read=slice(-1, None))
     torch.testing.assert_close(torch.cat((first, then), 1), every[:, [3, 8]], atol=1e-5, rtol=0)
 
 
-def reach(model: Transformer, at: Tensor, graph, x: Tensor, **more) -> Tensor:
+def reach(model: Transformer, coords: Tensor, graph, x: Tensor, **more) -> Tensor:
     """Which token's output depends on which token: bool (B, T, B, T), from gradients."""
     x = x.clone().requires_grad_()
-    y = model(x, at, graph, **more)
+    y = model(x, coords, graph, **more)
     pay = torch.randn(y.shape[-1], generator=torch.Generator().manual_seed(4))
     rows = [torch.autograd.grad(out, x, retain_graph=True)[0] for out in (y @ pay).flatten()]
     return torch.stack(rows).any(-1).view(*x.shape[:2], *x.shape[:2])
@@ -93,23 +93,23 @@ def test_messages_travel_along_the_edges_and_nowhere_else(position, graph, train
 @pytest.mark.parametrize("position", POSITIONS)
 def test_tokens_permuted_together_with_their_coordinates_permute_the_outputs(position, axes, direction):
     model = stack(shape(position, direction=direction), (16,) * axes).double()
-    x, at = tokens(2, 10).double(), torch.randint(0, 16, (2, 10, axes))
+    x, coords = tokens(2, 10).double(), torch.randint(0, 16, (2, 10, axes))
     order = torch.randperm(10)
     table = torch.rand(10, 10) < 0.5
     for graph, permuted in (
         (full(), full()),
         (arbitrary(table), arbitrary(table[order][:, order])),
     ):
-        y = model(x, at, graph)
-        torch.testing.assert_close(model(x[:, order], at[:, order], permuted), y[:, order])
+        y = model(x, coords, graph)
+        torch.testing.assert_close(model(x[:, order], coords[:, order], permuted), y[:, order])
         assert not torch.allclose(y[:, order], y)
 
 
 @pytest.mark.parametrize("position", POSITIONS)
 def test_only_positions_tell_the_order(position):
-    model, x, at = stack(shape(position, direction="both")).double(), tokens(2, 10).double(), index(10)
+    model, x, coords = stack(shape(position, direction="both")).double(), tokens(2, 10).double(), index(10)
     order = torch.tensor([3, 1, 4, 0, 5, 9, 2, 6, 8, 7])
-    same = torch.allclose(model(x[:, order], at, full()), model(x, at, full())[:, order])
+    same = torch.allclose(model(x[:, order], coords, full()), model(x, coords, full())[:, order])
     assert same == (position == "none")
 
 
@@ -117,9 +117,9 @@ def test_only_positions_tell_the_order(position):
 @pytest.mark.parametrize("position", POSITIONS)
 def test_relative_positions_hear_differences_and_absolute_ones_do_not(position, axes):
     model = stack(shape(position), (32,) * axes)
-    x, at = tokens(2, 10), torch.randint(0, 16, (2, 10, axes))
-    at[:, 0] = 0
-    here, there, stretched = (model(x, places, full()) for places in (at, at + 7, 2 * at))
+    x, coords = tokens(2, 10), torch.randint(0, 16, (2, 10, axes))
+    coords[:, 0] = 0
+    here, there, stretched = (model(x, places, full()) for places in (coords, coords + 7, 2 * coords))
     relative = position in ("none", "rotary", "alibi", "t5")
     assert torch.allclose(here, there, atol=1e-4) == relative
     assert torch.allclose(here, stretched, atol=1e-4) == (position == "none")
@@ -132,17 +132,17 @@ def test_relative_positions_hear_differences_and_absolute_ones_do_not(position, 
 @pytest.mark.parametrize("graph", ["full", "causal"])
 @pytest.mark.parametrize("position", POSITIONS)
 def test_padding_changes_nothing_for_real_tokens(position, graph, side):
-    model, length, lengths = stack(shape(position, kv_heads=2)), 9, torch.tensor([9, 4, 1, 0])
+    model, length, lengths = stack(shape(position, n_kv_heads=2)), 9, torch.tensor([9, 4, 1, 0])
     base = {"full": full, "causal": causal}[graph]()
     pads = torch.zeros(4, dtype=torch.int64) if side == "right" else length - lengths
-    at = padded_at(length, pads)
+    coords = padded_coords(length, pads)
     places = torch.arange(length).expand(4, length)
     real = (places >= pads[:, None]) & (places < (pads + lengths)[:, None])  # (B, T)
     clean = tokens(4, length)
     outputs = []
     for content in (0.0, 1e4):
         x = torch.where(real[..., None], clean, content * tokens(4, length, seed=8)).requires_grad_()
-        y = model(x, at, base & padding(lengths, side, length if side == "left" else None))
+        y = model(x, coords, base & padding(lengths, side, length if side == "left" else None))
         gradient = torch.autograd.grad(y[real].square().sum(), x)[0]
         assert y.isfinite().all()
         assert gradient.isfinite().all()
@@ -170,23 +170,23 @@ def test_a_row_of_padding_alone_gives_finite_outputs_and_gradients(placement, dt
 
 @pytest.mark.parametrize("position", POSITIONS)
 def test_a_decoder_that_consults_a_memory_does_not_leak_and_hears_all_of_the_memory(position):
-    model = stack(shape(position, kv_heads=2), role="cross")
-    x, memory, at = tokens(2, 6), tokens(2, 4, seed=5), index(6)
-    got = reach(model, at, causal(), x, memory=memory)
+    model = stack(shape(position, n_kv_heads=2), role="cross")
+    x, memory, coords = tokens(2, 6), tokens(2, 4, seed=5), index(6)
+    got = reach(model, coords, causal(), x, memory=memory)
     for row in range(2):
         assert torch.equal(got[row, :, row], torch.ones(6, 6, dtype=torch.bool).tril())
     memory.requires_grad_()
-    y = model(x, at, causal(), memory=memory)
+    y = model(x, coords, causal(), memory=memory)
     assert torch.autograd.grad(y[0, 0].sum(), memory)[0].any(-1).tolist() == [[True] * 4, [False] * 4]
 
 
 def test_a_padded_memory_is_its_real_part():
     model = stack(shape(), role="cross")
-    x, at, lengths = tokens(3, 6), index(6), torch.tensor([5, 2, 0])
+    x, coords, lengths = tokens(3, 6), index(6), torch.tensor([5, 2, 0])
     memory = tokens(3, 5, seed=5).requires_grad_()
-    y = model(x, at, causal(), memory=memory, memory_graph=padding(lengths))
+    y = model(x, coords, causal(), memory=memory, memory_graph=padding(lengths))
     for row in range(2):
-        alone = model(x[row : row + 1], at, causal(), memory=memory[row : row + 1, : lengths[row]])
+        alone = model(x[row : row + 1], coords, causal(), memory=memory[row : row + 1, : lengths[row]])
         torch.testing.assert_close(y[row : row + 1], alone, atol=1e-5, rtol=1e-5)
     gradient = torch.autograd.grad(y.square().sum(), memory)[0]
     assert gradient.any(-1).tolist() == [[i < n for i in range(5)] for n in lengths]
@@ -264,8 +264,8 @@ def test_the_encoder_decoder_of_the_paper_is_that_of_pytorch(placement, activati
 
 def test_sinusoidal_positions_are_added_once_at_the_foot_of_the_stack():
     bare, model = stack(shape("none")), stack(shape("sinusoidal"))
-    x, at = tokens(2, 6), index(6)
-    torch.testing.assert_close(model(x, at, full()), bare(x + model.position.embed(at), at, full()))
+    x, coords = tokens(2, 6), index(6)
+    torch.testing.assert_close(model(x, coords, full()), bare(x + model.position.embed(coords), coords, full()))
 
 
 # Dropping
@@ -274,14 +274,14 @@ def test_sinusoidal_positions_are_added_once_at_the_foot_of_the_stack():
 @pytest.mark.parametrize("kind", ["dropout", "attention_dropout", "drop_path"])
 def test_dropping_happens_in_training_only_and_follows_the_seed(kind):
     plain, dropping = stack(shape()), stack(shape(**{kind: 0.4}))
-    x, at = tokens(8, 6), index(6)
-    expected = plain(x, at, causal())
-    assert torch.equal(dropping(x, at, causal()), expected)
+    x, coords = tokens(8, 6), index(6)
+    expected = plain(x, coords, causal())
+    assert torch.equal(dropping(x, coords, causal()), expected)
     dropping.train()
     draws = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        draws.append(dropping(x, at, causal()))
+        draws.append(dropping(x, coords, causal()))
     assert torch.equal(draws[0], draws[1])
     assert not torch.allclose(draws[0], draws[2])
     assert not torch.allclose(draws[0], expected)
@@ -305,7 +305,7 @@ def test_stochastic_depth_rises_from_nothing_and_drops_whole_rows():
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("graph", ["causal", "left padding, window"])
 def test_bfloat16_autocast_and_weights_stay_near_float32(position, graph):
-    model, x, edges = stack(shape(position, kv_heads=2)), tokens(3, 12), GRAPHS[graph]()
+    model, x, edges = stack(shape(position, n_kv_heads=2)), tokens(3, 12), GRAPHS[graph]()
     exact = model(x, index(12), edges)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = model(x, index(12), edges)

@@ -29,12 +29,12 @@ from decision.models.decision_transformer import DecisionTransformer
 from decision.presets import PRESETS, RECIPES
 from decision.rollout import number
 from decision.train import EVALUATED, train
-from decision.trained import load, load_policy, recall
+from decision.trained import load, load_policy, read_data_record
 from tests.decision import examples
 from tests.processes import Commands, assert_close, assert_same_run, lines
 
 SHAPE = (
-    *("cartpole", "--model.core.dim", 16, "--model.core.depth", 2, "--model.core.heads", 2, "--model.context", 5),
+    *("cartpole", "--model.core.dim", 16, "--model.core.depth", 2, "--model.core.n_heads", 2, "--model.context", 5),
     *("--batch-size", 8, "--precision", "fp32", "--device", "cpu", "--optimizer.muon-precision", "fp32"),
     *("--log-every", 1),
 )
@@ -155,7 +155,7 @@ def test_what_is_loaded_acts_as_the_run_did_when_it_was_evaluated(whole: Path) -
 
 
 def test_a_run_folder_says_what_was_learnt_from(whole: Path, cartpole: Trajectories) -> None:
-    summary = recall(whole)
+    summary = read_data_record(whole)
     assert summary == Summary.of(cartpole)
     told = json.loads((whole / "trajectories.json").read_text())
     assert told["environment"] == "CartPole-v1"
@@ -218,7 +218,9 @@ def test_without_episodes_no_simulator_is_needed(commands: Commands, place: Path
 
 
 def test_training_goes_on_from_a_run_with_its_statistics(commands: Commands, place: Path, whole: Path) -> None:
-    other = examples.trajectories([30, 40], observed=recall(whole).observation_space, environment="CartPole-v1", seed=1)
+    other = examples.trajectories(
+        [30, 40], observed=read_data_record(whole).observation_space, environment="CartPole-v1", seed=1
+    )
     other.save(place / "other.npz")
     words = ("cartpole", "--data", place / "other.npz", "--init-from", whole, "--model.context", 7, "--steps", 1)
     words += ("--eval-episodes", 1)

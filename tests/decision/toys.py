@@ -31,7 +31,7 @@ def config(
     times: str = "embedded", action: Space = DISCRETE, observation: Space = VECTOR, **changes: Any
 ) -> DecisionConfig:
     """2 blocks, 2 heads of 8 channels, 6 steps."""
-    core = TransformerConfig(dim=16, depth=2, heads=2, position=PositionConfig(TIMES[times]))  # type: ignore[arg-type]
+    core = TransformerConfig(dim=16, depth=2, n_heads=2, position=PositionConfig(TIMES[times]))  # type: ignore[arg-type]
     timesteps = "embedded" if times == "embedded" else "position"
     settings = {"context": 6, "max_timestep": 200, "timesteps": timesteps, "core": core} | changes
     return DecisionConfig(observation, action, **settings)

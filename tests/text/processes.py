@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.processes import Command
 
 TINY = (
-    *("char-cpu", "--model.core.dim", "32", "--model.core.depth", "1", "--model.core.heads", "2"),
+    *("char-cpu", "--model.core.dim", "32", "--model.core.depth", "1", "--model.core.n_heads", "2"),
     *("--model.context", "16", "--batch-size", "4", "--precision", "fp32", "--device", "cpu"),
     *("--optimizer.kind", "muon", "--optimizer.muon-precision", "fp32", "--log-every", "1", "--sample", "0"),
 )

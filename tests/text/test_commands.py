@@ -37,7 +37,7 @@ BAD_INPUT = {
     "no such tokenizer": ((*TRAIN, "--tokenizer", "words"), "tokenizer must be char, byte, bpe, gpt2 or the path"),
     "an unknown flag": ((*TRAIN, "--model.core.dimm", 8), "--model.core.dimm; did you mean --model.core.dim?"),
     "half a flag": ((*TRAIN, "--lr", 1), "unknown option --lr; did you mean --optimizer.lr?"),
-    "an impossible shape": ((*TRAIN, "--model.core.heads", 3), "heads = 3 must divide dim = 32"),
+    "an impossible shape": ((*TRAIN, "--model.core.n_heads", 3), "n_heads = 3 must divide dim = 32"),
     "an impossible value": ((*TRAIN, "--model.core.dropout", 1.5), "dropout = 1.5"),
     "not a number": ((*TRAIN, "--seed", "one"), "--seed"),
     "not a choice": ((*TRAIN, "--optimizer.kind", "sgd"), "invalid choice 'sgd' for argument '--optimizer.kind'"),
@@ -178,7 +178,7 @@ def test_a_budget_of_minutes_ends_in_time_and_its_schedule_reaches_the_end(comma
 def bpe_run(place: Path) -> Path:
     """A GPT-2 in small, of a byte-pair encoding learned from the text."""
     core = TransformerConfig(
-        dim=16, depth=1, heads=2, bias="all", feedforward="gelu-tanh", position=PositionConfig("learned")
+        dim=16, depth=1, n_heads=2, bias="all", feedforward="gelu-tanh", position=PositionConfig("learned")
     )
     config = TrainConfig(
         out=place / "bpe",

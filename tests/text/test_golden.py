@@ -24,7 +24,7 @@ PLAIN = TrainConfig(
     sampling="random",
     optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.99)),
     model=GPTConfig(
-        context=24, core=TransformerConfig(dim=32, depth=2, heads=2, bias="none", position=PositionConfig("learned"))
+        context=24, core=TransformerConfig(dim=32, depth=2, n_heads=2, bias="none", position=PositionConfig("learned"))
     ),
 )
 """GPT-2's block and AdamW, as nanoGPT trains it."""
@@ -40,7 +40,7 @@ MODERN = TrainConfig(
         context=24,
         head="untied",
         core=TransformerConfig(
-            dim=32, depth=2, heads=4, kv_heads=2, bias="none", norm="rmsnorm", qk_norm="rms",
+            dim=32, depth=2, n_heads=4, n_kv_heads=2, bias="none", norm="rmsnorm", qk_norm="rms",
             feedforward="relu2", init="zero-residual",
         ),
     ),

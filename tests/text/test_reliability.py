@@ -122,7 +122,7 @@ def public_folder(place: Path) -> Path:
     """A public model in Hugging Face's layout, with random weights and a small byte-pair encoding."""
     tokenizer = BPETokenizer.train([prose()], 280)
     position = PositionConfig("learned")
-    core = TransformerConfig(dim=16, depth=1, heads=2, feedforward="gelu-tanh", dropout=0.1, position=position)
+    core = TransformerConfig(dim=16, depth=1, n_heads=2, feedforward="gelu-tanh", dropout=0.1, position=position)
     export_pretrained(GPT(GPTConfig(tokenizer.vocab_size, 16, "tied", core)), place / "public", "gpt2", tokenizer)
     return place / "public"
 

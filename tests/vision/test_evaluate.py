@@ -149,7 +149,7 @@ def test_mirroring_symmetric_images_changes_nothing() -> None:
 # The command
 
 TINY = (
-    *("vit-digits", "--model.core.dim", "16", "--model.core.depth", "1", "--model.core.heads", "2"),
+    *("vit-digits", "--model.core.dim", "16", "--model.core.depth", "1", "--model.core.n_heads", "2"),
     *("--batch-size", "16", "--precision", "fp32", "--device", "cpu"),
 )
 

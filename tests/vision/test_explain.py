@@ -29,8 +29,8 @@ SHAPES = {
 }
 
 
-def some_attention(batch: int = 2, heads: int = 3, tokens: int = 5) -> torch.Tensor:
-    return torch.randn(batch, heads, tokens, tokens, dtype=torch.float64).mul(2).softmax(-1)
+def some_attention(batch: int = 2, n_heads: int = 3, tokens: int = 5) -> torch.Tensor:
+    return torch.randn(batch, n_heads, tokens, tokens, dtype=torch.float64).mul(2).softmax(-1)
 
 
 # Arithmetic
@@ -135,7 +135,7 @@ def test_every_map_is_shares_of_attention(trained: Trained) -> None:
 
 def brightness_seeker() -> Trained:
     """Every token asks for the bright ones: channel 0 of a token is its brightness, channel 1 always 1."""
-    core = replace(GREY.core, dim=4, heads=1, depth=1, norm="rms", bias="none", position=PositionConfig("none"))
+    core = replace(GREY.core, dim=4, n_heads=1, depth=1, norm="rms", bias="none", position=PositionConfig("none"))
     model = ViT(replace(GREY, classes=2, core=core)).eval()
     query, key = model.core.blocks[0].attention.branch.qkv.weight[:8].split(4)
     with torch.no_grad():

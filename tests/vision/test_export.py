@@ -34,7 +34,7 @@ def core(position: PositionConfig, **settings: object) -> TransformerConfig:
 MODERN = core(PositionConfig("rotary"), bias="none", qk_norm="rms", norm="rms", feedforward="relu2")
 PUBLIC = core(PositionConfig("learned"), feedforward="gelu", depth=2, layer_scale=0.1, drop_path=0.1, dropout=0.1)
 COMPACT = core(PositionConfig("sinusoidal"), feedforward="swiglu", norm="rmsnorm", qk_norm="layernorm")
-GROUPED = core(PositionConfig("t5", direction="both"), kv_heads=1, feedforward="gelu-tanh", norm_placement="post")
+GROUPED = core(PositionConfig("t5", direction="both"), n_kv_heads=1, feedforward="gelu-tanh", norm_placement="post")
 SHAPES: dict[str, tuple[ViTConfig, int]] = {
     "mean, rotary, relu2": (replace(COLOR, core=MODERN), NEWEST),
     "class, registers, learned": (replace(COLOR, pool="class", registers=2, coordinates="raster", core=PUBLIC), OLDEST),

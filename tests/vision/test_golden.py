@@ -28,7 +28,7 @@ PLAIN = TrainConfig(
         patch=2,
         pool="class",
         coordinates="raster",
-        core=TransformerConfig(dim=32, depth=2, heads=2, position=PositionConfig("learned")),
+        core=TransformerConfig(dim=32, depth=2, n_heads=2, position=PositionConfig("learned")),
     ),
 )
 """The ViT paper's model and AdamW; images as they are."""
@@ -50,7 +50,7 @@ MODERN = TrainConfig(
         inputs="whitened",
         registers=1,
         core=TransformerConfig(
-            dim=32, depth=2, heads=4, bias="none", qk_norm="rms", feedforward="relu2", init="zero-residual",
+            dim=32, depth=2, n_heads=4, bias="none", qk_norm="rms", feedforward="relu2", init="zero-residual",
             layer_scale=0.5, drop_path=0.1,
         ),
     ),

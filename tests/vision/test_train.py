@@ -21,7 +21,7 @@ from vision.trained import load
 
 ROOT = Path(__file__).parents[2]
 TINY = (
-    *("vit-cifar-cpu", "--model.core.dim", 32, "--model.core.depth", 2, "--model.core.heads", 2, "--batch-size", 16),
+    *("vit-cifar-cpu", "--model.core.dim", 32, "--model.core.depth", 2, "--model.core.n_heads", 2, "--batch-size", 16),
     *("--precision", "fp32", "--device", "cpu", "--optimizer.muon-precision", "fp32", "--log-every", 1),
 )
 """`vision.train` on a model of 25 thousand parameters; a step takes some milliseconds."""
@@ -89,7 +89,7 @@ def linear_classifier(train: Images, test: Images) -> float:
 def test_a_minute_on_cifar10_beats_a_linear_classifier_by_far(commands: Commands, place: Path, data_root: Path) -> None:
     """The steps are about a minute's on one core; a linear map of the pixels reaches about 0.39."""
     out = place / "cifar"
-    shape = ("--model.core.dim", 96, "--model.core.depth", 4, "--model.core.heads", 3)
+    shape = ("--model.core.dim", 96, "--model.core.depth", 4, "--model.core.n_heads", 3)
     words = ("vit-cifar-cpu", *shape, "--steps", 400, "--batch-size", 128, "--eval-every", 400, "--out", out)
     life = commands.begin("vision.train", *words)
     assert life.end(400) == 0, life.err
@@ -117,7 +117,7 @@ finally:
 
 
 def test_training_never_opens_the_test_images(place: Path, data_root: Path) -> None:
-    small = ("--model.core.dim", "32", "--model.core.depth", "1", "--model.core.heads", "2")
+    small = ("--model.core.dim", "32", "--model.core.depth", "1", "--model.core.n_heads", "2")
     words = ("vit-cifar-cpu", *small, "--steps", "2", "--batch-size", "8", "--eval-batch", "1000")
     command = [sys.executable, "-c", SPY, *words, "--out", str(place / "spied")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)

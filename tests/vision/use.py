@@ -17,7 +17,7 @@ from vision.config import TrainConfig
 from vision.data.preparation import Preparation
 from vision.models.vit import ViT, ViTConfig
 
-CORE = TransformerConfig(dim=24, depth=2, heads=2)
+CORE = TransformerConfig(dim=24, depth=2, n_heads=2)
 GREY = ViTConfig(image_size=8, channels=1, classes=10, patch=2, core=CORE)
 """For scikit-learn's digits."""
 COLOR = ViTConfig(image_size=16, channels=3, classes=4, patch=4, core=CORE)

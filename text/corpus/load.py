@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files.downloads import Remote, data_root, fetch, remove, sha256, written_aside
+from core.files.downloads import Remote, atomic_write, data_root, fetch, remove, sha256
 from text.corpus.documents import BETWEEN_DOCUMENTS, parts, texts
 from text.corpus.sources import Source, content_hash, find_source, remembered_sha256
 from text.tokens.base import (
@@ -189,7 +189,7 @@ def _training_pieces(origin: Origin) -> Iterator[str]:
 def _make(origin: Origin, tokenizer: Tokenizer) -> None:
     folder = _folder(origin, tokenizer)
     remove(folder)  # it is damaged, if it is there
-    with written_aside(folder) as aside:
+    with atomic_write(folder) as aside:
         aside.mkdir()
         _tokenise(aside, origin, tokenizer)
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.files.downloads import BLOCK, Remote, fetch, sha256, written_aside
+from core.files.downloads import BLOCK, Remote, atomic_write, fetch, sha256
 
 NAMES = ("shakespeare", "pydoc")
 PREFIX = "hf:"
@@ -109,7 +109,7 @@ def remembered_sha256(path: Path, memory: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not noted, or not readable: hashed anew
     digest = sha256(path)
-    with written_aside(note) as aside:
+    with atomic_write(note) as aside:
         aside.write_text(json.dumps({"stamp": stamp, "sha256": digest}), encoding="utf-8")
     return digest
 

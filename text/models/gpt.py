@@ -71,11 +71,11 @@ class GPT(nn.Module):
         start = 0 if cache is None else cache.length
         if start + ids.shape[1] > self.config.context:
             raise ValueError(f"{start + ids.shape[1]} tokens are more than the context of {self.config.context}")
-        at, graph = index(ids.shape[1], start, ids.device), causal()  # (T, 1)
+        coords, graph = index(ids.shape[1], start, ids.device), causal()  # (T, 1)
         if pads is not None:
-            at = (at - pads.view(-1, 1, 1)).clamp(min=0)  # (B, T, 1): real tokens count from 0
+            coords = (coords - pads.view(-1, 1, 1)).clamp(min=0)  # (B, T, 1): real tokens count from 0
             graph = graph & from_place(pads)
-        return self.core(self.embed(ids), at, graph, cache=cache, read=read)
+        return self.core(self.embed(ids), coords, graph, cache=cache, read=read)
 
     # What decoding needs (core.decoding.generate.Decodable)
 

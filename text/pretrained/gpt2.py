@@ -65,8 +65,8 @@ class GPT2(Family):
         core = TransformerConfig(
             dim=self.n_embd,
             depth=self.n_layer,
-            heads=self.n_head,
-            hidden=self.n_inner,
+            n_heads=self.n_head,
+            ffn_dim=self.n_inner,
             feedforward=OURS[self.activation_function],
             norm_eps=self.layer_norm_epsilon,
             position=PositionConfig("learned"),
@@ -78,15 +78,15 @@ class GPT2(Family):
     @classmethod
     def of(cls, config: GPTConfig) -> GPT2:
         core = cls.require(config)
-        cls.check("core.kv_heads", core.key_heads, [core.heads])
-        cls.check("core.head_dim", core.head_width, [core.dim / core.heads])
+        cls.check("core.n_kv_heads", core.key_heads, [core.n_heads])
+        cls.check("core.head_dim", core.head_width, [core.dim / core.n_heads])
         return cls(
             vocab_size=config.vocab_size,
             n_positions=config.context,
             n_embd=core.dim,
             n_layer=core.depth,
-            n_head=core.heads,
-            n_inner=core.hidden,
+            n_head=core.n_heads,
+            n_inner=core.ffn_dim,
             activation_function=THEIRS[core.feedforward],
             layer_norm_epsilon=core.norm_eps,
             resid_pdrop=core.dropout,

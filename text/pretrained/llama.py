@@ -82,10 +82,10 @@ class LlamaLike(Family):
         core = TransformerConfig(
             dim=self.hidden_size,
             depth=self.num_hidden_layers,
-            heads=self.num_attention_heads,
-            kv_heads=self.num_key_value_heads or self.num_attention_heads,
+            n_heads=self.num_attention_heads,
+            n_kv_heads=self.num_key_value_heads or self.num_attention_heads,
             head_dim=self.head_dim or self.hidden_size // max(1, self.num_attention_heads),
-            hidden=self.intermediate_size,
+            ffn_dim=self.intermediate_size,
             feedforward=OURS[self.hidden_act],
             norm="rmsnorm",
             norm_eps=self.rms_norm_eps,
@@ -102,9 +102,9 @@ class LlamaLike(Family):
         return cls(
             vocab_size=config.vocab_size,
             hidden_size=core.dim,
-            intermediate_size=core.hidden_width,
+            intermediate_size=core.ffn_width,
             num_hidden_layers=core.depth,
-            num_attention_heads=core.heads,
+            num_attention_heads=core.n_heads,
             max_position_embeddings=config.context,
             num_key_value_heads=core.key_heads,
             head_dim=core.head_width,
@@ -149,8 +149,8 @@ class Llama(LlamaLike):
 
     @classmethod
     def own(cls, core: TransformerConfig) -> dict[str, Any]:
-        if core.dim % core.heads:
-            raise ValueError(f"core.heads = {core.heads} must divide core.dim = {core.dim} in the llama layout")
+        if core.dim % core.n_heads:
+            raise ValueError(f"core.n_heads = {core.n_heads} must divide core.dim = {core.dim} in the llama layout")
         return {"attention_bias": core.bias == "all", "mlp_bias": core.bias == "all"}
 
 
@@ -216,13 +216,13 @@ def llama_rules(config: GPTConfig, pairing: Pairing) -> list[Rule]:
     gate = [f"{theirs}mlp.{name}_proj" for name in ("gate", "up")]
     some = WEIGHT if core.bias == "none" else BOTH
     every = BOTH if core.bias == "all" else WEIGHT
-    heads = (core.heads, core.key_heads, core.key_heads)
+    n_heads = (core.n_heads, core.key_heads, core.key_heads)
     block = [
         *module(ours + "attention.norm", theirs + "input_layernorm", kinds=WEIGHT),
-        *module(attention + "qkv", *qkv, kinds=some, layout=turned(core, heads, pairing)),
+        *module(attention + "qkv", *qkv, kinds=some, layout=turned(core, n_heads, pairing)),
         *module(attention + "out", theirs + "self_attn.o_proj", kinds=every),
         *module(ours + "feedforward.norm", theirs + "post_attention_layernorm", kinds=WEIGHT),
-        *module(compute + "up", *gate, kinds=every, layout=stacked(core.hidden_width, core.hidden_width)),
+        *module(compute + "up", *gate, kinds=every, layout=stacked(core.ffn_width, core.ffn_width)),
         *module(compute + "out", theirs + "mlp.down_proj", kinds=every),
     ]
     for name in ("q_norm", "k_norm") if core.qk_norm != "none" else ():
@@ -236,21 +236,21 @@ def llama_rules(config: GPTConfig, pairing: Pairing) -> list[Rule]:
     ]
 
 
-def turned(core: TransformerConfig, heads: tuple[int, ...], theirs: Pairing) -> Layout:
+def turned(core: TransformerConfig, n_heads: tuple[int, ...], theirs: Pairing) -> Layout:
     """Parts of so many heads on top of each other; the first two rotate: their channels are put in order."""
-    stack, ours = stacked(*(count * core.head_width for count in heads)), core.position.pairing
+    stack, ours = stacked(*(count * core.head_width for count in n_heads)), core.position.pairing
     if ours == theirs:
         return stack
 
     def reorder(parts: Sequence[Tensor], to: Pairing) -> list[Tensor]:
-        rotating = [paired(part, count, to) for part, count in zip(parts[:2], heads[:2], strict=True)]
+        rotating = [paired(part, count, to) for part, count in zip(parts[:2], n_heads[:2], strict=True)]
         return [*rotating, *parts[2:]]
 
     return Layout(lambda parts: stack.load(reorder(parts, ours)), lambda own: reorder(stack.save(own), theirs))
 
 
-def paired(rows: Tensor, heads: int, to: Pairing) -> Tensor:
+def paired(rows: Tensor, n_heads: int, to: Pairing) -> Tensor:
     """Channels (heads x Dh, ...) of the other pairing in the order of this one; pair n stays pair n."""
     if to == "halves":
-        return rearrange(rows, "(h n two) ... -> (h two n) ...", h=heads, two=2)
-    return rearrange(rows, "(h two n) ... -> (h n two) ...", h=heads, two=2)
+        return rearrange(rows, "(h n two) ... -> (h two n) ...", h=n_heads, two=2)
+    return rearrange(rows, "(h two n) ... -> (h n two) ...", h=n_heads, two=2)

@@ -50,16 +50,16 @@ def _config(path: Path) -> GPTConfig:
         header = file.read(HEADER.size)
     if len(header) < HEADER.size:
         raise ValueError(f"{path} is too short for a llama2.c checkpoint")
-    dim, hidden, depth, heads, key_heads, tokens, context = HEADER.unpack(header)
+    dim, hidden, depth, n_heads, key_heads, tokens, context = HEADER.unpack(header)
     if not (0 < dim < 1 << 20 and 0 < depth < 1 << 12):
         raise ValueError(f"{path} is not a llama2.c checkpoint of version 0: dim = {dim}, layers = {depth}")
     try:
         core = TransformerConfig(
             dim=dim,
             depth=depth,
-            heads=heads,
-            kv_heads=key_heads,
-            hidden=hidden,
+            n_heads=n_heads,
+            n_kv_heads=key_heads,
+            ffn_dim=hidden,
             feedforward="swiglu",
             norm="rmsnorm",
             bias="none",
@@ -73,7 +73,7 @@ def _config(path: Path) -> GPTConfig:
 def _sections(config: GPTConfig) -> Iterator[Section]:
     """What the file holds, in order: names (`*` is a layer, and then the first axis) and shapes."""
     c, layer, tokens = config.core, "model.layers.*.", (config.vocab_size, config.core.dim)
-    queries, keys = c.heads * c.head_width, c.key_heads * c.head_width
+    queries, keys = c.n_heads * c.head_width, c.key_heads * c.head_width
     yield "model.embed_tokens.weight", tokens
     yield layer + "input_layernorm.weight", (c.depth, c.dim)
     yield layer + "self_attn.q_proj.weight", (c.depth, queries, c.dim)
@@ -81,9 +81,9 @@ def _sections(config: GPTConfig) -> Iterator[Section]:
     yield layer + "self_attn.v_proj.weight", (c.depth, keys, c.dim)
     yield layer + "self_attn.o_proj.weight", (c.depth, c.dim, queries)
     yield layer + "post_attention_layernorm.weight", (c.depth, c.dim)
-    yield layer + "mlp.gate_proj.weight", (c.depth, c.hidden_width, c.dim)
-    yield layer + "mlp.down_proj.weight", (c.depth, c.dim, c.hidden_width)
-    yield layer + "mlp.up_proj.weight", (c.depth, c.hidden_width, c.dim)
+    yield layer + "mlp.gate_proj.weight", (c.depth, c.ffn_width, c.dim)
+    yield layer + "mlp.down_proj.weight", (c.depth, c.dim, c.ffn_width)
+    yield layer + "mlp.up_proj.weight", (c.depth, c.ffn_width, c.dim)
     yield "model.norm.weight", (c.dim,)
     yield ROTATION, (2, config.context, c.head_width // 2)
     if config.head == "untied":

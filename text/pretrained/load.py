@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from core.files.downloads import written_aside
+from core.files.downloads import atomic_write
 from core.files.serialize import nearest
 from core.files.weights import WEIGHTS, Safetensors, Uninitialised, export_weights, import_weights, read_json
 from text.models.gpt import GPT, GPTConfig
@@ -110,7 +110,7 @@ def export_pretrained(
         raise ValueError(f"{folder} is already there: give the name of a new folder")
     from safetensors.torch import save_file
 
-    with written_aside(folder) as aside:
+    with atomic_write(folder) as aside:
         aside.mkdir()
         save_file(export_weights(model, theirs.rules(model.config)), aside / WEIGHTS, metadata={"format": "pt"})
         _write_json(aside / CONFIG, theirs.write() | ends)

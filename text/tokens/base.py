@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files.downloads import written_aside
+from core.files.downloads import atomic_write
 
 Ids = NDArray[np.int64]
 Cuts = Literal["anywhere", "words", "nowhere"]
@@ -83,7 +83,7 @@ class Tokenizer(ABC):
 
     def save(self, folder: Path | str) -> None:
         """Writes `tokenizer.json` into a folder, whole or not at all."""
-        with written_aside(Path(folder) / FILE) as aside:
+        with atomic_write(Path(folder) / FILE) as aside:
             aside.write_text(self.to_json(), encoding="utf-8")
 
     def __repr__(self) -> str:

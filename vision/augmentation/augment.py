@@ -17,7 +17,7 @@ from torch import Tensor
 
 from core.config import check_choices, check_positive
 from core.training.config import check_at_least, check_between
-from core.training.devices import sent
+from core.training.devices import to_device
 from core.training.order import share, stream
 from vision.augmentation import transforms
 from vision.augmentation.draws import GEOMETRY, NAMES, OFFSETS, Array, Chance, Draws, affine, draw
@@ -231,4 +231,4 @@ def noise_table(length: int, device: torch.device) -> Tensor:
 
 
 def _sent(array: Array, device: torch.device) -> Tensor:
-    return sent(torch.from_numpy(array), device)
+    return to_device(torch.from_numpy(array), device)

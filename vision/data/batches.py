@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.training.devices import sent
+from core.training.devices import to_device
 from core.training.order import share, shuffled
 from vision.data.stream import Batch, Indices, Streamed, spread
 
@@ -47,7 +47,7 @@ class Images:
         return map(self._take, order)
 
     def _take(self, indices: Indices) -> Batch:
-        rows = sent(torch.from_numpy(indices), self.labels.device)
+        rows = to_device(torch.from_numpy(indices), self.labels.device)
         return self.pixels.index_select(0, rows), self.labels.index_select(0, rows)
 
 

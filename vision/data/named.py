@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.cli.arguments import FULL_DISK
-from core.files.downloads import TIMEOUT, remove, written_aside
+from core.files.downloads import TIMEOUT, atomic_write, remove
 from core.training.order import stream
 
 TORCHVISION = {
@@ -157,7 +157,7 @@ def _md5(path: Path) -> str:
 
 def _download(name: str, kind: Any, folder: Path, inner: Path) -> None:
     """Has torchvision download, verify and unpack everything aside; `folder` is then there as a whole, or not."""
-    with written_aside(folder) as aside, _patience():
+    with atomic_write(folder) as aside, _patience():
         workspace = aside / "download"
         try:
             kind(workspace, download=True)

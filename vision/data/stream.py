@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.cli.errors import RunFailure
-from core.files.downloads import remove, sha256, written_aside
+from core.files.downloads import atomic_write, remove, sha256
 from vision.data.files import read_pixels
 from vision.data.folder import Listing
 
@@ -96,7 +96,7 @@ def decode_all(images: Streamed, keep: Literal["pixels", "moments"], cache: Path
         if decoded := _open(folder, keep):
             return decoded
         remove(folder)  # it is damaged, if it is there
-        with written_aside(folder) as aside:
+        with atomic_write(folder) as aside:
             aside.mkdir()
             _make(aside, images, keep)
     raise OSError(f"{folder} was written but cannot be read back")

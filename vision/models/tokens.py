@@ -36,10 +36,10 @@ def grid(side: int, scaled_to: int | None = None, device: torch.device | None = 
 
     scaled_to: side of another grid over the same image, in whose coordinates these are then told: float32.
     """
-    at = torch.arange(side, device=device)
+    coords = torch.arange(side, device=device)
     if scaled_to is not None:
-        at = (at + 0.5) * (scaled_to / side) - 0.5  # centres of the squares
-    return torch.cartesian_prod(at, at)
+        coords = (coords + 0.5) * (scaled_to / side) - 0.5  # centres of the squares
+    return torch.cartesian_prod(coords, coords)
 
 
 class PatchEmbedding(nn.Module):
@@ -115,11 +115,11 @@ class ImageTokens(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, S, S) -> tokens (B, T, D), coordinates (T, 1 or 2)."""
-        x, at = self.patches(images), self.locate(images.shape[-1] // self.config.patch, images.device)
+        x, coords = self.patches(images), self.locate(images.shape[-1] // self.config.patch, images.device)
         if self.learned is not None:
             learned = self.learned.to(x.dtype).expand(x.shape[0], -1, -1)  # (B, P, D)
             x = torch.cat((learned, x), dim=1)  # (B, P + N, D)
-        return x, at
+        return x, coords
 
     def locate(self, side: int | None = None, device: torch.device | None = None) -> Tensor:
         """Where the tokens are: the learned ones before the image's first row and column, or first in line.
@@ -134,10 +134,10 @@ class ImageTokens(nn.Module):
         if c.coordinates == "raster":
             return index(c.learned_tokens + side**2, device=device)  # (T, 1)
         scale = c.coordinate_side or c.side
-        at = grid(side, None if side == scale else scale, device)  # (N, 2)
+        coords = grid(side, None if side == scale else scale, device)  # (N, 2)
         if not c.learned_tokens:
-            return at
-        return torch.cat((at.new_zeros(c.learned_tokens, 2), at + 1))  # (P + N, 2)
+            return coords
+        return torch.cat((coords.new_zeros(c.learned_tokens, 2), coords + 1))  # (P + N, 2)
 
     @property
     def extent(self) -> tuple[int, ...]:

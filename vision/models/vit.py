@@ -107,8 +107,8 @@ class ViT(nn.Module):
 
         S is image_size, or any multiple of the patch where positions are continuous.
         """
-        x, at = self.embed(images)
-        return self.head(self.norm(self.pool(self.core(x, at, full(), read=self.pool.read))))
+        x, coords = self.embed(images)
+        return self.head(self.norm(self.pool(self.core(x, coords, full(), read=self.pool.read))))
 
     def no_weight_decay(self) -> set[str]:
         """Parameters of two axes that are no matrices: learned tokens, and tables of positions."""

@@ -182,7 +182,7 @@ def _as_inferred(weights: Mapping[str, Tensor]) -> Pretrained:
     return Pretrained(
         config,
         ours,
-        assumed=f"there is no {CONFIG} beside it; taken for {core.heads} heads, {core.feedforward}, norm_eps = "
+        assumed=f"there is no {CONFIG} beside it; taken for {core.n_heads} heads, {core.feedforward}, norm_eps = "
         f"{core.norm_eps}, pool = {config.pool!r}, and images normalised like those to come",
     )
 

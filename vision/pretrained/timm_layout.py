@@ -76,7 +76,7 @@ class Told:
     """What the shapes of the tensors leave open."""
 
     image_size: int
-    heads: int
+    n_heads: int
     pool: Literal["class", "mean"]
     feedforward: FeedForwardKind
     norm: NormKind
@@ -97,7 +97,7 @@ def from_timm(model: nn.Module) -> tuple[ViTConfig, list[Rule]]:
     norms = [part for part in model.modules() if type(part).__name__ in NORMS]
     told = Told(
         image_size=_square("img_size", model.patch_embed.img_size),  # type: ignore[union-attr, arg-type]
-        heads=_only("num_heads", (block.attn.num_heads for block in blocks)),
+        n_heads=_only("num_heads", (block.attn.num_heads for block in blocks)),
         pool="class" if model.global_pool == "token" else "mean",
         feedforward=_only("mlp", (_feedforward(block.mlp) for block in blocks)),
         norm=_only("norm", (NORMS[type(norm).__name__] for norm in norms)),
@@ -127,7 +127,7 @@ def infer(shapes: Shapes) -> ViTConfig:
     gated = shapes.get("blocks.0.mlp.fc1.weight", (0,))[0] != shapes["blocks.0.mlp.fc2.weight"][1]
     told = Told(
         image_size=patch * _side(shapes),
-        heads=dim // width,
+        n_heads=dim // width,
         pool="class" if "cls_token" in shapes and "fc_norm.weight" not in shapes else "mean",
         feedforward="swiglu" if gated else "gelu",
         norm="layernorm" if "blocks.0.norm1.bias" in shapes else "rmsnorm",
@@ -143,8 +143,8 @@ def describe(shapes: Shapes, told: Told) -> ViTConfig:
     core = TransformerConfig(
         dim=dim,
         depth=len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
-        heads=told.heads,
-        hidden=shapes["blocks.0.mlp.fc2.weight"][1],
+        n_heads=told.n_heads,
+        ffn_dim=shapes["blocks.0.mlp.fc2.weight"][1],
         feedforward=told.feedforward,
         norm=told.norm,
         norm_eps=told.norm_eps,
@@ -187,7 +187,7 @@ def _block(core: TransformerConfig, shapes: Shapes) -> list[Rule]:
     attention, compute = "core.blocks.*.attention", "core.blocks.*.feedforward"
     split = "blocks.0.mlp.fc1_g.weight" in shapes  # the gate and what it multiplies, apart
     up = ("blocks.*.mlp.fc1_g", "blocks.*.mlp.fc1_x") if split else ("blocks.*.mlp.fc1",)
-    both = stacked(core.hidden_width, core.hidden_width) if split else SAME
+    both = stacked(core.ffn_width, core.ffn_width) if split else SAME
     table = [
         *_norm(core, f"{attention}.norm", "blocks.*.norm1"),
         *_linear(shapes, f"{attention}.branch.qkv", "blocks.*.attn.qkv"),

@@ -26,9 +26,9 @@ def join_heads(attention: Tensor, head: str) -> Tensor:
     if head == "max":
         greatest = attention.amax(1)
         return greatest / greatest.sum(-1, keepdim=True)
-    heads = attention.shape[1]
-    if not (head.isdecimal() and 1 <= int(head) <= heads):
-        raise ValueError(f"head = {head!r} is not one of: mean, max, 1 to {heads}")
+    n_heads = attention.shape[1]
+    if not (head.isdecimal() and 1 <= int(head) <= n_heads):
+        raise ValueError(f"head = {head!r} is not one of: mean, max, 1 to {n_heads}")
     return attention[:, int(head) - 1]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from core.files.downloads import written_aside
+from core.files.downloads import atomic_write
 from vision.reports.metrics import BINS, Tally
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def calibration_picture(tally: Tally) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG file, whole or not at all, in place of any before it."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, format="png", dpi=150, facecolor=PAPER)
 
 

@@ -13,7 +13,7 @@ VOCABULARY = 11
 
 
 def model(position: str = "rotary", context: int = 16, vocabulary: int = VOCABULARY, seed: int = 1) -> GPT:
-    return awake(GPT(GPTConfig(vocabulary, context, "untied", shape(position, kv_heads=2))), seed)
+    return awake(GPT(GPTConfig(vocabulary, context, "untied", shape(position, n_kv_heads=2))), seed)
 
 
 class Schedule:

@@ -13,7 +13,7 @@ from core.decoding.cache import Cache
 from core.graph import Graph, causal, padding, window
 from core.positions import index
 from core.transformer import Transformer
-from tests.core.helpers import GRAPHS, KV_HEADS, PADS, POSITIONS, padded_at, shape, stack, tokens
+from tests.core.helpers import GRAPHS, KV_HEADS, PADS, POSITIONS, padded_coords, shape, stack, tokens
 
 B, T = 3, 12
 CUTS = [  # where the line is cut: a prefill, then single tokens, then chunks
@@ -32,29 +32,29 @@ def no_gradients():
 
 
 def at_of(graph: str) -> Tensor:
-    return padded_at(T, PADS) if "padding" in graph else index(T)
+    return padded_coords(T, PADS) if "padding" in graph else index(T)
 
 
-def bit_by_bit(model: Transformer, x: Tensor, at: Tensor, graph: Graph, cuts, cache: Cache, **more) -> Tensor:
+def bit_by_bit(model: Transformer, x: Tensor, coords: Tensor, graph: Graph, cuts, cache: Cache, **more) -> Tensor:
     """What `model` says of x (B, T, D), read in the pieces between the cuts."""
-    parts = [model(x[:, a:b], at[..., a:b, :], graph, cache=cache, **more) for a, b in pairwise(cuts)]
+    parts = [model(x[:, a:b], coords[..., a:b, :], graph, cache=cache, **more) for a, b in pairwise(cuts)]
     return torch.cat(parts, dim=1)
 
 
-@pytest.mark.parametrize("kv_heads", KV_HEADS.values(), ids=KV_HEADS)
+@pytest.mark.parametrize("n_kv_heads", KV_HEADS.values(), ids=KV_HEADS)
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("position", POSITIONS)
-def test_cache_equals_no_cache(position, graph, kv_heads):
-    model, x, at = stack(shape(position, kv_heads=kv_heads)), tokens(B, T), at_of(graph)
+def test_cache_equals_no_cache(position, graph, n_kv_heads):
+    model, x, coords = stack(shape(position, n_kv_heads=n_kv_heads)), tokens(B, T), at_of(graph)
     edges = GRAPHS[graph]()
     if graph == "prefix":  # listens ahead within the prefix, which has to be read in one piece
         cuts = [[0, 4, *range(5, T + 1)], [0, 6, 9, T]]
     else:
         cuts = CUTS
-    whole = model(x, at, edges)
+    whole = model(x, coords, edges)
     for cut in cuts:
         cache = model.new_cache(B, capacity=T + 2)
-        got = bit_by_bit(model, x, at, edges, cut, cache)
+        got = bit_by_bit(model, x, coords, edges, cut, cache)
         real = edges.mask(B, T, T).any(-1).expand(B, T)
         torch.testing.assert_close(got[real], whole[real], atol=2e-5, rtol=1e-4)
         assert got.isfinite().all()
@@ -63,7 +63,7 @@ def test_cache_equals_no_cache(position, graph, kv_heads):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_a_cache_has_the_dtype_of_its_model(dtype):
-    model, x = stack(shape(kv_heads=2)).to(dtype), tokens(B, T).to(dtype)
+    model, x = stack(shape(n_kv_heads=2)).to(dtype), tokens(B, T).to(dtype)
     cache = model.new_cache(B, T)
     assert cache.keys.dtype == cache.values.dtype == dtype
     got = bit_by_bit(model, x, index(T), causal(), CUTS[1], cache)
@@ -71,7 +71,7 @@ def test_a_cache_has_the_dtype_of_its_model(dtype):
 
 
 def test_a_float32_cache_serves_a_model_under_autocast():
-    model, x = stack(shape(kv_heads=2)), tokens(B, T)
+    model, x = stack(shape(n_kv_heads=2)), tokens(B, T)
     with torch.autocast("cpu", torch.bfloat16):
         got = bit_by_bit(model, x, index(T), causal(), CUTS[1], model.new_cache(B, T))
     assert (got.float() - model(x, index(T), causal())).abs().mean() < 0.05
@@ -94,7 +94,7 @@ def test_maps_recorded_with_a_cache_are_rows_of_the_whole_maps(position):
 def test_a_reset_cache_remembers_nothing(position):
     """Neither tokens nor whether rows had coordinates of their own."""
     model, x, other = stack(shape(position)), tokens(B, T), tokens(B, T, seed=9)
-    padded, plain = ((padded_at(T, PADS), GRAPHS["left padding"]()), (index(T), causal()))
+    padded, plain = ((padded_coords(T, PADS), GRAPHS["left padding"]()), (index(T), causal()))
     for first, second in ((padded, plain), (plain, padded)):
         cache = model.new_cache(B, T)
         bit_by_bit(model, x, *first, CUTS[1], cache)
@@ -107,17 +107,17 @@ def test_a_reset_cache_remembers_nothing(position):
 @pytest.mark.parametrize("role", ["self", "cross"])
 @pytest.mark.parametrize("position", ["rotary", "alibi", "t5"])
 def test_reordered_rows_go_on_from_what_their_new_row_has_read(position, role, rows):
-    model, x, at = stack(shape(position, kv_heads=2), role=role), tokens(B, T), padded_at(T, PADS)
+    model, x, coords = stack(shape(position, n_kv_heads=2), role=role), tokens(B, T), padded_coords(T, PADS)
     memory = tokens(B, 5, seed=8) if role == "cross" else None
     order = torch.tensor(rows)
     cache, read = model.new_cache(B, T), 7
     graph, moved = (causal() & padding(T - p, "left", T) for p in (PADS, PADS[order]))
-    model(x[:, :read], at[:, :read], graph, cache=cache, memory=memory)
+    model(x[:, :read], coords[:, :read], graph, cache=cache, memory=memory)
     cache.reorder(order)
-    got = model(x[:, read:], at[order, read:], moved, cache=cache, memory=memory)
+    got = model(x[:, read:], coords[order, read:], moved, cache=cache, memory=memory)
     line = torch.cat((x[order, :read], x[:, read:]), dim=1)
     known = None if memory is None else memory[order]
-    expected = model(line, at[order], moved, memory=known)[:, read:]
+    expected = model(line, coords[order], moved, memory=known)[:, read:]
     torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
 
 
@@ -173,7 +173,7 @@ def _fail(x: Tensor) -> Tensor:
 
 
 def test_memory_is_allocated_once_in_the_size_of_the_key_heads():
-    cache = Transformer(shape(kv_heads=2, head_dim=6), (16,)).new_cache(3, 10)
+    cache = Transformer(shape(n_kv_heads=2, head_dim=6), (16,)).new_cache(3, 10)
     assert cache.keys.shape == cache.values.shape == (2, 3, 2, 10, 6)
     assert cache.capacity == 10
     before = cache.keys.data_ptr()

@@ -234,7 +234,7 @@ def test_a_config_goes_through_json_and_says_what_is_wrong():
     full = config("learned", SEVERAL, IMAGE)
     assert from_dict(DecisionConfig, to_dict(full)) == full
     with pytest.raises(ValueError, match="core.position.kind = 'rotary' must be 'none' with timesteps = 'embedded'"):
-        DecisionConfig(core=TransformerConfig(dim=16, depth=1, heads=1))
+        DecisionConfig(core=TransformerConfig(dim=16, depth=1, n_heads=1))
     with pytest.raises(ValueError, match="core.position.kind = 'none' tells no time: it needs timesteps = 'embedded'"):
         DecisionConfig(timesteps="position")
     with pytest.raises(ValueError, match="action_space = None: set them"):
@@ -266,8 +266,8 @@ def test_embedding_core_and_head_are_three_modules_that_make_the_whole():
 
     model = agent("rotary")
     given = window(model)
-    x, at = model.embed(given)
-    hidden = model.core(x, at, causal())
+    x, coords = model.embed(given)
+    hidden = model.core(x, coords, causal())
     torch.testing.assert_close(model.head(hidden[:, 1::3]), model(given))
     assert {name for name, _ in model.named_children()} == {"embed", "core", "head"}
 

@@ -41,10 +41,10 @@ def test_returns_to_go_end_with_their_episode():
 def test_tokens_are_interleaved_and_those_of_a_step_share_its_timestep(returns, each):
     model = agent("rotary", returns=returns)
     given = window(model, rows=2, steps=6)
-    x, at = model.embed(given)
+    x, coords = model.embed(given)
     assert x.shape == (2, each * 6, 16)
-    assert at.shape == (2, each * 6, 1)
-    assert (at.unflatten(1, (6, each)).squeeze(-1) == given.timesteps.unsqueeze(-1)).all()
+    assert coords.shape == (2, each * 6, 1)
+    assert (coords.unflatten(1, (6, each)).squeeze(-1) == given.timesteps.unsqueeze(-1)).all()
     encoders = [model.embed.observations(given.observations), model.embed.actions(given.actions)]
     if returns == "token":
         encoders.insert(0, model.embed.returns(given.returns))
@@ -70,13 +70,13 @@ def test_an_embedded_timestep_is_added_to_the_three_tokens_of_its_step():
 def test_tokens_one_step_at_a_time_are_those_of_the_window(observation, action, returns, times):
     model = agent(times, action, observation, returns=returns)
     given = window(model, rows=2, steps=3, seed=4)._replace(timesteps=torch.arange(3).expand(2, 3))
-    whole, at = model.embed(given)
+    whole, coords = model.embed(given)
     each, last = model.embed.per_step, None
     for step in range(3):
         known = given.observations[:, step], given.returns[:, step]
         start = max(0, each * step - 1)
         stop = each * (step + 1) - 1
-        got = model.embed.step(last, known[1], known[0], at[0, start:stop, 0])
+        got = model.embed.step(last, known[1], known[0], coords[0, start:stop, 0])
         torch.testing.assert_close(got, whole[:, start:stop])
         last = given.actions[:, step]
 

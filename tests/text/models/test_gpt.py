@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from core.config import PositionConfig, TransformerConfig
 from core.decoding.generate import Sampling, complete
 from core.files.serialize import from_dict, to_dict
-from tests.core.helpers import POSITIONS, awake, padded_at, shape
+from tests.core.helpers import POSITIONS, awake, padded_coords, shape
 from text.models.gpt import GPT, IGNORED, GPTConfig, NextTokenLoss
 
 LEARNED = PositionConfig("learned")
-NANOGPT = GPTConfig(65, 256, "tied", TransformerConfig(dim=384, depth=6, heads=6, bias="none", position=LEARNED))
-NANOGPT_CPU = GPTConfig(65, 64, "tied", TransformerConfig(dim=128, depth=4, heads=4, bias="none", position=LEARNED))
-GPT2 = GPTConfig(50257, 1024, "tied", TransformerConfig(dim=768, depth=12, heads=12, position=LEARNED))
+NANOGPT = GPTConfig(65, 256, "tied", TransformerConfig(dim=384, depth=6, n_heads=6, bias="none", position=LEARNED))
+NANOGPT_CPU = GPTConfig(65, 64, "tied", TransformerConfig(dim=128, depth=4, n_heads=4, bias="none", position=LEARNED))
+GPT2 = GPTConfig(50257, 1024, "tied", TransformerConfig(dim=768, depth=12, n_heads=12, position=LEARNED))
 
 
 def gpt(position: str = "rotary", head: str = "untied", context: int = 12, **changes) -> GPT:
@@ -132,7 +132,7 @@ def test_embedding_core_and_head_are_three_modules_that_make_the_whole():
     model, line = gpt("learned"), ids()
     from core.graph import causal
 
-    hidden = model.core(model.embed(line), padded_at(9, torch.tensor([0, 0])), causal())
+    hidden = model.core(model.embed(line), padded_coords(9, torch.tensor([0, 0])), causal())
     torch.testing.assert_close(model.head(hidden), model(line))
     assert {name for name, _ in model.named_children()} == {"embed", "core", "head"}
 
@@ -147,7 +147,7 @@ def test_a_deep_copy_learns_apart():
 
 
 def test_a_model_comes_back_from_its_configuration_and_weights():
-    model = gpt("t5", kv_heads=1)
+    model = gpt("t5", n_kv_heads=1)
     again = GPT(from_dict(GPTConfig, to_dict(model.config))).eval()
     again.load_state_dict(model.state_dict())
     assert torch.equal(again(ids()), model(ids()))
@@ -169,7 +169,7 @@ def test_it_learns_a_line_by_heart():
     "changes",
     [
         {"position": "rotary", "norm": "rmsnorm", "qk_norm": "rms", "feedforward": "relu2"},
-        {"position": "t5", "feedforward": "swiglu", "kv_heads": 2},
+        {"position": "t5", "feedforward": "swiglu", "n_kv_heads": 2},
         {"position": "learned"},
     ],
     ids=lambda changes: changes["position"],

@@ -213,14 +213,14 @@ LINEAR = {"rope_type": "linear", "factor": 2.0}
         ("gpt2", {"n_heads": 4}, "unknown key 'n_heads' of GPT2; did you mean 'n_head'"),
         ("gpt2", {"n_layer": ...}, "missing key 'n_layer'"),
         ("gpt2", {"n_layer": "2"}, "n_layer='2' is not of type int"),
-        ("gpt2", {"n_head": 5}, "heads = 5 must divide dim = 32"),
+        ("gpt2", {"n_head": 5}, "n_heads = 5 must divide dim = 32"),
         ("gpt2", {"model_type": "gpt3"}, "model_type = 'gpt3' is not a family that is known; did you mean 'gpt2'"),
         ("gpt2", {"model_type": ...}, "model_type = None is not a family that is known"),
         ("llama", {"hidden_act": "relu"}, "hidden_act='relu' is not one of"),
         ("llama", {"rope_scaling": LINEAR}, "rope_scaling.rope_type = 'linear' is not handled"),
         ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary"),
         ("llama", {"rope_parameters": {"rope_theta": [1e4]}}, r"rope_theta = \[10000.0\] is not handled"),
-        ("llama", {"num_attention_heads": 0}, "heads = 0 must be above 0"),
+        ("llama", {"num_attention_heads": 0}, "n_heads = 0 must be above 0"),
         ("llama", {"rope_theta": 5e5}, "rope_theta is given twice, as 10000.0 and 500000.0"),
         ("llama", {"quantization_config": {}}, "unknown key 'quantization_config'"),
         ("llama", {"attention_bias": True}, "attention_bias = True and mlp_bias = False must be equal"),
@@ -316,17 +316,17 @@ def test_an_export_is_the_file_that_transformers_would_write(name: str, referenc
 
 
 def core(**changes: Any) -> TransformerConfig:
-    modern = {"feedforward": "swiglu", "norm": "rmsnorm", "bias": "none", "kv_heads": 2}
-    return TransformerConfig(**{"dim": 32, "depth": 2, "heads": 4} | modern | changes)
+    modern = {"feedforward": "swiglu", "norm": "rmsnorm", "bias": "none", "n_kv_heads": 2}
+    return TransformerConfig(**{"dim": 32, "depth": 2, "n_heads": 4} | modern | changes)
 
 
-GPT2_CORE = TransformerConfig(dim=32, depth=2, heads=4, position=PositionConfig("learned"))
+GPT2_CORE = TransformerConfig(dim=32, depth=2, n_heads=4, position=PositionConfig("learned"))
 WIDE = PositionConfig("rotary", base=500.0)
 
 OURS = {
     "gpt2": GPTConfig(61, 48, "tied", GPT2_CORE),
     "llama": GPTConfig(61, 48, "tied", core()),
-    "llama untied with biases": GPTConfig(61, 48, "untied", core(bias="all", hidden=40, position=WIDE)),
+    "llama untied with biases": GPTConfig(61, 48, "untied", core(bias="all", ffn_dim=40, position=WIDE)),
     "qwen2": GPTConfig(61, 48, "untied", core(bias="qkv", feedforward="geglu")),
     "qwen3": GPTConfig(61, 48, "tied", core(qk_norm="rmsnorm", head_dim=12)),
 }
@@ -353,14 +353,14 @@ def test_a_model_built_here_says_the_same_in_transformers(name: str, tmp_path: P
         ("gpt2", TransformerConfig(32, 2, 4, position=PositionConfig("alibi")), "core.position.kind = 'alibi'"),
         ("gpt2", core(position=PositionConfig("learned"), feedforward="relu2"), "core.feedforward = 'relu2'"),
         ("gpt2", core(position=PositionConfig("learned"), feedforward="gelu"), "core.norm = 'rmsnorm'"),
-        ("gpt2", TransformerConfig(32, 2, 4, 2, position=PositionConfig("learned")), "core.kv_heads = 2"),
+        ("gpt2", TransformerConfig(32, 2, 4, 2, position=PositionConfig("learned")), "core.n_kv_heads = 2"),
         ("gpt2", TransformerConfig(32, 2, 4, head_dim=6, position=PositionConfig("learned")), "core.head_dim = 6"),
         ("llama", core(feedforward="relu2"), "core.feedforward = 'relu2' .* which holds: swiglu, geglu"),
         ("llama", core(norm="rms"), "core.norm = 'rms' has no place"),
         ("llama", core(norm_placement="post"), "core.norm_placement = 'post'"),
         ("llama", core(bias="qkv"), "core.bias = 'qkv' .* which holds: none, all"),
         ("llama", core(qk_norm="rmsnorm"), "core.qk_norm = 'rmsnorm'"),
-        ("llama", core(heads=5, kv_heads=5, head_dim=8), "core.heads = 5 must divide core.dim = 32"),
+        ("llama", core(n_heads=5, n_kv_heads=5, head_dim=8), "core.n_heads = 5 must divide core.dim = 32"),
         ("mistral", core(bias="all"), "core.bias = 'all'"),
         ("qwen2", core(), "core.bias = 'none' .* which holds: qkv"),
         ("qwen3", core(qk_norm="rms"), "core.qk_norm = 'rms'"),

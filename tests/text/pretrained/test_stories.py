@@ -124,7 +124,7 @@ def test_a_negative_number_of_tokens_brings_a_head_of_its_own(tokens: int, head:
         (checkpoint(5)[:-4], "its header asks for"),
         (checkpoint(5) + b"\0", "its header asks for"),
         (struct.pack("<7i", 0x616B3432, 1, 4, 8, 1, 2, 1), "not a llama2.c checkpoint of version 0"),
-        (struct.pack("<7i", 4, 8, 1, 3, 1, 5, 6), "version 0: heads = 3 must divide dim = 4"),
+        (struct.pack("<7i", 4, 8, 1, 3, 1, 5, 6), "version 0: n_heads = 3 must divide dim = 4"),
         (struct.pack("<7i", 4, 8, 1, 2, 1, 5, -6), "version 0: context = -6"),
     ],
 )

@@ -18,7 +18,7 @@ from vision.models.vit import ViT, ViTConfig
 def opinionated(classes: int = 10, channels: int = 1) -> ViT:
     """A small model in evaluation mode with random weights, also in the head, for images of 8 x 8 pixels."""
     torch.manual_seed(0)
-    core = TransformerConfig(dim=16, depth=1, heads=2)
+    core = TransformerConfig(dim=16, depth=1, n_heads=2)
     model = ViT(ViTConfig(image_size=8, channels=channels, classes=classes, patch=4, core=core))
     torch.nn.init.normal_(model.head.weight)
     return model.eval()

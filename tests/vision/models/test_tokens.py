@@ -117,7 +117,7 @@ def test_a_conv_tokenizer_is_local_and_keeps_reading_order() -> None:
 
 def test_a_grid_tells_row_and_column_in_reading_order() -> None:
     expected = [(row, column) for row in range(3) for column in range(3)]
-    assert grid(3).tolist() == [list(at) for at in expected]
+    assert grid(3).tolist() == [list(coords) for coords in expected]
     assert grid(3).dtype == torch.int64
 
 
@@ -139,7 +139,7 @@ def test_a_patch_is_where_the_patches_that_cover_it_are_on_average(fine: int, co
 def test_learned_tokens_come_first_and_are_nowhere_in_the_image(coordinates: str, pool: str, registers: int) -> None:
     c = config("learned", coordinates=coordinates, pool=pool, registers=registers)
     embed, images = awake(ImageTokens(c)), torch.randn(2, 3, 8, 8)
-    x, at = embed(images)
+    x, coords = embed(images)
     learned = c.learned_tokens
     assert learned == registers + (pool == "class")
     assert x.shape == (2, learned + 16, 32)
@@ -147,17 +147,19 @@ def test_learned_tokens_come_first_and_are_nowhere_in_the_image(coordinates: str
     if embed.learned is not None:
         assert torch.equal(x[0, :learned], embed.learned)
         assert torch.equal(x[1, :learned], embed.learned)
-    here, nowhere = ({tuple(place) for place in part.tolist()} for part in (at[learned:], at[:learned]))
+    here, nowhere = ({tuple(place) for place in part.tolist()} for part in (coords[learned:], coords[:learned]))
     assert len(here) == 16
     assert not here & nowhere
-    assert (at.amax(0) + 1).tolist() == list(embed.extent), "the tables of positions have a row for each, and no more"
+    assert (coords.amax(0) + 1).tolist() == list(embed.extent), (
+        "the tables of positions have a row for each, and no more"
+    )
     if coordinates == "raster":
-        assert at.flatten().tolist() == list(range(learned + 16))
+        assert coords.flatten().tolist() == list(range(learned + 16))
 
 
 def test_coordinates_of_another_grid_leave_room_for_the_learned_tokens() -> None:
     c = config(coordinate_side=8, registers=2)
-    at = ImageTokens(c).locate()
-    assert at.dtype == torch.float32
-    assert at[:2].eq(0).all()
-    torch.testing.assert_close(at[2:], grid(4, 8) + 1)
+    coords = ImageTokens(c).locate()
+    assert coords.dtype == torch.float32
+    assert coords[:2].eq(0).all()
+    torch.testing.assert_close(coords[2:], grid(4, 8) + 1)

@@ -57,11 +57,11 @@ POOLS: dict[str, dict[str, Any]] = {
 @torch.no_grad()
 def read(model: ViT, rearranged: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
     """The logits of images whose patches were rearranged on their way into the core."""
-    x, at = model.embed(some_images())
+    x, coords = model.embed(some_images())
     learned = model.config.learned_tokens
-    patches, places = rearranged(x[:, learned:], at[learned:])
-    x, at = torch.cat((x[:, :learned], patches), 1), torch.cat((at[:learned], places))
-    return model.head(model.norm(model.pool(model.core(x, at, full(), read=model.pool.read))))
+    patches, places = rearranged(x[:, learned:], coords[learned:])
+    x, coords = torch.cat((x[:, :learned], patches), 1), torch.cat((coords[:learned], places))
+    return model.head(model.norm(model.pool(model.core(x, coords, full(), read=model.pool.read))))
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -69,8 +69,8 @@ def read(model: ViT, rearranged: Callable[[Tensor, Tensor], tuple[Tensor, Tensor
 def test_the_order_of_patches_says_nothing_and_their_coordinates_all(position: str, pool: str) -> None:
     model, order = vit(position, **POOLS[pool]), torch.randperm(16)
     expected = model(some_images())
-    assert_same(expected, read(model, lambda patches, at: (patches[:, order], at[order])))
-    moved = read(model, lambda patches, at: (patches[:, order], at))
+    assert_same(expected, read(model, lambda patches, coords: (patches[:, order], coords[order])))
+    moved = read(model, lambda patches, coords: (patches[:, order], coords))
     if position == "none":
         assert_same(expected, moved)
     else:
@@ -167,7 +167,7 @@ def test_grey_images_are_classified_too() -> None:
 
 def test_cct_has_the_size_that_its_paper_states() -> None:
     """CCT-7/3x1 on 32 x 32 pixels: 3.76 M parameters (Hassani 2021, table 1), 256 tokens."""
-    core = TransformerConfig(256, 7, 4, hidden=512, position=PositionConfig("learned"))
+    core = TransformerConfig(256, 7, 4, ffn_dim=512, position=PositionConfig("learned"))
     cct = ViT(
         ViTConfig(
             image_size=32,
@@ -180,9 +180,9 @@ def test_cct_has_the_size_that_its_paper_states() -> None:
             core=core,
         )
     )
-    tokens, at = cct.embed(torch.randn(1, 3, 32, 32))
+    tokens, coords = cct.embed(torch.randn(1, 3, 32, 32))
     assert tokens.shape == (1, 256, 256)
-    assert len(at) == 256
+    assert len(coords) == 256
     assert 3.75e6 < sum(p.numel() for p in cct.parameters()) < 3.77e6
 
 
