@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from core.training.metrics import read_metrics
 from tests.processes import Command
 from tests.text.processes import prose
-from text.corpus.windows import load_corpus
-from text.evaluate import rows_at_once
+from text.corpus.load import load_corpus
 from text.models.gpt import GPTConfig
+from text.tasks.language_modelling import rows_at_once
 from text.trained import Trained
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from core.training.checkpoints import Checkpoints
 from tests.processes import Commands, assert_close, assert_same_run, lines
 from vision.data.load import Images, load_data, load_test
-from vision.evaluate import evaluate
+from vision.tasks.classification import evaluate
 from vision.trained import load
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.config import TransformerConfig, check_choices, check_positive
 from core.decoding.cache import Cache
@@ -15,9 +14,6 @@ from core.init import initialise_head
 from core.kernels.linear import Linear
 from core.positions import index
 from core.transformer import EVERY, LAST, Transformer
-
-IGNORED = -100
-"""A target that does not count."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +87,3 @@ class GPT(nn.Module):
     def step(self, ids: Tensor, cache: Cache, pads: Tensor | None = None) -> Tensor:
         """Append ids (B, T) to the cache; the logits (B, V) of what follows the last of them."""
         return self.head(self.hidden(ids, pads, cache, read=LAST)[:, 0])
-
-
-class NextTokenLoss(nn.Module):
-    """The training objective as a module, so that it compiles and distributes as one."""
-
-    def __init__(self, model: GPT):
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy summed over the targets that are not IGNORED, in nats: 2 x (B, T) int64 -> () float32."""
-        logits = self.model(ids).flatten(0, 1).float()  # (B T, V)
-        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")

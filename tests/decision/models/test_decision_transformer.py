@@ -14,9 +14,10 @@ from core.files.serialize import from_dict, to_dict
 from core.optim.groups import build_optimizer
 from core.training.config import OptimizerConfig
 from decision.environments.spaces import Space
-from decision.models.decision_transformer import DecisionConfig, DecisionLoss, DecisionTransformer, real_steps
+from decision.models.decision_transformer import DecisionConfig, DecisionTransformer
 from decision.models.heads import CategoricalHead, DeterministicHead, GaussianHead
 from decision.models.tokens import Window
+from decision.tasks.imitation import DecisionLoss, real_steps
 from tests.decision.toys import (
     BELOW_ZERO,
     BOX,

@@ -13,7 +13,9 @@ from core.config import PositionConfig, TransformerConfig
 from core.decoding.generate import Sampling, complete
 from core.files.serialize import from_dict, to_dict
 from tests.core.helpers import POSITIONS, awake, padded_coords, shape
-from text.models.gpt import GPT, IGNORED, GPTConfig, NextTokenLoss
+from text.corpus.windows import IGNORED
+from text.models.gpt import GPT, GPTConfig
+from text.tasks.language_modelling import NextTokenLoss
 
 LEARNED = PositionConfig("learned")
 NANOGPT = GPTConfig(65, 256, "tied", TransformerConfig(dim=384, depth=6, n_heads=6, bias="none", position=LEARNED))
