@@ -26,7 +26,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +67,7 @@ VARIANTS = (
     Case("text/+averaged", "char-modern", ("--ema 0.9 --accumulate 2",)),
     Case("text/+resumed", "char-cpu", ("--steps 2",), then="--resume --steps 4"),
     Case("vision/+cifar10", "vit-digits", ("--eval-every 4",), data="cifar10"),
-    Case("vision/+streamed", "vit-cifar-best", ("--storage stream",)),
+    Case("vision/+streamed", "vit-cifar-cpu", ("--storage stream",)),
     Case("vision/+averaged", "vit-digits", ("--ema 0.9 --clip 0.1 --precision bf16 --accumulate 2",)),
     Case("decision/+cloning", "cartpole", ("--model.returns none",)),
     Case("decision/+online", "cartpole", ("--online.every 2 --online.episodes 2",)),
@@ -73,8 +75,14 @@ VARIANTS = (
 )
 STEPS = 4
 BATCH = {"text": 4, "vision": 4, "decision": 8}
-LARGE = {"text/gpt2-124m": 2, "vision/vit-small": 2, "vision/vit-base": 2}
-"""Presets that take this small a batch, and two steps; images are mixed in pairs."""
+LARGE = ("nanogpt-gpu", "char-gpu-modern", "gpt2-124m", "vit-cifar-best", "vit-small", "vit-base")
+"""Presets that take two steps of two examples, which mixing can pair, and are evaluated once."""
+FLAGS = {
+    "text/nanogpt-gpu": ("--sample 8", ""),
+    "text/char-gpu-modern": ("--sample 8", ""),
+    "text/gpt2-124m": ("--sample 8 --validation 0.2", "--validation 0.2"),
+}
+"""Of presets as they are: what saves time, and a text to evaluate on that is as long as the context."""
 DATA = {"text": "text.txt", "vision": "pictures"}
 """Made here, small enough for the largest models to be evaluated on; decision records its own."""
 NAMED_DATA = {"vision/vit-digits": "digits"}
@@ -109,6 +117,14 @@ class Row:
         gaps = [number(self.found[kind].largest) if kind in self.found else "-" for kind in KINDS]
         return [self.name, str(self.steps), *gaps, self.verdict]
 
+    def record(self) -> dict[str, Any]:
+        """Everything as JSON has it: an infinite difference is null."""
+        found = {kind: asdict(gap) for kind, gap in self.found.items()}
+        finite = {
+            k: gap | {"largest": gap["largest"] if isfinite(gap["largest"]) else None} for k, gap in found.items()
+        }
+        return {"name": self.name, "steps": self.steps, "equal": self.verdict, "told": self.told, **finite}
+
     def notes(self) -> Iterator[str]:
         """What the numbers do not tell."""
         if self.told:
@@ -136,7 +152,7 @@ class Pair:
 
     def row(self, case: Case) -> Row:
         """One case, trained by A, then by B, and compared; nothing of it stays on the disk."""
-        steps = min(self.steps, 2) if case.name in LARGE else self.steps
+        steps = min(self.steps, 2) if case.preset in LARGE else self.steps
         reasons = [self._train(side, case, steps) for side in self.sides]
         runs = [side.work / "run" for side in self.sides]
         found = {} if any(reasons) else self._compared(*runs)
@@ -173,9 +189,8 @@ class Pair:
 
 def settings(case: Case, steps: int) -> list[str]:
     """The flags of every case, all of them sure to be known by any commit."""
-    batch, every = LARGE.get(case.name, BATCH[case.panel]), str(max(1, steps // 2))
-    if case.name in LARGE:
-        every = str(steps)
+    large = case.preset in LARGE
+    batch, every = 2 if large else BATCH[case.panel], str(steps if large else max(1, steps // 2))
     flags = {"--steps": str(steps), "--batch-size": str(batch), "--accumulate": "1", "--seed": "3", "--log-every": "1"}
     flags |= {"--eval-every": every, "--save-every": str(steps), "--device": "cpu", "--compile": "off"}
     if case.panel == "decision":
@@ -243,7 +258,7 @@ def cases(a: Mapping[str, Sequence[str]], b: Mapping[str, Sequence[str]]) -> dic
         for preset in dict.fromkeys([*a[panel], *b[panel]]):
             name, both = f"{panel}/{preset}", preset in a[panel] and preset in b[panel]
             only = f"only {'A' if preset in a[panel] else 'B'} has this preset"
-            found[name] = Case(name, preset) if both else Row(name, 0, {}, only)
+            found[name] = Case(name, preset, FLAGS.get(name, ("",))) if both else Row(name, 0, {}, only)
         found |= {variant.name: variant for variant in VARIANTS if variant.panel == panel}
     return found
 
@@ -289,8 +304,8 @@ def run(options: argparse.Namespace) -> None:
     print(table(["preset", "steps", *KINDS, "equal"], [row.cells() for row in found]))
     print("".join(f"\n{note}" for row in found for note in row.notes()))
     if options.json:
-        rows = [asdict(row) | {"equal": row.verdict} for row in found]
-        write_json(options.json, {"a": options.a, "b": options.b, "provenance": provenance(), "rows": rows})
+        record = {"a": options.a, "b": options.b, "provenance": provenance()}
+        write_json(options.json, record | {"rows": [row.record() for row in found]})
     different, equal = ([row for row in found if row.verdict == verdict] for verdict in ("no", "yes"))
     if options.assert_equal and (different or not equal):
         raise RunFailure(f"{len(different)} of {len(found)} rows differ, {len(equal)} are equal")
