@@ -119,9 +119,8 @@ class Row:
 
     def record(self) -> dict[str, Any]:
         """Everything as JSON has it: an infinite difference is null."""
-        found = {kind: asdict(gap) for kind, gap in self.found.items()}
         finite = {
-            k: gap | {"largest": gap["largest"] if isfinite(gap["largest"]) else None} for k, gap in found.items()
+            kind: asdict(gap) | ({} if isfinite(gap.largest) else {"largest": None}) for kind, gap in self.found.items()
         }
         return {"name": self.name, "steps": self.steps, "equal": self.verdict, "told": self.told, **finite}
 

@@ -41,7 +41,12 @@ class Difference:
 
 
 def compare(a: Tensors, b: Tensors) -> Difference:
-    """Two sets of named tensors, by their names; zeros of different sign and equal numbers of other types differ."""
+    """Two sets of named tensors, by their names; zeros of different sign and equal numbers of other types differ.
+
+    Two sets of nothing differ as well: then what was to be compared was not found.
+    """
+    if not a and not b:
+        return Difference(math.inf, 1, "nothing is there on either side")
     found = {name: _gap(a.get(name), b.get(name)) for name in {**a, **b}}
     apart = {name: gap for name, gap in found.items() if gap is not None}
     first = next((f"{name}: {_told(a.get(name), b.get(name))}" for name in apart), "")
@@ -92,8 +97,9 @@ def evaluations(run: Path) -> dict[str, Tensor]:
 
 
 def _measured(run: Path) -> Iterator[tuple[str, Tensor]]:
-    """The numbers of metrics.jsonl, each under "NAME at step N"."""
-    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+    """The numbers of metrics.jsonl, each under "NAME at step N"; none where there is no such file."""
+    file = run / "metrics.jsonl"
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
         values: dict[str, Any] = json.loads(line)
         for name, value in values.items():
             if value is None or isinstance(value, int | float):
@@ -134,7 +140,11 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 def arrays(file: Path) -> dict[str, Tensor]:
-    """The arrays of an .npz file."""
+    """The arrays of numbers in an .npz file, each under its name."""
     with np.load(file, allow_pickle=False) as archive:
         found = {name: archive[name] for name in archive.files}
-    return {name: torch.from_numpy(value) for name, value in found.items() if isinstance(value, np.ndarray)}
+    return {
+        name: torch.from_numpy(value)
+        for name, value in found.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+    }
