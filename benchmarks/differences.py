@@ -142,9 +142,5 @@ def _read(file: Path) -> dict[str, Tensor]:
 def arrays(file: Path) -> dict[str, Tensor]:
     """The arrays of numbers in an .npz file, each under its name."""
     with np.load(file, allow_pickle=False) as archive:
-        found = {name: archive[name] for name in archive.files}
-    return {
-        name: torch.from_numpy(value)
-        for name, value in found.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
-    }
+        found = {name: np.asarray(archive[name]) for name in archive.files}
+    return {name: torch.from_numpy(value) for name, value in found.items() if value.dtype.kind in "biuf"}
