@@ -66,7 +66,7 @@ VARIANTS = (
     Case("text/+bytes", "nanogpt-cpu", ("--tokenizer byte --precision bf16 --clip 0.1",)),
     Case("text/+averaged", "char-modern", ("--ema 0.9 --accumulate 2",)),
     Case("text/+resumed", "char-cpu", ("--steps 2",), then="--resume --steps 4"),
-    Case("vision/+cifar10", "vit-digits", ("--eval-every 4",), data="cifar10"),
+    Case("vision/+cifar10", "vit-digits", data="cifar10"),
     Case("vision/+streamed", "vit-cifar-cpu", ("--storage stream",)),
     Case("vision/+averaged", "vit-digits", ("--ema 0.9 --clip 0.1 --precision bf16 --accumulate 2",)),
     Case("decision/+cloning", "cartpole", ("--model.returns none",)),
@@ -76,11 +76,11 @@ VARIANTS = (
 STEPS = 4
 BATCH = {"text": 4, "vision": 4, "decision": 8}
 LARGE = ("nanogpt-gpu", "char-gpu-modern", "gpt2-124m", "vit-cifar-best", "vit-small", "vit-base")
-"""Presets that take two steps of two examples, which mixing can pair, and are evaluated once."""
+"""Presets that take two steps of two examples, which mixing can pair."""
 FLAGS = {
     "text/nanogpt-gpu": ("--sample 8", ""),
     "text/char-gpu-modern": ("--sample 8", ""),
-    "text/gpt2-124m": ("--sample 8 --validation 0.2", "--validation 0.2"),
+    "text/gpt2-124m": ("--batch-size 1 --sample 8 --validation 0.2", "--batch-size 1 --validation 0.2"),
 }
 """Of presets as they are: what saves time, and a text to evaluate on that is as long as the context."""
 DATA = {"text": "text.txt", "vision": "pictures"}
@@ -188,10 +188,9 @@ class Pair:
 
 def settings(case: Case, steps: int) -> list[str]:
     """The flags of every case, all of them sure to be known by any commit."""
-    large = case.preset in LARGE
-    batch, every = 2 if large else BATCH[case.panel], str(steps if large else max(1, steps // 2))
+    batch, every = 2 if case.preset in LARGE else BATCH[case.panel], str(steps)
     flags = {"--steps": str(steps), "--batch-size": str(batch), "--accumulate": "1", "--seed": "3", "--log-every": "1"}
-    flags |= {"--eval-every": every, "--save-every": str(steps), "--device": "cpu", "--compile": "off"}
+    flags |= {"--eval-every": every, "--save-every": every, "--device": "cpu", "--compile": "off"}
     if case.panel == "decision":
         flags["--eval-episodes"] = "1"
     return [word for flag in flags.items() if flag[0] not in " ".join(case.flags).split() for word in flag]
