@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.checkouts import PANELS, Checkout, opened
+from benchmarks.checkouts import PANELS, REFUSED, Checkout, opened
 from benchmarks.differences import Difference, arrays, compare, evaluations, losses, weights
 from benchmarks.record import number, provenance, table
 from core.training.cli import main
@@ -197,12 +197,17 @@ def settings(case: Case, steps: int) -> list[str]:
 
 
 def first_taken(side: Checkout, module: str, words: Sequence[str], spellings: Sequence[str]) -> str:
-    """Runs a command with the first spelling of its flags that is not refused; why it failed, "" where it did not."""
+    """Runs a command with the first spelling of its flags that is not refused; why it failed, "" where it did not.
+
+    Where all are refused, the reason is the first that is not about the spelling.
+    """
+    refusals = []
     for spelling in spellings:
         outcome = side.run(module, *words, *shlex.split(spelling))
-        if outcome.code != 2:
-            break
-    return outcome.message and f"{'refused' if outcome.code == 2 else 'failed'}: {outcome.message}"
+        if outcome.code != REFUSED:
+            return outcome.message and f"failed: {outcome.message}"
+        refusals.append(outcome.message)
+    return f"refused: {next((why for why in refusals if 'unknown option' not in why), refusals[0])}"
 
 
 def told(a: str, b: str) -> str:

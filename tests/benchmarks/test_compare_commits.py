@@ -160,7 +160,7 @@ def test_a_commit_is_compared_with_the_working_tree(
     assert rows["text/char-cpu"]["told"] == ""
     assert set(rows["text/char-cpu"]) >= {"losses", "evaluations", "tensors"}
     assert rows["text/+refused"]["equal"] == "skipped"
-    assert "unknown option --neither" in capsys.readouterr().out
+    assert "unknown option --no-such-flag" in capsys.readouterr().out
     assert worktrees() == before
 
 
