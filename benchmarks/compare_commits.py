@@ -32,12 +32,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.checkouts import PANELS, REFUSED, Checkout, opened
-from benchmarks.differences import Difference, arrays, compare, evaluations, losses, weights
-from benchmarks.record import number, provenance, table
-from core.training.cli import main
-from core.training.errors import RunFailure
-from core.training.files import write_json
+from benchmarks.measure.checkouts import PANELS, REFUSED, Checkout, opened
+from benchmarks.measure.differences import Difference, arrays, compare, evaluations, losses, weights
+from benchmarks.measure.record import number, provenance, table
+from core.cli.arguments import main
+from core.cli.errors import RunFailure
+from core.files.json_files import write_json
 
 # ---------------------------------------------------------------------------------------------- what is compared
 

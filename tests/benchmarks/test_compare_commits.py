@@ -15,9 +15,9 @@ from torch import Tensor
 
 from benchmarks import compare_commits
 from benchmarks.compare_commits import Case, Row, cases, chosen, parse, renaming, run, told
-from benchmarks.differences import Difference, compare, evaluations, losses, weights
-from benchmarks.record import ROOT
-from core.training.errors import RunFailure
+from benchmarks.measure.differences import Difference, compare, evaluations, losses, weights
+from benchmarks.measure.record import ROOT
+from core.cli.errors import RunFailure
 
 LINES = [
     {"step": 1, "seconds": 0.5, "train/loss": 2.5, "train/lr": 0.1, "train/grad_norm": 1.25},

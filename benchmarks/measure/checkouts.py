@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.record import ROOT
-from core.training.errors import RunFailure
+from benchmarks.measure.record import ROOT
+from core.cli.errors import RunFailure
 
 HERE = (".", "worktree")
 """Names of the working tree as it is."""
@@ -105,8 +105,8 @@ def _code(name: str, folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _served(code: Path, data: Path) -> Iterator[subprocess.Popen[str]]:
-    """`benchmarks.forked` for a checkout, in a session of its own, which is ended with all that it began."""
-    command = [sys.executable, "-P", str(ROOT / "benchmarks" / "forked.py"), *PRELOADED]
+    """`benchmarks.measure.forked` for a checkout, in a session of its own, which is ended with all that it began."""
+    command = [sys.executable, "-P", str(Path(__file__).with_name("forked.py")), *PRELOADED]
     server = subprocess.Popen(
         command,
         cwd=code,
