@@ -17,9 +17,10 @@ from core.optim.groups import build_optimizer
 from core.training.devices import autocast, compile_in_place
 from vision.augmentation.augment import Augment
 from vision.config import TrainConfig
-from vision.data.load import Images, TrainingImages
+from vision.data.batches import Images, TrainingImages
 from vision.data.preparation import Preparation
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.presets import PRESETS, modern_core
 from vision.tasks.classification import ClassificationLoss, halved
 

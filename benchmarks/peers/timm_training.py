@@ -21,9 +21,10 @@ from core.optim.schedules import multiplier
 from core.training.config import ScheduleConfig
 from core.training.devices import autocast
 from vision.augmentation.augment import Augment
-from vision.data.load import Data, ImageSet, TrainingImages, evaluation_batches, load_data, load_test
+from vision.data.batches import ImageSet, TrainingImages, evaluation_batches
+from vision.data.load import Data, load_data, load_test
 from vision.data.preparation import Preparation
-from vision.models.vit import ViTConfig
+from vision.models.config import ViTConfig
 from vision.presets import PRESETS
 
 Part = Literal["validation", "test"]

@@ -22,7 +22,8 @@ from core.training.config import OptimizerConfig
 from core.training.devices import autocast, compile_in_place
 from core.training.run import Run
 from vision.config import TrainConfig
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.presets import modern_core, plain_core
 from vision.tasks.classification import ClassificationLoss
 

@@ -22,7 +22,8 @@ from benchmarks.peers.vision import PACKAGES, installed, peer_model, timm_model
 from benchmarks.steps import vision as vision_step
 from benchmarks.steps import vision_epoch
 from core.files.weights import import_weights
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.presets import modern_core
 from vision.pretrained.timm_layout import from_timm
 

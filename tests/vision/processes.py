@@ -11,7 +11,8 @@ from torch import Tensor, distributed
 from core.config import TransformerConfig
 from vision.data.batches import Images
 from vision.data.preparation import Preparation
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.tasks.classification import evaluate
 
 

@@ -15,7 +15,8 @@ from core.files.serialize import to_dict
 from core.training.checkpoints import Checkpoints, write_config
 from vision.config import TrainConfig
 from vision.data.preparation import Preparation
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 
 CORE = TransformerConfig(dim=24, depth=2, n_heads=2)
 GREY = ViTConfig(image_size=8, channels=1, classes=10, patch=2, core=CORE)

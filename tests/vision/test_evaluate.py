@@ -20,7 +20,7 @@ from core.files.json_files import read_json
 from core.training.metrics import read_metrics
 from tests.processes import PRELOADED, Command, Outcome
 from tests.vision.conftest import MakeFolder
-from tests.vision.data.together import grey, numbered, opinionated, take_part
+from tests.vision.processes import grey, numbered, opinionated, take_part
 from vision.config import TrainConfig
 from vision.data.batches import Images
 from vision.data.load import load_data, load_test

@@ -13,7 +13,7 @@ from PIL import Image
 
 from core.attention import attend
 from core.config import PositionConfig
-from tests.vision.use import COLOR, GREY, Outcome, call, write_run
+from tests.vision.runs import COLOR, GREY, Outcome, call, write_run
 from vision.config import TrainConfig
 from vision.data.preparation import Preparation
 from vision.explain import MOST, chosen_layers, draw, explain, explain_images

@@ -14,10 +14,10 @@ import torch
 
 import vision
 from core.config import PositionConfig, TransformerConfig
-from tests.vision.use import COLOR, GREY, Outcome, call, write_run
+from tests.vision.runs import COLOR, GREY, Outcome, call, write_run
 from vision import export as module
 from vision.export import NEWEST, OLDEST, export
-from vision.models.vit import ViTConfig
+from vision.models.config import ViTConfig
 from vision.trained import Trained, load
 
 onnx = pytest.importorskip("onnx")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 
-from tests.vision.use import COLOR, GREY, Outcome, call, write_run
+from tests.vision.runs import COLOR, GREY, Outcome, call, write_run
 from vision.predict import chunks, predict
 from vision.trained import load
 

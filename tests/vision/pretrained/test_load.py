@@ -22,7 +22,8 @@ from core.training.checkpoints import Checkpoints, write_config
 from tests.core.helpers import awake, shape
 from vision.config import TrainConfig
 from vision.data.preparation import Preparation
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.pretrained.load import load_pretrained, read_pretrained
 from vision.pretrained.resize import adapt, resized
 from vision.pretrained.timm_layout import from_timm
