@@ -31,7 +31,7 @@ from decision.presets import RECIPES as COLLECTED
 NAME = "learned_figures"
 RECIPES = {"vit-digits": "digits", "cartpole": "cartpole", "char-cpu": "characters"}
 """The function that trains and judges each."""
-SPENT = ("wall_seconds", "core_seconds", "peak_bytes", "train_seconds")
+SPENT = ("wall_seconds", "core_seconds", "peak_bytes", "train_seconds", "process_seconds")
 """What the harness measures beside what was learnt."""
 
 
