@@ -66,11 +66,11 @@ def accuracy(folder: Path, data: str) -> float:
 
 
 @pytest.mark.slow
-def test_digits_to_97_percent(commands: Commands, place: Path) -> None:
+def test_digits_are_learned(commands: Commands, place: Path) -> None:
     out = place / "digits"
     life = commands.begin("vision.train", "vit-digits", "--validation", 0, "--out", out)
     assert life.end(300) == 0, life.err
-    assert accuracy(out, "digits") >= 0.97
+    assert accuracy(out, "digits") > 0.95  # 0.974 +- 0.006 over seeds 0-4; the best linear classifier has 0.936
 
 
 def linear_classifier(train: Images, test: Images) -> float:

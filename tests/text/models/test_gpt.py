@@ -76,7 +76,8 @@ def test_an_untrained_model_knows_nothing(head, init):
     """Its loss is that of guessing: exactly with a zero head, nearly with a small one."""
     model = GPT(GPTConfig(11, 12, head, shape(init=init)))
     loss = NextTokenLoss(model)(ids(), (ids() + 1) % 11) / ids().numel()
-    assert loss.item() == pytest.approx(math.log(11), abs=1e-6 if init == "zero-residual" else 0.2)
+    near = 1e-6 if init == "zero-residual" else 0.3  # 0.08 +- 0.04 over it (tied), seeds 0-4
+    assert loss.item() == pytest.approx(math.log(11), abs=near)
 
 
 def test_loss_is_the_sum_over_targets_that_count():
@@ -163,7 +164,7 @@ def test_it_learns_a_line_by_heart():
         optimizer.zero_grad()
         objective(line[:, :-1], line[:, 1:]).backward()
         optimizer.step()
-    assert objective(line[:, :-1], line[:, 1:]).item() / 11 < 0.01
+    assert objective(line[:, :-1], line[:, 1:]).item() / 11 < 0.05  # 0.004 +- 0.002 over seeds 0-4; 2.4 untrained
     assert complete(model.eval(), [line[0, :1].tolist()], 11, Sampling(temperature=0)) == [line[0, 1:].tolist()]
 
 
