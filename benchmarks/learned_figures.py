@@ -22,10 +22,10 @@ from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.harness import Comparison, Contestant, compare, last_json
-from benchmarks.nanogpt import run_timed
-from benchmarks.record import RESULTS, ROOT, number, table, update
-from core.training.cli import main
+from benchmarks.measure.harness import Comparison, Contestant, compare, last_json
+from benchmarks.measure.record import RESULTS, ROOT, number, table, update
+from benchmarks.peers.nanogpt import run_timed
+from core.cli.arguments import main
 from decision.presets import RECIPES as COLLECTED
 
 NAME = "learned_figures"
