@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from core.checks import check_positive
 from core.cli.arguments import main, parse_fields, run_folder
-from core.config import check_positive
 from core.training.devices import autocast, device_kind
 from text.corpus.windows import Corpus, load_corpus, validation_batches
 from text.models.gpt import IGNORED, GPTConfig, NextTokenLoss

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from core.checks import check_positive
 from core.cli.arguments import main, parse_fields, run_folder
-from core.config import check_positive
 from core.decoding.generate import STOPPED, Sampling, beam_search, generate
 from core.training.devices import device_kind, resolve_precision
 from text.tokens.base import Tokenizer, UnknownCharacterError, stream

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from core.checks import check_choices, check_positive
 from core.cli.arguments import main, parse_fields, run_folder
-from core.config import check_choices, check_positive
 from core.files.json_files import write_json
 from core.training.devices import autocast, device_kind
 from vision.data.batches import ImageSet, evaluation_batches

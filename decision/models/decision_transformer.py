@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.config import PositionConfig, TransformerConfig, check_choices, check_positive
+from core.checks import check_at_least, check_choices, check_positive
+from core.config import PositionConfig, TransformerConfig
 from core.graph import causal
 from core.init import initialise_head
-from core.training.config import check_at_least
 from core.transformer import Transformer
 from decision.environments.spaces import Space
 from decision.models.heads import CategoricalHead, DeterministicHead, GaussianHead, Head

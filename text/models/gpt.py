@@ -8,7 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.config import TransformerConfig, check_choices, check_positive
+from core.checks import check_choices, check_positive
+from core.config import TransformerConfig
 from core.decoding.cache import Cache
 from core.graph import causal, from_place
 from core.init import initialise_head

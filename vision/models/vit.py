@@ -9,7 +9,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.config import TransformerConfig, check_choices, check_positive
+from core.checks import check_choices, check_positive
+from core.config import TransformerConfig
 from core.graph import full
 from core.init import initialise_head
 from core.kernels.linear import Linear
