@@ -9,7 +9,7 @@ from core.checks import check_choices, check_positive, check_probability, refuse
 
 PositionKind = Literal["none", "learned", "sinusoidal", "rotary", "alibi", "t5"]
 NormKind = Literal["layernorm", "rmsnorm", "rms"]
-QKNormKind = Literal["none", "layernorm", "rmsnorm", "rms"]
+OptionalNormKind = Literal["none", "layernorm", "rmsnorm", "rms"]
 FeedForwardKind = Literal["relu", "gelu", "gelu-tanh", "relu2", "swiglu", "geglu"]
 GATED = ("swiglu", "geglu")
 
@@ -75,8 +75,14 @@ class TransformerConfig:
     """Before each sub-layer (GPT-2) or after the residual sum (the 2017 paper, BERT)."""
     norm_eps: float = 1e-5
     """Added to the variance."""
-    qk_norm: QKNormKind = "none"
+    embedding_norm: OptionalNormKind = "none"
+    """Normalisation of the tokens, positions included, before the first block (BERT, BLOOM)."""
+    qk_norm: OptionalNormKind = "none"
     """Normalisation of each head's queries and keys."""
+    attention_scale: Literal["head_dim", "none"] = "head_dim"
+    """What queries times keys are multiplied by: 1 / sqrt(head_dim), or nothing (T5)."""
+    modulation: Literal["none", "adaln"] = "none"
+    """Whether a condition shifts, scales and gates every residual branch (adaLN-zero, Peebles & Xie 2023)."""
     bias: Literal["all", "qkv", "none"] = "all"
     """Which linear maps (and with `all` LayerNorms) carry a bias."""
     position: PositionConfig = field(default_factory=PositionConfig)
@@ -102,6 +108,8 @@ class TransformerConfig:
             raise ValueError(f"n_kv_heads = {self.key_heads} must divide n_heads = {self.n_heads}")
         if self.position.kind == "rotary" and self.head_width % 2:
             raise ValueError(f"head_dim = {self.head_width} must be even for rotary positions")
+        if self.modulation == "adaln" and self.norm_placement == "post":
+            raise ValueError("modulation = 'adaln' needs norm_placement = 'pre': it modulates what a branch reads")
         refuse_unused(self)
 
     def unused(self) -> dict[str, str]:

@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from core.cli.arguments import main, parse
-from core.decoding.generate import Sampling, complete
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
 from core.training.folder import resume_point

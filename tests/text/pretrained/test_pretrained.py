@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.config import PositionConfig, TransformerConfig
-from core.decoding.generate import Sampling, complete
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
 from tests.core.helpers import awake
 from text.models.gpt import GPT, GPTConfig
 from text.pretrained.families import FAMILIES
