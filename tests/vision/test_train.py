@@ -87,7 +87,7 @@ def linear_classifier(train: Images, test: Images) -> float:
 
 @pytest.mark.slow
 def test_a_minute_on_cifar10_beats_a_linear_classifier_by_far(commands: Commands, place: Path, data_root: Path) -> None:
-    """The steps are about a minute's on one core: 0.50 before the rate decays; a linear map of the pixels reaches 0.39."""
+    """About a minute's steps on one core: 0.50 before the rate decays; a linear map of the pixels reaches 0.39."""
     out = place / "cifar"
     shape = ("--model.core.dim", 96, "--model.core.depth", 4, "--model.core.n_heads", 3)
     words = ("vit-cifar-cpu", *shape, "--steps", 400, "--batch-size", 128, "--eval-every", 400, "--out", out)

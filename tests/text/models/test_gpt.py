@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from core.config import PositionConfig, TransformerConfig
-from core.decoding.generate import Sampling, complete
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
 from core.files.serialize import from_dict, to_dict
 from tests.core.helpers import POSITIONS, awake, padded_coords, shape
 from text.corpus.windows import IGNORED
@@ -117,7 +118,7 @@ def test_pads_on_the_left_change_nothing(position):
     for row, pad in enumerate(pads.tolist()):
         alone = model(line[row : row + 1, pad:])
         torch.testing.assert_close(logits[row : row + 1, pad:], alone, atol=1e-5, rtol=1e-4)
-    step = model.step(line, model.new_cache(3, 12), pads)
+    step = model.step(line, model.new_state(3, 12), pads)
     torch.testing.assert_close(step, logits[:, -1], atol=1e-5, rtol=1e-4)
 
 
@@ -125,7 +126,7 @@ def test_more_tokens_than_the_context_are_refused():
     model = gpt(context=12)
     with pytest.raises(ValueError, match="13 tokens are more than the context of 12"):
         model(ids(1, 13))
-    cache = model.new_cache(1, 20)
+    cache = model.new_state(1, 20)
     model.step(ids(1, 9), cache)
     with pytest.raises(ValueError, match="14 tokens are more than the context of 12"):
         model.step(ids(1, 5), cache)
