@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from core.checks import check_positive
 from core.cli.arguments import main, parse_fields, run_folder
-from core.config import check_positive
 from core.messages import notice
 from core.training.devices import device_kind
 from core.training.trained import EvaluateOptions, Weights, print_json

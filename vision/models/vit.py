@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
 
 from core.graph import full
-from core.init import initialise_head
+from core.init import initialise
 from core.kernels.linear import Linear
 from core.transformer import EVERY, Transformer
 from vision.models.config import ViTConfig
-from vision.models.tokens import ImageTokens, PatchEmbedding
+from vision.models.tokens import ImageTokens
 
 
 class ViT(nn.Module):
@@ -30,8 +28,7 @@ class ViT(nn.Module):
             self.norm, self.core.norm = self.core.norm, nn.Identity()
         self.pool = Pool(config)
         self.head = Linear(config.core.dim, config.classes)
-        initialise_head(self.head, config.core)
-        initialise_tokens(self.embed)
+        initialise(config.core, {self.head: "head", **self.embed.initials()})
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of the classes: images (B, C, S, S), normalised -> (B, K).
@@ -48,6 +45,11 @@ class ViT(nn.Module):
     def pooled(self, images: Tensor) -> Tensor:
         """One vector for each image, which the head reads: (B, C, S, S) -> (B, D)."""
         return self.norm(self.pool(self.features(images, self.pool.read)))
+
+    def layers(self) -> list[list[nn.Module]]:
+        """Its modules by depth (core.roles)."""
+        below, *blocks = self.core.layers()
+        return [[self.embed, *below], *blocks]
 
     def no_weight_decay(self) -> set[str]:
         """Parameters of two axes that are not matrices: learned tokens, and tables of positions."""
@@ -68,13 +70,3 @@ class Pool(nn.Module):
             return x.mean(1)
         weights = self.attention(x).softmax(1)  # (B, N, 1); Hassani 2021, eq. 3
         return (weights * x).sum(1)
-
-
-def initialise_tokens(embed: ImageTokens) -> None:
-    """Patch maps keep unit-scale images at unit scale; learned tokens start small."""
-    if isinstance(embed.patches, PatchEmbedding):
-        project = embed.patches.project
-        nn.init.normal_(project.weight, std=1 / math.sqrt(project.in_features))
-        nn.init.zeros_(project.bias)
-    if embed.learned is not None:
-        nn.init.normal_(embed.learned, std=0.02)
