@@ -19,13 +19,13 @@ from core.files.json_files import read_json
 from core.training.metrics import read_metrics
 from vision.data.batches import ImageSet, evaluation_batches
 from vision.data.load import load_data, load_test
-from vision.reports.pictures import Mistakes
+from vision.reports.errors import Errors
 from vision.trained import Trained, load
 
 CIFAR = ["vit-cifar-cpu", "--data", "cifar10", "--validation", "1000", "--eval-every", "50"]
 DIGITS = ["vit-digits", "--data", "digits", "--eval-every", "50"]
 MINUTES = "1.7"  # of training on CIFAR-10, where nothing else is said
-SEARCHED, MISTAKES = 2000, 16  # test images searched for mistakes, and the mistakes shown
+SEARCHED, ERRORS = 2000, 16  # test images searched for errors, and the errors shown
 
 
 def vision(folder: Path, budget: Sequence[str]) -> Panel:
@@ -34,7 +34,8 @@ def vision(folder: Path, budget: Sequence[str]) -> Panel:
     words, name = vision_source()
     run("vision.train", *words, "--out", str(folder), *(budget or (["--minutes", MINUTES] if words == CIFAR else [])))
     found = last_json(ask("vision.evaluate", str(folder), "--json"))
-    trained, records, classes = load(folder), read_metrics(folder), list(found["classes"])
+    trained, records, written = load(folder), read_metrics(folder), read_json(folder / "evaluation" / "figures.json")
+    classes = written["class_names"]
     test = load_test(trained.config.data, trained.preparation)
     attention, looks = explained(folder, trained, test)
     return Panel(
@@ -48,11 +49,11 @@ def vision(folder: Path, budget: Sequence[str]) -> Panel:
         specimens=[
             Matrix(
                 "All test images: what they are (rows), what it says (columns)",
-                list(found["classes"]),
-                found["confusion"],
+                classes,
+                written["confusion"],
             ),
             Picture(looks, attention.read_bytes(), "test images, and beside each its attention maps"),
-            Gallery("Where it is most sure, and wrong: what it is → what it says", surest_mistakes(trained, test)),
+            Gallery("The most confident errors: truth → answer", confident_errors(trained, test)),
         ],
         commands=[
             f"python -m vision.predict {folder} {folder / 'examples'}",
@@ -91,11 +92,11 @@ def write_examples(folder: Path, classes: Sequence[str], test: ImageSet) -> list
     return files
 
 
-def surest_mistakes(trained: Trained, test: ImageSet) -> list[tuple[bytes, str]]:
-    """Those of the first test images that are named wrongly with most confidence, and what is said of each."""
+def confident_errors(trained: Trained, test: ImageSet) -> list[tuple[bytes, str]]:
+    """The most confident errors among the first test images, each with its truth and answer."""
     worst, classes = None, trained.preparation.classes
     for pixels, labels in evaluation_batches(test.subset(np.arange(min(SEARCHED, len(test)))), 500):
-        worst = Mistakes.of(pixels, trained.logits(pixels), labels).surest(MISTAKES, worst)
+        worst = Errors.of(pixels, trained.logits(pixels), labels).most_confident(ERRORS, worst)
     assert worst is not None
     each = zip(worst.pixels, worst.truth, worst.answer, worst.confidence.tolist(), strict=True)
     return [(as_png(image), f"{classes[is_]} → {classes[said]} {sure:.0%}") for image, is_, said, sure in each]
@@ -112,16 +113,16 @@ def as_png(pixels: Tensor) -> bytes:
 
 def vision_figures(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [
-        ("test images named rightly", f"{found['accuracy']:.1%}"),
-        ("among its first five names", f"{found['top5']:.1%}"),
-        ("calibration error (ECE)", f"{found['ece']:.1%}"),
+        ("test images classified correctly", f"{found['test/accuracy']:.1%}"),
+        ("with the truth among its five most probable classes", f"{found['test/top5']:.1%}"),
+        ("calibration error (ECE)", f"{found['test/ece']:.1%}"),
         ("training time", duration(records[-1]["seconds"])),
     ]
 
 
 def vision_facts(trained: Trained, folder: Path, found: Mapping[str, Any], data: str) -> list[tuple[str, str]]:
     config, model, core = trained.config, trained.config.model, trained.config.model.core
-    images, (low, high) = read_json(folder / "data.json"), found["accuracy_interval"]
+    images, low, high = read_json(folder / "data.json"), found["test/accuracy_low"], found["test/accuracy_high"]
     shape = f"{core.depth} blocks, {core.dim} wide, {core.n_heads} heads, patches of {model.patch} pixels"
     last = read_metrics(folder)[-1]["step"]
     return [
@@ -138,4 +139,4 @@ def vision_facts(trained: Trained, folder: Path, found: Mapping[str, Any], data:
 
 def vision_chart(records: Sequence[Mapping[str, Any]], classes: int) -> Chart:
     curves = (curve(records, "val/accuracy", "held-out images, all of them"),)
-    return Chart("optimiser steps", "share named rightly", curves, references=((1 / classes, "chance"),))
+    return Chart("optimiser steps", "share classified correctly", curves, references=((1 / classes, "chance"),))

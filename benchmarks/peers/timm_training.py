@@ -108,7 +108,7 @@ def train(
     started, core, step, curve = time.monotonic(), time.process_time(), 0, dict[str, float]()
     while (elapsed := time.monotonic() - started) < 60 * minutes:
         spent = elapsed / (60 * minutes)
-        for varied, targets in augment(order.batch(step), step, spent=spent):
+        for varied, targets in augment(order.batch(step), step, progress=spent):
             peer.learn(varied, targets, spent, 0.0 if targets.is_floating_point() else config.augment.smoothing)
         step += 1
         if part == "validation" and elapsed >= 60 * (len(curve) + 1):

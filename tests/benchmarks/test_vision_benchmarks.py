@@ -235,8 +235,8 @@ def test_a_gpu_step_in_small_reports_consistent_figures() -> None:
     rate = found["images_per_second"]
     assert rate * found["step_seconds"] == pytest.approx(8)
     assert found["tflops"] == pytest.approx(gpu_vision.flops_per_image(gpu_vision.TINY) * rate / 1e12)
-    assert all(found[f"{phase}images_per_second"] > 0 for phase in ("coarse_", "with_data_"))
-    assert "coarse_images_per_second" not in gpu_vision.measure_step(0, "cct-7-3x1", "tiny", "cpu", "off")
+    assert all(found[f"{phase}images_per_second"] > 0 for phase in ("half_size_", "with_data_"))
+    assert "half_size_images_per_second" not in gpu_vision.measure_step(0, "cct-7-3x1", "tiny", "cpu", "off")
     assert (found["steps"], found["compiled"], found["batch"]) == (2, 0, 8)
 
 
