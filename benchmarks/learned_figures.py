@@ -3,7 +3,7 @@
 python -m benchmarks.learned_figures [--seeds 5] [--recipes vit-digits cartpole char-cpu] [--threads 1]
 
 Each recipe is trained by its own command, once a seed, and its last step is judged by the panel's evaluation: the share
-of 359 handwritten digits named rightly, having learnt from all others; what CartPole-v1 returns when asked for 50 to
+of 359 handwritten digits classified correctly, trained on all others; what CartPole-v1 returns when asked for 50 to
 500, from data that the seed decides as well; the loss on tiny Shakespeare's held-out tenth. A test must not ask for
 these figures, only for what lies several of their standard deviations below.
 
@@ -61,7 +61,7 @@ def digits(seed: int, steps: int = 0) -> dict[str, float]:
     """Accuracy on the test images of scikit-learn's digits, having learnt from all training images."""
     words = ["vit-digits", "--validation", 0, "--seed", seed, *budget(steps)]
     spent, found = learnt("vision", words, ["--split", "test"])
-    return {"accuracy": found["accuracy"], **spent}
+    return {"accuracy": found["test/accuracy"], **spent}
 
 
 def characters(seed: int, steps: int = 0) -> dict[str, float]:

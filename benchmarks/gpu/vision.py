@@ -78,7 +78,7 @@ def measure_step(seed: int, preset: str, size: str, device: Device, compiled: st
 def time_phases(
     learn: Learn, batches: Iterator[tuple[Tensor, Tensor]], config: TrainConfig, size: str, device: Device
 ) -> dict[str, dict[str, float]]:
-    """Steps at half size, whole ones, and whole ones with new images each: in the order of a run, where compiling counts."""
+    """Steps at half size, at full size, and with new images each: in the order of a run, where compiling counts."""
     warmup, rounds = (1, 2) if size == "tiny" else (10, 50)
     images, targets = next(batches)
     phases: dict[str, Callable[[], None]] = {
