@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +61,8 @@ def load_data(
     validation: how many training images, or which fraction of them, are held out, drawn with `seed` and stratified;
         default a folder's own validation part, or else a tenth. 0 is none.
     skip_bad: leave out files of a folder that cannot be decoded, with a notice, in place of an error.
-    storage: a folder's pixels in "memory", from a cache on disk that is made when they are first decoded, or
-        decoded again whenever they are needed, "stream"; "auto" is memory where half of what is free suffices.
+    storage: a folder's pixels in "memory", from a cache on disk, or decoded again whenever they are needed, "stream";
+        "auto" is memory where half of what is free suffices.
 
     Raises ValueError of one sentence for bad input.
     """
@@ -79,8 +79,7 @@ def load_data(
     if validation is not None:
         raise ValueError(f"validation = {validation!r} has no effect: {own.folder} holds the validation images")
     _check_classes(own, train.classes, str(train.folder))
-    data = split(name, reader.read(train), 0, seed)
-    return Data(name, data.train, reader.read(own).images, data.preparation, data.fingerprint)
+    return replace(split(name, reader.read(train), 0, seed), validation=reader.read(own).images)
 
 
 def load_test(
