@@ -168,8 +168,8 @@ class Transformer(nn.Module):
         bias = position.bias(coords, coords if cache is None else cache.locate(coords))
         return route(graph, Span(batch, queries, start + queries, start), x.device, bias)
 
-    def layers(self) -> list[list[nn.Module]]:
-        """Its modules by depth: below the blocks, then each block; what is above is not listed."""
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """Its modules by depth (`core.roles`)."""
         return [[self.position, self.embedding_norm], *([block] for block in self.blocks)]
 
     def new_state(self, batch: int, capacity: int) -> Cache:

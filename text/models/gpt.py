@@ -94,9 +94,9 @@ class GPT(nn.Module):
         """Append ids (B, T) to the cache; the logits (B, V) of what follows the last of them."""
         return self.head(self.features(ids, pads, state, read=LAST)[:, 0])
 
-    def layers(self) -> list[list[nn.Module]]:
-        """Its modules by depth (core.roles)."""
-        below, *blocks = self.core.layers()
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """Its modules by depth (`core.roles`)."""
+        below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]
 
 

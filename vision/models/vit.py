@@ -117,9 +117,9 @@ class ViT(nn.Module):
         """One vector for each image, which the head reads: (B, C, S, S) -> (B, D)."""
         return self.norm(self.pool(self.features(images, self.pool.read)))
 
-    def layers(self) -> list[list[nn.Module]]:
-        """Its modules by depth (core.roles)."""
-        below, *blocks = self.core.layers()
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """Its modules by depth (`core.roles`)."""
+        below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]
 
     def no_weight_decay(self) -> set[str]:
