@@ -24,7 +24,7 @@ class Role(NamedTuple):
 
 def parameter_roles(model: nn.Module) -> dict[str, Role]:
     """The role of every parameter by its name, in the order of `model.named_parameters()`."""
-    layers: list[list[nn.Module]] = getattr(model, "layered_modules", lambda: [[]])()
+    layers: list[list[nn.Module]] = getattr(model, "layered_modules", _one_layer)()
     spared: set[str] = getattr(model, "no_weight_decay", set)()
     depth: dict[Tensor, int] = {}
     matrices: dict[Tensor, tuple[int, ...]] = {}
@@ -36,6 +36,10 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
         name: Role(p.ndim >= 2 and name not in spared, matrices.get(p, ()), depth.get(p, len(layers)))
         for name, p in model.named_parameters()
     }
+
+
+def _one_layer() -> list[list[nn.Module]]:
+    return [[]]
 
 
 def hidden_matrices(module: nn.Module) -> dict[Tensor, tuple[int, ...]]:

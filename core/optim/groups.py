@@ -22,7 +22,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     parameter is updated once.
     """
     roles = parameter_roles(model)
-    trainable = {p: roles[name] for name, p in model.named_parameters() if p.requires_grad}
+    trainable: dict[Tensor, Role] = {p: roles[name] for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise ValueError(f"{type(model).__name__} has no trainable parameter")
     matrices = {p: role.matrices for p, role in trainable.items() if role.matrices and config.kind == "muon"}
