@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from core.config import PositionConfig, TransformerConfig
+from core.switch import with_kernel
 
 
 class Rotation(NamedTuple):
@@ -28,19 +29,21 @@ class Rotation(NamedTuple):
     pairing: str
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Turn x (B, T, H, Dh) pair by pair; same shape and dtype (RoFormer, eq. 34)."""
-        if self.pairing == "halves":
-            a, b = x.chunk(2, dim=-1)  # 2 x (B, T, H, Dh/2)
-            return torch.cat(self._turn(a, b), dim=-1).type_as(x)
-        if x.device.type != "mps" and not torch.compiler.is_compiling():  # one complex product, no neighbours to fuse
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            z = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))  # (B, T, H, Dh/2)
-            return torch.view_as_real(z * torch.complex(self.cos, self.sin)).flatten(-2).type_as(x)
-        a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # 2 x (B, T, H, Dh/2)
-        return torch.stack(self._turn(a, b), dim=-1).flatten(-2).type_as(x)
+        """Rotate x (B, T, H, Dh) pair by pair; same shape and dtype (RoFormer, eq. 34)."""
+        return (rotate_halves if self.pairing == "halves" else rotate_pairs)(x, self.cos, self.sin)
 
-    def _turn(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        return a * self.cos - b * self.sin, b * self.cos + a * self.sin
+
+def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Channel i together with channel i + Dh/2 (NeoX): (B, T, H, Dh)."""
+    a, b = x.chunk(2, dim=-1)  # 2 x (B, T, H, Dh/2)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).type_as(x)
+
+
+@with_kernel
+def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Channel 2 i together with channel 2 i + 1 (GPT-J): (B, T, H, Dh)."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # 2 x (B, T, H, Dh/2)
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2).type_as(x)
 
 
 class Position(nn.Module):

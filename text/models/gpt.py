@@ -13,7 +13,6 @@ from core.config import TransformerConfig
 from core.decoding.cache import Cache
 from core.graph import causal, from_place
 from core.init import initialise
-from core.kernels.linear import Linear
 from core.positions import index
 from core.transformer import EVERY, LAST, Transformer
 
@@ -51,7 +50,7 @@ class GPT(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.core.dim)
         self.core = Transformer(config.core, extent=(config.context,))
-        self.head = Linear(config.core.dim, config.vocab_size, bias=False)
+        self.head = nn.Linear(config.core.dim, config.vocab_size, bias=False)
         initialise(config.core, {self.embed: "embedding", self.head: "head"})
         if config.head == "tied":
             self.head.weight = self.embed.weight

@@ -12,7 +12,6 @@ from core.checks import check_choices, check_positive
 from core.config import TransformerConfig
 from core.graph import full
 from core.init import initialise
-from core.kernels.linear import Linear
 from core.transformer import EVERY, Transformer
 from vision.models.tokens import ImageTokens
 
@@ -98,7 +97,7 @@ class ViT(nn.Module):
         if config.final_norm == "pooled":
             self.norm, self.core.norm = self.core.norm, nn.Identity()
         self.pool = Pool(config)
-        self.head = Linear(config.core.dim, config.classes)
+        self.head = nn.Linear(config.core.dim, config.classes)
         initialise(config.core, {self.head: "head", **self.embed.initials()})
 
     def forward(self, images: Tensor) -> Tensor:
@@ -134,7 +133,7 @@ class Pool(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.read = slice(0, 1) if config.pool == "class" else slice(config.learned_tokens, None)
-        self.attention = Linear(config.core.dim, 1) if config.pool == "attention" else None
+        self.attention = nn.Linear(config.core.dim, 1) if config.pool == "attention" else None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.attention is None:
