@@ -19,6 +19,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -36,12 +37,12 @@ from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from core.optim.groups import build_optimizer
 from core.training.metrics import read_metrics
-from core.training.run import Batch, Run
+from core.training.order import Batch
+from core.training.run import Run
 from text.config import TrainConfig
 from text.corpus.sources import find_source
-from text.models.gpt import NextTokenLoss
 from text.presets import PRESETS
-from text.train import real_targets
+from text.tasks.language_modelling import NextTokenLoss, real_targets
 
 NAME = "text_vs_nanogpt"
 HERE, THEIRS = f"benchmarks.{NAME}", "benchmarks.peers.nanogpt"
@@ -60,15 +61,16 @@ def train_step(
         config = step_config(Path(folder), seed, shape, batch, compiled, precision)
         with Run(config, unit="tokens") as run:
             model = initial_model(shape, seed)
-            objective = run.prepare(NextTokenLoss(model), model, build_optimizer(model, config.optimizer))
+            objective = run.prepare(NextTokenLoss(model), model, partial(build_optimizer, config=config.optimizer))
             same: Batch = random_batch(shape, batch, seed)
-            order = run.steps(lambda step, rank, world, accumulate: [same])
+            order = run.steps(lambda step, share, progress: [same])
             losses: list[Tensor] = []
 
             def step() -> None:
                 _, micro_batches = next(order)
-                losses.append(run.backward(objective, micro_batches, count=real_targets))
-                run.update()
+                gradients = run.backward(objective, micro_batches, count=real_targets)
+                run.update(gradients)
+                losses.append(gradients.loss)
 
             timed = time_steps(step, rounds=steps)
     return {**timed, "first_loss": losses[0].item()}

@@ -36,6 +36,7 @@ from core.checks import check_at_least, check_choices, check_positive
 from core.cli.arguments import main, parse_fields
 from core.cli.errors import Interrupted
 from core.cli.signals import StopRequest
+from core.messages import number
 from core.training.order import stream
 from decision.acting.episodes import opened, play
 from decision.acting.policy import Actors
@@ -49,7 +50,6 @@ from decision.data.store import Episode, Trajectories, concatenate
 from decision.environments.make import full_name, require_length, require_spaces, spaces_of
 from decision.environments.spaces import describe
 from decision.models.decision_transformer import check_head
-from decision.rollout import number
 from decision.trained import FILE, load
 
 KEPT = ".pt"  # how a file of an agent ends that was trained here

@@ -17,30 +17,11 @@ import numpy as np
 
 from core.checks import check_at_least, check_choices, check_positive
 from core.cli.arguments import main, parse_fields, run_folder
-from decision.acting.episodes import Rollouts
+from core.messages import number
 from decision.config import check_finite
 from decision.data.load import Summary, default_targets, normalised
-from decision.rollout import RolloutConfig, act, choose_targets, figures, number, table
+from decision.rollout import RolloutConfig, act, choose_targets, figures, table
 from decision.trained import load_to_act
-
-
-def summarised(found: Rollouts, reference: tuple[float, float] | None) -> dict[str, float]:
-    """What is logged of an evaluation: means over the episodes.
-
-    return, length: of the target that leads furthest; score: that return normalised, where there is a reference;
-    return_R for every target R; rank_correlation of asked and reached, where there are several targets.
-    """
-    best = max(found.outcomes, key=lambda outcome: outcome.episodes.returns.mean()).episodes
-    told = {"return": best.returns.mean(), "length": best.lengths.mean()}
-    if reference is not None:
-        told["score"] = normalised(best.returns, reference).mean()
-    for outcome in found.outcomes:
-        if outcome.target is not None:
-            told[f"return_{outcome.target:g}"] = outcome.episodes.returns.mean()
-    correlation = found.rank_correlation()
-    if correlation is not None:
-        told["rank_correlation"] = correlation
-    return {name: float(value) for name, value in told.items()}
 
 
 @dataclass(frozen=True)

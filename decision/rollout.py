@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from core.checks import check_at_least, check_choices, check_positive
 from core.cli.arguments import main, parse_fields, run_folder
+from core.messages import number
 from decision.acting.episodes import Outcome, Rollouts, opened, play, rollouts
 from decision.acting.policy import Actors, check_target
 from decision.data.load import Summary, default_targets, normalised
@@ -158,11 +159,6 @@ def table(found: Mapping[str, Any]) -> str:
         named = f"{'-' if asked is None else number(asked):>10}  {row['name']:<24}{both:>20}"
         lines.append(named + "".join(f"{column:>11}" for column in columns))
     return "\n".join(lines)
-
-
-def number(value: float) -> str:
-    """In words: to one decimal from 100 on, else to four digits."""
-    return f"{value:,.1f}".removesuffix(".0") if abs(value) >= 100 else f"{value:.4g}"
 
 
 def report(model: DecisionTransformer, summary: Summary, options: RolloutConfig, folder: Path) -> dict[str, Any]:

@@ -11,24 +11,23 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from core.cli.arguments import given_flags, main, parse
+from core.messages import number
 from core.optim.groups import build_optimizer
 from core.training.run import Run
-from decision.acting.episodes import opened, rollouts
+from decision.acting.episodes import opened
 from decision.acting.experience import Experience
 from decision.config import TrainConfig
-from decision.data.load import Summary, Trajectories, Windows, default_targets
-from decision.evaluate import summarised
-from decision.models.decision_transformer import DecisionLoss, DecisionTransformer, real_steps
+from decision.data.load import Summary, default_targets
 from decision.presets import PRESETS
-from decision.rollout import number
 from decision.start import environment_of, first_model, prepare
+from decision.tasks.imitation import Imitation, targets_of
 from decision.trained import require_run, save_data_record
 
 if TYPE_CHECKING:
@@ -36,32 +35,29 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64
 """Environments that are acted in at the same time, at most."""
-EVALUATED = 1 << 20
-"""Seed of the episodes by which the best checkpoint is chosen; the commands begin theirs from others."""
 
 
 def train(config: TrainConfig) -> dict[str, float]:
     """Train as configured; returns the last evaluation. Raises ValueError for bad input, before anything is written."""
     data, summary, config = prepare(config)
     figures: dict[str, float] = {}
-    with stage(config, summary) as environments, Run(config, unit="timesteps") as run:
+    with stage(config, summary) as environments, Run(config, unit=Imitation.unit) as run:
         model = first_model(config)
-        optimizer = build_optimizer(model, config.optimizer)
         if run.main:
             save_data_record(summary, run.folder)
-        objective = run.prepare(DecisionLoss(model), model, optimizer)
-        log_summary(run, model, data, config)
+        task = Imitation(data, summary, config, environments, run.device)
+        objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
+        run.log_summary(task.summary())
         warn_of_targets(run, summary, config)
-        windows = Windows(data, summary.normaliser, config.model.context, config.batch_size, config.seed, run.device)
-        experience = Experience(run, model, windows, environments, config.online)
-        for _, batch in run.steps(experience.batch):
-            run.backward(objective, batch, count=real_steps)
-            run.update()
-            if run.due("eval") and config.acts:
-                if config.eval_episodes:
-                    with run.evaluating():
-                        figures = evaluate_now(run, model, summary, environments, config)
-                run.log(figures | experience.figures(), best="val/return" if figures else "", mode="max")
+        experience = Experience(run, task)
+        experience.act_when_due()
+        for _, batch in run.steps(task.order):
+            run.update(run.backward(objective, batch, count=task.count))
+            if run.due("eval"):
+                with run.evaluating():
+                    figures = task.evaluate(run)
+                run.log(figures | experience.figures(), best=task.best, mode=task.mode)
+            experience.act_when_due()
         conclude(run, figures)
     return figures
 
@@ -74,25 +70,6 @@ def stage(config: TrainConfig, summary: Summary) -> AbstractContextManager[list[
     return opened(environment_of(config, summary), min(wanted, AT_ONCE), longest=config.model.longest)
 
 
-def targets_of(config: TrainConfig, summary: Summary) -> tuple[float, ...]:
-    """Returns to ask for in an evaluation, each once; none of a model that is told none."""
-    if config.model.returns == "none":
-        return ()
-    asked = config.eval_targets or default_targets(np.array(summary.returns)).values()
-    return tuple(dict.fromkeys(asked))
-
-
-def log_summary(run: Run, model: DecisionTransformer, data: Trajectories, config: TrainConfig) -> None:
-    """Says what is trained on what, and where."""
-    precision = run.accelerator.mixed_precision.replace("no", "fp32")
-    millions, returns = sum(p.numel() for p in model.parameters()) / 1e6, data.returns()
-    run.progress.say(
-        f"{config.data}: {len(data):,} episodes of {data.steps:,} steps to learn from, "
-        f"returns {number(returns.min())} to {number(returns.max())}, {number(returns.mean())} on average\n"
-        f"{millions:.2f} M parameters on {run.device.type} in {precision}; the run is in {run.folder}"
-    )
-
-
 def warn_of_targets(run: Run, summary: Summary, config: TrainConfig) -> None:
     """Says so when no return that evaluations ask for is near those of the data, as with a preset of another task."""
     least, best = summary.returns[0], summary.returns[-1]
@@ -101,24 +78,6 @@ def warn_of_targets(run: Run, summary: Summary, config: TrainConfig) -> None:
     if asked and not any(least <= target <= most for target in asked):
         told = f"notice: evaluations ask for {', '.join(map(number, asked))}, the data returns "
         run.progress.say(f"{told}{number(least)} to {number(best)}: name others with --eval-targets")
-
-
-def evaluate_now(
-    run: Run, model: DecisionTransformer, summary: Summary, environments: list[Environment], config: TrainConfig
-) -> dict[str, float]:
-    """Acts, always in float32 and in the same episodes, which the processes share."""
-    with torch.autocast(run.device.type, enabled=False):
-        found = rollouts(
-            model,
-            summary.normaliser,
-            environments,
-            targets_of(config, summary),
-            config.eval_episodes,
-            seed=EVALUATED,
-            share=(run.rank, run.world),
-            reduce=run.total,
-        )
-    return {f"val/{name}": value for name, value in summarised(found, summary.reference).items()}
 
 
 def conclude(run: Run, figures: dict[str, float]) -> None:

@@ -7,32 +7,29 @@ This command alone reads the test images.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from core.checks import check_choices, check_positive
+from core.checks import check_positive
 from core.cli.arguments import main, parse_fields, run_folder
 from core.files.json_files import write_json
+from core.messages import notice
 from core.training.devices import autocast, device_kind
+from core.training.trained import EvaluateOptions, Weights, matches_data, print_json
 from vision.data.batches import ImageSet, evaluation_batches
-from vision.data.folder import VALIDATION, first_few, notice
+from vision.data.folder import VALIDATION, first_few
 from vision.data.load import Data, load_data, load_test
 from vision.data.named import NAMES
-from vision.data.preparation import Preparation
-from vision.models.vit import ViT
 from vision.reports.metrics import Tally
 from vision.reports.pictures import Mistakes
 from vision.reports.report import Judged, as_json, draw, tables, variants
 from vision.tasks.views import Views, joined, seen
-from vision.trained import Trained, Weights, load, matches_data
+from vision.trained import Trained, load
 
 FAIRNESS = {
     "validation": "these are the validation images, by which the best checkpoint was chosen",
@@ -42,35 +39,10 @@ SHOWN = 24
 """Mistakes in the picture of them."""
 
 
-@torch.no_grad()
-def evaluate(
-    model: ViT,
-    images: ImageSet,
-    preparation: Preparation,
-    batch_size: int,
-    *,
-    device: torch.device | str = "cpu",
-    share: tuple[int, int] = (0, 1),
-    reduce: Callable[[Tensor], Tensor] = lambda total: total,
-) -> dict[str, float]:
-    """accuracy, top5, loss (nats) and ece of a model in evaluation mode, each image counted once.
-
-    share: (rank, number of processes); `reduce` then sums a tensor over all of them
-
-    Raises ValueError where there are no images.
-    """
-    tally = Tally.empty(model.config.classes)
-    for pixels, labels in evaluation_batches(images, batch_size, *share):
-        tally += Tally.of(model(preparation(pixels.to(device), model.config.image_size)), labels)
-    return tally.total(reduce).figures()
-
-
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(EvaluateOptions):
     """Settings of `vision.evaluate`."""
 
-    checkpoint: str = "best"
-    """best, last, last-good, or a step."""
     split: Literal["auto", "test", "validation"] = "auto"
     """Which images; auto is test where the data has a test part."""
     weights: Literal["averaged", "raw", "both"] = "averaged"
@@ -87,15 +59,11 @@ class EvaluateConfig:
     """Images at once; default the run's eval_batch."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Arithmetic; auto is what training takes by itself."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to evaluate."""
     out: Path | None = None
     """Folder for the pictures and figures.json; default DIR/evaluation."""
-    json: bool = False
-    """End with one line that is a JSON object."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         check_positive(self, "batch_size")
 
 
@@ -126,7 +94,7 @@ def evaluate_run(argv: list[str]) -> None:
     write_json(place / "figures.json", figures)
     print(f"\npictures and figures are in {place}")
     if options.json:
-        print(json.dumps(figures, allow_nan=False))
+        print_json(figures)
 
 
 def load_models(folder: Path, options: EvaluateConfig) -> dict[str, Trained]:
@@ -169,7 +137,7 @@ def choose_images(folder: Path, trained: Trained, options: EvaluateConfig) -> tu
         raise ValueError(f"{name} has no validation images: the run learnt from all of them (--validation 0)")
     if options.split == "auto":
         notice(f"{name} has no test images: {FAIRNESS[split]}")
-    if not (other or matches_data(folder, data)):
+    if not (other or matches_data(folder, data.fingerprint)):
         notice(f"{name} does not hold the images any more that the run was trained on")
     return split, images
 

@@ -19,10 +19,11 @@ from core.attention import record_attention
 from core.cli.arguments import main, parse_fields
 from core.files.downloads import atomic_write
 from core.training.devices import device_kind
+from core.training.trained import Weights
 from vision.data.given import Reader, find_images, run_folder_and_images
 from vision.reports.attention_maps import join_heads, on_grid, reader, received, rollout
 from vision.reports.pictures import INK, PAPER, SOFT
-from vision.trained import Trained, Weights, load
+from vision.trained import Trained, load
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,8 @@ from core.attention import record_attention
 from core.cli.arguments import main, parse_fields, run_folder
 from core.cli.errors import RunFailure
 from core.files.downloads import atomic_write
-from vision.trained import Trained, Weights, load
+from core.training.trained import Weights
+from vision.trained import Trained, load
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto

@@ -8,46 +8,43 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-
-from torch import Tensor
-from torch.nn import functional as F
+from functools import partial
 
 from core.cli.arguments import main, parse
+from core.messages import notice
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
 from core.training.folder import resume_point
-from core.training.run import Batch, Order, Run
-from vision.augmentation.augment import Augment
+from core.training.run import Run
+from core.training.trained import matches_data
 from vision.config import TrainConfig
-from vision.data.folder import notice
 from vision.data.load import Data, Preparation, load_data
-from vision.evaluate import evaluate
 from vision.models.tokens import WhitenedPatchEmbedding
-from vision.models.vit import ClassificationLoss, ViT, ViTConfig
+from vision.models.vit import ViT, ViTConfig
 from vision.presets import PRESETS
 from vision.pretrained.load import Pretrained, load_pretrained, read_pretrained
 from vision.pretrained.resize import resized
-from vision.trained import matches_data, save_data_record
+from vision.tasks.classification import Classification
+from vision.trained import save_data_record
 
 
 def train(config: TrainConfig) -> dict[str, float]:
     """Train as configured; returns the last evaluation. Raises ValueError for bad input, before anything is written."""
     data, config = prepare(config)
     figures: dict[str, float] = {}
-    with Run(config, unit="images") as run:
+    with Run(config, unit=Classification.unit) as run:
         model = first_model(config, data)
-        optimizer = build_optimizer(model, config.optimizer)
         if run.main:
-            save_data_record(data, run.folder)
-        objective = run.prepare(ClassificationLoss(model, config.augment.smoothing), model, optimizer)
-        log_summary(run, model, data)
-        for _, batch in run.steps(varied_images(run, data, config)):
-            run.backward(objective, batch)
-            run.update()
-            if run.due("eval") and len(data.validation):
+            save_data_record(run.folder, data)
+        task = Classification(data, config, run.device)
+        objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
+        run.log_summary(task.summary())
+        for _, batch in run.steps(task.order):
+            run.update(run.backward(objective, batch, count=task.count))
+            if run.due("eval"):
                 with run.evaluating():
-                    figures = evaluate_now(run, model, data, config)
-                run.log(figures, best="val/accuracy", mode="max")
+                    figures = task.evaluate(run)
+                run.log(figures, best=task.best, mode=task.mode)
         run.progress.say(f"done; judge it with: python -m vision.evaluate {shlex.quote(str(run.folder))}")
     return figures
 
@@ -65,7 +62,7 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
         skip_bad=config.skip_bad,
         storage=config.storage,
     )
-    if config.resume and not matches_data(config.out, data):
+    if config.resume and not matches_data(config.out, data.fingerprint):
         raise ValueError(f"{config.out} was trained on other images: what --data names is not the same any more")
     if begun:
         data = replace(data, preparation=Preparation.load(config.out))
@@ -109,49 +106,6 @@ def first_model(config: TrainConfig, data: Data) -> ViT:
         some = data.train.some(WHITENED_BY)
         model.embed.patches.fit(data.preparation(some, config.model.image_size))
     return model
-
-
-def varied_images(run: Run, data: Data, config: TrainConfig) -> Order:
-    """What a step learns from: its images, varied anew each time."""
-    images = data.training(config.batch_size, config.seed, run.device)
-    augment = Augment(config.augment, data.preparation, config.model, config.batch_size, len(data.train), config.seed)
-
-    def batch(step: int, rank: int, world: int, accumulate: int) -> list[Batch]:
-        stored = run.to_device(images.batch(step, rank, world, accumulate))
-        varied = augment(stored, step, rank, world, run.spent)
-        return [(halved(x), y) for x, y in varied] if run.spent < config.coarse else varied
-
-    return batch
-
-
-def halved(images: Tensor) -> Tensor:
-    """Every four pixels become their mean: (B, C, S, S) -> (B, C, S / 2, S / 2)."""
-    return F.avg_pool2d(images, 2)
-
-
-def log_summary(run: Run, model: ViT, data: Data) -> None:
-    """Says what is trained on what, and where."""
-    precision = run.accelerator.mixed_precision.replace("no", "fp32")
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
-    run.progress.say(
-        f"{data.name}: {len(data.train):,} images to learn from, {len(data.validation):,} held out, "
-        f"{len(data.preparation.classes):,} classes\n"
-        f"{millions:.2f} M parameters on {run.device.type} in {precision}; the run is in {run.folder}"
-    )
-
-
-def evaluate_now(run: Run, model: ViT, data: Data, config: TrainConfig) -> dict[str, float]:
-    """All images held out, shared among the processes."""
-    figures = evaluate(
-        model,
-        data.validation,
-        data.preparation,
-        config.eval_batch,
-        device=run.device,
-        share=(run.rank, run.world),
-        reduce=run.total,
-    )
-    return {f"val/{name}": value for name, value in figures.items()}
 
 
 if __name__ == "__main__":

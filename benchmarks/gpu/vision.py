@@ -19,9 +19,9 @@ from vision.augmentation.augment import Augment
 from vision.config import TrainConfig
 from vision.data.load import Images, TrainingImages
 from vision.data.preparation import Preparation
-from vision.models.vit import ClassificationLoss, ViT, ViTConfig
+from vision.models.vit import ViT, ViTConfig
 from vision.presets import PRESETS, modern_core
-from vision.train import halved
+from vision.tasks.classification import ClassificationLoss, halved
 
 Learn = Callable[[Tensor, Tensor], None]
 CLASSES = tuple("abcdefghij")

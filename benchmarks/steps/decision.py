@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,8 +26,8 @@ from decision.config import TrainConfig
 from decision.data.load import Normaliser, Trajectories, Windows
 from decision.data.store import Episode, stack
 from decision.environments.spaces import Space
-from decision.models.decision_transformer import DecisionLoss, DecisionTransformer, real_steps
-from decision.models.tokens import Window
+from decision.models.decision_transformer import DecisionTransformer
+from decision.tasks.imitation import DecisionLoss, real_steps
 
 MANY = 1_000_000  # steps: never reached
 OBSERVED = Space("box", (11,), "float64", (None,), (None,))
@@ -103,14 +104,14 @@ def train_step_in_run(
         TemporaryDirectory() as folder,
         Run(run_config(Path(folder), seed, batch, precision, device, compiled), "timesteps") as run,
     ):
-        loss_of = run.prepare(DecisionLoss(model), model, build_optimizer(model, run.config.optimizer))
-        order = run.steps(windows.batch)
+        loss_of = run.prepare(DecisionLoss(model), model, partial(build_optimizer, config=run.config.optimizer))
+        order = run.steps(lambda step, share, progress: [*windows.batch(step, *share)])
 
         def step() -> Tensor:
             _, micro_batches = next(order)
-            loss = run.backward(loss_of, cast(list[Window], micro_batches), count=real_steps)
-            run.update()
-            return loss
+            gradients = run.backward(loss_of, micro_batches, count=real_steps)
+            run.update(gradients)
+            return gradients.loss
 
         return measure(loss_of, step, steps, device)
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -21,8 +22,9 @@ from core.training.config import OptimizerConfig
 from core.training.devices import autocast, compile_in_place
 from core.training.run import Run
 from vision.config import TrainConfig
-from vision.models.vit import ClassificationLoss, ViT, ViTConfig
+from vision.models.vit import ViT, ViTConfig
 from vision.presets import modern_core, plain_core
+from vision.tasks.classification import ClassificationLoss
 
 MANY = 1_000_000  # steps: never reached
 PLAIN = ViTConfig(channels=3, classes=10, coordinates="raster", core=plain_core(192, 6, 3))
@@ -93,15 +95,15 @@ def train_step_in_run(seed: int, shape: str, batch: int, compiled: str, precisio
         )
         with Run(config, unit="images") as run:
             model = cast(ViT, build("ours", shape, seed))
-            objective = run.prepare(ClassificationLoss(model), model, build_optimizer(model, config.optimizer))
+            objective = run.prepare(ClassificationLoss(model), model, partial(build_optimizer, config=config.optimizer))
             same = random_batch(batch, seed)
-            order = run.steps(lambda step, rank, world, accumulate: [same])
+            order = run.steps(lambda step, share, progress: [same])
 
             def step() -> Tensor:
                 _, micro_batches = next(order)
-                loss = run.backward(objective, micro_batches)
-                run.update()
-                return loss
+                gradients = run.backward(objective, micro_batches)
+                run.update(gradients)
+                return gradients.loss
 
             return measure_steps(step, batch, steps)
 

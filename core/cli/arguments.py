@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from core.checks import unused_fields
 from core.cli.errors import Interrupted, RunFailure
 from core.cli.launch import program
-from core.files.serialize import nearest
+from core.messages import nearest
 from core.training.config import DEFAULT_OUT, RunConfig
 
 C = TypeVar("C", bound=RunConfig)

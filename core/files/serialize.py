@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from core.checks import check_choice
+from core.messages import nearest
 
 T = TypeVar("T")
 
@@ -33,13 +33,6 @@ def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
     default, or a value of another type; whatever `cls.__post_init__` raises passes through.
     """
     return _build(cls, data, at="")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The suffix of an error sentence: what `word` was probably meant to be, or all that is accepted."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}"
 
 
 def _fields(cls: type) -> list[dataclasses.Field[Any]]:

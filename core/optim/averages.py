@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights: moved after every step, lent to the model to evaluate."""
+"""An exponential moving average of the weights: moved after every step, swapped in for an evaluation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EMA:
         torch._foreach_lerp_(list(self.averages.values()), list(self.weights.values()), 1.0 - decay)
 
     @contextmanager
-    def lent(self) -> Iterator[None]:
+    def swapped_in(self) -> Iterator[None]:
         """Inside, the model holds the averages; afterwards its own weights again, bit for bit."""
         own = [p.detach().clone() for p in self.weights.values()]
         self._give(list(self.averages.values()))

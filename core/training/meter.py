@@ -14,7 +14,7 @@ from torch import Tensor
 Reduce = Callable[[Tensor], Tensor]
 
 
-class Window:
+class Meter:
     """Losses, gradient norms and units of work of the last few steps.
 
     `add` leaves them on the device; `settle` reads all pending ones at once, which waits for the device.
@@ -50,7 +50,7 @@ class Window:
         return None
 
     def close(self) -> tuple[float, float, float]:
-        """Mean loss, mean norm and units per second of the settled steps; starts the next window."""
+        """Mean loss, mean norm and units per second of the settled steps; starts anew."""
         loss, norm = (math.fsum(x) / max(1, len(x)) for x in (self.losses, self.norms))
         rate = self._units / max(1e-9, time.perf_counter() - self._start - self._paused)
         self.losses, self.norms = [], []
@@ -67,7 +67,7 @@ class Window:
             self._paused += time.perf_counter() - start
 
     def state(self) -> dict[str, list[float]]:
-        """The settled steps, for a checkpoint in the middle of a window."""
+        """The settled steps, for a checkpoint between two lines of metrics."""
         return {"losses": self.losses, "norms": self.norms}
 
     def load(self, state: Mapping[str, Any]) -> None:

@@ -8,13 +8,31 @@ frozen by NEP 19), so that an order outlives an upgrade.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 Indices = NDArray[np.int64]
+Batch = tuple[Tensor, ...]
+
+
+class Share(NamedTuple):
+    """The part of every global batch that a process takes: its rank of so many, in so many micro-batches."""
+
+    rank: int = 0
+    world: int = 1
+    accumulate: int = 1
+
+
+class Order(Protocol):
+    """Which data belongs to which step: a pure function, so that a resumed run needs no replay."""
+
+    def __call__(self, step: int, share: Share, progress: float) -> Sequence[Batch]:
+        """A process's micro-batches, `step` steps after the start, when `progress` of the budget is spent."""
 
 
 def shuffled(seed: int, step: int, batch_size: int, items: int) -> Indices:

@@ -19,6 +19,7 @@ class TrainState:
     """The parts of a training step that a checkpoint must hold."""
 
     model: nn.Module
+    objective: nn.Module  # the model and its loss
     optimizer: torch.optim.Optimizer
     ema: EMA | None
     scaler: Any  # torch.amp.GradScaler under fp16, else None
@@ -26,6 +27,15 @@ class TrainState:
     def parameters(self) -> list[Tensor]:
         """What the optimiser updates."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def step_optimizer(self) -> None:
+        """Updates the weights and clears the gradients; under fp16 not where the scaled gradients overflowed."""
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def finite(self) -> bool:
         """Whether all weights are finite, and so small that their squares are; on a GPU, waits for them."""

@@ -16,14 +16,13 @@ from core.training.run import Run
 from decision.acting.policy import Actors
 from decision.collect import wave
 from decision.collecting.recording import Recorder
-from decision.config import OnlineConfig
-from decision.data.load import Trajectories, Windows, default_targets
+from decision.data.load import Trajectories, default_targets
 from decision.data.store import stack
 from decision.models.decision_transformer import DecisionTransformer
-from decision.models.tokens import Window
+from decision.tasks.imitation import Imitation
 
 if TYPE_CHECKING:
-    from decision.acting.episodes import Environment
+    pass
 
 FOLDER = "online"
 """Where a run folder keeps the episodes of each round: round-00000.npz, round-00001.npz, ..."""
@@ -36,28 +35,24 @@ class Experience:
     from the same. Whatever return its episodes were asked for, they teach the one that they reached.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        model: DecisionTransformer,
-        windows: Windows,
-        environments: Sequence[Environment],
-        online: OnlineConfig,
-    ):
-        self.run, self.model, self.windows, self.online = run, model, windows, online
-        self.environments, self.rounds = environments, 0
+    def __init__(self, run: Run, task: Imitation):
+        self.run, self.task, self.online = run, task, task.config.online
+        self.rounds = 0
         self.newest: Trajectories | None = None
         self.collected = 0  # steps of all rounds
-        if online.every and run.main:  # a run that goes on from an earlier step has other rounds ahead
+        if self.online.every and run.main:  # a run that goes on from an earlier step has other rounds ahead
             for path in self._path(0).parent.glob("round-*.npz"):
-                if int(path.stem.removeprefix("round-")) > run.step // online.every:
+                if int(path.stem.removeprefix("round-")) > run.step // self.online.every:
                     remove(path)
 
-    def batch(self, step: int, rank: int, world: int, accumulate: int) -> list[Window]:
-        """The micro-batches of a rank at a step, see `Windows.batch`; acts before, when it is time to."""
-        while self.online.every and self.rounds <= step // self.online.every:
+    def act_when_due(self) -> None:
+        """Acts the rounds that come before the next step, and goes on with what they taught."""
+        while self.online.every and not self._at_the_end and self.rounds <= self.run.step // self.online.every:
             self._add(self.round(self.rounds))
-        return self.windows.batch(step, rank, world, accumulate)
+
+    @property
+    def _at_the_end(self) -> bool:
+        return self.run.finished or self.run.stopping
 
     def figures(self) -> dict[str, float]:
         """Of what was collected: the mean return of the newest round, the steps of all."""
@@ -84,31 +79,34 @@ class Experience:
         online, target = self.online, self.target()
         raw = stream(self.run.config.seed, FOLDER, number).random_raw(online.episodes)
         seeds = [int(word >> 33) for word in raw.tolist()]
-        recorders = [Recorder(environment, StopRequest()) for environment in self.environments]
+        recorders = [Recorder(environment, StopRequest()) for environment in self.task.environments]
+
+        model = self.run.state.model
+        assert isinstance(model, DecisionTransformer)
 
         def actors(begun: Sequence[int]) -> Actors:
             targets = [target] * len(begun)
-            return Actors(self.model, self.windows.normaliser, targets, temperature=online.temperature, seeds=begun)
+            return Actors(model, self.task.windows.normaliser, targets, temperature=online.temperature, seeds=begun)
 
         parts = (seeds[i : i + len(recorders)] for i in range(0, len(seeds), len(recorders)))
         with self.run.evaluating(), torch.autocast(self.run.device.type, enabled=False):
             episodes = [episode for part in parts for episode in wave(recorders, actors, part)]
         told = {"provenance": {"round": number, "target": target, "seeds": seeds}}
-        return stack(episodes, **self.windows.data.about() | told)
+        return stack(episodes, **self.task.windows.data.about() | told)
 
     def target(self) -> float:
         """What is asked for in the next round."""
         if self.online.target is not None:
             return self.online.target
-        return default_targets(self.windows.data.returns())["max + 20 %"]
+        return default_targets(self.task.windows.data.returns())["max + 20 %"]
 
     def _add(self, found: Trajectories) -> None:
         """Goes on with the newest episodes; those of the data count as older, the better the newer."""
-        known = self.windows.data
+        known = self.task.windows.data
         if not self.rounds:
             known = known.select(known.returns().argsort(kind="stable").tolist())
         episodes = [*known, *found][-self.online.capacity :]
-        self.windows = replace(self.windows, data=stack(episodes, **known.about()))
+        self.task.windows = replace(self.task.windows, data=stack(episodes, **known.about()))
         self.newest, self.rounds, self.collected = found, self.rounds + 1, self.collected + found.steps
 
     def _path(self, number: int) -> Path:

@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from core.files.downloads import atomic_write
+from core.messages import first_line
 from decision.collecting.recording import Recorder
 from decision.data.sources import extra
 from decision.data.store import Trajectories
-from decision.environments.make import first_line, name_of
+from decision.environments.make import name_of
 from decision.environments.spaces import Space, describe
 
 LIBRARY = "stable-baselines3"

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from core.messages import first_line
 from core.training.order import stream
-from decision.environments.make import first_line
 from decision.environments.spaces import Space
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.cli.errors import Interrupted, RunFailure
+from core.messages import number
 from decision.collecting.agents import Agent
 from decision.collecting.recording import Recorder, Recording
-from decision.rollout import number
 
 if TYPE_CHECKING:
     from decision.collect import CollectConfig

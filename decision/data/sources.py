@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.files.downloads import remove
+from core.messages import first_line
 from decision.data.store import Episode, Trajectories, stack
-from decision.environments.make import first_line
 from decision.environments.spaces import Space, describe, describe_actions
 
 MINARI = "minari:"

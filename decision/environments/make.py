@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.messages import first_line
 from core.training.order import stream
 from decision.environments.spaces import Space, describe, describe_actions, misfit
 
@@ -89,11 +90,6 @@ def remedy(missing: Exception) -> str:
         return first_line(missing)
     package = f"triptych[{extra[1]}]" if extra[1] in EXTRAS else f"gymnasium[{extra[1]}]"
     return f'pip install "{package}"'
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 def spaces_of(env: gymnasium.Env[Any, Any]) -> tuple[Space, Space]:

@@ -16,7 +16,8 @@ from gymnasium.error import DependencyNotInstalled, Error
 from numpy.typing import NDArray
 
 from core.files.downloads import atomic_write
-from decision.environments.make import first_line, make, name_of, remedy
+from core.messages import first_line
+from decision.environments.make import make, name_of, remedy
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -120,20 +120,6 @@ class DecisionTransformer(nn.Module):
         return {f"{name}.weight" for name in tables}
 
 
-class DecisionLoss(nn.Module):
-    """The training objective as a module, so that it compiles and distributes as one."""
-
-    def __init__(self, model: DecisionTransformer):
-        super().__init__()
-        self.model = model
-
-    def forward(self, *window: Tensor) -> Tensor:
-        """The head's loss summed over the real steps of a `Window`, its tensors one by one -> () float32."""
-        given = Window(*window)
-        losses = self.model.head.loss(self.model(given), given.actions)  # (B, K)
-        return losses.masked_fill(~real(given), 0.0).sum()
-
-
 def turned(x: Tensor, by: Tensor) -> Tensor:
     """Rows in which step k is what step k + by[b] was, counted in a circle: (B, K, ...), int64 (B,)."""
     rows = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
@@ -144,11 +130,6 @@ def turned(x: Tensor, by: Tensor) -> Tensor:
 def real(window: Window) -> Tensor:
     """Which steps are no padding: bool (B, K)."""
     return torch.arange(window.timesteps.shape[1], device=window.pads.device) >= window.pads.unsqueeze(1)
-
-
-def real_steps(*window: Tensor) -> Tensor:
-    """How many steps of a `Window`, its tensors one by one, are no padding: ()."""
-    return real(Window(*window)).sum()
 
 
 def build_head(config: DecisionConfig) -> Head:

@@ -28,10 +28,10 @@ from benchmarks.peers import nanogpt
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from core.positions import index
-from text.corpus.windows import load_corpus
-from text.evaluate import evaluate
-from text.models.gpt import GPT, GPTConfig, NextTokenLoss
+from text.corpus.load import load_corpus
+from text.models.gpt import GPT, GPTConfig
 from text.presets import gpt2_core
+from text.tasks.language_modelling import NextTokenLoss, evaluate
 
 SMALL = "--steps 4 --eval-every 2 --model.core.dim 32 --model.core.depth 1 --model.core.n_heads 2 --sample 0"
 

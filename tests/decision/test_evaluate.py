@@ -18,10 +18,11 @@ from decision.config import OnlineConfig, TrainConfig
 from decision.data.load import Summary, default_targets
 from decision.data.store import Trajectories
 from decision.environments.make import episode_seed
-from decision.evaluate import compared, sentences, share_below, summarised
+from decision.evaluate import compared, sentences, share_below
 from decision.models.decision_transformer import DecisionConfig
 from decision.presets import modern_core
 from decision.rollout import figures
+from decision.tasks.imitation import mean_figures
 from decision.train import EVALUATED, train
 from decision.trained import load
 from tests.decision import examples
@@ -52,11 +53,11 @@ def outcome(target: float | None, *returns: float) -> Outcome:
 
 def test_what_is_logged_is_of_the_target_that_leads_furthest() -> None:
     found = Rollouts((outcome(1.0, 1, 2, 3), outcome(9.5, 4, 8, 6), outcome(20.0, 1, 1, 1)), seconds=2.0)
-    told = summarised(found, reference=(1.0, 11.0))
+    told = mean_figures(found, reference=(1.0, 11.0))
     correlation = told.pop("rank_correlation")
     assert correlation == found.rank_correlation()
     assert told == {"return": 6, "length": 2, "score": 50, "return_1": 2, "return_9.5": 6, "return_20": 1}
-    assert summarised(Rollouts((outcome(None, 1, 3),), seconds=1.0), None) == {"return": 2, "length": 1.5}
+    assert mean_figures(Rollouts((outcome(None, 1, 3),), seconds=1.0), None) == {"return": 2, "length": 1.5}
 
 
 def test_a_share_of_the_data_is_told_by_its_percentiles() -> None:

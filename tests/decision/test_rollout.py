@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 from core.cli.arguments import parse_fields
+from core.messages import number
 from decision.acting.episodes import Episodes, Outcome, Rollouts, opened, play, rollouts
 from decision.acting.policy import Actors
 from decision.data.load import Summary
 from decision.environments.make import episode_seed, make
 from decision.environments.spaces import describe
 from decision.environments.video import Filmed, check_format, make_filmed, write_film
-from decision.rollout import RolloutConfig, choose_targets, figures, number, report, table
+from decision.rollout import RolloutConfig, choose_targets, figures, report, table
 from tests.decision import corridor
 from tests.decision.acting.recomputed import Recomputed
 from tests.decision.toys import agent, unscaled

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from core.cli.arguments import parse_fields
+from core.messages import number
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import Checkpoints
 from decision.acting.episodes import opened, rollouts
@@ -27,7 +28,6 @@ from decision.environments.spaces import describe
 from decision.finetune import parse_command as parse_finetuning
 from decision.models.decision_transformer import DecisionTransformer
 from decision.presets import PRESETS, RECIPES
-from decision.rollout import number
 from decision.train import EVALUATED, train
 from decision.trained import load, load_policy, read_data_record
 from tests.decision import examples

@@ -24,11 +24,12 @@ from tests.vision.data.together import grey, numbered, opinionated, take_part
 from vision.config import TrainConfig
 from vision.data.batches import Images
 from vision.data.load import load_data, load_test
-from vision.evaluate import evaluate, evaluate_run
+from vision.evaluate import evaluate_run
 from vision.presets import PRESETS
 from vision.reports.metrics import Tally
 from vision.reports.pictures import Mistakes
 from vision.reports.report import Judged, Variant, as_json, draw, tables, variants
+from vision.tasks.classification import evaluate
 from vision.tasks.views import SHIFTS, joined, seen
 from vision.train import train
 from vision.trained import load

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.training.order import drawn, epochs, share, shuffled, stream
-from text.corpus.load import Corpus, Tokens, load_corpus
-from text.models.gpt import IGNORED
+from text.corpus.load import Tokens
 
-__all__ = ["Corpus", "TrainingWindows", "load_corpus", "validation_batches"]
+IGNORED = -100
+"""A target that does not count."""
 
 Batch = tuple[Tensor, Tensor]
 Sampling = Literal["shuffled", "random"]

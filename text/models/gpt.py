@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.checks import check_choices, check_positive
 from core.config import TransformerConfig
@@ -15,9 +14,6 @@ from core.graph import causal, from_place
 from core.init import initialise
 from core.positions import index
 from core.transformer import EVERY, LAST, Transformer
-
-IGNORED = -100
-"""A target that does not count."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +93,3 @@ class GPT(nn.Module):
         """Its modules by depth (`core.roles`)."""
         below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]
-
-
-class NextTokenLoss(nn.Module):
-    """The training objective as a module, so that it compiles and distributes as one."""
-
-    def __init__(self, model: GPT):
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy summed over the targets that are not IGNORED, in nats: 2 x (B, T) int64 -> () float32."""
-        logits = self.model(ids).flatten(0, 1).float()  # (B T, V)
-        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from core.files.downloads import atomic_write
-from core.files.serialize import nearest
 from core.files.weights import WEIGHTS, Safetensors, Uninitialised, export_weights, import_weights, read_json
+from core.messages import nearest
 from text.models.gpt import GPT, GPTConfig
 from text.pretrained.families import FAMILIES
 from text.pretrained.family import Family

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from core.messages import notice
 from vision.data.files import SUFFIXES
 
 Part = Literal["train", "validation", "test"]
@@ -63,12 +63,6 @@ def list_part(root: Path, part: Part) -> Listing | None:
     """
     folder = _part_folder(root, part)
     return None if folder is None else _list(folder)
-
-
-def notice(text: str) -> None:
-    """A line on stderr, by the first process alone."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"notice: {text}", file=sys.stderr, flush=True)
 
 
 def first_few(names: list[str]) -> str:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from core.cli.arguments import run_folder
+from core.messages import notice
 from vision.data.files import SUFFIXES
-from vision.data.folder import first_few, notice
+from vision.data.folder import first_few
 from vision.data.preparation import Preparation
 
 

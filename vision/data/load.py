@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from core.files.downloads import data_root
-from core.files.serialize import nearest
+from core.messages import nearest, notice
 from vision.data.batches import Images, ImageSet, TrainingImages, evaluation_batches
-from vision.data.folder import Listing, first_few, list_part, notice
+from vision.data.folder import Listing, first_few, list_part
 from vision.data.named import NAMES, held_out, read_named
 from vision.data.preparation import Preparation
 from vision.data.stream import Indices, Streamed, decode_all, moments, processes_here

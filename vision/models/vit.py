@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.checks import check_choices, check_positive
 from core.config import TransformerConfig
@@ -140,20 +139,3 @@ class Pool(nn.Module):
             return x.mean(1)
         weights = self.attention(x).softmax(1)  # (B, N, 1); Hassani 2021, eq. 3
         return (weights * x).sum(1)
-
-
-class ClassificationLoss(nn.Module):
-    """The training objective as a module, so that it compiles and distributes as one."""
-
-    def __init__(self, model: ViT, smoothing: float = 0.0):
-        super().__init__()
-        self.model, self.smoothing = model, smoothing
-
-    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy summed over the images, in nats: (B, C, S, S), classes (B,) or shares (B, K) -> () float32.
-
-        Shares are taken as they are; `smoothing` is for classes (Szegedy 2016, section 7).
-        """
-        logits = self.model(images).float()  # (B, K)
-        smoothing = 0.0 if targets.is_floating_point() else self.smoothing
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from core.files.weights import PICKLES, WEIGHTS, Rule, Safetensors, Uninitialised, import_weights, read_json
+from core.messages import notice
 from core.training.checkpoints import load_into, read_tensors
-from vision.data.folder import notice
 from vision.models.vit import ViT, ViTConfig
 from vision.pretrained.resize import HEAD, adapt
 from vision.pretrained.timm_layout import from_timm, infer, rules

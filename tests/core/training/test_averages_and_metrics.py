@@ -35,7 +35,7 @@ def test_the_model_borrows_the_average_and_gets_its_weights_back() -> None:
     own = copy.deepcopy(model.state_dict())
 
     def evaluate() -> None:
-        with ema.lent():
+        with ema.swapped_in():
             assert torch.equal(model[0].weight * 2, own["0.weight"])
             raise ZeroDivisionError
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from core.optim.groups import build_optimizer
 from core.training.checkpoints import Checkpoints, load_weights
 from core.training.config import OptimizerConfig, ScheduleConfig
 from core.training.metrics import read_metrics
-from core.training.run import Run
+from core.training.run import Gradients, Run
 from tests.core.training.toy import PRESETS, Sequences, SummedLoss, Toy, ToyConfig, counted, train
 
 
@@ -42,10 +43,10 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Sends this process a SIGTERM while step `step` is being made."""
     original = Run.update
 
-    def update(run: Run) -> None:
+    def update(run: Run, *gradients: Gradients) -> None:
         if run.step + 1 == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        original(run)
+        original(run, *gradients)
 
     monkeypatch.setattr(Run, "update", update)
 
@@ -64,17 +65,19 @@ def test_the_loss_is_the_mean_over_all_that_count(tmp_path: Path) -> None:
     config = toy(tmp_path / "run", steps=1, accumulate=2)
     with Run(config) as run:
         model = Toy(config)
-        objective = run.prepare(SummedLoss(model), model, build_optimizer(model, config.optimizer))
-        for _, batch in run.steps(Sequences(config).batch):
+        objective = run.prepare(SummedLoss(model), model, partial(build_optimizer, config=config.optimizer))
+        for _, batch in run.steps(Sequences(config).order):
             with torch.no_grad():
                 total = sum(objective(*micro) for micro in batch)
                 number = sum(counted(*micro) for micro in batch)
-            assert run.backward(objective, batch, count=counted).item() == pytest.approx(float(total / number))
+            gradients = run.backward(objective, batch, count=counted)
+            assert gradients.loss.item() == pytest.approx(float(total / number))
+            assert gradients.units == number
             expected = torch.autograd.grad(sum(objective(*micro) for micro in batch) / number, model.parameters())
             for p, gradient in zip(model.parameters(), expected, strict=True):
                 assert p.grad is not None
                 torch.testing.assert_close(p.grad, gradient)
-            run.update()
+            run.update(gradients)
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
@@ -151,10 +154,10 @@ def test_a_device_that_is_not_looked_at_each_step_saves_nothing_poisoned(
 
     original = Run.update
 
-    def update(run: Run) -> None:
+    def update(run: Run, *gradients: Gradients) -> None:
         here, run.device = run.device, Elsewhere()  # type: ignore[assignment]
         try:
-            original(run)
+            original(run, *gradients)
         finally:
             run.device = here
 
@@ -215,10 +218,9 @@ def test_the_best_step_is_saved_and_kept(tmp_path: Path) -> None:
     scores = dict(zip(range(1, 9), (0.1, 0.3, 0.2, 0.9, float("nan"), 0.4, 0.5, 0.6), strict=True))
     with Run(config) as run:
         model = Toy(config)
-        objective = run.prepare(SummedLoss(model), model, build_optimizer(model, config.optimizer))
-        for step, batch in run.steps(Sequences(config).batch):
-            run.backward(objective, batch)
-            run.update()
+        objective = run.prepare(SummedLoss(model), model, partial(build_optimizer, config=config.optimizer))
+        for step, batch in run.steps(Sequences(config).order):
+            run.update(run.backward(objective, batch))
             run.log({"val/accuracy": scores[step]}, best="val/accuracy", mode="max")
     assert Checkpoints(config.out).steps() == [4, 8]
     assert json.loads((config.out / "checkpoints" / "best.json").read_text()) == {
@@ -230,10 +232,9 @@ def test_evaluation_is_in_evaluation_mode_and_leaves_training_alone(tmp_path: Pa
     config = toy(tmp_path / "run", steps=4, dropout=0.5, ema=0.5)
     with Run(config) as run:
         model = Toy(config)
-        objective = run.prepare(SummedLoss(model), model, build_optimizer(model, config.optimizer))
-        for _, batch in run.steps(Sequences(config).batch):
-            run.backward(objective, batch)
-            run.update()
+        objective = run.prepare(SummedLoss(model), model, partial(build_optimizer, config=config.optimizer))
+        for _, batch in run.steps(Sequences(config).order):
+            run.update(run.backward(objective, batch))
             weights, state = model.head.weight.detach().clone(), torch.get_rng_state()
             with run.evaluating():
                 assert not model.training
@@ -260,14 +261,14 @@ def test_gradients_are_clipped_and_their_norm_logged(tmp_path: Path) -> None:
     config = toy(tmp_path / "run", steps=3, clip=0.25)
     with Run(config) as run:
         model = Toy(config)
-        objective = run.prepare(SummedLoss(model), model, build_optimizer(model, config.optimizer))
-        for _, batch in run.steps(Sequences(config).batch):
-            run.backward(objective, batch)
+        objective = run.prepare(SummedLoss(model), model, partial(build_optimizer, config=config.optimizer))
+        for _, batch in run.steps(Sequences(config).order):
+            gradients = run.backward(objective, batch)
             norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
             assert run._clip().item() == pytest.approx(norm.item())
             clipped = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
             assert clipped.item() == pytest.approx(min(0.25, norm.item()), rel=1e-4)
-            run.update()
+            run.update(gradients)
     assert math.isfinite(lines(tmp_path / "run")[0]["train/grad_norm"])
 
 
@@ -309,8 +310,8 @@ def test_a_loop_without_an_update_is_a_mistake(tmp_path: Path) -> None:
     def forgetful() -> None:
         with Run(config) as run:
             model = Toy(config)
-            run.prepare(SummedLoss(model), model, build_optimizer(model, config.optimizer))
-            for _ in run.steps(Sequences(config).batch):
+            run.prepare(SummedLoss(model), model, partial(build_optimizer, config=config.optimizer))
+            for _ in run.steps(Sequences(config).order):
                 pass
 
     with pytest.raises(RuntimeError, match=r"must call run.update\(\) once per step"):

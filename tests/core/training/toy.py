@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from core.cli.arguments import main, parse
 from core.optim.groups import build_optimizer
 from core.training.config import OptimizerConfig, RunConfig, ScheduleConfig
-from core.training.order import drawn, share
+from core.training.order import Batch, Share, drawn, share
 from core.training.run import Run
 
 VOCABULARY, LENGTH, IGNORED = 17, 12, -100
@@ -117,14 +118,11 @@ class Sequences:
         for row, ignored in enumerate(generator.integers(0, LENGTH, size=64)):
             self.targets[row, :ignored] = IGNORED
 
-    def batch(self, step: int, rank: int, world: int, accumulate: int) -> list[tuple[Tensor, ...]]:
+    def order(self, step: int, taken: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step."""
         chosen = drawn(self.config.seed, step, self.config.batch_size, len(self.ids))
         weight = torch.full((self.config.batch_size, 1), float("nan" if step + 1 == self.config.poison else 1))
-        return [
-            (self.ids[rows, :-1], self.targets[rows], weight[: len(rows)])
-            for rows in share(chosen, rank, world, accumulate)
-        ]
+        return [(self.ids[rows, :-1], self.targets[rows], weight[: len(rows)]) for rows in share(chosen, *taken)]
 
 
 def train(config: ToyConfig) -> Toy:
@@ -132,10 +130,9 @@ def train(config: ToyConfig) -> Toy:
     data = Sequences(config)
     with Run(config, unit="tokens") as run:
         model = Toy(config)
-        objective = run.prepare(SummedLoss(model), model, build_optimizer(model, config.optimizer))
-        for _, batch in run.steps(data.batch):
-            run.backward(objective, batch, count=counted)
-            run.update()
+        objective = run.prepare(SummedLoss(model), model, partial(build_optimizer, config=config.optimizer))
+        for _, batch in run.steps(data.order):
+            run.update(run.backward(objective, batch, count=counted))
             if run.due("eval"):
                 with run.evaluating():
                     loss = F.cross_entropy(model(data.ids[:, :-1]).flatten(0, 1), data.ids[:, 1:].flatten())

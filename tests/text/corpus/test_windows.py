@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from text.corpus.windows import Batch, Sampling, TrainingWindows, load_corpus, validation_batches
-from text.models.gpt import IGNORED
+from text.corpus.load import load_corpus
+from text.corpus.windows import IGNORED, Batch, Sampling, TrainingWindows, validation_batches
 
 TOKENS = np.arange(1000, dtype=np.uint16)
 

@@ -14,7 +14,9 @@ from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from core.files.serialize import from_dict, to_dict
 from tests.core.helpers import POSITIONS, awake, padded_coords, shape
-from text.models.gpt import GPT, IGNORED, GPTConfig, NextTokenLoss
+from text.corpus.windows import IGNORED
+from text.models.gpt import GPT, GPTConfig
+from text.tasks.language_modelling import NextTokenLoss
 
 LEARNED = PositionConfig("learned")
 NANOGPT = GPTConfig(65, 256, "tied", TransformerConfig(dim=384, depth=6, n_heads=6, bias="none", position=LEARNED))
@@ -75,7 +77,8 @@ def test_an_untrained_model_knows_nothing(head, init):
     """Its loss is that of guessing: exactly with a zero head, nearly with a small one."""
     model = GPT(GPTConfig(11, 12, head, shape(init=init)))
     loss = NextTokenLoss(model)(ids(), (ids() + 1) % 11) / ids().numel()
-    assert loss.item() == pytest.approx(math.log(11), abs=1e-6 if init == "zero-residual" else 0.2)
+    near = 1e-6 if init == "zero-residual" else 0.3  # 0.08 +- 0.04 over it (tied), seeds 0-4
+    assert loss.item() == pytest.approx(math.log(11), abs=near)
 
 
 def test_loss_is_the_sum_over_targets_that_count():
@@ -162,7 +165,7 @@ def test_it_learns_a_line_by_heart():
         optimizer.zero_grad()
         objective(line[:, :-1], line[:, 1:]).backward()
         optimizer.step()
-    assert objective(line[:, :-1], line[:, 1:]).item() / 11 < 0.01
+    assert objective(line[:, :-1], line[:, 1:]).item() / 11 < 0.05  # 0.004 +- 0.002 over seeds 0-4; 2.4 untrained
     assert complete(model.eval(), [line[0, :1].tolist()], 11, Sampling(temperature=0)) == [line[0, 1:].tolist()]
 
 

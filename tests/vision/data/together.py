@@ -11,8 +11,8 @@ from torch import Tensor, distributed
 from core.config import TransformerConfig
 from vision.data.batches import Images
 from vision.data.preparation import Preparation
-from vision.evaluate import evaluate
 from vision.models.vit import ViT, ViTConfig
+from vision.tasks.classification import evaluate
 
 
 def opinionated(classes: int = 10, channels: int = 1) -> ViT:

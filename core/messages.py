@@ -1,0 +1,31 @@
+"""The parts that sentences for users are made of."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterable
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a word that is not known: what was probably meant, or all that is accepted."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its type where it has none."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+def number(value: float) -> str:
+    """A figure as people read it: to one decimal from 100 on, else to four digits."""
+    return f"{value:,.1f}".removesuffix(".0") if abs(value) >= 100 else f"{value:.4g}"
+
+
+def notice(text: str) -> None:
+    """A line on stderr, written by the first process alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"notice: {text}", file=sys.stderr, flush=True)

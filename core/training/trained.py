@@ -1,0 +1,97 @@
+"""A trained model, brought back from its run folder; and the record of what it was trained on."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from torch import nn
+
+from core.checks import check_choices
+from core.files.json_files import read_json, write_json
+from core.training.checkpoints import load_model, read_config
+from core.training.config import RunConfig
+
+M = TypeVar("M", bound=nn.Module)
+C = TypeVar("C", bound=RunConfig)
+Weights = Literal["averaged", "raw"]
+
+DATA = "data.json"
+"""What a run is trained on, in its folder."""
+
+
+@dataclass(frozen=True)
+class TrainedRun(Generic[M, C]):
+    """A model in evaluation mode, the configuration of its run, and the step of its checkpoint."""
+
+    model: M
+    config: C
+    step: int
+    device: torch.device
+
+
+def load_run(
+    folder: Path | str,
+    config_type: type[C],
+    build: Callable[[C], M],
+    which: str | int = "best",
+    device: str = "cpu",
+    weights: Weights = "averaged",
+) -> TrainedRun[M, C]:
+    """The model of a run folder: checkpoint "best", "last", "last-good" or a step.
+
+    weights: the averages, where the run kept any (`--ema`), or the raw ones that were trained.
+
+    Raises ValueError naming the file that is missing, damaged or of another version.
+    """
+    folder = Path(folder)
+    config = read_config(folder, config_type)
+    model, step = load_model(folder, which, lambda: build(config), weights)
+    return TrainedRun(model.to(device), config, step, torch.device(device))
+
+
+def save_data_record(folder: Path, data: str, fingerprint: str, **sizes: Any) -> None:
+    """Keeps in a run folder what the data was."""
+    write_json(folder / DATA, {"data": data, "fingerprint": fingerprint} | sizes)
+
+
+def matches_data(folder: Path, fingerprint: str) -> bool:
+    """Whether data is what a run is trained on; also where there is no record of it."""
+    record = folder / DATA
+    return not record.exists() or read_json(record).get("fingerprint") == fingerprint
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """The settings that every `evaluate` command shares."""
+
+    checkpoint: str = "best"
+    """best, last, last-good, or a step."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to evaluate."""
+    json: bool = False
+    """End with one line that is a JSON object."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+
+def print_json(figures: Mapping[str, Any]) -> None:
+    """One line: a JSON object of flat keys, `part/metric`; a number that is not finite is null."""
+    print(json.dumps(flat(figures), allow_nan=False), flush=True)
+
+
+def flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by `/`; numbers that are not finite as None."""
+    joined: dict[str, Any] = {}
+    for key, value in figures.items():
+        if isinstance(value, Mapping):
+            joined |= flat(value, f"{prefix}{key}/")
+        else:
+            joined[f"{prefix}{key}"] = None if isinstance(value, float) and not math.isfinite(value) else value
+    return joined

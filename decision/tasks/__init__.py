@@ -1,0 +1,1 @@
+"""What a decision model is trained to do."""

@@ -1,0 +1,1 @@
+"""What a text model is trained to do."""

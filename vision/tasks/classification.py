@@ -1,0 +1,114 @@
+"""Telling the classes of images apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.training.devices import to_device
+from core.training.order import Batch, Share
+from core.training.run import Run
+from vision.augmentation.augment import Augment
+from vision.config import TrainConfig
+from vision.data.batches import ImageSet, evaluation_batches
+from vision.data.load import Data
+from vision.data.preparation import Preparation
+from vision.models.vit import ViT
+from vision.reports.metrics import Tally
+
+
+class Classification:
+    """Images varied anew at every step, cross-entropy of their classes, accuracy on those held out."""
+
+    unit = "images"
+    best = "val/accuracy"
+    mode: Literal["min", "max"] = "max"
+
+    def __init__(self, data: Data, config: TrainConfig, device: torch.device):
+        self.data, self.config, self.device = data, config, device
+        self.images = data.training(config.batch_size, config.seed, device)
+        self.augment = Augment(
+            config.augment, data.preparation, config.model, config.batch_size, len(data.train), config.seed
+        )
+
+    def summary(self) -> str:
+        """One line about the images."""
+        data = self.data
+        return (
+            f"{data.name}: {len(data.train):,} images to train on, {len(data.validation):,} held out, "
+            f"{len(data.preparation.classes):,} classes"
+        )
+
+    def objective(self, model: ViT) -> nn.Module:
+        """The model with its loss."""
+        return ClassificationLoss(model, self.config.augment.smoothing)
+
+    def order(self, step: int, share: Share, progress: float) -> list[Batch]:
+        """The micro-batches of a step: images (b, C, S, S), varied, and their classes (b,) or shares (b, K)."""
+        stored = [(to_device(x, self.device), to_device(y, self.device)) for x, y in self.images.batch(step, *share)]
+        varied = self.augment(stored, step, share.rank, share.world, progress)
+        return [(halved(x), y) for x, y in varied] if progress < self.config.coarse else [*varied]
+
+    def count(self, images: Tensor, targets: Tensor) -> int:
+        """How many images a micro-batch has."""
+        return len(images)
+
+    def evaluate(self, run: Run) -> dict[str, float]:
+        """All images held out, shared among the processes; nothing where none are."""
+        model, data = run.state.model, self.data
+        assert isinstance(model, ViT)
+        if not len(data.validation):
+            return {}
+        share = (run.share.rank, run.share.world)
+        rows, device = self.config.eval_batch, run.device
+        figures = evaluate(model, data.validation, data.preparation, rows, device=device, share=share, reduce=run.total)
+        return {f"val/{name}": value for name, value in figures.items()}
+
+
+class ClassificationLoss(nn.Module):
+    """The training objective as a module, so that it compiles and distributes as one."""
+
+    def __init__(self, model: ViT, smoothing: float = 0.0):
+        super().__init__()
+        self.model, self.smoothing = model, smoothing
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy summed over the images, in nats: (B, C, S, S), classes (B,) or shares (B, K) -> () float32.
+
+        Shares are taken as they are; `smoothing` is for classes (Szegedy 2016, section 7).
+        """
+        logits = self.model(images).float()  # (B, K)
+        smoothing = 0.0 if targets.is_floating_point() else self.smoothing
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
+
+
+@torch.no_grad()
+def evaluate(
+    model: ViT,
+    images: ImageSet,
+    preparation: Preparation,
+    batch_size: int,
+    *,
+    device: torch.device | str = "cpu",
+    share: tuple[int, int] = (0, 1),
+    reduce: Callable[[Tensor], Tensor] = lambda total: total,
+) -> dict[str, float]:
+    """accuracy, top5, loss (nats) and ece of a model in evaluation mode, each image counted once.
+
+    share: (rank, number of processes); `reduce` then sums a tensor over all of them
+
+    Raises ValueError where there are no images.
+    """
+    tally = Tally.empty(model.config.classes)
+    for pixels, labels in evaluation_batches(images, batch_size, *share):
+        tally += Tally.of(model(preparation(pixels.to(device), model.config.image_size)), labels)
+    return tally.total(reduce).figures()
+
+
+def halved(images: Tensor) -> Tensor:
+    """Every four pixels become their mean: (B, C, S, S) -> (B, C, S / 2, S / 2)."""
+    return F.avg_pool2d(images, 2)
