@@ -1,4 +1,4 @@
-"""Communicate: every token asks (query), offers (key) and pays out (value)."""
+"""Communicate: every token asks (query), offers (key) and passes on (value)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention whose keys and values come from another sequence, a memory that knows its own positions.
+    """Attention whose keys and values come from another sequence, a memory, which has positions of its own.
 
     Successive rows may share a source: of S memories, each serves B / S rows, without being copied.
     """
@@ -175,7 +175,7 @@ def explicit_attend(
 
 @with_kernel
 def explicit_is_faster(q: Tensor, k: Tensor) -> bool:
-    """Whether to attend step by step in place of PyTorch's fused kernel: an opinion that a kernel may have."""
+    """Whether to attend step by step in place of PyTorch's fused kernel."""
     return False
 
 

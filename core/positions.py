@@ -1,12 +1,12 @@
 """Where tokens are: integer coordinates become signal.
 
-A panel gives every token its coordinates `at`, an integer tensor (T, A) or (B, T, A) with one column per axis:
-(index,) for text, (row, column) for an image patch, (timestep,) for a trajectory. Sinusoidal, rotary and ALiBi also
-take fractions. A position module answers three questions, each once per forward pass, for all layers:
+A panel gives every token its coordinates `coords`, an integer tensor (T, A) or (B, T, A) with one column per axis:
+(index,) for text, (row, column) for an image patch, (timestep,) for a trajectory. Sinusoidal, rotary and ALiBi
+positions also take fractions. A position module answers three questions, each once per forward pass, for all layers:
 
-    embed(at)         what is added to the tokens                  (..., T, D) or None
-    rotation(at)      how queries and keys are turned              Rotation or None
-    bias(at_q, at_k)  what is added to the scores                  (..., H, Tq, Tk) or None
+    embed(coords)             what is added to the tokens          (..., T, D) or None
+    rotation(coords)          how queries and keys are rotated     Rotation or None
+    bias(coords_q, coords_k)  what is added to the scores          (..., H, Tq, Tk) or None
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Sinusoidal(Position):
 
 
 class Rotary(Position):
-    """Queries and keys turn with their coordinate, so that scores see differences (Su 2021).
+    """Queries and keys are rotated by their coordinate, so that scores depend on differences (Su 2021).
 
     With several axes the pairs of a head are split evenly among them (axial rotary).
     """

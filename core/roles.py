@@ -1,4 +1,4 @@
-"""What the parameters of a model are, as the model declares it: an optimiser asks no names.
+"""What the parameters of a model are, as the model declares it, for an optimiser to group them.
 
 A model may declare:
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 
-class Role(NamedTuple):
+class ParameterRole(NamedTuple):
     """What a parameter is."""
 
     decay: bool  # whether weight decay is for it
@@ -22,7 +22,7 @@ class Role(NamedTuple):
     layer: int  # 0 below the blocks (embeddings, positions), 1 ... depth in them, depth + 1 above
 
 
-def parameter_roles(model: nn.Module) -> dict[str, Role]:
+def parameter_roles(model: nn.Module) -> dict[str, ParameterRole]:
     """The role of every parameter by its name, in the order of `model.named_parameters()`."""
     layers: list[list[nn.Module]] = getattr(model, "layered_modules", _one_layer)()
     spared: set[str] = getattr(model, "no_weight_decay", set)()
@@ -33,7 +33,7 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
             depth |= dict.fromkeys(module.parameters(), number)
             matrices |= hidden_matrices(module) if number else {}
     return {
-        name: Role(p.ndim >= 2 and name not in spared, matrices.get(p, ()), depth.get(p, len(layers)))
+        name: ParameterRole(p.ndim >= 2 and name not in spared, matrices.get(p, ()), depth.get(p, len(layers)))
         for name, p in model.named_parameters()
     }
 

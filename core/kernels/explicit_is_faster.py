@@ -15,7 +15,7 @@ HALF = any(getattr(torch.cpu, probe, bool)() for probe in ("_is_amx_tile_support
 
 
 def kernel(plain: Callable[[Tensor, Tensor], bool], q: Tensor, k: Tensor) -> bool:
-    """In half precision for short lines; in float32 where many rows ask a few queries each, as in decoding.
+    """In half precision for short lines; in float32 where many rows have a few queries each, as in decoding.
 
     Neither pays on processors that lack the instructions.
     """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from core.optim.muon import MuonAdamW
-from core.roles import Role, parameter_roles
+from core.roles import ParameterRole, parameter_roles
 from core.training.config import OptimizerConfig
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
@@ -22,7 +22,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     parameter is updated once.
     """
     roles = parameter_roles(model)
-    trainable: dict[Tensor, Role] = {p: roles[name] for name, p in model.named_parameters() if p.requires_grad}
+    trainable: dict[Tensor, ParameterRole] = {p: roles[name] for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise ValueError(f"{type(model).__name__} has no trainable parameter")
     matrices = {p: role.matrices for p, role in trainable.items() if role.matrices and config.kind == "muon"}
@@ -44,7 +44,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, multiplier: float) -> fl
 
 
 def _adamw_groups(
-    trainable: Mapping[Tensor, Role], every: Iterable[Role], config: OptimizerConfig
+    trainable: Mapping[Tensor, ParameterRole], every: Iterable[ParameterRole], config: OptimizerConfig
 ) -> list[dict[str, Any]]:
     """The groups for AdamW: with decay and without, and with `layer_decay` for every layer its own."""
     top = max(role.layer for role in every)

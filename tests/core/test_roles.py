@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
-from core.roles import Role, parameter_roles
+from core.roles import ParameterRole, parameter_roles
 from core.transformer import Transformer
 from tests.core.helpers import shape
 
 
 def test_a_model_that_declares_nothing_has_one_layer_and_no_hidden_matrix():
-    assert parameter_roles(nn.Linear(3, 2)) == {"weight": Role(True, (), 1), "bias": Role(False, (), 1)}
+    assert parameter_roles(nn.Linear(3, 2)) == {
+        "weight": ParameterRole(True, (), 1),
+        "bias": ParameterRole(False, (), 1),
+    }
 
 
 def test_every_parameter_of_a_stack_has_its_role():
@@ -18,16 +21,16 @@ def test_every_parameter_of_a_stack_has_its_role():
     roles = parameter_roles(Transformer(config, (16,), role="cross"))
     assert list(roles) == [name for name, _ in Transformer(config, (16,), role="cross").named_parameters()]
     expected = {
-        "position.tables.0.weight": Role(True, (), 0),
-        "embedding_norm.weight": Role(False, (), 0),
-        "blocks.0.attention.branch.qkv.weight": Role(True, (32, 16, 16), 1),
-        "blocks.0.attention.branch.out.weight": Role(True, (32,), 1),
-        "blocks.0.attention.branch.out.bias": Role(False, (), 1),
-        "blocks.0.attention.modulation.weight": Role(True, (32, 32, 32), 1),
-        "blocks.1.cross_attention.branch.kv.weight": Role(True, (16, 16), 2),
-        "blocks.1.feedforward.branch.up.weight": Role(True, (128, 128), 2),
-        "blocks.1.feedforward.norm.weight": Role(False, (), 2),
-        "norm.bias": Role(False, (), 3),
+        "position.tables.0.weight": ParameterRole(True, (), 0),
+        "embedding_norm.weight": ParameterRole(False, (), 0),
+        "blocks.0.attention.branch.qkv.weight": ParameterRole(True, (32, 16, 16), 1),
+        "blocks.0.attention.branch.out.weight": ParameterRole(True, (32,), 1),
+        "blocks.0.attention.branch.out.bias": ParameterRole(False, (), 1),
+        "blocks.0.attention.modulation.weight": ParameterRole(True, (32, 32, 32), 1),
+        "blocks.1.cross_attention.branch.kv.weight": ParameterRole(True, (16, 16), 2),
+        "blocks.1.feedforward.branch.up.weight": ParameterRole(True, (128, 128), 2),
+        "blocks.1.feedforward.norm.weight": ParameterRole(False, (), 2),
+        "norm.bias": ParameterRole(False, (), 3),
     }
     assert {name: roles[name] for name in expected} == expected
 
@@ -45,4 +48,7 @@ def test_a_tied_parameter_is_what_it_is_first():
         def no_weight_decay(self) -> set[str]:
             return {"embed.weight"}
 
-    assert parameter_roles(Tied()) == {"embed.weight": Role(False, (), 0), "block.weight": Role(True, (4,), 1)}
+    assert parameter_roles(Tied()) == {
+        "embed.weight": ParameterRole(False, (), 0),
+        "block.weight": ParameterRole(True, (4,), 1),
+    }
