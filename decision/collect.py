@@ -33,8 +33,9 @@ from typing import Any, Literal
 import numpy as np
 
 from core.checks import check_at_least, check_choices, check_positive
-from core.cli.arguments import main, parse_fields
+from core.cli.arguments import parse_fields
 from core.cli.errors import Interrupted
+from core.cli.exits import main
 from core.cli.signals import StopRequest
 from core.messages import number
 from core.training.order import stream

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from core.checks import check_positive
-from core.cli.arguments import given_flags, main, parse_fields
-from core.training.config import ScheduleConfig
+from core.cli.arguments import given_flags, parse_fields
+from core.cli.exits import main
+from core.optim.config import ScheduleConfig
 from decision.config import OnlineConfig, TrainConfig
 from decision.train import train
 from decision.trained import read_run

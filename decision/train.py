@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.cli.arguments import given_flags, main, parse
+from core.cli.arguments import given_flags
+from core.cli.exits import main
 from core.messages import number
 from core.optim.groups import build_optimizer
+from core.training.command import parse
 from core.training.run import Run
 from decision.acting.episodes import opened
 from decision.acting.experience import Experience

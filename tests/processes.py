@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from core.training.checkpoints import Checkpoints, read_tensors
+from core.files.tensors import read_tensors
+from core.training.checkpoints import Checkpoints
 from core.training.metrics import read_metrics
 
 PANELS = ["text.train", "text.sample", "text.export", "vision.train", "decision.train", "decision.finetune"]

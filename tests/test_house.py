@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from core.cli.arguments import parse, parse_fields
+from core.cli.arguments import parse_fields
+from core.training.command import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("core", "text", "vision", "decision", "benchmarks")

@@ -9,7 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.arguments import parse_fields, run_folder
+from core.cli.exits import main
 from text.pretrained.load import export_pretrained, family_of
 from text.trained import load
 

@@ -4,55 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import gc
 import io
-import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from core.checks import unused_fields
-from core.cli.errors import Interrupted, RunFailure
-from core.cli.launch import program
 from core.messages import nearest
-from core.training.config import DEFAULT_OUT, RunConfig
+from core.training.config import RunConfig
 
 C = TypeVar("C", bound=RunConfig)
 T = TypeVar("T")
-
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-
-
-def parse(
-    config_type: type[C],
-    presets: Mapping[str, C],
-    argv: Sequence[str] | None = None,
-    *,
-    description: str = "",
-) -> C:
-    """`PRESET [--any.config.field VALUE ...]` as a configuration; `--out DIR --resume` alone takes DIR's own.
-
-    Raises ValueError of one sentence for anything wrong; exits with 0 after `--help`.
-    """
-    arguments = _with_compile_value(list(sys.argv[1:] if argv is None else argv))
-    given = given_flags(arguments)
-    named = bool(arguments) and not arguments[0].startswith("-")
-    if named:
-        base = _preset(presets, arguments.pop(0))
-    elif "resume" in given and "out" in given:
-        base = _saved(config_type, Path(given["out"]))
-    elif "-h" in arguments or "--help" in arguments:
-        base = next(iter(presets.values()))
-    else:
-        wanted = "name the run folder with --out, or a preset" if "resume" in given else "name a preset first"
-        raise ValueError(f"{wanted}: {', '.join(presets)}")
-    shown = "the preset given" if named else next(iter(presets))
-    summary = f"{description} Presets: {', '.join(presets)}. The defaults below are those of {shown}.".strip()
-    prog = " ".join(["python", *program(), "PRESET"])
-    return parse_fields(config_type, _with_budget_given(base, given), arguments, prog=prog, description=summary)
 
 
 def parse_fields(
@@ -114,73 +78,10 @@ def given_flags(arguments: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def main(command: Callable[[], object]) -> None:
-    """Runs a command; errors in one line; exits 0 done, 1 failed while running, 2 bad input, 130 interrupted.
-
-    With TRIPTYCH_TRACEBACK set, errors are raised as they are.
-    """
-    if os.environ.get("TRIPTYCH_TRACEBACK"):
-        command()
-        return
-    code, message = _outcome(command)
-    gc.collect()  # gloo joins its threads when the last model it serves is gone; later they would crash the exit
-    if message:
-        print(" ".join(message.split()), file=sys.stderr, flush=True)
-    sys.exit(code)
-
-
-def _outcome(command: Callable[[], object]) -> tuple[int, str]:
-    """The exit code and the message of a command; what is nobody's bad input or bad luck passes through."""
-    try:
-        command()
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt as interrupt:
-        return 130, str(interrupt) if isinstance(interrupt, Interrupted) else "interrupted"
-    except RunFailure as failure:
-        return 1, f"error: {failure}"
-    except OSError as error:
-        cause = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return 1 if error.errno in FULL_DISK else 2, f"error: {cause}"
-    except ValueError as error:
-        return 2, f"error: {error}"
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
-            raise
-        return 1, f"error: {str(error).split('. ')[0]}; a smaller batch or a larger --accumulate needs less memory"
-    return 0, ""
-
-
-def _preset(presets: Mapping[str, C], name: str) -> C:
-    """The preset of that name, its run folder named after it unless it says otherwise."""
-    if name not in presets:
-        raise ValueError(f"unknown preset {name!r}; {nearest(name, presets)}")
-    preset = presets[name]
-    return dataclasses.replace(preset, out=DEFAULT_OUT / name) if preset.out == DEFAULT_OUT else preset
-
-
-def _saved(config_type: type[C], out: Path) -> C:
-    from core.training.checkpoints import read_config
-
-    return dataclasses.replace(read_config(out, config_type), out=out)
-
-
-def _with_budget_given(base: C, given: Mapping[str, str]) -> C:
-    """A budget on the command line replaces the preset's, also one of the other kind."""
-    if "minutes" in given and "steps" not in given:
-        return dataclasses.replace(base, steps=None, minutes=base.minutes or 1.0)
-    if "steps" in given and "minutes" not in given:
-        return dataclasses.replace(base, minutes=None, steps=base.steps or 1)
-    return base
-
-
-def _with_compile_value(arguments: list[str]) -> list[str]:
-    """`--compile` alone means `--compile default`."""
-    return [
-        "--compile=default" if word == "--compile" and (following or "--").startswith("--") else word
-        for word, following in zip(arguments, [*arguments[1:], ""], strict=False)
-    ]
+def program() -> list[str]:
+    """What follows `python` in the command that started this process, without its arguments: -m text.train, say."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return ["-m", spec.name.removesuffix(".__main__")] if spec else [sys.argv[0]]
 
 
 def _fields(config: Any, at: str = "") -> list[str]:

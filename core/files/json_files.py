@@ -7,13 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.files.downloads import atomic_write
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces `path` by `text`, at once and durably."""
-    with atomic_write(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+from core.files.atomic import write_text
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from core.optim.config import OptimizerConfig
 from core.optim.muon import MuonAdamW
-from core.training.config import OptimizerConfig
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 

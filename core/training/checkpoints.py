@@ -13,20 +13,18 @@ Nothing in it is pickled, so nothing in it can execute code when loaded.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from core.cli.errors import NotSaved
-from core.files.downloads import atomic_write, remove, sha256
+from core.files.atomic import atomic_write, remove, sha256
 from core.files.json_files import as_json, read_json, write_json
 from core.files.serialize import T, from_dict
-from core.files.weights import Uninitialised
+from core.files.tensors import Uninitialised, load_into, read_tensors, write_tensors
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -69,7 +67,7 @@ class Checkpoints:
             with atomic_write(target) as aside:
                 aside.mkdir()
                 for name, group in tensors.items():
-                    _write_tensors(aside / f"{name}.safetensors", group)
+                    write_tensors(aside / f"{name}.safetensors", group)
                 for name, value in objects.items():
                     (aside / f"{name}.json").write_text(as_json(value), encoding="utf-8")
                 files = {path.name: _fingerprint(path) for path in sorted(aside.iterdir())}
@@ -164,19 +162,6 @@ def verify(checkpoint: Path) -> None:
             raise ValueError(f"{path} is damaged: its SHA-256 is not the one it was written with{advice}")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file on the CPU, tied ones under all names; ValueError if damaged."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            tied = json.loads((file.metadata() or {}).get("tied", "{}"))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    return tensors | {name: tensors[kept] for name, kept in tied.items()}
-
-
 def load_weights(
     run_folder: Path, which: str | int = "best", kind: Literal["averaged", "raw"] = "averaged"
 ) -> dict[str, Tensor]:
@@ -198,21 +183,6 @@ def load_model(
         model = build()
     load_into(model, load_weights(run_folder, step, kind), checkpoint)
     return model.eval(), step
-
-
-def load_into(model: nn.Module, weights: Mapping[str, Tensor], origin: Path) -> None:
-    """Copies `weights` into `model`; ValueError naming one that is missing, unknown or of another shape."""
-    expected = model.state_dict()
-    for name, tensor in expected.items():
-        if name not in weights:
-            raise ValueError(f"{origin} has no weights for {name!r}")
-        if weights[name].shape != tensor.shape:
-            raise ValueError(
-                f"{origin}: {name!r} has shape {tuple(weights[name].shape)}, the model needs {tuple(tensor.shape)}"
-            )
-    if unknown := [name for name in weights if name not in expected]:
-        raise ValueError(f"{origin} has weights for {unknown[0]!r}, which the model lacks")
-    model.load_state_dict(weights)
 
 
 def write_config(run_folder: Path, config: Mapping[str, Any]) -> None:
@@ -239,28 +209,6 @@ def _sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     content = {name: record.get(name) for name in ("step", "files")}
     seal = hashlib.sha256(as_json(content).encode()).hexdigest()
     return {"format": FORMAT, **content, "seal": seal}
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Stores tied tensors once, their other names in the metadata; copies other views of a shared storage."""
-    from safetensors.torch import save_file
-
-    seen: dict[tuple[Any, ...], str] = {}
-    storages: set[int] = set()
-    kept: dict[str, Tensor] = {}
-    tied: dict[str, str] = {}
-    for name, tensor in tensors.items():
-        identity = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if tensor.numel() and identity in seen:
-            tied[name] = seen[identity]
-            continue
-        storage = tensor.untyped_storage().data_ptr()
-        tensor = tensor.detach()
-        whole = torch.contiguous_format
-        kept[name] = tensor.clone(memory_format=whole) if storage in storages else tensor.contiguous()
-        storages.add(storage)
-        seen[identity] = name
-    save_file(kept, path, metadata={"tied": json.dumps(tied)})
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.files.downloads import BLOCK, Remote, atomic_write, fetch, sha256
+from core.files.atomic import atomic_write, sha256
+from core.files.downloads import BLOCK, Remote, fetch
 
 NAMES = ("shakespeare", "pydoc")
 PREFIX = "hf:"

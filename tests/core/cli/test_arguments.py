@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from core.cli.arguments import main, parse, parse_fields
+from core.cli.arguments import parse_fields
 from core.cli.errors import Interrupted, NonFinite
+from core.cli.exits import main
 from core.files.serialize import to_dict
+from core.optim.config import OptimizerConfig
 from core.training.checkpoints import write_config
-from core.training.config import OptimizerConfig
+from core.training.command import parse
 from tests.core.training.toy import PRESETS, ToyConfig
 
 
@@ -164,7 +166,7 @@ def test_a_mistake_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
-    program = "from core.cli.arguments import main\nmain(lambda: [print('x' * 99) for _ in range(100000)])"
+    program = "from core.cli.exits import main\nmain(lambda: [print('x' * 99) for _ in range(100000)])"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     writer = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from core.files.downloads import Remote, atomic_write, data_root, fetch, sha256
+from core.files.atomic import atomic_write, sha256
+from core.files.downloads import Remote, data_root, fetch
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 

@@ -10,18 +10,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from core.files.json_files import read_json
+from core.files.tensors import Safetensors, Uninitialised
 from core.files.weights import (
     SAME,
     TRANSPOSED,
     Layout,
     Rule,
-    Safetensors,
-    Uninitialised,
     each_layer,
     export_weights,
     import_weights,
     module,
-    read_json,
     stacked,
 )
 

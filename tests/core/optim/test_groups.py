@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.devices import native_dtype
+from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer, hidden_matrices, set_learning_rate
-from core.optim.muon import MuonAdamW, native_dtype, orthogonalize, scale
-from core.training.config import OptimizerConfig
+from core.optim.muon import MuonAdamW, orthogonalize, scale
 from core.training.state import load_optimizer, optimizer_tensors
 from tests.core.training.toy import Toy, ToyConfig
 

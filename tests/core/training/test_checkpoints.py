@@ -12,15 +12,8 @@ from torch import Tensor
 
 from core.cli.errors import NotSaved
 from core.files.serialize import to_dict
-from core.training.checkpoints import (
-    Checkpoints,
-    load_into,
-    load_weights,
-    read_config,
-    read_tensors,
-    verify,
-    write_config,
-)
+from core.files.tensors import load_into, read_tensors
+from core.training.checkpoints import Checkpoints, load_weights, read_config, verify, write_config
 from core.training.config import RunConfig
 from tests.core.training.toy import Toy, ToyConfig
 
