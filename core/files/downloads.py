@@ -1,18 +1,16 @@
-"""Files that are whole or absent: written aside, flushed, renamed; downloaded files verified as well."""
+"""Published files: found under the data root, or downloaded there and verified."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import urllib.request
-from collections.abc import Iterator
+import shutil
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
+from urllib.request import urlopen
 
 from core.files.atomic import atomic_write, sha256
 
-BLOCK = 1 << 18  # bytes read at once
 TIMEOUT = 30.0  # seconds without an answer before a download is given up
 
 
@@ -56,33 +54,27 @@ def fetch(remote: Remote, root: Path | None = None) -> Path:
 
 
 def _download(remote: Remote, target: Path, aside: Path) -> None:
-    digest = hashlib.sha256()
-    with aside.open("wb") as file:
-        for block in _blocks(remote, target):
-            digest.update(block)
-            file.write(block)
-    if digest.hexdigest() != remote.sha256:
-        raise ValueError(
-            f"what {remote.url} sent is not {remote.path} (sha256 {digest.hexdigest()[:16]}... in place of "
-            f"{remote.sha256[:16]}...) and was discarded: put the published file at {target}, "
-            f"or {remote.instead}"
-        )
-
-
-def _blocks(remote: Remote, target: Path) -> Iterator[bytes]:
-    from tqdm import tqdm
-
     try:
-        with urllib.request.urlopen(remote.url, timeout=TIMEOUT) as reply:
-            with tqdm(total=reply.length, unit="B", unit_scale=True, desc=target.name, disable=None) as bar:
-                while block := reply.read(BLOCK):
-                    bar.update(len(block))
-                    yield block
-            if reply.length:  # bytes that were announced and did not come
-                raise IncompleteRead(b"", reply.length)
+        _copy(remote.url, target.name, aside)
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ValueError(
             f"{remote.path} is missing and could not be downloaded from {remote.url} ({reason}): "
             f"put the file at {target}, or {remote.instead}"
         ) from error
+    if (received := sha256(aside)) != remote.sha256:
+        raise ValueError(
+            f"{remote.url} returned something other than {remote.path} (sha256 {received[:16]}..., not "
+            f"{remote.sha256[:16]}...), which was discarded: put the published file at {target}, or {remote.instead}"
+        )
+
+
+def _copy(url: str, name: str, path: Path) -> None:
+    from tqdm import tqdm
+
+    with urlopen(url, timeout=TIMEOUT) as reply, path.open("wb") as file:
+        shown = tqdm.wrapattr(file, "write", total=reply.length, desc=name, disable=None)
+        with shown as watched:
+            shutil.copyfileobj(reply, watched)
+        if reply.length:  # bytes that were announced and did not arrive
+            raise IncompleteRead(b"", reply.length)

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from core.files.tensors import refuse_names
+from core.files.tensors import check_names, check_shape, refuse_names
 
 WEIGHT, BOTH = ("weight",), ("weight", "bias")
 PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
@@ -75,19 +75,21 @@ def import_weights(
 ) -> None:
     """Fill a model from weights of another layout, converted to its own dtype.
 
-    ignored:  patterns of their names that say nothing (`*` matches anything)
-    repeated: names of theirs that may be there too, each with the name of the tensor that it must then equal
+    ignored:  patterns of names to pass over (`*` matches anything)
+    repeated: names that may be there as well, each with the name of the tensor that it must then equal
 
     Raises ValueError naming what is missing, unknown, of another shape or of another type.
     """
     ours, repeated = _tensors(model, rules), repeated or {}
     needed = {name for rule in rules for name in rule.theirs}
-    refuse_names("the weights lack", needed - set(weights))
-    spare = set(weights) - needed - set(repeated)
-    refuse_names("the weights hold unknown", {name for name in spare if not _matches(name, ignored)})
+    passed_over = {name for name in set(weights) - needed if name in repeated or _matches(name, ignored)}
+    check_names(set(weights) - passed_over, needed)
     for rule in rules:
         shapes = [part.shape for part in rule.layout.save(ours[rule.ours].to("meta"))]
-        parts = [_checked(name, weights[name], shape) for name, shape in zip(rule.theirs, shapes, strict=True)]
+        parts = [weights[name] for name in rule.theirs]
+        for name, part, shape in zip(rule.theirs, parts, shapes, strict=True):
+            check_shape(name, part, shape)
+            _check_precision(name, part)
         ours[rule.ours].copy_(rule.layout.load(parts))
     for name, original in repeated.items():
         if name in weights and not torch.equal(weights[name].float(), weights[original].float()):
@@ -116,13 +118,10 @@ def _tensors(model: nn.Module, rules: Sequence[Rule]) -> dict[str, Tensor]:
     return ours
 
 
-def _checked(name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
-    if tensor.shape != shape:
-        raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, the configuration asks for {tuple(shape)}")
+def _check_precision(name: str, tensor: Tensor) -> None:
     if tensor.dtype not in PRECISIONS:
-        accepted = ", ".join(str(kind).removeprefix("torch.") for kind in PRECISIONS)
+        accepted = ", ".join(str(dtype).removeprefix("torch.") for dtype in PRECISIONS)
         raise ValueError(f"{name} is of type {str(tensor.dtype).removeprefix('torch.')}, accepted are: {accepted}")
-    return tensor
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written aside, hashed, flushed, renamed, and verified before use.
+"""Checkpoints that are whole or absent: written beside their place, hashed, renamed, and verified before use.
 
 A run folder holds
 
@@ -28,7 +28,7 @@ from core.files.tensors import Uninitialised, load_into, read_tensors, write_ten
 
 M = TypeVar("M", bound=nn.Module)
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 BEST = "best.json"
 
@@ -40,11 +40,9 @@ class Checkpoints:
         self.folder = run_folder / "checkpoints"
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, in order; says nothing of its health."""
-        if not self.folder.is_dir():
-            return []
-        found = (re.fullmatch(r"step-(\d{8,})", path.name) for path in self.folder.iterdir())
-        return sorted(int(match[1]) for match in found if match)
+        """The steps that have a checkpoint, in order; undamaged or not."""
+        names = (path.name for path in self.folder.iterdir()) if self.folder.is_dir() else ()
+        return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d{8,})", name)))
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of `step` is, or would be."""
@@ -148,10 +146,9 @@ def verify(checkpoint: Path) -> None:
         record = read_json(manifest)
     except ValueError as error:
         raise ValueError(f"{error}{advice}") from error
-    if record.get("format") != FORMAT:
-        raise ValueError(f"{manifest} has format {record.get('format')!r}; this version reads {FORMAT}{advice}")
+    check_format(manifest, record)
     if record != _sealed(record):
-        raise ValueError(f"{manifest} is damaged: its seal does not fit{advice}")
+        raise ValueError(f"{manifest} is damaged: its own SHA-256 does not fit{advice}")
     for name, expected in record["files"].items():
         path = checkpoint / name
         if not path.is_file():
@@ -196,12 +193,20 @@ def read_config(run_folder: Path, cls: type[T]) -> T:
     if not path.is_file():
         raise ValueError(f"{run_folder} is not a run folder: it has no config.json")
     record = read_json(path)
-    if record.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {record.get('format')!r}; this version reads {FORMAT}")
+    check_format(path, record)
     try:
         return from_dict(cls, record.get("config", {}))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def check_format(path: Path, record: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a file of a run folder has the format that this version reads."""
+    if (found := record.get("format")) != FORMAT:
+        raise ValueError(
+            f"{path} has format {found!r}, not {FORMAT}: it was written by another version; train it anew, or use it "
+            "with the version that wrote it"
+        )
 
 
 def _sealed(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -364,7 +364,7 @@ def test_what_a_resumed_run_is_must_stay(commands: Commands, place: Path, data: 
 
 def test_a_run_of_another_panel_is_told_as_such(commands: Commands, place: Path, data: Path) -> None:
     (place / "text" / "checkpoints").mkdir(parents=True)
-    (place / "text" / "config.json").write_text('{"format": 1, "config": {"tokenizer": "char"}}')
+    (place / "text" / "config.json").write_text('{"format": 2, "config": {"tokenizer": "char"}}')
     told = "text is not a run folder of decision.train: it has no trajectories.json"
     for words in (("--out", place / "text", "--resume"), ("cartpole", "--data", data, "--init-from", place / "text")):
         life = commands.run("decision.train", *words)

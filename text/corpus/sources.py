@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files.atomic import atomic_write, sha256
-from core.files.downloads import BLOCK, Remote, fetch
+from core.files.downloads import Remote, fetch
 
 NAMES = ("shakespeare", "pydoc")
 PREFIX = "hf:"
@@ -28,6 +28,8 @@ SUFFIXES = PROSE + CODE  # what counts as text in a folder
 HUGGING_FACE = f"{PREFIX}NAME[:CONFIG][:SPLIT][:COLUMN]"
 ACCEPTED = f"{', '.join(NAMES)}, a text file, a folder or glob of text files, {HUGGING_FACE}"
 REMEMBERED = 64 << 20  # bytes from which on a file's hash is remembered
+
+BLOCK = 1 << 18  # bytes read at once
 
 SHAKESPEARE = Remote(
     path="shakespeare/input.txt",
