@@ -308,9 +308,7 @@ def join(sources: Sequence[str], out: str) -> Trajectories:
 
 def collect_or_join(argv: list[str]) -> None:
     """The command."""
-    config = parse_fields(
-        CollectConfig, CollectConfig(), argv, prog="python -m decision.collect", description=__doc__ or ""
-    )
+    config = parse_fields(CollectConfig(), argv, prog="python -m decision.collect", description=__doc__ or "")
     if not (config.env or config.join):
         raise ValueError("name an environment to record with --env, or data sets to put together with --join")
     data = join(config.join, config.out) if config.join else collect(config)

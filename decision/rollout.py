@@ -237,7 +237,6 @@ def rollout(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "decision.rollout")
     options = parse_fields(
-        RolloutConfig,
         RolloutConfig(),
         rest,
         prog="python -m decision.rollout DIR",

@@ -31,7 +31,6 @@ def export(argv: list[str]) -> None:
     """The command. Raises ValueError naming what the family cannot express."""
     folder, rest = run_folder(argv, "text.export")
     options = parse_fields(
-        ExportConfig,
         ExportConfig(),
         rest,
         prog="python -m text.export DIR",

@@ -153,7 +153,7 @@ def sample(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "text.sample")
     options = parse_fields(
-        SampleConfig, SampleConfig(), rest, prog="python -m text.sample DIR", description="Lets a text model write."
+        SampleConfig(), rest, prog="python -m text.sample DIR", description="Lets a text model write."
     )
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
     device = device_kind(options.device)

@@ -72,7 +72,6 @@ def evaluate_run(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "vision.evaluate")
     options = parse_fields(
-        EvaluateConfig,
         EvaluateConfig(),
         rest,
         prog="python -m vision.evaluate DIR",

@@ -189,7 +189,6 @@ def explain_images(argv: list[str]) -> None:
     """The command. Raises ValueError for bad input, before the picture is touched."""
     folder, words, rest = run_folder_and_images(argv, "vision.explain")
     options = parse_fields(
-        ExplainConfig,
         ExplainConfig(),
         rest,
         prog="python -m vision.explain DIR IMAGE...",

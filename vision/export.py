@@ -164,7 +164,6 @@ def export(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "vision.export")
     options = parse_fields(
-        ExportConfig,
         ExportConfig(),
         rest,
         prog="python -m vision.export DIR",

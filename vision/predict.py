@@ -102,7 +102,6 @@ def predict(argv: list[str]) -> None:
     """The command. Raises ValueError for images that cannot be read, before any prediction is printed."""
     folder, words, rest = run_folder_and_images(argv, "vision.predict")
     options = parse_fields(
-        PredictConfig,
         PredictConfig(),
         rest,
         prog="python -m vision.predict DIR IMAGE...",

@@ -1,4 +1,4 @@
-"""The command line of training: a preset, then any field of its configuration."""
+"""The command line of training: a preset, then any field of its configuration; or the folder of a run to resume."""
 
 from __future__ import annotations
 
@@ -8,40 +8,48 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from core.cli.arguments import given_flags, parse_fields, program
+from core.cli.arguments import Parser, given_fields, program, with_fields
 from core.messages import nearest
+from core.training.checkpoints import read_config
 from core.training.config import DEFAULT_OUT, RunConfig
 
 C = TypeVar("C", bound=RunConfig)
 
 
 def parse(
-    config_type: type[C],
-    presets: Mapping[str, C],
-    argv: Sequence[str] | None = None,
-    *,
-    description: str = "",
+    config_type: type[C], presets: Mapping[str, C], argv: Sequence[str] | None = None, *, description: str = ""
 ) -> C:
     """`PRESET [--any.config.field VALUE ...]` as a configuration; `--out DIR --resume` alone takes DIR's own.
 
     Raises ValueError of one sentence for anything wrong; exits with 0 after `--help`.
     """
-    arguments = _with_compile_value(list(sys.argv[1:] if argv is None else argv))
-    given = given_flags(arguments)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     named = bool(arguments) and not arguments[0].startswith("-")
     if named:
         base = _preset(presets, arguments.pop(0))
-    elif "resume" in given and "out" in given:
-        base = _saved(config_type, Path(given["out"]))
-    elif "-h" in arguments or "--help" in arguments:
+    elif folder := resumed_folder(arguments):
+        base = dataclasses.replace(read_config(folder, config_type), out=folder)
+    elif {"-h", "--help"} & {*arguments}:
         base = next(iter(presets.values()))
     else:
-        wanted = "name the run folder with --out, or a preset" if "resume" in given else "name a preset first"
-        raise ValueError(f"{wanted}: {', '.join(presets)}")
+        raise ValueError(f"name a preset first ({', '.join(presets)}), or a run to go on with: --out DIR --resume")
     shown = "the preset given" if named else next(iter(presets))
     summary = f"{description} Presets: {', '.join(presets)}. The defaults below are those of {shown}.".strip()
-    prog = " ".join(["python", *program(), "PRESET"])
-    return parse_fields(config_type, _with_budget_given(base, given), arguments, prog=prog, description=summary)
+    given = given_fields(base, arguments, prog=" ".join(["python", *program(), "PRESET"]), description=summary)
+    if "minutes" in given:  # a budget of one kind replaces the preset's of the other
+        given.setdefault("steps", None)
+    elif "steps" in given:
+        given["minutes"] = None
+    return with_fields(base, given)
+
+
+def resumed_folder(argv: Sequence[str]) -> Path | None:
+    """The run folder of a command line with `--out DIR --resume`; None for any other."""
+    parser = Parser(add_help=False)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    given, _ = parser.parse_known_args(argv)
+    return given.out if "resume" in given and "out" in given else None
 
 
 def _preset(presets: Mapping[str, C], name: str) -> C:
@@ -50,26 +58,3 @@ def _preset(presets: Mapping[str, C], name: str) -> C:
         raise ValueError(f"unknown preset {name!r}; {nearest(name, presets)}")
     preset = presets[name]
     return dataclasses.replace(preset, out=DEFAULT_OUT / name) if preset.out == DEFAULT_OUT else preset
-
-
-def _saved(config_type: type[C], out: Path) -> C:
-    from core.training.checkpoints import read_config
-
-    return dataclasses.replace(read_config(out, config_type), out=out)
-
-
-def _with_budget_given(base: C, given: Mapping[str, str]) -> C:
-    """A budget on the command line replaces the preset's, also one of the other kind."""
-    if "minutes" in given and "steps" not in given:
-        return dataclasses.replace(base, steps=None, minutes=base.minutes or 1.0)
-    if "steps" in given and "minutes" not in given:
-        return dataclasses.replace(base, minutes=None, steps=base.steps or 1)
-    return base
-
-
-def _with_compile_value(arguments: list[str]) -> list[str]:
-    """`--compile` alone means `--compile default`."""
-    return [
-        "--compile=default" if word == "--compile" and (following or "--").startswith("--") else word
-        for word, following in zip(arguments, [*arguments[1:], ""], strict=False)
-    ]

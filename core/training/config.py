@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
+from core.cli.arguments import ALONE
 from core.optim.config import OptimizerConfig, ScheduleConfig
 
 DEFAULT_OUT = Path("runs")
@@ -38,8 +39,8 @@ class RunConfig:
     """Newest checkpoints kept, beside the best."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the model; auto is bf16 where the hardware multiplies it, fp32 elsewhere."""
-    compile: Literal["off", "default", "max-autotune"] = "off"
-    """torch.compile mode of the training step; falls back to off where there is no working compiler."""
+    compile: Literal["off", "default", "max-autotune"] = field(default="off", metadata={ALONE: "default"})
+    """torch.compile mode of the training step, `default` if none is named; off where there is no working compiler."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto takes the fastest present."""
     resume: bool = False

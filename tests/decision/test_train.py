@@ -81,7 +81,7 @@ def test_cartpole_to_500_and_to_what_is_asked(commands: Commands, place: Path) -
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_knows_how_its_data_is_made_and_fits_its_environment(name: str) -> None:
     config = PRESETS[name]
-    recipe = parse_fields(CollectConfig, CollectConfig(), RECIPES[config.data].split())
+    recipe = parse_fields(CollectConfig(), RECIPES[config.data].split())
     seen, taken = (examples.VECTOR, examples.CHOICE if name in ("cartpole", "lunarlander") else examples.PUSH)
     longest = gymnasium.spec(recipe.env).max_episode_steps
     shape = replace(config.model, observation_space=seen, action_space=taken, max_timestep=longest)
