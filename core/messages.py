@@ -7,17 +7,13 @@ import os
 import sys
 from collections.abc import Iterable
 
-LISTED = 30  # names that a sentence lists at most
 
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a word that is not known: what was probably meant, or all that is accepted."""
+def nearest(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a sentence about an unknown word: what was probably meant, else `otherwise`, or all that is known."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if close:
+    if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
         return f"did you mean '{close[0]}'?"
-    more = f" and {len(known) - LISTED:,} more" if len(known) > LISTED else ""
-    return f"known are: {', '.join(known[:LISTED])}{more}"
+    return otherwise or f"known are: {', '.join(known)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.checks import check_positive
-from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.arguments import parse_fields, run_folder
+from core.cli.exits import main
+from core.devices import device_kind
 from core.messages import notice
-from core.training.devices import device_kind
 from core.training.trained import EvaluateOptions, Weights, print_json
 from vision.data.evaluation import Split, choose_images
 from vision.reports.report import key_figures, tables, write_figures
@@ -57,7 +58,6 @@ def evaluate(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "vision.evaluate")
     options = parse_fields(
-        EvaluateConfig,
         EvaluateConfig(),
         rest,
         prog="python -m vision.evaluate DIR",

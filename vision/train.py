@@ -9,8 +9,9 @@ from __future__ import annotations
 import shlex
 from functools import partial
 
-from core.cli.arguments import main, parse
+from core.cli.exits import main
 from core.optim.groups import build_optimizer
+from core.training.command import parse
 from core.training.run import Run
 from vision.config import TrainConfig
 from vision.presets import PRESETS

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.training import devices, order
+from core import devices
+from core.training import order
 from core.training.order import Batch, Share
 from vision.augmentation import mixing, transforms
 from vision.augmentation.config import AugmentConfig

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.training.devices import to_device
+from core.devices import to_device
 from core.training.order import Batch, Indices, share, shuffled
 from vision.data.decoding import Streamed, evenly_spaced
 

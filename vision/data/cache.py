@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.files.downloads import atomic_write, remove, sha256
+from core.files.atomic import atomic_write, remove, sha256
 from vision.data.decoding import Streamed, chunks
 
 FORMAT = 2  # of the folders written here and of the pixels in them; a part of their key: older ones are not found

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.files.weights import PICKLES, WEIGHTS, Rule, Safetensors, Uninitialised, import_weights, read_json
+from core.files.json_files import read_json
+from core.files.tensors import PICKLES, WEIGHTS, Safetensors, Uninitialised, load_into, read_tensors
+from core.files.weights import Rule, import_weights
 from core.messages import first_line, nearest, notice
-from core.training.checkpoints import load_into, read_tensors
 from vision.data.preparation import Preparation
 from vision.models.config import ViTConfig
 from vision.models.vit import ViT
@@ -216,7 +217,8 @@ def _build_timm(origin: str, architecture: str, settings: Mapping[str, Any]) -> 
     import timm
 
     if not timm.is_model(architecture):
-        raise ValueError(f"{origin}: timm has no {architecture!r}; {nearest(architecture, timm.list_models())}")
+        hint = nearest(architecture, timm.list_models(), "timm.list_models() names all that there are")
+        raise ValueError(f"{origin}: timm has no {architecture!r}; {hint}")
     try:
         with torch.device("meta"):
             return timm.create_model(architecture, pretrained=False, checkpoint_path=None, **settings)

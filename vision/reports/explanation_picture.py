@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.files.downloads import atomic_write
+from core.files.atomic import atomic_write
 from core.files.figures import INK, PAPER, SOFT
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from core.training.devices import autocast
+from core.devices import autocast
 from vision.data.batches import ImageSet, evaluation_batches
 from vision.reports.errors import Errors
 from vision.reports.metrics import Tally
