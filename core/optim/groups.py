@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.optim.config import OptimizerConfig
 from core.optim.muon import MuonAdamW
 from core.roles import ParameterRole, parameter_roles
-from core.training.config import OptimizerConfig
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.devices import native_dtype
+from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer, set_learning_rate
-from core.optim.muon import MuonAdamW, native_dtype, orthogonalize, scale
+from core.optim.muon import MuonAdamW, orthogonalize, scale
 from core.roles import parameter_roles
-from core.training.config import OptimizerConfig
 from core.training.state import load_optimizer, optimizer_tensors
 from tests.core.training.toy import Toy, ToyConfig
 

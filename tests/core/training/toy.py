@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.cli.arguments import main, parse
+from core.cli.exits import main
+from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.optim.groups import build_optimizer
-from core.training.config import OptimizerConfig, RunConfig, ScheduleConfig
+from core.training.command import parse
+from core.training.config import RunConfig
 from core.training.order import Batch, Share, drawn, share
 from core.training.run import Run
 
