@@ -24,6 +24,7 @@ def open_folder(config: RunConfig) -> None:
     trained with other settings; OSError when it cannot be written.
     """
     out = config.out
+    Checkpoints(out).clean()
     if config.resume:
         saved = to_dict(read_config(out, type(config)))
         for field, was, now in _differences(saved, to_dict(config)):
