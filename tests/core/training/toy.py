@@ -81,6 +81,10 @@ class Toy(nn.Module):
         self.head = nn.Linear(config.width, VOCABULARY, bias=False)
         self.head.weight = self.embedding.weight
 
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """The blocks, by depth (`core.roles`)."""
+        return [[self.embedding], *([block] for block in self.blocks)]
+
     def forward(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)"""
         x = self.embedding(ids)
