@@ -42,17 +42,17 @@ class RunConfig:
     compile: Literal["off", "default", "max-autotune"] = field(default="off", metadata={ALONE: "default"})
     """torch.compile mode of the training step, `default` if none is named; off where there is no working compiler."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to train; auto takes the fastest present."""
+    """Where to train; auto is the fastest device there is."""
     resume: bool = False
-    """Go on with the run in the run folder."""
+    """Continue the run in the run folder."""
     checkpoint: Literal["last", "last-good"] = "last"
-    """With resume: go on from the last checkpoint, or from the last that is not damaged."""
+    """With resume: continue from the last checkpoint, or from the last that is undamaged."""
     tracker: Literal["none", "tensorboard"] = "none"
     """Where metrics go beside metrics.jsonl."""
     ema: float = 0.0
     """Decay per step of an exponential moving average of the weights, which is then evaluated; 0 is off."""
     clip: float = 1.0
-    """Largest norm of the gradient; 0 is off."""
+    """Norm that gradients are clipped to; 0 is off."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

@@ -152,9 +152,9 @@ class Processes:
         self._accelerator.wait_for_everyone()
 
     def agree(self, step: int, seconds: float, stop: bool) -> tuple[float, bool]:
-        """One clock and one wish to stop for all at every `step`, so that they leave the loop together.
+        """The seconds and the request to stop that all processes act on at `step`, to leave the loop together.
 
-        The largest seconds, and whether any wants to stop; exchanged every few steps, in between the agreed
+        The largest seconds, and whether any is to stop. They are exchanged every few steps; in between, the agreed
         seconds grow at the agreed pace.
         """
         if self.alone:

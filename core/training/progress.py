@@ -92,12 +92,12 @@ class Progress:
             self.say(text)
 
     def report(self, step: int, values: Mapping[str, Any]) -> None:
-        """A line that stays: the outcome of an evaluation."""
+        """Prints the result of an evaluation on a line that stays."""
         numbers = (f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float))
         self.say(f"{self._place(step)}  " + "  ".join(numbers))
 
     def say(self, text: str) -> None:
-        """A line on stderr, above the bar where there is one."""
+        """Prints a line on stderr, above the bar where there is one."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         elif self.shown:

@@ -1,4 +1,4 @@
-"""A training run: everything around the few lines of a training loop that differ from panel to panel.
+"""A training run: everything but the few lines of a training loop that differ from panel to panel.
 
 with Run(config, unit=task.unit) as run:
     objective = run.prepare(task.objective(model), model, optimizer_factory)
@@ -49,7 +49,7 @@ from core.training.state import TrainState, random_state, restore_random_state, 
 
 
 class Gradients(NamedTuple):
-    """What one backward pass added: this process's share of a mean loss, and how many it is a mean over."""
+    """What one backward pass added: this process's share of a mean loss, and the number of units it is a mean over."""
 
     loss: Tensor
     units: Tensor | int
@@ -129,7 +129,7 @@ class Run:
         return self._objective
 
     def log_summary(self, data: str) -> None:
-        """Says what is trained on what data, and where."""
+        """Prints what is trained, on what data, and where."""
         precision = self.accelerator.mixed_precision.replace("no", "fp32")
         millions = sum(p.numel() for p in self.state.model.parameters()) / 1e6
         self.progress.say(
@@ -257,7 +257,7 @@ class Run:
         return bool(value <= self.best["value"] if mode == "min" else value >= self.best["value"])
 
     def _resume(self) -> None:
-        """Takes over the checkpoint to go on from, if there is one."""
+        """Restores the checkpoint to go on from, if there is one."""
         checkpoint = resume_point(self.config)
         if checkpoint is None:
             return

@@ -79,7 +79,7 @@ class TrainState:
         return None if self.scaler is None else self.scaler.state_dict()
 
     def restore(self, checkpoint: Path, scaler_state: Mapping[str, Any] | None) -> None:
-        """Takes over the tensors of a verified checkpoint; ValueError naming what does not fit."""
+        """Restores the tensors of a verified checkpoint; ValueError naming what does not fit."""
         load_into(self.model, read_tensors(checkpoint / "model.safetensors"), checkpoint / "model.safetensors")
         path = checkpoint / "optimizer.safetensors"
         load_optimizer(self.model, self.optimizer, read_tensors(path), path)
@@ -98,7 +98,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 def load_optimizer(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], origin: Path
 ) -> None:
-    """Gives the optimiser back what `optimizer_tensors` took; ValueError for the state of another model."""
+    """Restores what `optimizer_tensors` returned; ValueError for the state of another model."""
     names = {p: name for name, p in model.named_parameters()}
     states: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
