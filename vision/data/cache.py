@@ -36,9 +36,9 @@ class Decoded(NamedTuple):
 def decode_all(images: Streamed, keep: Keep, cache: Path) -> Decoded:
     """Decodes every file, or reads what an earlier call left in the folder `cache`.
 
-    It is found by the files' paths, sizes and times of change; where it is damaged, it is written again.
+    The folder's name is made of the files' paths, sizes and times of change; a damaged one is written again.
     """
-    folder = cache / images.listing.digest(FORMAT, images.channels, images.side, keep, place="here")[:32]
+    folder = cache / images.listing.digest(FORMAT, images.channels, images.side, keep, of="files")[:32]
     for _ in range(ATTEMPTS):
         if decoded := _read(folder, keep):
             return decoded

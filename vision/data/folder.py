@@ -48,11 +48,11 @@ class Listing:
         files = tuple(self.files[i] for i in indices)
         return Listing(self.folder, self.classes, files, self.labels[indices], self.stamps[indices])
 
-    def digest(self, *what: object, place: Literal["here", "anywhere"] = "anywhere") -> str:
-        """SHA-256 of the paths, sizes and labels, and of `what`; "here": of the folder and times of change as well."""
-        digest = hashlib.sha256(repr([*what, place == "here" and str(self.folder.resolve())]).encode())
+    def digest(self, *what: object, of: Literal["content", "files"] = "content") -> str:
+        """SHA-256 of the paths, sizes and labels, and of `what`; "files": of the folder and times of change as well."""
+        digest = hashlib.sha256(repr([*what, of == "files" and str(self.folder.resolve())]).encode())
         digest.update("\0".join(self.files).encode(errors="surrogateescape"))
-        digest.update(self.stamps[:, : 2 if place == "here" else 1].tobytes())
+        digest.update(self.stamps[:, : 2 if of == "files" else 1].tobytes())
         digest.update(self.labels.tobytes())
         return digest.hexdigest()
 

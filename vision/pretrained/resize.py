@@ -33,7 +33,7 @@ def resized(config: ViTConfig, image_size: int, patch: int) -> ViTConfig:
 def adapt(weights: Mapping[str, Tensor], old: ViTConfig, new: ViTConfig) -> dict[str, Tensor]:
     """The weights of a model `old` for a model `new` of another image size, patch or number of classes.
 
-    A head of another number of classes is left out, to be learned anew. Raises ValueError when the two differ in more.
+    A head of another number of classes is left out. Raises ValueError when the two differ in more.
     """
     if replace(new, classes=old.classes) != resized(old, new.image_size, new.patch):
         raise ValueError("the models differ in more than image_size, patch and classes")
