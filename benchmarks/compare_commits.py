@@ -34,6 +34,7 @@ import numpy as np
 
 from benchmarks.measure.checkouts import PANELS, REFUSED, Checkout, opened
 from benchmarks.measure.differences import Difference, arrays, compare, evaluations, losses, weights
+from benchmarks.measure.options import parser_of
 from benchmarks.measure.record import number, provenance, table
 from core.cli.arguments import main
 from core.cli.errors import RunFailure
@@ -316,9 +317,7 @@ def run(options: argparse.Namespace) -> None:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line. Raises ValueError for what is wrong in it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.compare_commits", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = parser_of("compare_commits", __doc__)
     parser.add_argument("a", metavar="A", help="a commit, or . for the working tree")
     parser.add_argument("b", metavar="B", help="another")
     parser.add_argument("--assert-equal", action="store_true", help="exit with 1 where anything differs")

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.measure.harness import Contestant, Spread, run_once
-from benchmarks.measure.record import RESULTS, number, provenance, table, update
+from benchmarks.measure.options import add_results, check_known, integers, names, parser_of
+from benchmarks.measure.record import number, provenance, table, update
 from benchmarks.measure.timing import Device, peak_memory, time_steps
 from core.attention import Attention, explicit_attend, fused_is_slow
 from core.cli.arguments import main
@@ -210,7 +210,7 @@ def _cell(value: Any, column: str, row: dict[str, Any]) -> str:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(prog=f"python -m {HERE}", description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(NAME, __doc__)
     parser.add_argument("--parts", type=names, default=list(PARTS), help="of " + ",".join(PARTS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=tuple(DTYPES), default="fp32", help="of the core; attention has both")
@@ -223,21 +223,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--context", type=int, default=256, help="over batches")
     parser.add_argument("--attention-lengths", type=integers, default=[64, 128, 256, 512, 1024, 2048])
     parser.add_argument("--timeout", type=float, default=120, help="seconds for one point")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    add_results(parser)
     options = parser.parse_args(argv)
-    if unknown := set(options.parts) - set(PARTS):
-        raise ValueError(f"parts = {sorted(unknown)[0]!r} is not one of: {', '.join(PARTS)}")
+    check_known(options, parts=PARTS)
     if options.dim % 32:
         raise ValueError(f"dim = {options.dim} must be a multiple of 32, the width of a head")
     return options
-
-
-def names(words: str) -> list[str]:
-    return words.split(",")
-
-
-def integers(words: str) -> list[int]:
-    return [int(word) for word in words.split(",")]
 
 
 PARTS = {

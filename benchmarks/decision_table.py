@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure.harness import last_json
-from benchmarks.measure.record import RESULTS, ROOT, number, provenance, table, update
+from benchmarks.measure.options import add_results, check_known, integers, parser_of
+from benchmarks.measure.record import ROOT, number, provenance, table, update
 from benchmarks.peers.nanogpt import run_timed
 from core.cli.arguments import main
 from core.files.json_files import read_json
@@ -167,21 +168,18 @@ def shown(name: str, record: Mapping[str, Any]) -> str:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ValueError for a data set that is not named local/..., or a preset that is none."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{NAME}", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = parser_of(NAME, __doc__)
     parser.add_argument("--data", nargs="+", required=True, help=f"{LOCAL}NAME=FILE of each data set")
     parser.add_argument("--seeds", type=integers, default=[0, 1, 2], help="of the trainings")
     parser.add_argument("--steps", type=int, help="of each training; default its preset's")
     parser.add_argument("--preset", default="hopper-medium", help="settings of all methods; its own data is not read")
     parser.add_argument("--episodes", type=int, default=100, help="of each evaluation, for each target")
     parser.add_argument("--train-options", default="", help="more options of decision.train, in one string")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    add_results(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs") / NAME, help="folder of the run folders")
     parser.add_argument("--tiny", action="store_true", help="a model of 16 channels, to try")
     options = parser.parse_args(argv)
-    if options.preset not in PRESETS:
-        raise ValueError(f"preset = {options.preset!r} is not one of: {', '.join(PRESETS)}")
+    check_known(options, preset=PRESETS)
     options.data = [named(word) for word in options.data]
     options.runs = options.runs.absolute()
     return options
@@ -193,10 +191,6 @@ def named(word: str) -> tuple[str, Path]:
     if not name.removeprefix(LOCAL) or not name.startswith(LOCAL) or not file:
         raise ValueError(f"data = {word!r} must be {LOCAL}NAME=FILE: what is recorded here is not D4RL's")
     return name, Path(file).expanduser().absolute()
-
-
-def integers(words: str) -> list[int]:
-    return [int(word) for word in words.split(",")]
 
 
 def run(options: argparse.Namespace) -> None:

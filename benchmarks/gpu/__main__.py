@@ -1,6 +1,6 @@
-"""`python -m benchmarks.gpu`: see `benchmarks.gpu.figures`."""
+"""`python -m benchmarks.gpu`: see `benchmarks.gpu.command`."""
 
-from benchmarks.gpu.figures import parse, run
+from benchmarks.gpu.command import parse, run
 from core.cli.arguments import main
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from benchmarks.measure.timing import Device, peak_memory, time_steps
+from benchmarks.measure.timing import Device, is_compiled, peak_memory, time_steps
 from benchmarks.peers.decision import PEER, SIZES, PeerLoss, Size, build, peer_model
 from core.optim.groups import build_optimizer
 from core.training.config import OptimizerConfig
@@ -145,7 +145,7 @@ def measure(loss_of: nn.Module, step: Callable[[], Tensor], steps: int, device: 
         "growth_bytes": peak - before,
         **timed,
         **first,
-        "compiled": float(loss_of._compiled_call_impl is not None),
+        "compiled": is_compiled(loss_of),
     }
 
 

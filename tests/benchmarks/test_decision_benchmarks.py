@@ -21,8 +21,9 @@ from torch.nn import functional as F
 
 from benchmarks import decision_rollout, decision_table
 from benchmarks.demo import decision as demo_decision
+from benchmarks.gpu import command
 from benchmarks.gpu import decision as gpu_decision
-from benchmarks.gpu import figures as gpu
+from benchmarks.gpu.plan import plan
 from benchmarks.measure import harness
 from benchmarks.measure.harness import Contestant
 from benchmarks.measure.record import ROOT
@@ -51,9 +52,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Contestants run in this process, one after the other, which saves starting one for each."""
 
     def run_here(side: Contestant, *, seed: int, threads: int, timeout: float | None = None) -> Mapping[str, float]:
-        return harness._work(side.function, {**side.arguments, "seed": seed})
+        return harness.work(side.function, {**side.arguments, "seed": seed})
 
-    for module in (harness, gpu):
+    for module in (harness, command):
         monkeypatch.setattr(module, "run_once", run_here)
 
 
@@ -221,10 +222,10 @@ def test_a_gpu_update_in_small_reports_consistent_figures(side: str) -> None:
 
 def test_both_ways_of_computing_are_planned_for_every_side() -> None:
     words = ["--device", "cpu", "--parts", "decision", "--decision-batches", "8"]
-    modes = [job.arguments["compiled"] for job in gpu.plan(gpu.parse(words))]
+    modes = [job.arguments["compiled"] for job in plan(command.parse(words))]
     each = len(gpu_decision.sides())
     assert modes == ["off"] * each + ["default"] * each
-    assert len(gpu.plan(gpu.parse([*words, "--compile", "off"]))) == each
+    assert len(plan(command.parse([*words, "--compile", "off"]))) == each
 
 
 def test_the_gpu_benchmark_of_decisions_runs_in_small_without_the_peer(
@@ -232,7 +233,7 @@ def test_the_gpu_benchmark_of_decisions_runs_in_small_without_the_peer(
 ) -> None:
     monkeypatch.setattr(gpu_decision, "installed", lambda: False)
     words = ["--device", "cpu", "--tiny", "--parts", "decision", "--decision-batches", "4"]
-    gpu.run(gpu.parse([*words, "--results", str(tmp_path)]))
+    command.run(command.parse([*words, "--results", str(tmp_path)]))
     assert f"notice: {PEER} is not installed" in capsys.readouterr().err
     found = json.loads((tmp_path / "gpu.json").read_text())["decision"]["measured"]
     assert set(found) == {f"{side}, batch 4, compile off" for side in (gpu_decision.IN_RUN, "ours")}
