@@ -335,7 +335,7 @@ def test_without_the_extras_the_demo_takes_random_actions_and_no_film(
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr(demo_decision, "run", lambda *words: commands.append(words))
     monkeypatch.setattr(demo_decision.importlib.util, "find_spec", lambda name: None)
-    assert "stable-baselines3 was not at hand" in demo_decision.collected(Path("x.npz"))
+    assert "stable-baselines3 is not installed" in demo_decision.collected(Path("x.npz"))
     assert "--policy" not in commands[0], "random is the default"
     assert not demo_decision.can_film()
     assert 'pip install "triptych[video]"' in capsys.readouterr().out
