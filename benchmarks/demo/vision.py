@@ -34,7 +34,8 @@ def vision(folder: Path, budget: Sequence[str]) -> Panel:
     words, name = vision_source()
     run("vision.train", *words, "--out", str(folder), *(budget or (["--minutes", MINUTES] if words == CIFAR else [])))
     found = last_json(ask("vision.evaluate", str(folder), "--json"))
-    trained, records, classes = load(folder), read_metrics(folder), list(found["classes"])
+    trained, records = load(folder), read_metrics(folder)
+    classes, judged = trained.preparation.classes, read_json(folder / "evaluation" / "figures.json")
     test = load_test(trained.config.data, trained.preparation)
     attention, looks = explained(folder, trained, test)
     return Panel(
@@ -48,8 +49,8 @@ def vision(folder: Path, budget: Sequence[str]) -> Panel:
         specimens=[
             Matrix(
                 "All test images: true class (rows), predicted class (columns)",
-                list(found["classes"]),
-                found["confusion"],
+                classes,
+                judged["confusion"],
             ),
             Picture(looks, attention.read_bytes(), "test images, and beside each its attention maps"),
             Gallery("Most confident errors: true class → predicted class", confident_errors(trained, test)),
