@@ -12,7 +12,8 @@ import torch
 from benchmarks.gpu.updates import updater
 from benchmarks.measure.peaks import utilised
 from benchmarks.measure.timing import Device, is_compiled, time_steps, time_tokens
-from core.decoding.generate import Sampling, complete
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
 from core.optim.groups import build_optimizer
 from core.training.devices import compile_in_place
 from text.config import TrainConfig

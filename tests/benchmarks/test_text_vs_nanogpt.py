@@ -17,7 +17,8 @@ import torch
 
 from benchmarks import text_vs_nanogpt
 from benchmarks.peers import nanogpt
-from core.decoding.generate import Sampling, complete
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
 from text.corpus.load import load_corpus
 from text.models.gpt import GPT
 from text.tasks.language_modelling import NextTokenLoss, evaluate
