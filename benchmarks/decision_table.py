@@ -16,10 +16,12 @@ and a training that was interrupted goes on. To try it in small: --tiny.
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -68,7 +70,7 @@ def evaluated(folder: Path, which: str, options: argparse.Namespace) -> dict[str
     words = [str(folder), "--checkpoint", which, "--episodes", str(options.episodes), "--json", "--device", "cpu"]
     _, printed = run_timed([sys.executable, "-m", "decision.evaluate", *words], ROOT)
     found = last_json(printed)
-    kept = ("target", "name", "return", "score", "length", "above", "returns")
+    kept = ("target", "name", "return", "score", "length", "above")
     targets = [{name: row[name] for name in kept if name in row} for row in found["targets"]]
     return {"step": found["step"], "targets": targets, "rank_correlation": found["rank_correlation"]}
 
@@ -96,8 +98,8 @@ def about(data: Trajectories) -> dict[str, Any]:
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """What cells of one table have in common."""
     own = {name: getattr(options, name) for name in ("preset", "steps", "episodes", "tiny", "train_options")}
-    recipe = to_dict(replace(PRESETS[options.preset], data="", out=Path()))
-    return {**own, "train": " ".join(["decision.train", options.preset]), "recipe": recipe}
+    recipe = json.dumps(to_dict(replace(PRESETS[options.preset], data="", out=Path())), sort_keys=True)
+    return {**own, "recipe_sha256": sha256(recipe.encode()).hexdigest()[:16]}
 
 
 def measure(name: str, file: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -186,16 +186,16 @@ class Comparison:
             yield "1" if name == versus else str(self.ratio(name, versus, metric) or "-")
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything a reader needs to repeat it, JSON-ready."""
+        """Medians, extremes and ratios with all that a reader needs to repeat them, JSON-ready; not every round."""
         names, metrics, last = [c.name for c in self.contestants], self.metrics(), self.contestants[-1].name
         return {
             "name": self.name,
             "provenance": dict(self.provenance),
+            "rounds": len(self.seeds),
             "seeds": list(self.seeds),
             "threads": self.threads,
             "contestants": [asdict(c) for c in self.contestants],
-            "rounds": {name: [dict(measured) for measured in self.rounds[name]] for name in names},
-            "medians": {name: {m: self.spread(name, m).median for m in metrics} for name in names},
+            "measured": {name: {m: asdict(self.spread(name, m)) for m in metrics} for name in names},
             f"ratio to {last}": {name: self._ratios(name, last, metrics) for name in names if name != last},
         }
 

@@ -134,7 +134,7 @@ def test_the_comparisons_run_in_small(data_root: Path, tmp_path: Path, here: Non
     found = json.loads((tmp_path / "vision_vs_peers.json").read_text())
     assert set(found) == {"step eager-fp32", "epoch, data alone", "epoch, with a training step"}
     assert set(found["step eager-fp32"]["peer_versions"]) == set(installed())
-    assert {"ours", "ours, modern", "ours in vision.train", *installed()} == set(found["step eager-fp32"]["medians"])
+    assert {"ours", "ours, modern", "ours in vision.train", *installed()} == set(found["step eager-fp32"]["measured"])
     assert "images_per_second" in found["epoch, data alone"]["ratio to torchvision, 0 workers"]["ours"]
 
 
