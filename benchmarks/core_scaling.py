@@ -3,10 +3,10 @@
 python -m benchmarks.core_scaling [--parts context,batch,attention] [--device cpu|cuda] [--precision fp32|bf16]
 
 - context: forward and backward of a small core over 128 to 8,192 tokens, under every graph, attention as the
-  core chooses it (fused, or explicit where `core.attention.fused_is_slow`), and explicit up to 2,048 tokens.
+  core chooses it (fused, or explicit where `core.attention.explicit_is_faster`), and explicit up to 2,048 tokens.
 - batch: the same at one context.
 - attention: the fused kernel against the explicit path alone, forward and backward, causal, by dtype and length:
-  what the rule `core.attention.fused_is_slow` rests on.
+  what the rule `core.attention.explicit_is_faster` rests on.
 
 Every point of the first two is a process of its own, so that its peak of memory is its own. `growth_bytes` is that
 peak less what the process held before its first step. Writes benchmarks/results/core_scaling.json.
@@ -27,12 +27,12 @@ from benchmarks.measure.harness import Contestant, Spread, run_once
 from benchmarks.measure.options import add_results, check_known, integers, names, parser_of
 from benchmarks.measure.record import number, provenance, table, update
 from benchmarks.measure.timing import Device, peak_memory, time_steps
-from core.attention import Attention, explicit_attend, fused_is_slow
-from core.cli.arguments import main
+from core.attention import Attention, explicit_attend, explicit_is_faster
+from core.cli.exits import main
 from core.config import TransformerConfig
+from core.devices import autocast
 from core.graph import Graph, Route, causal, full, padding, window
 from core.positions import index
-from core.training.devices import autocast
 from core.transformer import Transformer
 
 NAME = "core_scaling"
@@ -56,9 +56,9 @@ def build_graph(name: str, batch: int, context: int, device: str) -> Graph:
     return {"full": full(), "causal": causal(), "causal & window": causal() & window(WINDOW)}[name]
 
 
-def explicit(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) -> Tensor:
+def explicit(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, scale: float | None = None) -> Tensor:
     """The explicit path as an `Attend`."""
-    return explicit_attend(q, k, v, route, dropout)[0]
+    return explicit_attend(q, k, v, route, dropout, scale)[0]
 
 
 def build_core(dim: int, depth: int, backend: str, device: str) -> Transformer:
@@ -119,7 +119,7 @@ def measure_attention(
             found[backend].append(timed[metric])
     medians = {f"{backend}_seconds": Spread.of(found[backend]).median for backend in BACKENDS}
     ratio = medians["fused_seconds"] / medians["explicit_seconds"]
-    return {**medians, "fused_over_explicit": ratio, "rule_says_slow": float(fused_is_slow(q, k))}
+    return {**medians, "fused_over_explicit": ratio, "rule_says_explicit": float(explicit_is_faster(q, k))}
 
 
 # ---------------------------------------------------------------------------------------------- sweeps
@@ -191,14 +191,14 @@ ATTENTION_COLUMNS = {
     "fused_seconds": "fused ms",
     "explicit_seconds": "explicit ms",
     "fused_over_explicit": "fused / explicit",
-    "rule_says_slow": "fused_is_slow",
+    "rule_says_explicit": "explicit_is_faster",
 }
 
 
 def _cell(value: Any, column: str, row: dict[str, Any]) -> str:
     if value is None:
         return row.get("failed", "-")[:60]
-    if column == "rule_says_slow":
+    if column == "rule_says_explicit":
         return "yes" if value else "no"
     if column.endswith("seconds"):
         return number(value * 1000)

@@ -19,8 +19,8 @@ from textwrap import fill
 
 from benchmarks.measure.options import parser_of
 from benchmarks.measure.record import ROOT
-from core.cli.arguments import main
 from core.cli.errors import RunFailure
+from core.cli.exits import main
 
 PACKAGES = ("core", "text", "vision", "decision", "benchmarks")
 Graph = Mapping[str, Set[str]]

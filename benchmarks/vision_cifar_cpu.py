@@ -27,7 +27,7 @@ from benchmarks.measure.options import add_results, check_known, parser_of
 from benchmarks.measure.record import ROOT, update
 from benchmarks.peers.nanogpt import run_timed
 from benchmarks.peers.timm_training import Part
-from core.cli.arguments import main
+from core.cli.exits import main
 from core.training.metrics import read_metrics
 from vision.presets import PRESETS
 

@@ -28,7 +28,7 @@ from benchmarks.measure.harness import Comparison, Contestant, compare
 from benchmarks.measure.options import add_results, check_known, integers, names, parser_of
 from benchmarks.measure.record import update
 from benchmarks.peers.vision import PACKAGES, installed
-from core.cli.arguments import main
+from core.cli.exits import main
 
 NAME = "vision_vs_peers"
 STEP, EPOCH = "benchmarks.steps.vision:train_step", "benchmarks.steps.vision_epoch:epoch"

@@ -1,7 +1,7 @@
 """`python -m benchmarks.gpu`: see `benchmarks.gpu.command`."""
 
 from benchmarks.gpu.command import parse, run
-from core.cli.arguments import main
+from core.cli.exits import main
 
 if __name__ == "__main__":
     main(lambda: run(parse()))

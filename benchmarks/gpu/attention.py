@@ -10,8 +10,8 @@ from torch import Tensor
 
 from benchmarks.measure.timing import Device, time_steps
 from core.attention import attend
+from core.devices import native_dtype
 from core.graph import Route, Span, causal, route, window
-from core.training.devices import native_dtype
 
 WINDOW = 256
 TOKENS = 32_768  # of a measurement on a GPU: batch x length

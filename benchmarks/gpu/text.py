@@ -14,8 +14,8 @@ from benchmarks.measure.peaks import utilised
 from benchmarks.measure.timing import Device, is_compiled, time_steps, time_tokens
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
+from core.devices import compile_in_place
 from core.optim.groups import build_optimizer
-from core.training.devices import compile_in_place
 from text.config import TrainConfig
 from text.models.gpt import GPT
 from text.presets import PRESETS

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from core.training.devices import autocast
+from core.devices import autocast
 
 Update = Callable[[Tensor, Tensor], None]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmarks.gpu.updates import Update, updater
 from benchmarks.measure.peaks import utilised
 from benchmarks.measure.timing import Device, is_compiled, time_steps
+from core.devices import compile_in_place
 from core.optim.groups import build_optimizer
-from core.training.devices import compile_in_place
 from vision.augmentation.augment import Augment
 from vision.config import TrainConfig
 from vision.data.load import Images, TrainingImages

@@ -38,7 +38,9 @@ def test_a_point_measures_time_and_memory() -> None:
 def test_attention_alone_is_measured_beside_the_rule(precision: str) -> None:
     found = core_scaling.measure_attention(0, 64, n_heads=1, head_dim=8, device="cpu", precision=precision)
     assert found["fused_over_explicit"] == pytest.approx(found["fused_seconds"] / found["explicit_seconds"])
-    assert found["rule_says_slow"] == (precision == "bf16")
+    assert found["rule_says_explicit"] == float(
+        core_scaling.explicit_is_faster(*[torch.ones(1, 1, 64, 8, dtype=core_scaling.DTYPES[precision])] * 2)
+    )
 
 
 def test_explicit_attention_stops_where_it_is_not_affordable() -> None:

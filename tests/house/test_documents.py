@@ -17,7 +17,8 @@ import pytest
 
 from benchmarks.imports import PACKAGES
 from benchmarks.measure.record import ROOT
-from core.cli.arguments import parse, parse_fields
+from core.cli.arguments import parse_fields
+from core.training.command import parse
 from tests.house.documents import command_lines, module_commands, snippets
 
 COMMANDS = [command for command in module_commands() if command[0].partition(".")[0] in PACKAGES]
@@ -55,7 +56,7 @@ def test_command_lines_are_understood(command: list[str]) -> None:
             parse(importlib.import_module(f"{panel}.config").TrainConfig, presets, arguments)
     elif settings := getattr(importlib.import_module(name), f"{verb.capitalize()}Config", None):
         options = [*itertools.dropwhile(lambda word: not word.startswith("--"), arguments)]
-        parse_fields(settings, settings(), options)
+        parse_fields(settings(), options)
 
 
 def test_console_scripts_lead_to_functions() -> None:

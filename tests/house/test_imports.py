@@ -52,10 +52,10 @@ def test_no_module_imports_a_command() -> None:
 @pytest.mark.parametrize(
     ("package", "heavy"),
     [
-        ("core", {"accelerate", "timm", "torchvision", "matplotlib", "gymnasium", "tyro", "tensorboard"}),
+        ("core", {"accelerate", "timm", "torchvision", "matplotlib", "gymnasium", "tensorboard"}),
         ("text", {"timm", "torchvision", "matplotlib", "gymnasium", "sklearn", "datasets", "transformers"}),
-        ("decision", {"timm", "torchvision", "matplotlib", "mujoco", "stable_baselines3", "minari", "tyro"}),
-        ("vision", {"timm", "torchvision", "matplotlib", "gymnasium", "sklearn", "PIL", "onnx", "accelerate", "tyro"}),
+        ("decision", {"timm", "torchvision", "matplotlib", "mujoco", "stable_baselines3", "minari"}),
+        ("vision", {"timm", "torchvision", "matplotlib", "gymnasium", "sklearn", "PIL", "onnx", "accelerate"}),
     ],
 )
 def test_importing_a_package_leaves_heavy_libraries_alone(package: str, heavy: set[str]) -> None:
