@@ -3,7 +3,7 @@
 python -m benchmarks.learned_figures [--seeds 5] [--recipes vit-digits cartpole char-cpu] [--threads 1]
 
 Each recipe is trained by its own command, once a seed, and its last step is judged by the panel's evaluation: the share
-of 359 handwritten digits named rightly, having learnt from all others; what CartPole-v1 returns when asked for 50 to
+of 359 handwritten digits classified correctly, having learned from all others; what CartPole-v1 returns when asked for 50 to
 500, from data that the seed decides as well; the loss on tiny Shakespeare's held-out tenth. A test must not ask for
 these figures, only for what lies several of their standard deviations below.
 
@@ -23,7 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.measure.harness import Comparison, Contestant, compare, last_json
-from benchmarks.measure.record import RESULTS, ROOT, number, table, update
+from benchmarks.measure.options import add_results, parser_of
+from benchmarks.measure.record import ROOT, number, table, update
 from benchmarks.peers.nanogpt import run_timed
 from core.cli.exits import main
 from decision.presets import RECIPES as COLLECTED
@@ -112,14 +113,12 @@ def shown(measured: dict[str, dict[str, Any]]) -> str:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{NAME}", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = parser_of(NAME, __doc__)
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=[*RECIPES], help="default: all of them")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--steps", type=int, default=0, help="of each training, instead of the recipe's own")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    add_results(parser)
     return parser.parse_args(argv)
 
 
@@ -130,8 +129,8 @@ def run(options: argparse.Namespace) -> None:
         found = compare(recipe, [side], rounds=options.seeds, threads=options.threads)
         measured = figures(found)
         print(f"\n## {recipe}, seeds 0 to {options.seeds - 1}\n\n{shown(measured)}\n", flush=True)
-        told = {"provenance": dict(found.provenance), "threads": options.threads, "steps": options.steps}
-        update(NAME, {recipe: {**told, "figures": measured}}, options.results)
+        about = {"provenance": dict(found.provenance), "threads": options.threads, "steps": options.steps}
+        update(NAME, {recipe: {**about, "figures": measured}}, options.results)
     print(f"saved to {options.results / NAME}.json")
 
 
