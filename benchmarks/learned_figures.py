@@ -2,10 +2,10 @@
 
 python -m benchmarks.learned_figures [--seeds 5] [--recipes vit-digits cartpole char-cpu] [--threads 1]
 
-Each recipe is trained by its own command, once a seed, and its last step is judged by the panel's evaluation: the share
-of 359 handwritten digits classified correctly, having learned from all others; what CartPole-v1 returns when asked for 50 to
-500, from data that the seed decides as well; the loss on tiny Shakespeare's held-out tenth. A test must not ask for
-these figures, only for what lies several of their standard deviations below.
+Each recipe is trained by its own command, once for each seed, and its last step is evaluated by the panel's command: the
+share of 359 handwritten digits classified correctly, having learned from all others; what CartPole-v1 returns when asked
+for 50 to 500, from data that depends on the seed as well; the loss on tiny Shakespeare's held-out tenth. A test must
+not ask for these figures, only for what lies several of their standard deviations below.
 
 Writes each recipe into benchmarks/results/learned_figures.json, beside those that are there. To try it in small:
 --seeds 1 --steps 2.

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu`: see `benchmarks.gpu.command`."""
+"""Everything that needs a GPU, measured within ten minutes: see `benchmarks.gpu.command`."""
 
 from benchmarks.gpu.command import parse, run
 from core.cli.exits import main
