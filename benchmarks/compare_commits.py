@@ -6,7 +6,7 @@ For a refactoring, which moves and renames but must not change a number. Every p
 below, are trained for a few steps in both commits, each checked out in a git worktree of its own (`.` is the working
 tree as it is) and run by its own commands. Compared are the losses and the norms of the gradients, the evaluations
 and samples, and the tensors of the last checkpoint (weights, their average, the optimiser); of data for decision, the
-arrays recorded. The table tells the largest absolute difference of each, and equal only where all bits are.
+arrays recorded. The table has the largest absolute difference of each, and "yes" only where all bits are equal.
 
 What cannot be had on either side, as an environment whose simulator is not installed, is left out with the reason; on
 one side only it is a difference. Tensors that were renamed on purpose: --renamed OLD=NEW. It takes the CPU, one
@@ -46,19 +46,19 @@ RECORD = ("--steps 400", "--episodes 8")
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a case. told: why there is nothing to compare, on one side or on both."""
+    """The outcome of a case. reason: why there is nothing to compare, on one side or on both."""
 
     name: str
     steps: int
     found: Mapping[str, Difference]
-    told: str = ""
+    reason: str = ""
 
     @property
     def verdict(self) -> str:
         """yes, no, or skipped: what neither side can do."""
         if self.found:
             return "yes" if all(difference.equal for difference in self.found.values()) else "no"
-        return "skipped" if self.told.startswith("skipped") else "no"
+        return "skipped" if self.reason.startswith("skipped") else "no"
 
     def cells(self) -> list[str]:
         gaps = [number(self.found[kind].largest) if kind in self.found else "-" for kind in KINDS]
@@ -69,12 +69,12 @@ class Row:
         finite = {
             kind: asdict(gap) | ({} if isfinite(gap.largest) else {"largest": None}) for kind, gap in self.found.items()
         }
-        return {"name": self.name, "steps": self.steps, "equal": self.verdict, "told": self.told, **finite}
+        return {"name": self.name, "steps": self.steps, "equal": self.verdict, "reason": self.reason, **finite}
 
     def notes(self) -> Iterator[str]:
-        """What the numbers do not tell."""
-        if self.told:
-            yield f"{self.name}: {self.told}"
+        """What the numbers do not say."""
+        if self.reason:
+            yield f"{self.name}: {self.reason}"
         for kind, difference in self.found.items():
             if not difference.equal:
                 yield f"{self.name}: {difference.count} {kind} differ, first {difference.first}"
@@ -104,13 +104,13 @@ class Pair:
         found = {} if any(reasons) else self._compared(*runs)
         for run in runs:
             shutil.rmtree(run, ignore_errors=True)
-        return Row(case.name, steps, found, told(*reasons))
+        return Row(case.name, steps, found, why(*reasons))
 
     def recorded(self, environment: str) -> Row:
         """What a random policy does in an environment, recorded by both sides."""
         reasons = [record(side, environment) for side in self.sides]
         files = [arrays(recording(side, environment)) for side in self.sides if not any(reasons)]
-        return Row(f"decision.collect {environment}", 0, {RECORDED: compare(*files)} if files else {}, told(*reasons))
+        return Row(f"decision.collect {environment}", 0, {RECORDED: compare(*files)} if files else {}, why(*reasons))
 
     def _compared(self, a: Path, b: Path) -> dict[str, Difference]:
         measured = {"losses": losses, "evaluations": evaluations}
@@ -147,7 +147,7 @@ def first_taken(side: Checkout, module: str, words: Sequence[str], spellings: Se
     return f"refused: {next((why for why in refusals if 'unknown option' not in why), refusals[0])}"
 
 
-def told(a: str, b: str) -> str:
+def why(a: str, b: str) -> str:
     """Why there is nothing to compare: a side that can do it makes the other's failure a difference."""
     if a and b:
         return f"skipped, {a}" if a == b else f"skipped, A {a}; B {b}"
@@ -216,7 +216,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """The table, what it does not tell, and the verdict. Raises RunFailure where equality is asserted and fails."""
+    """The table, what it does not say, and the verdict. Raises RunFailure where equality is asserted and fails."""
     found = measure(options)
     print(table(["preset", "steps", *KINDS, "equal"], [row.cells() for row in found]))
     print("".join(f"\n{note}" for row in found for note in row.notes()))

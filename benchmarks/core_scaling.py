@@ -97,7 +97,7 @@ def measure(
 def measure_attention(
     seed: int, length: int, n_heads: int, head_dim: int, device: Device, precision: str
 ) -> dict[str, float]:
-    """Both backends of causal attention at one length, turn about in one process; seconds of CPU, or of the GPU."""
+    """Both backends of causal attention at one length, taking turns in one process; seconds of CPU, or of the GPU."""
     torch.manual_seed(seed)
     shape = (max(1, TOKENS // length), n_heads, length, head_dim)
     q, k, v = (torch.randn(shape, device=device, dtype=DTYPES[precision], requires_grad=True) for _ in range(3))

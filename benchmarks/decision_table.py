@@ -78,16 +78,16 @@ def evaluated(folder: Path, which: str, options: argparse.Namespace) -> dict[str
 # ---------------------------------------------------------------------------------------------- a data set
 
 
-def about(data: Trajectories) -> dict[str, Any]:
+def describe_data(data: Trajectories) -> dict[str, Any]:
     """What is in a data set, and where it comes from."""
     returns, reference = data.returns(), reference_scores(data.environment) or data.reference
-    told = {"mean": returns.mean(), "95 %": np.percentile(returns, 95), "max": returns.max()}
-    scores = {name: normalised(value, reference) for name, value in told.items()} if reference else {}
+    statistics = {"mean": returns.mean(), "95 %": np.percentile(returns, 95), "max": returns.max()}
+    scores = {name: normalised(value, reference) for name, value in statistics.items()} if reference else {}
     return {
         "environment": data.environment,
         "episodes": len(data),
         "steps": data.steps,
-        "returns": {name: float(value) for name, value in told.items()},
+        "returns": {name: float(value) for name, value in statistics.items()},
         "scores": {name: float(value) for name, value in scores.items()},
         "reference": reference and list(reference),
         "origin": dict(data.provenance),
@@ -107,7 +107,7 @@ def measure(name: str, file: Path, options: argparse.Namespace) -> Iterator[dict
 
     Raises ValueError where the file of results has cells of other settings or data.
     """
-    data, path = about(load_data(file)), options.results / f"{NAME}.json"
+    data, path = describe_data(load_data(file)), options.results / f"{NAME}.json"
     before = read_json(path).get(name) if path.exists() else None
     record = before or {"data": data, "settings": settings(options), "cells": {}}
     for part, now in (("data", data["fingerprint"]), ("settings", settings(options))):

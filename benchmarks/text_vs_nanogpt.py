@@ -4,7 +4,7 @@ python -m benchmarks.text_vs_nanogpt --nanogpt PATH [--parts step,loss,sampling]
 
 - step: forward, backward, clipping and the optimiser's step, each as its own training loop makes them, from the same
   weights on the same batch (`first_loss` of both sides agrees), eager against eager and compiled against compiled, in
-  float32. Our `--precision auto` stands beside them: nanoGPT has no such thing on a CPU.
+  float32. Our `--precision auto` is measured beside them: nanoGPT has no equivalent on a CPU.
 - loss: its README's CPU run, then ours with its loop's wall time (evaluations left out of its, but not of ours) as
   `--minutes`, and with a fraction of it. Losses are of the last weights, over the whole validation split, in float32.
 - sampling: its `generate` against `core.decoding.generate`, the 10.65 M shape with the same random weights, batch 1.

@@ -68,7 +68,7 @@ def text(folder: Path, budget: Sequence[str]) -> Panel:
 
 
 def text_source() -> tuple[Source, str, str]:
-    """The text at hand, what to call it, and a prompt that suits it."""
+    """The text that can be loaded, what to call it, and a prompt that suits it."""
     try:
         return find_source("shakespeare"), "tiny Shakespeare", "ROMEO:\n"
     except (ValueError, OSError) as reason:

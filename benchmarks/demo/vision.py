@@ -35,7 +35,7 @@ def vision(folder: Path, budget: Sequence[str]) -> Panel:
     run("vision.train", *words, "--out", str(folder), *(budget or (["--minutes", MINUTES] if words == CIFAR else [])))
     found = last_json(ask("vision.evaluate", str(folder), "--json"))
     trained, records = load(folder), read_metrics(folder)
-    classes, judged = trained.preparation.classes, read_json(folder / "evaluation" / "figures.json")
+    classes, evaluation = trained.preparation.classes, read_json(folder / "evaluation" / "figures.json")
     test = load_test(trained.config.data, trained.preparation)
     attention, looks = explained(folder, trained, test)
     return Panel(
@@ -50,7 +50,7 @@ def vision(folder: Path, budget: Sequence[str]) -> Panel:
             Matrix(
                 "All test images: true class (rows), predicted class (columns)",
                 classes,
-                judged["confusion"],
+                evaluation["confusion"],
             ),
             Picture(looks, attention.read_bytes(), "test images, and beside each its attention maps"),
             Gallery("Most confident errors: true class → predicted class", confident_errors(trained, test)),

@@ -114,13 +114,13 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("device = 'cuda' is not present; try --device cpu --tiny")
     until = time.monotonic() + 60 * options.minutes
     settings = {name: value for name, value in vars(options).items() if name not in ("results", "parts")}
-    stands = provenance()
-    print(f"{', '.join(stands['machine']['gpus']) or stands['machine']['cpu']}; torch {stands['versions']['torch']}")
+    source = provenance()
+    print(f"{', '.join(source['machine']['gpus']) or source['machine']['cpu']}; torch {source['versions']['torch']}")
     if "decision" in options.parts and PEER not in sides():
         print(f"notice: {PEER} is not installed and is left out: pip install {PEER}", file=sys.stderr)
     found: dict[str, dict[str, Any]] = {}
     for job in plan(options):
-        part = found.setdefault(job.part, {"provenance": stands, "settings": settings, "measured": {}})
+        part = found.setdefault(job.part, {"provenance": source, "settings": settings, "measured": {}})
         part["measured"][job.name] = perform(job, until - time.monotonic(), options.threads)
         print(show(f"{job.part}: {job.name}", part["measured"][job.name]), flush=True)
         path = update(NAME, {job.part: part}, options.results)

@@ -1,4 +1,4 @@
-"""Side by side, fairly: each contestant in processes of its own, turn about, within one run on one machine.
+"""Side by side, fairly: contestants in processes of their own, taking turns, within one run on one machine.
 
 A contestant is a function named by its import path. Every round starts a fresh Python for each contestant in
 order (A, B, A, B, ...), calls the function once and reads back one JSON object of numbers: neither side warms
@@ -127,7 +127,7 @@ def _environment(contestant: Contestant, threads: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Spread:
-    """A median between the smallest and the largest value seen."""
+    """A median between the smallest and the largest value."""
 
     median: float
     low: float

@@ -1,4 +1,4 @@
-"""What stands beside every figure (machine, versions, commit), and how figures are written down."""
+"""The origin of every figure (machine, versions, commit), and how figures are written down."""
 
 from __future__ import annotations
 

@@ -128,5 +128,5 @@ def _largest_resident(who: int) -> int:
 
 
 def is_compiled(module: torch.nn.Module) -> float:
-    """1.0 where calls of a module are compiled, else 0.0; torch tells it nowhere else."""
+    """1.0 where calls of a module are compiled, else 0.0; torch says so nowhere else."""
     return float(module._compiled_call_impl is not None)

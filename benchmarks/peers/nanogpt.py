@@ -73,7 +73,7 @@ def find_clone(path: Path) -> Path:
 
 
 def clone_commit(clone: Path) -> str | None:
-    """The commit the clone stands at; None where it is no checkout."""
+    """The commit of the clone; None where it is no checkout."""
     done = subprocess.run(["git", "-C", str(clone), "rev-parse", "HEAD"], capture_output=True, text=True)
     return done.stdout.strip() or None
 
@@ -216,7 +216,7 @@ def _children_seconds() -> float:
 def loop_seconds(printed: str) -> dict[str, float]:
     """Wall time of its training loop from the lines of its log, with and without its evaluations.
 
-    An evaluation is in the time of the step after it: there the median step stands for the step alone.
+    An evaluation is in the time of the step after it: the median step is taken for that step alone.
     """
     found = re.findall(r"^iter (\d+): loss \S+, time ([\d.]+)ms", printed, flags=re.MULTILINE)
     seconds = {int(step): float(milliseconds) / 1000 for step, milliseconds in found}

@@ -41,8 +41,8 @@ def random_windows(size: Size, batch: int, seed: int, device: Device = "cpu") ->
     episodes = []
     for steps in np.linspace(10, size.longest, EPISODES, dtype=int).tolist():
         actions = draw.uniform(-1, 1, (steps, *ACTED.shape))
-        seen = draw.normal(size=(steps, *OBSERVED.shape))
-        episodes.append(Episode(seen, actions, draw.uniform(0, 4, steps), True, False, None))
+        observations = draw.normal(size=(steps, *OBSERVED.shape))
+        episodes.append(Episode(observations, actions, draw.uniform(0, 4, steps), True, False, None))
     data: Trajectories = stack(episodes, environment="Hopper-v5", observation_space=OBSERVED, action_space=ACTED)
     return Windows(data, Normaliser.of(data), size.context, batch, seed, device)
 

@@ -295,9 +295,9 @@ def test_a_table_is_filled_once_goes_on_and_says_what_the_data_returned(
     assert [line.split()[0] for line in asked] == ["decision.train", "decision.evaluate", "decision.evaluate"] * 3
     assert [line.count("--model.returns none") for line in asked[::3]] == [0, 1, 1]
     assert [line.count("--top-percent 10") for line in asked[::3]] == [0, 0, 1]
-    told = capsys.readouterr().out
-    assert "DT, asked for 500 |" in told
-    assert f"mean {cartpole.returns().mean():,.1f}, 95 % {np.percentile(cartpole.returns(), 95):,.1f}" in told
+    printed = capsys.readouterr().out
+    assert "DT, asked for 500 |" in printed
+    assert f"mean {cartpole.returns().mean():,.1f}, 95 % {np.percentile(cartpole.returns(), 95):,.1f}" in printed
 
     asked.clear()
     lost = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""The demo runs the real commands, starts over cleanly, and says what it took where the data is not at hand."""
+"""The demo runs the real commands, starts over cleanly, and says what it took where the data cannot be loaded."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_the_demo_trains_shows_and_says_what_it_reached(bare: Path) -> None:
     assert (bare / "runs" / "own" / "config.json").read_text() == "{}"
     assert "taking digits" in done.stdout
     assert "CIFAR-10 could not be loaded" in page
-    judged = json.loads((bare / "runs" / "demo" / "vision" / "evaluation" / "figures.json").read_text())
-    assert re.search(rf"{judged['accuracy']:.1%} +test images classified correctly", done.stdout)
+    evaluation = json.loads((bare / "runs" / "demo" / "vision" / "evaluation" / "figures.json").read_text())
+    assert re.search(rf"{evaluation['accuracy']:.1%} +test images classified correctly", done.stdout)
     assert len(re.findall(r"<td[^>]*--shade", page)) == 100, "the confusion matrix"
     assert page.count("data:image/png") == 1 + MISTAKES + 1
     assert len(list((bare / "runs" / "demo" / "vision" / "examples").glob("*.png"))) == 5

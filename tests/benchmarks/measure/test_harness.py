@@ -1,4 +1,4 @@
-"""The harness is fair: fresh processes, turn about, the threads it says, and nothing half-written."""
+"""The harness is fair: fresh processes that take turns, the threads it says, and nothing half-written."""
 
 from __future__ import annotations
 
