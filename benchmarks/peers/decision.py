@@ -113,8 +113,8 @@ class PeerActor:
         """The action on an observation, as the environment takes it; `reward` is what the action before brought."""
         if len(self.states):
             self.returns = torch.cat((self.returns, self.returns[-1:] - reward / self.normaliser.return_scale))
-        seen = self.normaliser.observations(torch.from_numpy(observation)).float()
-        self.states = torch.cat((self.states, seen.unsqueeze(0)))
+        state = self.normaliser.observations(torch.from_numpy(observation)).float()
+        self.states = torch.cat((self.states, state.unsqueeze(0)))
         self.actions = torch.cat((self.actions, torch.zeros(1, self.actions.shape[1])))  # what is about to be chosen
         predicted = self.model(**self._window()).action_preds[0, -1]  # (A,)
         if self.acted.kind == "box":

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from benchmarks.measure.timing import Device, peak_memory, time_steps
+from benchmarks.measure.timing import Device, is_compiled, peak_memory, time_steps
 from benchmarks.peers.decision import PEER, SIZES, PeerLoss, Size, build, peer_model
 from core.devices import autocast, compile_in_place
 from core.optim.config import OptimizerConfig
@@ -41,8 +41,8 @@ def random_windows(size: Size, batch: int, seed: int, device: Device = "cpu") ->
     episodes = []
     for steps in np.linspace(10, size.longest, EPISODES, dtype=int).tolist():
         actions = draw.uniform(-1, 1, (steps, *ACTED.shape))
-        seen = draw.normal(size=(steps, *OBSERVED.shape))
-        episodes.append(Episode(seen, actions, draw.uniform(0, 4, steps), True, False, None))
+        observations = draw.normal(size=(steps, *OBSERVED.shape))
+        episodes.append(Episode(observations, actions, draw.uniform(0, 4, steps), True, False, None))
     data: Trajectories = stack(episodes, environment="Hopper-v5", observation_space=OBSERVED, action_space=ACTED)
     return Windows(data, Normaliser.of(data), size.context, batch, seed, device)
 
@@ -145,7 +145,7 @@ def measure(loss_of: nn.Module, step: Callable[[], Tensor], steps: int, device: 
         "growth_bytes": peak - before,
         **timed,
         **first,
-        "compiled": float(loss_of._compiled_call_impl is not None),
+        "compiled": is_compiled(loss_of),
     }
 
 
