@@ -32,12 +32,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from core.checks import check_at_least, check_choices, check_positive
 from core.cli.arguments import main, parse_fields
 from core.cli.errors import Interrupted
 from core.cli.signals import StopRequest
-from core.config import check_choices, check_positive
 from core.messages import number
-from core.training.config import check_at_least
 from core.training.order import stream
 from decision.acting.episodes import opened, play
 from decision.acting.policy import Actors

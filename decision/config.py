@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from math import isfinite
 
-from core.config import check_positive
-from core.training.config import RunConfig, check_at_least
+from core.checks import check_at_least, check_positive
+from core.training.config import RunConfig
 from decision.models.decision_transformer import DecisionConfig
 
 

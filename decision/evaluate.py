@@ -15,10 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from core.checks import check_at_least, check_choices, check_positive
 from core.cli.arguments import main, parse_fields, run_folder
-from core.config import check_choices, check_positive
 from core.messages import number
-from core.training.config import check_at_least
 from decision.config import check_finite
 from decision.data.load import Summary, default_targets, normalised
 from decision.rollout import RolloutConfig, act, choose_targets, figures, table

@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from core.checks import check_at_least, check_choices, check_positive
 from core.cli.arguments import main, parse_fields, run_folder
-from core.config import check_choices, check_positive
 from core.messages import number
-from core.training.config import check_at_least
 from decision.acting.episodes import Outcome, Rollouts, opened, play, rollouts
 from decision.acting.policy import Actors, check_target
 from decision.data.load import Summary, default_targets, normalised

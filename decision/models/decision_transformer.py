@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.config import PositionConfig, TransformerConfig, check_choices, check_positive
+from core.checks import check_at_least, check_choices, check_positive
+from core.config import PositionConfig, TransformerConfig
 from core.graph import causal
-from core.init import initialise_head
-from core.training.config import check_at_least
+from core.init import initialise
 from core.transformer import Transformer
 from decision.environments.spaces import Space
 from decision.models.heads import CategoricalHead, DeterministicHead, GaussianHead, Head
@@ -89,20 +89,30 @@ class DecisionTransformer(nn.Module):
         self.embed = TrajectoryTokens(config)
         self.core = Transformer(config.core, extent=(config.max_timestep,))
         self.head = build_head(config)
-        initialise_head(self.head, config.core)
+        initialise(config.core, {self.head: "head"})
 
     def forward(self, window: Window) -> Tensor:
         """What its head predicts (`decision.models.heads`) for every step of a window, from its state token: (B, K, P).
 
         The action of the last step is not read: no prediction comes after it.
         """
+        return turned(self.head(self._states(window)), -window.pads)
+
+    def features(self, window: Window) -> Tensor:
+        """The state tokens of a window after the core: (B, K, D)."""
+        return turned(self._states(window), -window.pads)
+
+    def layers(self) -> list[list[nn.Module]]:
+        """Its modules by depth (core.roles)."""
+        below, *blocks = self.core.layers()
+        return [[self.embed, *below], *blocks]
+
+    def _states(self, window: Window) -> Tensor:
+        """The same with the padding of each row last: no step attends to it."""
         each = self.embed.per_step
         x, coords = self.embed(Window._make([*(turned(part, window.pads) for part in window[:-1]), window.pads]))
         states = slice(each - 2, None, each)
-        y = self.core(
-            x[:, :-1], coords[:, :-1], causal(), read=states
-        )  # (B, K, D); no step hears padding, which is last
-        return turned(self.head(y), -window.pads)
+        return self.core(x[:, :-1], coords[:, :-1], causal(), read=states)  # (B, K, D)
 
     def no_weight_decay(self) -> set[str]:
         """Parameters of two axes that are no matrices: tables of timesteps and categories."""

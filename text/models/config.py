@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from core.config import TransformerConfig, check_choices, check_positive
+from core.checks import check_choices, check_positive
+from core.config import TransformerConfig
 
 
 @dataclass(frozen=True)
