@@ -57,7 +57,8 @@ from core.optim.groups import build_optimizer
 from core.training.config import OptimizerConfig
 from core.training.devices import autocast, compile_in_place, native_dtype
 from core.training.metrics import read_metrics
-from text.models.gpt import GPT, GPTConfig
+from text.models.config import GPTConfig
+from text.models.gpt import GPT
 from text.presets import gpt2_core
 from text.tasks.language_modelling import NextTokenLoss
 

@@ -29,7 +29,8 @@ from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from core.positions import index
 from text.corpus.load import load_corpus
-from text.models.gpt import GPT, GPTConfig
+from text.models.config import GPTConfig
+from text.models.gpt import GPT
 from text.presets import gpt2_core
 from text.tasks.language_modelling import NextTokenLoss, evaluate
 

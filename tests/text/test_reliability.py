@@ -20,7 +20,8 @@ from core.config import PositionConfig, TransformerConfig
 from core.training.checkpoints import Checkpoints, load_weights, verify
 from tests.processes import Commands, assert_close, assert_same_run, lines
 from tests.text.processes import TINY, prose
-from text.models.gpt import GPT, GPTConfig
+from text.models.config import GPTConfig
+from text.models.gpt import GPT
 from text.pretrained.load import export_pretrained
 from text.tokens.bpe import BPETokenizer
 

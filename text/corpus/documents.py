@@ -56,7 +56,7 @@ def place_to_cut(text: str, end: int) -> int:
 @cache  # once a document: a bpe tokenizer is trained on it before it is encoded
 def report_cut(label: str) -> None:
     """Tells the user that a document is not encoded whole."""
-    notice(f"{label} is too large to be tokenised whole: it is cut at blank lines, every {LARGEST / 1e6:.1f} M characters")
+    notice(f"{label} is tokenised in parts, cut at blank lines: it has more than {LARGEST:,} characters")
 
 
 def split(stream: Iterable[str | None], cut: int) -> Iterator[tuple[Side, str | None]]:

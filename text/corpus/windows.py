@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.checks import check_choices, check_positive
 from core.training.order import drawn, epochs, share, shuffled, stream
 from text.corpus.load import Tokens
 
@@ -45,10 +46,8 @@ class TrainingWindows:
     order: WindowOrder = "shuffled"
 
     def __post_init__(self) -> None:
-        if self.order not in get_args(WindowOrder):
-            raise ValueError(f"order must be shuffled or random, got {self.order!r}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        check_choices(self)
+        check_positive(self, "batch_size")
         _check_length("training", self.tokens, self.context)
 
     @property

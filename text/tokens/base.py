@@ -92,9 +92,9 @@ class Tokenizer(ABC):
 class StreamingDecoder:
     """Decodes token by token: each call takes an id and returns the text completed by it, which may be empty.
 
-    A character split over several tokens is returned with the last of them. All texts returned, with that of `finish()`,
-    which gives an incomplete character as U+FFFD, join to `tokenizer.decode` of all the ids. To continue a prompt, feed
-    it the prompt's ids first.
+    A character split over several tokens is returned with the last of them. The texts returned, and that of `finish()`,
+    which gives an incomplete character as U+FFFD, join to `tokenizer.decode` of all the ids. To continue a prompt,
+    feed it the prompt's ids first.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:

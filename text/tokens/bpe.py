@@ -176,4 +176,3 @@ def _prefix(description: dict[str, Any]) -> bytes:
         if step["type"] == "Metaspace" and step.get("prepend_scheme", "always") != "never":
             return b" "
     return b""
-

@@ -16,7 +16,8 @@ from core.config import PositionConfig, TransformerConfig
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from tests.core.helpers import awake
-from text.models.gpt import GPT, GPTConfig
+from text.models.config import GPTConfig
+from text.models.gpt import GPT
 from text.pretrained.families import FAMILIES
 from text.pretrained.llama import Llama
 from text.pretrained.load import export_pretrained, family_of, load_pretrained, pretrained_folder
