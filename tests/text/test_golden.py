@@ -21,7 +21,7 @@ from text.train import train
 PLAIN = TrainConfig(
     steps=20,
     batch_size=4,
-    sampling="random",
+    window_order="random",
     optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.99)),
     model=GPTConfig(
         context=24, core=TransformerConfig(dim=32, depth=2, n_heads=2, bias="none", position=PositionConfig("learned"))
