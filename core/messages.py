@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterable
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a word that is not known: what was probably meant, or all that is accepted."""
+def nearest(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a sentence about an unknown word: what was probably meant, else `otherwise`, or all that is known."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}"
+    if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
+        return f"did you mean '{close[0]}'?"
+    return otherwise or f"known are: {', '.join(known)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -33,8 +33,9 @@ from typing import Any, Literal
 import numpy as np
 
 from core.checks import check_at_least, check_choices, check_positive
-from core.cli.arguments import main, parse_fields
+from core.cli.arguments import parse_fields
 from core.cli.errors import Interrupted
+from core.cli.exits import main
 from core.cli.signals import StopRequest
 from core.messages import number
 from core.training.order import stream
@@ -307,9 +308,7 @@ def join(sources: Sequence[str], out: str) -> Trajectories:
 
 def collect_or_join(argv: list[str]) -> None:
     """The command."""
-    config = parse_fields(
-        CollectConfig, CollectConfig(), argv, prog="python -m decision.collect", description=__doc__ or ""
-    )
+    config = parse_fields(CollectConfig(), argv, prog="python -m decision.collect", description=__doc__ or "")
     if not (config.env or config.join):
         raise ValueError("name an environment to record with --env, or data sets to put together with --join")
     data = join(config.join, config.out) if config.join else collect(config)

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from core.checks import check_at_least, check_choices, check_positive
-from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.arguments import parse_fields, run_folder
+from core.cli.exits import main
 from core.messages import number
 from decision.config import check_finite
 from decision.data.load import Summary, default_targets, normalised
@@ -57,7 +58,6 @@ def evaluate_run(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "decision.evaluate")
     options = parse_fields(
-        EvaluateConfig,
         EvaluateConfig(),
         rest,
         prog="python -m decision.evaluate DIR",

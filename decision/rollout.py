@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from core.checks import check_at_least, check_choices, check_positive
-from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.arguments import parse_fields, run_folder
+from core.cli.exits import main
 from core.messages import number
 from decision.acting.episodes import Outcome, Rollouts, opened, play, rollouts
 from decision.acting.policy import Actors, check_target
@@ -236,7 +237,6 @@ def rollout(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "decision.rollout")
     options = parse_fields(
-        RolloutConfig,
         RolloutConfig(),
         rest,
         prog="python -m decision.rollout DIR",

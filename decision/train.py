@@ -12,14 +12,14 @@ import shlex
 import sys
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.cli.arguments import given_flags, main, parse
+from core.cli.exits import main
 from core.messages import number
 from core.optim.groups import build_optimizer
+from core.training.command import parse, resumed_folder
 from core.training.run import Run
 from decision.acting.episodes import opened
 from decision.acting.experience import Experience
@@ -92,9 +92,8 @@ def conclude(run: Run, figures: dict[str, float]) -> None:
 
 def parse_command(argv: list[str]) -> TrainConfig:
     """The command line as a run. Raises ValueError of one sentence for anything wrong."""
-    given = given_flags(argv)
-    if {"resume", "out"} <= given.keys():
-        require_run(Path(given["out"]))
+    if folder := resumed_folder(argv):
+        require_run(folder)
     return parse(TrainConfig, PRESETS, argv, description="Trains an agent from trajectories.")
 
 

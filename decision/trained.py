@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.devices import device_kind, keep_freed_memory
 from core.files.json_files import read_json, write_json
 from core.files.serialize import from_dict, to_dict
 from core.training.checkpoints import load_model, read_config
-from core.training.devices import device_kind, keep_freed_memory
 from decision.acting.policy import Policy
 from decision.config import TrainConfig
 from decision.data.load import Summary, default_targets

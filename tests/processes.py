@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from core.training.checkpoints import Checkpoints, read_tensors
+from core.files.tensors import read_tensors
+from core.training.checkpoints import Checkpoints
 from core.training.metrics import read_metrics
 
 PANELS = ["text.train", "text.sample", "text.export", "vision.train", "decision.train", "decision.finetune"]
-PRELOADED = ["torch._dynamo", "accelerate", "tyro", *PANELS]
+PRELOADED = ["torch._dynamo", "accelerate", *PANELS]
 CLOCKS = ("seconds", *(f"train/{unit}_per_second" for unit in ("tokens", "images", "timesteps")))
 
 

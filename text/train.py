@@ -10,8 +10,9 @@ import shlex
 from functools import partial
 from typing import Any
 
-from core.cli.arguments import main, parse
+from core.cli.exits import main
 from core.optim.groups import build_optimizer
+from core.training.command import parse
 from core.training.run import Run
 from text.config import TrainConfig
 from text.presets import PRESETS

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+
+from core.devices import device_kind, keep_freed_memory, resolve_precision
+from core.training.config import RunConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -12,6 +16,49 @@ if TYPE_CHECKING:
 GPU_INTERVAL = 10  # steps between agreements on a GPU, each of which waits for the device
 
 T = TypeVar("T")
+
+
+def build_accelerator(config: RunConfig) -> Accelerator:
+    """Accelerate for one process, or for DDP under `accelerate launch`.
+
+    Raises ValueError for a device, precision, tracker or kind of launch that is not available.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+
+    if config.tracker == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("tracker = 'tensorboard' needs the package tensorboard: pip install tensorboard")
+    kind = device_kind(config.device)
+    precision = resolve_precision(config.precision, kind)
+    if kind == "cpu":
+        keep_freed_memory()
+    if kind == "cuda" and config.precision != "fp32":
+        torch.set_float32_matmul_precision("high")
+    accelerator = Accelerator(
+        cpu=kind == "cpu",
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_dir=str(config.out),
+    )
+    supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    if accelerator.distributed_type not in supported:
+        raise ValueError(f"launched as {accelerator.distributed_type.value}; supported are one process and DDP")
+    shares = accelerator.num_processes * config.accumulate
+    if config.batch_size % shares:
+        raise ValueError(
+            f"batch_size = {config.batch_size} must be divisible by {accelerator.num_processes} processes x "
+            f"accumulate = {config.accumulate}"
+        )
+    return accelerator
+
+
+def release_accelerator(accelerator: Accelerator) -> None:
+    """Ends trackers and process group, forgets Accelerate's global state, so that another run can follow."""
+    from accelerate.state import AcceleratorState
+
+    accelerator.end_training()
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class Processes:

@@ -24,25 +24,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from core.cli.arguments import program
 from core.cli.errors import Interrupted, NonFinite
-from core.cli.launch import program
 from core.cli.signals import StopRequest
+from core.devices import compile_in_place, to_device
 from core.files.json_files import read_json
 from core.files.serialize import to_dict
 from core.optim.averages import EMA
 from core.optim.groups import set_learning_rate
 from core.optim.schedules import multiplier
-from core.training import devices, random_state
-from core.training.budget import Budget
 from core.training.checkpoints import Checkpoints, verify, write_config
-from core.training.config import RunConfig
+from core.training.config import Budget, RunConfig
 from core.training.folder import open_folder, resume_point
-from core.training.meter import Meter
-from core.training.metrics import MetricsFile
+from core.training.metrics import Meter, MetricsFile
 from core.training.order import Batch, Order, Share
-from core.training.parallel import Processes
+from core.training.parallel import Processes, build_accelerator, release_accelerator
 from core.training.progress import Progress
-from core.training.state import TrainState
+from core.training.state import TrainState, random_state, restore_random_state, seed_everything
 
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 
@@ -70,7 +68,7 @@ class Run:
         self.best: dict[str, Any] | None = None
         self.checkpoints = Checkpoints(self.folder)
         self.budget = Budget(config.steps, config.minutes)
-        self.accelerator = devices.build_accelerator(config)
+        self.accelerator = build_accelerator(config)
         self.device, self.processes = self.accelerator.device, Processes(self.accelerator)
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes, config.accumulate)
         self.main = self.accelerator.is_main_process
@@ -86,9 +84,9 @@ class Run:
         try:
             self._open_folder()
         except BaseException:
-            devices.release_accelerator(self.accelerator)
+            release_accelerator(self.accelerator)
             raise
-        random_state.seed_everything(config.seed)
+        seed_everything(config.seed)
 
     def __enter__(self) -> Run:
         return self
@@ -99,7 +97,7 @@ class Run:
             self._metrics.close()
         if kind is not None and self.main and self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
-        devices.release_accelerator(self.accelerator)
+        release_accelerator(self.accelerator)
 
     @property
     def state(self) -> TrainState:
@@ -115,13 +113,13 @@ class Run:
         checkpoints and the average hold; `build_optimizer(model)` makes what updates it.
         """
         objective.train().to(self.device)
-        devices.compile_in_place(objective, self.config.compile, self.device, self.progress.say)
+        compile_in_place(objective, self.config.compile, self.device, self.progress.say)
         distributed = self.accelerator.prepare_model(objective)
         optimizer = build_optimizer(model)
         ema = EMA(model, self.config.ema) if self.config.ema else None
         self._state = TrainState(model, objective, optimizer, ema, self.accelerator.scaler)
         if self.share.world > 1:  # the same weights everywhere, but not the same dropout
-            random_state.seed_everything(self.config.seed + 1_000_003 * (self.share.rank + 1))
+            seed_everything(self.config.seed + 1_000_003 * (self.share.rank + 1))
         self._resume()
         self.finished = self.budget.done(self.step, self._seconds_before)
         if self.main:
@@ -220,7 +218,7 @@ class Run:
 
     def to_device(self, batch: Sequence[Batch]) -> list[Batch]:
         """Micro-batches on the run's device, without waiting for the copies."""
-        return [tuple(devices.to_device(tensor, self.device) for tensor in micro) for micro in batch]
+        return [tuple(to_device(tensor, self.device) for tensor in micro) for micro in batch]
 
     def total(self, value: Any) -> Any:
         """The sum of a tensor or number over all processes, each of which may have evaluated its share."""
@@ -250,7 +248,7 @@ class Run:
             self._guard(self.step)
             if not self.state.finite():
                 raise self._diverged("a weight is too large or not a number", self.step)
-            generators = self.processes.from_all(random_state.take(self.device))
+            generators = self.processes.from_all(random_state(self.device))
             if self.main:
                 assert self._metrics is not None
                 self._metrics.sync()
@@ -293,7 +291,7 @@ class Run:
         self._meter.load(state["window"])
         generators = checkpoint / f"rng-{self.share.rank}.json"
         if generators.exists():  # absent when there are more processes than before
-            random_state.put_back(read_json(generators), self.device)
+            restore_random_state(read_json(generators), self.device)
         self.progress.say(f"resuming {self.folder} at step {self.step}")
 
     def _record(self) -> dict[str, Any]:

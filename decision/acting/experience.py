@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from core.cli.signals import StopRequest
-from core.files.downloads import remove
+from core.files.atomic import remove
 from core.training.order import stream
 from core.training.run import Run
 from decision.acting.policy import Actors

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from core.cli.errors import Interrupted
 from core.cli.signals import StopRequest
-from core.files.downloads import remove
+from core.files.atomic import remove
 from core.files.json_files import read_json, write_json
 from decision.data.store import Episode, Trajectories, concatenate, stack
 from decision.environments.make import as_declared, name_of, spaces_of

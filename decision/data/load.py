@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.devices import to_device
 from core.files.downloads import data_root
-from core.training.devices import to_device
 from core.training.order import Indices, share, shuffled
 from decision.data.normaliser import Normaliser
 from decision.data.sources import D4RL, MINARI, read_d4rl, read_minari

@@ -102,9 +102,9 @@ class DecisionTransformer(nn.Module):
         """The state tokens of a window after the core: (B, K, D)."""
         return turned(self._states(window), -window.pads)
 
-    def layers(self) -> list[list[nn.Module]]:
-        """Its modules by depth (core.roles)."""
-        below, *blocks = self.core.layers()
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """Its modules by depth (`core.roles`)."""
+        below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]
 
     def _states(self, window: Window) -> Tensor:

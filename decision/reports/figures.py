@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.files.downloads import atomic_write
+from core.files.atomic import atomic_write
 from decision.acting.episodes import Outcome
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.cli.arguments import main
+from core.cli.exits import main
 from decision.collect import CollectConfig, collect, collect_or_join
 from decision.data.store import Trajectories
 from decision.evaluate import evaluate_run

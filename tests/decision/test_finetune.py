@@ -206,11 +206,11 @@ def test_what_is_taught_is_the_return_that_was_reached(experience: Experience) -
 
 
 BAD = {
-    "no folder": (("--rounds", 3), "name the run folder to begin with first"),
+    "no folder": (("--rounds", 3), "name a run folder first"),
     "no run": (("void",), "void is not a run folder"),
     "no run to go on with": (
         ("--resume",),
-        "name the run folder to go on with: python -m decision.finetune --out",
+        "--out DIR2 --resume to go on",
     ),
     "a budget of steps": (("{begun}", "--steps", 5), "--steps has no effect: the budget is rounds times online.every"),
     "a budget of time": (("{begun}", "--minutes", 5), "has no effect: the budget is rounds times online.every"),

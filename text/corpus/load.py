@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files.downloads import atomic_write, data_root, remove, sha256
+from core.files.atomic import atomic_write, remove, sha256
+from core.files.downloads import data_root
 from core.files.json_files import read_json, write_json
 from text.corpus.documents import BETWEEN_DOCUMENTS, split, texts
 from text.corpus.sources import Source, content_hash, find_source, remembered_sha256

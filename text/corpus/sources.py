@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.files.downloads import BLOCK, Remote, fetch, sha256
+from core.files.atomic import sha256
+from core.files.downloads import Remote, fetch
 from core.files.json_files import read_json, write_json
 from core.messages import first_line, nearest
 
@@ -25,6 +26,8 @@ CODE = (".py", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".js", ".ts", ".
 SUFFIXES = PROSE + CODE  # what counts as text in a folder
 HUGGING_FACE = f"{PREFIX}NAME[:CONFIG][:SPLIT][:COLUMN]"
 REMEMBERED = 64 << 20  # bytes from which on a file's hash is remembered
+
+BLOCK = 1 << 18  # bytes read at once
 
 SHAKESPEARE = Remote(
     path="shakespeare/input.txt",
@@ -143,10 +146,8 @@ def _matching(data: str) -> list[Path]:
         if files := [match for match in matches if match.is_file()]:
             return files
         raise ValueError(f"{data} matches no file")
-    raise ValueError(
-        f"data = {data!r} is neither a file nor the name of a text; {nearest(data, NAMES)} "
-        f"(accepted are also a text file, a folder or glob of text files, {HUGGING_FACE})"
-    )
+    accepted = f"accepted are {', '.join(NAMES)}, a text file, a folder or glob of text files, {HUGGING_FACE}"
+    raise ValueError(f"data = {data!r} is neither a file nor the name of a text; {nearest(data, NAMES, accepted)}")
 
 
 def _visible_texts(folder: Path) -> Iterator[Path]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core.files.downloads import atomic_write
+from core.files.atomic import atomic_write
 from core.files.json_files import write_json
-from core.files.weights import WEIGHTS, export_weights
+from core.files.tensors import WEIGHTS
+from core.files.weights import export_weights
 from text.models.config import GPTConfig
 from text.models.gpt import GPT
 from text.pretrained.families import find_family

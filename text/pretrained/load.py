@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from core.files.weights import Safetensors, Uninitialised, import_weights, read_json
+from core.files.json_files import read_json
+from core.files.tensors import Safetensors, Uninitialised
+from core.files.weights import import_weights
 from core.messages import first_line
 from text.models.gpt import GPT
 from text.pretrained.families import find_family

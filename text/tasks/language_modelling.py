@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
-from core.files.json_files import write_text
+from core.files.atomic import write_text
 from core.training.order import Batch, Share
 from core.training.run import Run
 from core.training.trained import save_data_record

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files.json_files import write_text
+from core.files.atomic import write_text
 
 Ids = NDArray[np.int64]
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and lim
 def processes() -> Any:
     """Children forked from a server that has everything imported, so that a life costs no import."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "accelerate", "tyro", "tests.core.training.toy"])
+    context.set_forkserver_preload(["torch._dynamo", "accelerate", "tests.core.training.toy"])
     return context
 
 

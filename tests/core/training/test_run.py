@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from core.cli.errors import Interrupted, NonFinite
+from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import Checkpoints, load_weights
-from core.training.config import OptimizerConfig, ScheduleConfig
 from core.training.metrics import read_metrics
 from core.training.run import Gradients, Run
 from tests.core.training.toy import PRESETS, Sequences, SummedLoss, Toy, ToyConfig, counted, train

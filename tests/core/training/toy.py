@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.cli.arguments import main, parse
+from core.cli.exits import main
+from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.optim.groups import build_optimizer
-from core.training.config import OptimizerConfig, RunConfig, ScheduleConfig
+from core.training.command import parse
+from core.training.config import RunConfig
 from core.training.order import Batch, Share, drawn, share
 from core.training.run import Run
 
@@ -75,6 +77,10 @@ class Toy(nn.Module):
         self.blocks = nn.ModuleList(Block(config.width, config.dropout) for _ in range(2))
         self.head = nn.Linear(config.width, VOCABULARY, bias=False)
         self.head.weight = self.embedding.weight
+
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """The blocks, by depth (`core.roles`)."""
+        return [[self.embedding], *([block] for block in self.blocks)]
 
     def forward(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)"""

@@ -3,57 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-
-from core.cli.launch import start_all_processes
-from core.training.config import RunConfig
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-
-def build_accelerator(config: RunConfig) -> Accelerator:
-    """Accelerate for one process, or for DDP under `accelerate launch`.
-
-    Raises ValueError for a device, precision, tracker or kind of launch that is not available.
-    """
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs, DistributedType
-
-    start_all_processes()
-    if config.tracker == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
-        raise ValueError("tracker = 'tensorboard' needs the package tensorboard: pip install tensorboard")
-    kind = device_kind(config.device)
-    precision = resolve_precision(config.precision, kind)
-    if kind == "cpu":
-        keep_freed_memory()
-    if kind == "cuda" and config.precision != "fp32":
-        torch.set_float32_matmul_precision("high")
-    accelerator = Accelerator(
-        cpu=kind == "cpu",
-        mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-        log_with=None if config.tracker == "none" else config.tracker,
-        project_dir=str(config.out),
-    )
-    supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-    if accelerator.distributed_type not in supported:
-        raise ValueError(f"launched as {accelerator.distributed_type.value}; supported are one process and DDP")
-    shares = accelerator.num_processes * config.accumulate
-    if config.batch_size % shares:
-        raise ValueError(
-            f"batch_size = {config.batch_size} must be divisible by {accelerator.num_processes} processes x "
-            f"accumulate = {config.accumulate}"
-        )
-    return accelerator
 
 
 def keep_freed_memory() -> None:
@@ -68,14 +24,6 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 1 << 25)  # some versions refuse more
     mallopt(M_TRIM_THRESHOLD, 1 << 30)
-
-
-def release_accelerator(accelerator: Accelerator) -> None:
-    """Ends trackers and process group, forgets Accelerate's global state, so that another run can follow."""
-    from accelerate.state import AcceleratorState
-
-    accelerator.end_training()
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def device_kind(wish: str) -> str:
