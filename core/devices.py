@@ -1,4 +1,4 @@
-"""Device, precision, processes, compiler: what `auto` means, and a sentence where a wish cannot be met."""
+"""Device, precision and compiler: what `auto` means, and one sentence where a request cannot be met."""
 
 from __future__ import annotations
 
@@ -26,28 +26,26 @@ def keep_freed_memory() -> None:
     mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
-def device_kind(wish: str) -> str:
-    """ "cpu", "cuda" or "mps" for `auto` or one of these; ValueError when it is not present."""
+def device_kind(device: str) -> str:
+    """ "cpu", "cuda" or "mps" for one of these or "auto"; ValueError when it is not present."""
     present = {"mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available(), "cpu": True}
-    if wish == "auto":
-        told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
-            "1",
-            "true",
-            "yes",
-        )  # accelerate launch --cpu
-        return "cpu" if told else next(kind for kind, there in present.items() if there)
-    if not present[wish]:
-        raise ValueError(f"device = {wish!r} is not present; present: {', '.join(k for k, v in present.items() if v)}")
-    return wish
+    if device == "auto":
+        on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")  # accelerate launch --cpu
+        return "cpu" if on_cpu else next(kind for kind, there in present.items() if there)
+    if not present[device]:
+        raise ValueError(
+            f"device = {device!r} is not present; present: {', '.join(k for k, v in present.items() if v)}"
+        )
+    return device
 
 
-def resolve_precision(wish: str, kind: str) -> str:
-    """ "fp32", "bf16" or "fp16" for a wish on a kind of device; ValueError where the device lacks it."""
-    if wish == "auto":
+def resolve_precision(precision: str, kind: str) -> str:
+    """ "fp32", "bf16" or "fp16" for one of these or "auto"; ValueError where the kind of device lacks it."""
+    if precision == "auto":
         return "bf16" if native_dtype(torch.device(kind)) == torch.bfloat16 else "fp32"
-    if wish == "fp16" and kind != "cuda":
+    if precision == "fp16" and kind != "cuda":
         raise ValueError(f"precision = 'fp16' needs a CUDA device, not {kind!r}; take fp32 or bf16")
-    return wish
+    return precision
 
 
 def native_dtype(device: torch.device) -> torch.dtype:
@@ -69,9 +67,9 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return (tensor.pin_memory() if from_host else tensor).to(device, non_blocking=True)
 
 
-def autocast(wish: str, device: torch.device) -> AbstractContextManager[object]:
-    """Arithmetic of a precision, `auto` included, for code outside of a run."""
-    precision = resolve_precision(wish, device.type)
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Computing in a precision, "auto" included, outside of a run."""
+    precision = resolve_precision(precision, device.type)
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
@@ -89,14 +87,14 @@ def compile_in_place(module: nn.Module, mode: str, device: torch.device, say: Ca
 
 
 def _compiler_problem(device: torch.device) -> str:
-    """Why nothing can be compiled for `device`, from compiling a trifle; empty where it works."""
+    """Why nothing can be compiled for `device`, from a small attempt; empty where it works."""
     novelty = time.time()  # a constant no compilation cache has seen
 
-    def trifle(x: torch.Tensor) -> torch.Tensor:
+    def attempt(x: torch.Tensor) -> torch.Tensor:
         return x.sin() + novelty
 
     try:
-        torch.compile(trifle)(torch.ones(8, device=device))
+        torch.compile(attempt)(torch.ones(8, device=device))
     except Exception as error:  # tool chains fail in as many ways as there are; each of them means "no compiler"
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
     return ""

@@ -1,4 +1,4 @@
-"""The parts that sentences for users are made of."""
+"""Parts of the messages that users read."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def first_line(error: BaseException) -> str:
 
 
 def number(value: float) -> str:
-    """A figure as people read it: to one decimal from 100 on, else to four digits."""
+    """A number for people to read: with one decimal from 100 on, else with four digits."""
     return f"{value:,.1f}".removesuffix(".0") if abs(value) >= 100 else f"{value:.4g}"
 
 
 def notice(text: str) -> None:
-    """A line on stderr, written by the first process alone."""
+    """Prints a notice on stderr, from the first process only."""
     if os.environ.get("RANK", "0") == "0":
         print(f"notice: {text}", file=sys.stderr, flush=True)

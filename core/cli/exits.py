@@ -22,14 +22,14 @@ def main(command: Callable[[], object]) -> None:
         command()
         return
     code, message = _outcome(command)
-    gc.collect()  # gloo joins its threads when the last model it serves is gone; later they would crash the exit
+    gc.collect()  # gloo joins its threads when the last model is collected; later they would crash the exit
     if message:
         print(" ".join(message.split()), file=sys.stderr, flush=True)
     sys.exit(code)
 
 
 def _outcome(command: Callable[[], object]) -> tuple[int, str]:
-    """The exit code and the message of a command; what is nobody's bad input or bad luck passes through."""
+    """The exit code and the message of a command; an error of our own passes through."""
     try:
         command()
         sys.stdout.flush()

@@ -42,17 +42,17 @@ class RunConfig:
     compile: Literal["off", "default", "max-autotune"] = field(default="off", metadata={ALONE: "default"})
     """torch.compile mode of the training step, `default` if none is named; off where there is no working compiler."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to train; auto takes the fastest present."""
+    """Where to train; auto is the fastest device there is."""
     resume: bool = False
-    """Go on with the run in the run folder."""
+    """Continue the run in the run folder."""
     checkpoint: Literal["last", "last-good"] = "last"
-    """With resume: go on from the last checkpoint, or from the last that is not damaged."""
+    """With resume: continue from the last checkpoint, or from the last that is undamaged."""
     tracker: Literal["none", "tensorboard"] = "none"
     """Where metrics go beside metrics.jsonl."""
     ema: float = 0.0
     """Decay per step of an exponential moving average of the weights, which is then evaluated; 0 is off."""
     clip: float = 1.0
-    """Largest norm of the gradient; 0 is off."""
+    """Norm that gradients are clipped to; 0 is off."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -72,32 +72,3 @@ class RunConfig:
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         return {} if self.resume else {"checkpoint": "without resume nothing is read"}
-
-
-@dataclass(frozen=True)
-class Budget:
-    """A number of optimiser steps, or of minutes of wall time; exactly one of them is not None.
-
-    `seconds` below is the wall time of the run so far, including the lives before a resume.
-    """
-
-    steps: int | None
-    minutes: float | None
-
-    def spent(self, step: float, seconds: float) -> float:
-        """The fraction of the budget that is gone after `step` optimiser steps; may exceed 1."""
-        if self.steps is not None:
-            return step / self.steps
-        assert self.minutes is not None
-        return seconds / (60.0 * self.minutes)
-
-    def done(self, step: int, seconds: float) -> bool:
-        """Whether nothing is left."""
-        return self.spent(step, seconds) >= 1.0
-
-    def left(self, step: int, seconds: float, pace: float) -> float:
-        """Seconds to the end, at `pace` seconds per step."""
-        if self.steps is not None:
-            return (self.steps - step) * pace if step < self.steps else 0.0
-        assert self.minutes is not None
-        return max(0.0, 60.0 * self.minutes - seconds)

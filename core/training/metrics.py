@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, there as soon as it is known, and the same file after any resume."""
+"""What a run measures: gathered over some steps, and written to metrics.jsonl, the same file after any resume."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read_metrics(run_folder: Path) -> list[dict[str, Any]]:
 
 
 def _step(line: str) -> float:
-    """The step of a line; infinite for a line that is none, so that it is dropped."""
+    """The step of a line; infinite for a broken line, so that it is dropped."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, TypeError, KeyError):
@@ -67,7 +67,7 @@ def _step(line: str) -> float:
 
 
 def _json(value: Any) -> Any:
-    """Numbers (also of numpy or 0-d tensors) as int or float, what is not finite as None; text as it is."""
+    """Numbers (of numpy and 0-d tensors too) as int or float, what is not finite as None; text unchanged."""
     if isinstance(value, (str, bool, int)):
         return value
     number = float(value)
@@ -113,7 +113,7 @@ class Meter:
         return None
 
     def close(self) -> tuple[float, float, float]:
-        """Mean loss, mean norm and units per second of the settled steps; starts anew."""
+        """Mean loss, mean norm and units per second of the settled steps, which are then forgotten."""
         loss, norm = (math.fsum(x) / max(1, len(x)) for x in (self.losses, self.norms))
         rate = self._units / max(1e-9, time.perf_counter() - self._start - self._paused)
         self.losses, self.norms = [], []
@@ -134,7 +134,7 @@ class Meter:
         return {"losses": self.losses, "norms": self.norms}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state` gave; the clock of units per second starts anew."""
+        """Restores what `state` returned; the clock of units per second is set to zero."""
         self.losses, self.norms = list(state["losses"]), list(state["norms"])
         self._restart()
 

@@ -1,9 +1,10 @@
-"""What learns, as named tensors and back: weights, their average, the optimiser's state, the loss scale."""
+"""What a checkpoint holds of a run: weights, their average, the optimiser's state, loss scale, random generators."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from core.files.tensors import load_into, read_tensors
 from core.optim.averages import EMA
@@ -30,6 +32,16 @@ class TrainState:
         """What the optimiser updates."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
+    def clip_gradients(self, limit: float) -> Tensor:
+        """Clips the gradients to a norm of `limit`, unless that is 0; returns what their norm was."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        parameters = self.parameters()
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if limit:
+            clip_grads_with_norm_(parameters, limit, norm)
+        return norm
+
     def step_optimizer(self) -> None:
         """Updates the weights and clears the gradients; under fp16 not where the scaled gradients overflowed."""
         if self.scaler is None:
@@ -38,6 +50,16 @@ class TrainState:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside: evaluation mode, averaged weights if there are any, no gradients."""
+        with torch.no_grad(), self.ema.swapped_in() if self.ema else nullcontext():
+            self.objective.eval()
+            try:
+                yield
+            finally:
+                self.objective.train()
 
     def finite(self) -> bool:
         """Whether all weights are finite, and so small that their squares are; on a GPU, waits for them."""
@@ -57,7 +79,7 @@ class TrainState:
         return None if self.scaler is None else self.scaler.state_dict()
 
     def restore(self, checkpoint: Path, scaler_state: Mapping[str, Any] | None) -> None:
-        """Takes over the tensors of a verified checkpoint; ValueError naming what does not fit."""
+        """Restores the tensors of a verified checkpoint; ValueError naming what does not fit."""
         load_into(self.model, read_tensors(checkpoint / "model.safetensors"), checkpoint / "model.safetensors")
         path = checkpoint / "optimizer.safetensors"
         load_optimizer(self.model, self.optimizer, read_tensors(path), path)
@@ -76,7 +98,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 def load_optimizer(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], origin: Path
 ) -> None:
-    """Gives the optimiser back what `optimizer_tensors` took; ValueError for the state of another model."""
+    """Restores what `optimizer_tensors` returned; ValueError for the state of another model."""
     names = {p: name for name, p in model.named_parameters()}
     states: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -108,12 +130,12 @@ def random_state(device: torch.device) -> dict[str, Any]:
     state = {
         "python": [version, list(words), gauss],
         "numpy": {**legacy, "state": {"key": legacy["state"]["key"].tolist(), "pos": legacy["state"]["pos"]}},
-        "torch": _text(torch.get_rng_state()),
+        "torch": _hex(torch.get_rng_state()),
     }
     if device.type == "cuda":
-        state["cuda"] = _text(torch.cuda.get_rng_state(device))
+        state["cuda"] = _hex(torch.cuda.get_rng_state(device))
     if device.type == "mps":
-        state["mps"] = _text(torch.mps.get_rng_state())
+        state["mps"] = _hex(torch.mps.get_rng_state())
     return state
 
 
@@ -130,7 +152,7 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
         torch.mps.set_rng_state(_bytes(state["mps"]))
 
 
-def _text(state: Tensor) -> str:
+def _hex(state: Tensor) -> str:
     return bytes(state.cpu().numpy()).hex()
 
 
