@@ -44,7 +44,7 @@ from decision.acting.policy import Actors
 from decision.collecting.agents import ALGORITHMS, Agent, read_agent, read_kept
 from decision.collecting.behaviour import Behaviour, RandomActors, find_behaviour
 from decision.collecting.recording import Recorder, Recording
-from decision.collecting.training import AGENT, RECENT, Training, goal, progress
+from decision.collecting.teacher import AGENT, RECENT, Training, goal, progress
 from decision.data.load import load_data, reference_scores
 from decision.data.sources import D4RL, MINARI, write_minari
 from decision.data.store import Episode, Trajectories, concatenate

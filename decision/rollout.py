@@ -34,7 +34,7 @@ from decision.reports.figures import asked_and_reached, save
 from decision.trained import load_to_act
 
 if TYPE_CHECKING:
-    from decision.environments.video import Filmed
+    from decision.reports.films import Filmed
 
 PICTURE = "rollout.png"
 """What was asked against what was reached, in the run folder."""
@@ -204,7 +204,7 @@ def sentences(found: Mapping[str, Any], summary: Summary) -> list[str]:
 
 def stage(model: DecisionTransformer, summary: Summary, options: RolloutConfig) -> Filmed:
     """The environment that is filmed. Raises ValueError when its pictures or the format need another package."""
-    from decision.environments.video import check_format, make_filmed
+    from decision.reports.films import check_format, make_filmed
 
     check_format(options.video_format)
     environment = make_filmed(options.environment or summary.environment, **limits_of(model, options))
@@ -220,7 +220,7 @@ def film(
     targets: Sequence[float],
 ) -> list[Path]:
     """Films the first episode of each target into `options.video`; the files."""
-    from decision.environments.video import write_film
+    from decision.reports.films import write_film
 
     assert options.video is not None
     seeds, written = [episode_seed(options.seed, 0)], []

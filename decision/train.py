@@ -22,11 +22,11 @@ from core.messages import number
 from core.optim.groups import build_optimizer
 from core.training.run import Run
 from decision.acting.episodes import opened
-from decision.acting.experience import Experience
+from decision.tasks.online import Experience
 from decision.config import TrainConfig
 from decision.data.load import Summary, default_targets
 from decision.presets import PRESETS
-from decision.start import environment_of, first_model, prepare
+from decision.tasks.preparation import environment_of, first_model, prepare
 from decision.tasks.imitation import Imitation, targets_of
 from decision.trained import require_run, save_data_record
 

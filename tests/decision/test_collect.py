@@ -25,7 +25,7 @@ from decision.collect import CollectConfig, collect, first_seed
 from decision.collecting import agents, recording
 from decision.collecting.agents import read_agent
 from decision.collecting.recording import Recorder
-from decision.collecting.training import Training
+from decision.collecting.teacher import Training
 from decision.config import TrainConfig
 from decision.data.load import load_data
 from decision.data.store import Trajectories, stack

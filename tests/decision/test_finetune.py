@@ -16,7 +16,7 @@ import torch
 from core.training.checkpoints import Checkpoints
 from core.training.run import Run
 from decision.acting.episodes import opened
-from decision.acting.experience import Experience
+from decision.tasks.online import Experience
 from decision.collect import CollectConfig, collect
 from decision.config import OnlineConfig, TrainConfig
 from decision.data.load import Summary

@@ -19,7 +19,7 @@ from decision.acting.policy import Actors
 from decision.data.load import Summary
 from decision.environments.make import episode_seed, make
 from decision.environments.spaces import describe
-from decision.environments.video import Filmed, check_format, make_filmed, write_film
+from decision.reports.films import Filmed, check_format, make_filmed, write_film
 from decision.rollout import RolloutConfig, choose_targets, figures, report, table
 from tests.decision import corridor
 from tests.decision.acting.recomputed import Recomputed
@@ -340,7 +340,7 @@ def test_a_film_shows_the_first_the_last_and_the_steps_between_at_a_fair_pace(tm
 
 RUNNING_AWAY = """
 import numpy
-from decision.environments.video import make_filmed
+from decision.reports.films import make_filmed
 film = make_filmed("Hopper-v5")
 film.reset(seed=0)
 film.unwrapped.data.qpos[0] += 20.0  # metres
@@ -363,7 +363,7 @@ def test_a_robot_that_runs_away_is_followed():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have a screen")
 def test_films_without_a_screen_are_made_in_silence():
-    words = "from decision.environments.video import make_filmed; make_filmed('CartPole-v1').reset(seed=0)"
+    words = "from decision.reports.films import make_filmed; make_filmed('CartPole-v1').reset(seed=0)"
     bare = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "XDG_RUNTIME_DIR")}
     done = subprocess.run([sys.executable, "-c", words], env=bare, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
