@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterable
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a word that is not known: what was probably meant, or all that is accepted."""
+def nearest(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a sentence about an unknown word: what was probably meant, or `otherwise`, or all that is accepted."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}"
+    return f"did you mean '{close[0]}'?" if close else otherwise or f"known are: {', '.join(known)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -1,11 +1,10 @@
-"""What a run learns from: its data, and what its own model has done since (Online Decision Transformer, Zheng 2022)."""
+"""Learning from the model's own episodes as well, in rounds (Online Decision Transformer, Zheng 2022)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,26 +12,23 @@ from core.cli.signals import StopRequest
 from core.files.downloads import remove
 from core.training.order import stream
 from core.training.run import Run
-from decision.acting.policy import Actors
-from decision.collect import wave
-from decision.collecting.recording import Recorder
-from decision.data.load import Trajectories, default_targets
-from decision.data.store import stack
+from decision.acting.policy import ModelPolicy
+from decision.collecting.recorder import Recorder, record_episodes
+from decision.data.store import Trajectories, stack
+from decision.data.summary import default_targets
 from decision.models.decision_transformer import DecisionTransformer
 from decision.tasks.imitation import Imitation
-
-if TYPE_CHECKING:
-    pass
 
 FOLDER = "online"
 """Where a run folder keeps the episodes of each round: round-00000.npz, round-00001.npz, ..."""
 
 
-class Experience:
-    """Windows of the data; with `online.every`, of the newest episodes of the model's own and the best of the data.
+class OnlineRounds:
+    """Rounds of acting, each of which changes what the task learns from: its newest episodes and the best of the data.
 
-    Round r of acting comes before step r * every + 1, and is kept in the run folder, so that a resumed run learns
-    from the same. Whatever return its episodes were asked for, they teach the one that they reached.
+    Round r comes before step r * every + 1 and is kept in the run folder, so that a resumed run learns from the same
+    episodes. Whatever return was asked for, the model learns from the one that was reached. Without `online.every`
+    there are no rounds.
     """
 
     def __init__(self, run: Run, task: Imitation):
@@ -40,28 +36,28 @@ class Experience:
         self.rounds = 0
         self.newest: Trajectories | None = None
         self.collected = 0  # steps of all rounds
-        if self.online.every and run.main:  # a run that goes on from an earlier step has other rounds ahead
+        if self.online.every and run.main:  # rounds beyond the step that a run resumes at are played again
             for path in self._path(0).parent.glob("round-*.npz"):
                 if int(path.stem.removeprefix("round-")) > run.step // self.online.every:
                     remove(path)
 
     def act_when_due(self) -> None:
-        """Acts the rounds that come before the next step, and goes on with what they taught."""
-        while self.online.every and not self._at_the_end and self.rounds <= self.run.step // self.online.every:
-            self._add(self.round(self.rounds))
-
-    @property
-    def _at_the_end(self) -> bool:
-        return self.run.finished or self.run.stopping
+        """Plays the rounds that come before the next step, and adds their episodes to what is learnt from."""
+        while self.online.every and not self._over and self.rounds <= self.run.step // self.online.every:
+            self._learn_from(self._round(self.rounds))
 
     def figures(self) -> dict[str, float]:
-        """Of what was collected: the mean return of the newest round, the steps of all."""
+        """What is logged of the rounds: the mean return of the newest, the steps of all."""
         if self.newest is None:
             return {}
         return {"online/return": float(self.newest.returns().mean()), "online/steps": self.collected}
 
-    def round(self, number: int) -> Trajectories:
-        """The episodes of a round, acted now by the main process unless they are in the run folder.
+    @property
+    def _over(self) -> bool:
+        return self.run.finished or self.run.stopping
+
+    def _round(self, number: int) -> Trajectories:
+        """The episodes of a round, played now by the main process unless they are in the run folder.
 
         Raises ValueError when those of an earlier round are missing.
         """
@@ -70,44 +66,39 @@ class Experience:
             if self.run.step != number * self.online.every:
                 raise ValueError(f"{path} is missing, from which the run has learnt")
             if self.run.main:
-                self.act(number).save(path)
+                self._play(number).save(path)
             self.run.processes.wait()
         return Trajectories.load(path)
 
-    def act(self, number: int) -> Trajectories:
-        """Episodes of the model as it is now, their seeds those of the run and the round."""
-        online, target = self.online, self.target()
+    def _play(self, number: int) -> Trajectories:
+        """Episodes of the model as it is now; their seeds follow from those of the run and the round."""
+        online, data = self.online, self.task.windows.data
+        target = default_targets(data.returns())["max + 20 %"] if online.target is None else online.target
         raw = stream(self.run.config.seed, FOLDER, number).random_raw(online.episodes)
         seeds = [int(word >> 33) for word in raw.tolist()]
         recorders = [Recorder(environment, StopRequest()) for environment in self.task.environments]
-
         model = self.run.state.model
         assert isinstance(model, DecisionTransformer)
 
-        def actors(begun: Sequence[int]) -> Actors:
+        def behaviour(begun: Sequence[int]) -> ModelPolicy:
             targets = [target] * len(begun)
-            return Actors(model, self.task.windows.normaliser, targets, temperature=online.temperature, seeds=begun)
+            normaliser = self.task.data_summary.normaliser
+            return ModelPolicy(model, normaliser, targets, temperature=online.temperature, seeds=begun)
 
         parts = (seeds[i : i + len(recorders)] for i in range(0, len(seeds), len(recorders)))
         with self.run.evaluating(), torch.autocast(self.run.device.type, enabled=False):
-            episodes = [episode for part in parts for episode in wave(recorders, actors, part)]
-        told = {"provenance": {"round": number, "target": target, "seeds": seeds}}
-        return stack(episodes, **self.task.windows.data.about() | told)
+            episodes = [episode for part in parts for episode in record_episodes(recorders, behaviour, part)]
+        origin = {"provenance": {"round": number, "target": target, "seeds": seeds}}
+        return stack(episodes, **data.metadata() | origin)
 
-    def target(self) -> float:
-        """What is asked for in the next round."""
-        if self.online.target is not None:
-            return self.online.target
-        return default_targets(self.task.windows.data.returns())["max + 20 %"]
-
-    def _add(self, found: Trajectories) -> None:
-        """Goes on with the newest episodes; those of the data count as older, the better the newer."""
-        known = self.task.windows.data
+    def _learn_from(self, new: Trajectories) -> None:
+        """Adds the newest episodes and drops the oldest; those of the data are the older, the lower their return."""
+        data = self.task.windows.data
         if not self.rounds:
-            known = known.select(known.returns().argsort(kind="stable").tolist())
-        episodes = [*known, *found][-self.online.capacity :]
-        self.task.windows = replace(self.task.windows, data=stack(episodes, **known.about()))
-        self.newest, self.rounds, self.collected = found, self.rounds + 1, self.collected + found.steps
+            data = data.select(data.returns().argsort(kind="stable").tolist())
+        episodes = [*data, *new][-self.online.capacity :]
+        self.task.windows = replace(self.task.windows, data=stack(episodes, **data.metadata()))
+        self.newest, self.rounds, self.collected = new, self.rounds + 1, self.collected + new.steps
 
     def _path(self, number: int) -> Path:
         return self.run.folder / FOLDER / f"round-{number:05d}.npz"

@@ -29,14 +29,13 @@ from benchmarks.measure.record import ROOT
 from benchmarks.peers.decision import PEER, PeerActor, Size, build, installed, peer_model, play_one
 from benchmarks.steps import decision as decision_step
 from core.cli.arguments import parse
-from decision.acting.episodes import rollouts
+from decision.acting.rollouts import roll_out
 from decision.collect import CollectConfig, collect
 from decision.config import TrainConfig
 from decision.data.store import Trajectories
 from decision.environments.make import episode_seed, make
 from decision.environments.spaces import describe
 from decision.evaluate import evaluate_run
-from decision.models.decision_transformer import real
 from decision.presets import PRESETS
 from decision.train import train
 from tests.core.helpers import awake
@@ -338,4 +337,4 @@ def test_without_the_extras_the_demo_takes_random_actions_and_no_film(
     assert "--policy" not in commands[0], "random is the default"
     assert not demo_decision.can_film()
     assert 'pip install "triptych[video]"' in capsys.readouterr().out
-    assert demo_decision.shown({"targets": [{"target": 500.0, "returns": [3.0]}], "films": []}) == []
+    assert demo_decision.shown({"target_500/return_mean": 3.0}) == []
