@@ -197,7 +197,7 @@ class Trajectories:
                 header[name] = from_dict(Space, header[name])
             header["reference"] = tuple(header["reference"]) if header["reference"] else None
         except UNREADABLE as error:
-            raise ValueError(f"{path} is cut or damaged, or not a file of trajectories: {error}") from error
+            raise ValueError(f"{path} is cut short or damaged, or not a file of trajectories: {error}") from error
         try:
             return cls(**header, **arrays)
         except (TypeError, ValueError) as error:

@@ -92,7 +92,7 @@ def table(rollouts: Rollouts, names: Mapping[float, str], summary: Summary) -> s
     for result in rollouts.results:
         row = _figures(result, summary)
         columns = [number(row["return_min"]), number(row["return_max"]), number(row["length_mean"])]
-        columns += [f"{row['truncated']:.0%}", *[number(row["score_mean"])] * ("score_mean" in row)]
+        columns += [f"{row['truncated']:.0%}"] + ([number(row["score_mean"])] if "score_mean" in row else [])
         target, name = ("-", "") if result.target is None else (number(result.target), names.get(result.target, ""))
         reached = f"{number(row['return_mean'])} ± {number(row['return_std'])}"
         lines.append(f"{target:>10}  {name:<24}{reached:>20}" + "".join(f"{column:>11}" for column in columns))

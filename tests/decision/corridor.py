@@ -61,7 +61,7 @@ class Pair(Corridor):
     action_space = gymnasium.spaces.Dict(hand=gymnasium.spaces.Discrete(2), foot=gymnasium.spaces.Discrete(2))
 
 
-class Told(Corridor):
+class Spoken(Corridor):
     """Says what is seen."""
 
     observation_space = gymnasium.spaces.Text(9)
@@ -81,7 +81,7 @@ for name, kind, settings in (
     ("Slope", Slope, {}),
     ("Steps", Steps, {}),
     ("Pair", Pair, {}),
-    ("Told", Told, {}),
+    ("Spoken", Spoken, {}),
     ("Narrow", Narrow, {}),
 ):
     if f"{name}-v0" not in gymnasium.registry:

@@ -20,19 +20,19 @@ from gymnasium.spaces import Box, Discrete
 
 from core.cli.errors import Interrupted, RunFailure
 from core.cli.signals import StopRequest
-from decision import collect as collecting
-from decision.collect import CollectConfig, collect, first_seed
-from decision.collecting import agents, recording
+from decision.collecting import agents, record, recording
 from decision.collecting.agents import read_agent
-from decision.collecting.recording import Recorder
-from decision.collecting.teacher import Training
+from decision.collecting.config import CollectConfig
+from decision.collecting.record import collect
+from decision.collecting.recorder import Recorder
+from decision.collecting.reference import first_seed
+from decision.collecting.teacher import Teacher
 from decision.config import TrainConfig
 from decision.data.load import load_data
-from decision.data.store import Trajectories, stack
-from decision.environments.spaces import describe
-from decision.models.decision_transformer import DecisionConfig
+from decision.data.store import Trajectories
+from decision.models.config import DecisionConfig
 from decision.presets import modern_core
-from decision.train import train
+from decision.tasks.loop import train
 from tests.decision.corridor import ID, LIMIT
 from tests.decision.examples import same, trajectories
 from tests.processes import Command
@@ -173,9 +173,13 @@ def kill() -> None:
     raise Kill
 
 
+def interrupted(*_: Any) -> None:
+    raise Interrupted
+
+
 @pytest.mark.parametrize(("failure", "raised"), [(ctrl_c, Interrupted), (kill, Kill)])
 @pytest.mark.parametrize("after", [700, 800, 900])
-def test_an_interrupted_recording_goes_on(
+def test_an_interrupted_recording_continues(
     config: CollectConfig, monkeypatch: pytest.MonkeyPatch, failure: Any, raised: type[BaseException], after: int
 ) -> None:
     """The steps of measuring a random policy come first, then those that are recorded, in parts of 50."""
@@ -188,20 +192,20 @@ def test_an_interrupted_recording_goes_on(
     folder = Path(f"{config.out}.part")
     kept = sum(Trajectories.load(part).steps for part in folder.glob("episodes-*.npz"))
     if raised is Interrupted:
-        assert str(end.value) == f"interrupted; {kept} steps are kept in {folder}, and the same command goes on"
+        assert str(end.value) == f"interrupted; {kept} steps are kept in {folder}, and the same command continues"
     assert not Path(config.out).exists()
     assert same(collect(config), whole)
     assert not folder.exists()
 
 
-def test_a_recording_is_not_gone_on_with_by_another_command(
+def test_a_recording_is_not_continued_by_another_command(
     config: CollectConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "step", failing_after(900, ctrl_c))
         with pytest.raises(Interrupted):
             collect(config)
-    with pytest.raises(ValueError, match=r"data.npz.part was begun with seed = 3, not 4: repeat that command to go on"):
+    with pytest.raises(ValueError, match=r"data.npz.part was begun with seed = 3, not 4: repeat that command"):
         collect(replace(config, seed=4))
     assert collect(replace(config, steps=100)).steps >= 100  # how much is asked for may change
 
@@ -265,91 +269,44 @@ def test_one_training_makes_a_replay_and_the_rollouts_of_its_agent(ppo: CollectC
     assert rolled.provenance["agent"] == replay.provenance
     with pytest.raises(ValueError, match=r"agent.pt exists already: remove it, or name another --agent"):
         collect(replace(short, agent=agent, out=f"{ppo.out}.again"))
-    with pytest.raises(ValueError, match=r"agent.pt is damaged, of another version, or of an environment of other sp"):
+    with pytest.raises(ValueError, match=r"agent.pt is damagedironment of other sp"):
         collect(replace(short, policy=agent, env="CartPole-v1", out=f"{ppo.out}.other"))
 
 
 @pytest.mark.parametrize("record", ["rollouts", "replay"])
-def test_interrupted_training_goes_on(ppo: CollectConfig, monkeypatch: pytest.MonkeyPatch, record: Any) -> None:
-    config = replace(ppo, record=record, level="0.6")
-    asked = Training.go_on
-
-    def go_on(self: Training) -> bool:
-        if self.agent.steps == 3 * 256 + 40:
-            ctrl_c()
-        return asked(self)
-
+def test_interrupted_training_begins_anew(ppo: CollectConfig, monkeypatch: pytest.MonkeyPatch, record: Any) -> None:
+    config = replace(ppo, record=record, level="expert", train_steps=1024)
+    whole = collect(replace(config, out=f"{config.out}.whole"))
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "go_on", go_on)
-        with pytest.raises(Interrupted):
+        patch.setattr(Recorder, "step", failing_after(2000, ctrl_c))  # those that measure a random policy included
+        with pytest.raises(Interrupted, match="^interrupted; the same command begins the training of ppo anew$"):
             collect(config)
-    starts: list[int] = []
-    monkeypatch.setattr(Training, "go_on", lambda self: starts.append(self.agent.steps) or asked(self))
-    data = collect(config)
-    assert starts[0] == 3 * 256 + 40 + 8
-    assert data.provenance["trained_return"] >= 0.6
-    if record == "replay":
-        assert starts[-1] - 16 * LIMIT - 8 <= data.steps <= starts[-1]
-        assert data.returns()[:40].mean() < 0
+    assert not Path(f"{config.out}.part").exists()
+    assert same(collect(config), whole)
 
 
-@pytest.mark.parametrize(("record", "then"), [("rollouts", "begins SAC's training anew"), ("replay", "goes on")])
-def test_interrupted_training_of_sac_goes_on_if_all_it_saw_is_recorded(
-    ppo: CollectConfig, monkeypatch: pytest.MonkeyPatch, record: Any, then: str
+def test_a_recording_is_continued_with_the_agent_that_was_trained(
+    ppo: CollectConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(ppo, env=SLOPE, policy="sac", record=record, level="0.95", train_steps=160)
-    asked, steps, remembered = Training.go_on, list[int](), list[int]()
-
-    def go_on(self: Training) -> bool:
-        steps.append(self.agent.steps)
-        remembered.append(8 * self.agent.model.replay_buffer.size())
-        if len(steps) == 15:
-            ctrl_c()
-        return asked(self)
-
-    monkeypatch.setattr(Training, "go_on", go_on)
-    with pytest.raises(Interrupted, match=f"and the same command {then}$"):
-        collect(config)
-    kept = sum(Trajectories.load(part).steps for part in Path(f"{config.out}.part").glob("episodes-*.npz"))
-    with pytest.raises(RunFailure, match=f": {'go on' if then == 'goes on' else 'begin anew'} with more --train-steps"):
-        collect(config)
-    assert steps[14:16] == [120, 128 if record == "replay" else 8]
-    assert remembered[15] == kept - kept % 8
-    assert (record == "replay") == (remembered[15] > 0)
-
-
-def test_sac_is_reminded_of_what_it_kept() -> None:
-    pytest.importorskip("stable_baselines3")
-    recorders = [Recorder(gymnasium.make(SLOPE), StopRequest()) for _ in range(2)]
-    one, other = (agents.Agent("sac", recorders, seed) for seed in (1, 2))
-    one.train(151, lambda: True)
-    spaces = {name: describe(getattr(recorders[0], name)) for name in ("observation_space", "action_space")}
-    data = stack([episode for recorder in recorders for episode in recorder.take()], environment=SLOPE, **spaces)
-    other.remember(data)
-    known, again = ({row[3]: row for row in memory(agent)} for agent in (one, other))  # by the noise that came next
-    assert len(again) == data.steps - data.steps % 2 > 100
-    assert {tuple(row[-2:]) for row in again.values()} == {(0, 0), (1, 0), (1, 1)}  # done, cut off
-    for noise, row in again.items():
-        assert row == pytest.approx(known[noise], abs=1e-6)
-
-
-def memory(agent: agents.Agent) -> list[list[float]]:
-    """All that SAC remembers, a row for each step."""
-    kept = agent.model.replay_buffer
-    columns = (kept.observations, kept.next_observations, kept.actions, kept.rewards, kept.dones, kept.timeouts)
-    rows = kept.size() * kept.n_envs
-    parts = [column[: kept.size()].reshape(rows, -1).astype(np.float32) for column in columns]
-    return np.concatenate(parts, axis=1).tolist()  # type: ignore[no-any-return]
+    config = replace(ppo, level="expert", train_steps=1024)
+    whole = collect(replace(config, out=f"{config.out}.whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "record_steps", interrupted)
+        with pytest.raises(Interrupted, match="^interrupted; 0 steps are kept in .*, and the same command continues$"):
+            collect(config)
+    monkeypatch.setattr(Teacher, "train", None)
+    continued = collect(config)
+    assert same(continued, whole)
+    assert continued.provenance["trained_return"] == whole.provenance["trained_return"]
 
 
 def test_a_level_that_is_not_reached_is_a_failure_with_a_way_out(
     ppo: CollectConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = replace(ppo, level="0.9", train_steps=2048)  # more than can be had
-    for steps in (2048, 2560):
-        told = rf"^ppo reached a return of .* in {steps:,} steps of training, not 0.9: go on with more"
-        with pytest.raises(RunFailure, match=told):
-            collect(replace(config, train_steps=steps))
+    config = replace(ppo, level="0.9", train_steps=2048)  # more than can be reached
+    with pytest.raises(RunFailure, match=r"^ppo reached a return of .* in 2,048 steps .*, not 0.9: .* --train-steps"):
+        collect(config)
+    assert not Path(f"{config.out}.part").exists()
     expert = collect(replace(config, level="expert", train_steps=256, out=f"{config.out}.expert"))
     assert expert.provenance["trained_steps"] == 256  # as good as it is
     assert "in 256 steps of training, not 0.65: this is taken for the expert\n" in capsys.readouterr().err
@@ -357,16 +314,16 @@ def test_a_level_that_is_not_reached_is_a_failure_with_a_way_out(
 
 def test_an_expert_without_a_score_is_one_of_its_own(ppo: CollectConfig, capsys: pytest.CaptureFixture[str]) -> None:
     data = collect(replace(ppo, env=OPEN, level="expert", train_steps=4096))
-    assert "an expert's is not known: this is taken for the expert\n" in capsys.readouterr().err
+    assert "that of an expert is unknown: this is taken for the expert\n" in capsys.readouterr().err
     assert data.reference is not None
     assert data.reference[1] == pytest.approx(data.returns().mean(), abs=0.05)
-    with pytest.raises(ValueError, match=f"there is no expert's return known for {OPEN}: give --level as a number"):
+    with pytest.raises(ValueError, match=f"expert in {OPEN} is unknown: give --level as a number"):
         collect(replace(ppo, env=OPEN, level="medium", out=f"{ppo.out}.medium"))
 
 
 def test_medium_is_a_third_of_the_way(ppo: CollectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     goals = []
-    monkeypatch.setattr(Training, "run", lambda self: goals.append(self.goal))
+    monkeypatch.setattr(Teacher, "train", lambda self: goals.append(self.goal))
     for level in ("medium", "expert"):
         data = collect(replace(ppo, level=level, out=f"{ppo.out}.{level}"))
     assert data.reference is not None
@@ -382,21 +339,19 @@ def test_sac_acts_in_continuous_spaces(ppo: CollectConfig) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "sac"])
-def test_an_agent_goes_on_from_its_file_as_it_was(tmp_path: Path, algorithm: str) -> None:
+def test_an_agent_acts_as_before_when_it_is_loaded(tmp_path: Path, algorithm: str) -> None:
     pytest.importorskip("stable_baselines3")
     stop, path = StopRequest(), tmp_path / "agent.pt"
     one, other = (agents.Agent(algorithm, [Recorder(gymnasium.make(SLOPE), stop)], seed) for seed in (1, 2))
     one.train(150, lambda: True)
-    one.save(path, parts=3)
-    assert other.load(path) == {"parts": 3}
+    one.save(path, policy=algorithm)
+    assert other.load(path) == {"policy": algorithm}
     assert other.steps == one.steps >= 150
     seen = np.random.default_rng(0).normal(size=(20, 2))
-    assert np.array_equal(one.actors([7]).act(seen), other.actors([7]).act(seen))
-    if algorithm == "sac":
-        assert one.model.log_ent_coef.item() == other.model.log_ent_coef.item() < 0
+    assert np.array_equal(one.behaviour([7]).act(seen), other.behaviour([7]).act(seen))
     for damage in (path.read_bytes()[:-900], b"", b"\x80\x02cposix\nsystem\n."):
         path.write_bytes(damage)
-        with pytest.raises(ValueError, match=r"agent.pt is damaged, of another version, or of an env"):
+        with pytest.raises(ValueError, match=r"agent.pt is damaged"):
             other.load(path)
 
 
@@ -412,7 +367,7 @@ def test_an_agent_that_the_library_saved_acts_as_it_did(config: CollectConfig, t
     agent = read_agent(tmp_path / "agent.zip", [Recorder(gymnasium.make(ID), StopRequest())])
     seen = np.random.default_rng(0).normal(size=(20, 2))
     torch.manual_seed(5)
-    actions = agent.actors([5]).act(seen)
+    actions = agent.behaviour([5]).act(seen)
     torch.manual_seed(5)
     assert actions.tolist() == original.predict(seen)[0].tolist()
     assert collect(replace(config, policy=str(tmp_path / "agent.zip"))).steps >= 200
@@ -432,19 +387,19 @@ def test_agents_that_cannot_be_read_are_refused(config: CollectConfig, tmp_path:
     with pytest.raises(ValueError, match="the network of .*agent.zip is described by a pickle, which is not read"):
         collect(replace(config, policy=str(tmp_path / "agent.zip")))
     saved_by_the_library(tmp_path / "agent.zip", "CartPole-v1")
-    with pytest.raises(ValueError, match=f"agent.zip is no agent of PPO's or SAC's for {ID[-11:]}: "):
+    with pytest.raises(ValueError, match=f"agent.zip is not an agent of PPO's or SAC's for {ID[-11:]}: "):
         collect(replace(config, policy=str(tmp_path / "agent.zip")))
     described_by(tmp_path / "agent.zip", {"policy_kwargs": {"lstm_hidden_size": 8}})
     with pytest.raises(
-        ValueError, match=r"agent.zip is no agent of PPO's or SAC's for Corridor-v0: .*lstm_hidden_size"
+        ValueError, match=r"agent.zip is not an agent of PPO's or SAC's for Corridor-v0: .*lstm_hidden_size"
     ):
         collect(replace(config, policy=str(tmp_path / "agent.zip")))
     for data in ([], {"policy_kwargs": None}):
         described_by(tmp_path / "agent.zip", data)
-        with pytest.raises(ValueError, match="agent.zip is cut, or no agent that stable-baselines3 saved: it does not"):
+        with pytest.raises(ValueError, match="agent.zip is cut short, .*: it does not"):
             collect(replace(config, policy=str(tmp_path / "agent.zip")))
     (tmp_path / "agent.zip").write_bytes((tmp_path / "agent.zip").read_bytes()[:1000])
-    with pytest.raises(ValueError, match="agent.zip is cut, or no agent that stable-baselines3 saved: "):
+    with pytest.raises(ValueError, match="agent.zip is cut short"):
         collect(replace(config, policy=str(tmp_path / "agent.zip")))
 
 
@@ -456,8 +411,8 @@ def two(tmp_path: Path) -> list[Path]:
     """Two files of data of one environment."""
     paths = [tmp_path / "one.npz", tmp_path / "two.npz"]
     for seed, path in enumerate(paths):
-        about: dict[str, Any] = {"environment": "CartPole-v1", "provenance": {"policy": f"number {seed}"}}
-        trajectories([3, 4], seed=seed, **about).save(path)
+        metadata: dict[str, Any] = {"environment": "CartPole-v1", "provenance": {"policy": f"number {seed}"}}
+        trajectories([3, 4], seed=seed, **metadata).save(path)
     return paths
 
 
@@ -486,7 +441,7 @@ def test_data_goes_to_minari_and_back(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("--steps 5 --out {out}", "name an environment to record with --env, or data sets to put together with --join"),
+        ("--steps 5 --out {out}", "name an environment to record with --env, or data sets to join with --join"),
         ("--env CartPole-v1", "name the file to write with --out"),
         ("--env CartPool-v1 --out {out}", "there is no environment 'CartPool-v1'; did you mean 'CartPole-v1'?"),
         ("--env CartPole-v1 --policy nobody --out {out}", "policy = 'nobody' is not one of: random, ppo, sac, module:"),
@@ -497,20 +452,23 @@ def test_data_goes_to_minari_and_back(
         (f"--env {ID} --policy tests.decision.corridor:gone --out {{out}}", "cannot be imported: AttributeError: "),
         (
             f"--env {ID} --policy tests.decision.corridor:NOT_A_FUNCTION --out {{out}}",
-            "is no function of an observation",
+            "is not a function of an observation",
         ),
         (
             f"--env {ID} --policy tests.decision.corridor:nowhere --out {{out}}",
-            "gave 2, which is no action of discrete",
+            "returned 2, which is not an action of discrete",
         ),
         (
             f"--env {BROKEN} --out {{out}}",
-            "Broken-v0 gave an observation that is not finite, at step 2 of the episode of seed ",
+            "Broken-v0 returned an observation that is not finite, at step 2 of the episode of seed ",
         ),
-        (f"--env {of('Told')} --out {{out}}", "observations of Told-v0 are not handled: a space Text is neither a Box"),
+        (
+            f"--env {of('Spoken')} --out {{out}}",
+            "observations of Spoken-v0 are not handled: a space Text is neither a Box",
+        ),
         (f"--env {of('Pair')} --out {{out}}", "actions of Pair-v0 are not handled: a space Dict is neither a Box nor"),
         (f"--env {of('Steps')} --out {{out}}", "actions of box (1,) of int64 are not handled: boxes of floats, discre"),
-        (f"--env {of('Narrow')} --out {{out}}", "Narrow-v0 gave an observation of shape (1,), its observation_space s"),
+        (f"--env {of('Narrow')} --out {{out}}", "Narrow-v0 returned an observation of shape (1,)"),
         ("--env CartPole-v1 --level medium --out {out}", "--level has no effect: only ppo and sac are trained"),
         (
             "--env CartPole-v1 --policy ppo --level high --out {out}",
@@ -528,7 +486,7 @@ def test_data_goes_to_minari_and_back(
         ("--env CartPole-v1 --policy ppo --agent a.zip --out {out}", "agent = 'a.zip' must end in .pt"),
         ("--env CartPole-v1 --out minari:x/y-v0", "out = 'minari:x/y-v0' needs --join: record to a file first, then"),
         ("--env CartPole-v1 --out {out}.hdf5", "out.npz.hdf5' would be read as a file of D4RL's: give it another end"),
-        ("--join {two} --out {out}.H5", "out.npz.H5' would be read as a file of D4RL's: give it another ending, as .n"),
+        ("--join {two} --out {out}.H5", "out.npz.H5' would be read as a file of D4RL's: give it another ending"),
         ("--env CartPole-v1 --steps 0 --out {out}", "steps = 0 must be above 0"),
         ("--env CartPole-v1 --polizy random --out {out}", "unknown option --polizy; did you mean --policy?"),
         ("--join {two} --env CartPole-v1 --out {out}", "--env has no effect: --join records nothing"),
@@ -562,8 +520,8 @@ def test_sac_is_refused_where_actions_are_choices(config: CollectConfig) -> None
 @pytest.mark.parametrize(
     ("where", "space", "sentence"),
     [
-        ("action_space", Discrete(2, start=1), "takes choices that are counted from 0, the actions of Open-v0 are dis"),
-        ("observation_space", Discrete(2, start=-1), "takes choices that are counted from 0, the observations of Open"),
+        ("action_space", Discrete(2, start=1), "takes choices numbered from 0, the actions of Open-v0 are dis"),
+        ("observation_space", Discrete(2, start=-1), "takes choices numbered from 0, the observations of Open"),
         ("action_space", Box(-np.inf, np.inf, (2,)), "does not fit Open-v0: .* must have a finite lower and upper bou"),
     ],
 )
@@ -575,13 +533,13 @@ def test_spaces_that_the_library_does_not_take_are_refused(where: str, space: An
         agents.Agent("ppo", [Recorder(environment, StopRequest())], seed=0)
 
 
-def test_a_return_that_nobody_is_told_is_refused(config: CollectConfig, tmp_path: Path) -> None:
+def test_a_target_without_effect_is_refused(config: CollectConfig, tmp_path: Path) -> None:
     collect(replace(config, out=str(tmp_path / "learnt.npz")))
     shape = DecisionConfig(context=5, core=modern_core(16, 1, 2), returns="none")
     settings: dict[str, Any] = {"device": "cpu", "batch_size": 8, "eval_episodes": 1}
     train(TrainConfig(out=tmp_path / "run", steps=1, data=str(tmp_path / "learnt.npz"), model=shape, **settings))
     cloned = replace(config, policy=str(tmp_path / "run"), steps=8)
-    with pytest.raises(ValueError, match="--target-return has no effect: the model is told no return to reach"):
+    with pytest.raises(ValueError, match="--target-return has no effect: the model takes no return to reach"):
         collect(replace(cloned, target_return=1.0))
     assert collect(cloned).provenance["target_return"] is None
 
@@ -601,4 +559,4 @@ def test_bad_input_leaves_no_folder_behind(config: CollectConfig, tmp_path: Path
 
 def test_versions_are_noted(cartpole: Trajectories) -> None:
     assert cartpole.provenance["versions"]["gymnasium"] == gymnasium.__version__
-    assert set(collecting.versions()) <= set(collecting.PACKAGES)
+    assert set(record.versions()) <= set(record.PACKAGES)

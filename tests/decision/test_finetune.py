@@ -15,17 +15,19 @@ import torch
 
 from core.training.checkpoints import Checkpoints
 from core.training.run import Run
-from decision.acting.episodes import opened
-from decision.tasks.online import Experience
-from decision.collect import CollectConfig, collect
+from decision.collecting.config import CollectConfig
+from decision.collecting.record import collect
 from decision.config import OnlineConfig, TrainConfig
-from decision.data.load import Summary
 from decision.data.store import Trajectories
+from decision.data.summary import Summary
+from decision.environments.make import open_environments
 from decision.finetune import parse_command
-from decision.models.decision_transformer import DecisionConfig, DecisionTransformer
+from decision.models.config import DecisionConfig
+from decision.models.decision_transformer import DecisionTransformer
 from decision.presets import modern_core
 from decision.tasks.imitation import Imitation
-from decision.train import train
+from decision.tasks.loop import train
+from decision.tasks.online import OnlineRounds
 from decision.trained import load
 from tests.processes import Commands, assert_close, assert_same_run, lines
 
@@ -86,7 +88,7 @@ def test_an_agent_learns_more_than_its_data_knows(commands: Commands, place: Pat
     assert np.mean(returns[-4:]) > data.returns().max()
 
 
-def test_rounds_are_told_of_without_evaluations(begun: Path, tmp_path: Path) -> None:
+def test_rounds_are_logged_without_evaluations(begun: Path, tmp_path: Path) -> None:
     words = (begun, "--out", tmp_path / "untried", "--rounds", 2, *ROUNDS, "--eval-episodes", 0)
     assert train(parse_command([*map(str, words)])) == {}
     logged = [line for line in lines(tmp_path / "untried") if "online/return" in line]
@@ -159,7 +161,7 @@ def test_an_earlier_round_that_is_missing_is_named(commands: Commands, place: Pa
 
 
 @pytest.fixture
-def experience(cartpole: Trajectories, tmp_path: Path) -> Iterator[Experience]:
+def rounds(cartpole: Trajectories, tmp_path: Path) -> Iterator[OnlineRounds]:
     """One that learns from 20 episodes, 3 new ones every 4 steps."""
     spaces = {"observation_space": cartpole.observation_space, "action_space": cartpole.action_space}
     shape = replace(SHAPE, max_timestep=500, context=5, **spaces)
@@ -167,48 +169,47 @@ def experience(cartpole: Trajectories, tmp_path: Path) -> Iterator[Experience]:
     config = TrainConfig(
         out=tmp_path / "run", steps=9, device="cpu", precision="fp32", batch_size=8, online=online, model=shape
     )
-    with opened("CartPole-v1", 2) as environments, Run(config) as run:
+    with open_environments("CartPole-v1", 2) as environments, Run(config) as run:
         task = Imitation(cartpole, Summary.of(cartpole), config, environments, run.device)
         run.prepare(task.objective(agent), agent, lambda model: torch.optim.SGD(model.parameters()))
-        yield Experience(run, task)
+        yield OnlineRounds(run, task)
 
 
-def test_the_newest_and_the_best_are_learnt_from(experience: Experience, cartpole: Trajectories) -> None:
-    experience.act_when_due()
-    first = experience.newest
+def test_the_newest_and_the_best_are_learnt_from(rounds: OnlineRounds, cartpole: Trajectories) -> None:
+    rounds.act_when_due()
+    first = rounds.newest
     assert first is not None
     best = np.sort(cartpole.returns())[-17:]
-    np.testing.assert_array_equal(experience.task.windows.data.returns(), [*best, *first.returns()])
-    experience.run.step = 3
-    experience.act_when_due()
-    assert experience.newest is first
-    experience.run.step = 4
-    experience.act_when_due()
-    assert experience.newest is not first
-    assert experience.newest is not None
+    np.testing.assert_array_equal(rounds.task.windows.data.returns(), [*best, *first.returns()])
+    rounds.run.step = 3
+    rounds.act_when_due()
+    assert rounds.newest is first
+    rounds.run.step = 4
+    rounds.act_when_due()
+    assert rounds.newest is not first
+    assert rounds.newest is not None
     np.testing.assert_array_equal(
-        experience.task.windows.data.returns(), [*best[3:], *first.returns(), *experience.newest.returns()]
+        rounds.task.windows.data.returns(), [*best[3:], *first.returns(), *rounds.newest.returns()]
     )
 
 
-def test_what_is_taught_is_the_return_that_was_reached(experience: Experience) -> None:
+def test_what_is_taught_is_the_return_that_was_reached(rounds: OnlineRounds) -> None:
     """And not the one that was asked for: in CartPole, the steps that were still to come."""
-    experience.act_when_due()
-    for window in (experience.task.windows.batch(step)[0] for step in range(4)):
-        real = torch.arange(5) >= window.pads.unsqueeze(1)
-        togo = window.returns.squeeze(-1) * experience.task.windows.normaliser.return_scale
-        lasting = {*experience.task.windows.data.lengths().tolist()}
-        assert {*(togo + window.timesteps)[real].round().int().tolist()} <= lasting
-    assert experience.newest is not None
-    assert experience.newest.provenance["target"] not in lasting
+    rounds.act_when_due()
+    for window in (rounds.task.windows.batch(step)[0] for step in range(4)):
+        togo = window.returns.squeeze(-1) * rounds.task.windows.normaliser.return_scale
+        lasting = {*rounds.task.windows.data.lengths().tolist()}
+        assert {*(togo + window.timesteps)[window.valid()].round().int().tolist()} <= lasting
+    assert rounds.newest is not None
+    assert rounds.newest.provenance["target"] not in lasting
 
 
 BAD = {
-    "no folder": (("--rounds", 3), "name the run folder to begin with first"),
+    "no folder": (("--rounds", 3), "name the run folder to start from: "),
     "no run": (("void",), "void is not a run folder"),
     "no run to go on with": (
         ("--resume",),
-        "name the run folder to go on with: python -m decision.finetune --out",
+        "name the run folder to resume: python -m decision.finetune --out",
     ),
     "a budget of steps": (("{begun}", "--steps", 5), "--steps has no effect: the budget is rounds times online.every"),
     "a budget of time": (("{begun}", "--minutes", 5), "has no effect: the budget is rounds times online.every"),
@@ -231,7 +232,7 @@ def test_bad_options_are_refused_in_one_sentence(begun: Path, case: str) -> None
 @pytest.mark.parametrize(
     ("shape", "complaint"),
     [
-        ({"returns": "none"}, "online.every = 50 needs a model that is told the return to reach"),
+        ({"returns": "none"}, "online.every = 50 needs a model with model.returns = 'token'"),
         ({}, "online.every = 50 needs a head that draws actions: train with --model.head gaussian"),
     ],
 )

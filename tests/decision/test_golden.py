@@ -15,9 +15,9 @@ from core.config import PositionConfig
 from core.training.config import OptimizerConfig, ScheduleConfig
 from core.training.metrics import read_metrics
 from decision.config import TrainConfig
-from decision.models.decision_transformer import DecisionConfig, paper_core
+from decision.models.config import DecisionConfig, paper_core
 from decision.presets import modern_core
-from decision.train import train
+from decision.tasks.loop import train
 from tests.decision.examples import CHOICE, PUSH, trajectories
 
 PAPER = TrainConfig(
