@@ -141,7 +141,7 @@ class Commands:
         self.count += 1
         log = {name: f"{self.folder / 'life'}-{self.count}.{name}" for name in ("stdout", "stderr")}
         opened = Streams(**log | {name: str(file) for name, file in streams.items()})
-        known = {"TRIPTYCH_DATA": os.environ["TRIPTYCH_DATA"]}  # the server may be older than this setting
+        known = {"TRIPTYCH_DATA": os.environ.get("TRIPTYCH_DATA", "")}  # the server may be older than this setting
         words = [*map(str, arguments)]
         arguments = (module, words, opened, largest_file, known | (environment or {}))
         process = self.context.Process(target=run_module, args=arguments, daemon=True)
