@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache as memoise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,25 @@ from core.norms import build_norm
 from core.positions import Rotation
 
 Attend = Callable[..., Tensor]
-"""(q, k, v, route, dropout) -> y, as `attend`."""
+"""(q, k, v, route, dropout, scale) -> y, as `attend`."""
+UNSCALED = 1.0
+
+
+class LayerContext(NamedTuple):
+    """What all blocks of one forward pass share; every branch takes it beside its tokens."""
+
+    route: Route = Route()
+    rotation: Rotation | None = None
+    memory: Tensor | None = None  # (S, N, D): what cross-attention attends to; S divides B
+    memory_route: Route = Route()
+    condition: Tensor | None = None  # (B, 1 or T, D): what modulated branches are modulated by
+    cache: Cache | None = None
+
+    def select(self, read: slice) -> LayerContext:
+        """The context of some of the tokens, for branches in which tokens do not communicate."""
+        if self.condition is None or self.condition.shape[1] == 1:
+            return self
+        return self._replace(condition=self.condition[:, read])
 
 
 class StackedLinear(Linear):
@@ -36,8 +55,9 @@ class StackedLinear(Linear):
 class Attention(nn.Module):
     """Multi-head attention; grouped-query with fewer key heads (Ainslie 2023), multi-query with one (Shazeer 2019)."""
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, config: TransformerConfig, layer: int = 0):
         super().__init__()
+        self.layer, self.scale = layer, UNSCALED if config.attention_scale == "none" else None
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.key_heads, config.head_width
         q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.qkv = StackedLinear(config.dim, (q, kv, kv), bias=config.bias != "none")
@@ -47,33 +67,31 @@ class Attention(nn.Module):
         self.dropout = config.attention_dropout
         self.attend: Attend = attend
 
-    def forward(
-        self,
-        x: Tensor,
-        route: Route,
-        rotation: Rotation | None = None,
-        cache: Cache | None = None,
-        layer: int = 0,
-    ) -> Tensor:
-        """x (B, T, D) -> (B, T, D). With a cache, the keys of layer `layer` already in it are heard too."""
+    def forward(self, x: Tensor, context: LayerContext) -> Tensor:
+        """x (B, T, D) -> (B, T, D). With a cache, tokens also attend to those that it holds."""
         n_heads = (self.n_heads, self.n_kv_heads, self.n_kv_heads)
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, T, H + 2 Hkv, Dh)
         q, k, v = qkv.split(n_heads, dim=2)
         q, k = self.q_norm(q), self.k_norm(k)
-        if rotation is not None:
-            q, k = rotation(q), rotation(k)
+        if context.rotation is not None:
+            q, k = context.rotation(q), context.rotation(k)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or Hkv, T, Dh)
-        if cache is not None:
-            k, v = cache.append(layer, k, v)
-        y = self.attend(q, k, v, route, self.dropout if self.training else 0.0)  # (B, H, T, Dh)
+        if context.cache is not None:
+            k, v = context.cache.append(self.layer, k, v)
+        dropout = self.dropout if self.training else 0.0
+        y = self.attend(q, k, v, context.route, dropout, self.scale)  # (B, H, T, Dh)
         return self.out(y.transpose(1, 2).flatten(2))  # (B, T, H, Dh) -> (B, T, D)
 
 
 class CrossAttention(nn.Module):
-    """Attention whose keys and values come from a memory, another sequence; positions are the memory's own affair."""
+    """Attention whose keys and values come from another sequence, a memory that knows its own positions.
 
-    def __init__(self, config: TransformerConfig):
+    Successive rows may share a source: of S memories, each serves B / S rows, without being copied.
+    """
+
+    def __init__(self, config: TransformerConfig, layer: int = 0):
         super().__init__()
+        self.layer, self.scale = layer, UNSCALED if config.attention_scale == "none" else None
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.key_heads, config.head_width
         q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.q = Linear(config.dim, q, bias=config.bias != "none")
@@ -84,33 +102,42 @@ class CrossAttention(nn.Module):
         self.dropout = config.attention_dropout
         self.attend: Attend = attend
 
-    def forward(self, x: Tensor, memory: Tensor, route: Route, cache: Cache | None = None, layer: int = 0) -> Tensor:
-        """x (B, T, D), memory (B, S, D) -> (B, T, D). With a cache, the memory is read once and remembered."""
+    def forward(self, x: Tensor, context: LayerContext) -> Tensor:
+        """x (B, T, D) -> (B, T, D). With a cache, keys and values of the memory are computed once."""
         q = self.q_norm(self.q(x).unflatten(-1, (-1, self.head_dim))).transpose(1, 2)  # (B, H, T, Dh)
-        if cache is None:
-            k, v = self.read(memory)
-        elif layer in cache.memory:
-            k, v = cache.memory[layer]
-        else:
-            k, v = cache.memory[layer] = self.read(memory)
-        y = self.attend(q, k, v, route, self.dropout if self.training else 0.0)  # (B, H, T, Dh)
+        k, v = self.keys_and_values(context)
+        shared = q.unflatten(0, (k.shape[0], -1)).transpose(1, 2)  # (S, H, B/S, T, Dh)
+        dropout = self.dropout if self.training else 0.0
+        y = self.attend(shared.flatten(2, 3), k, v, context.memory_route, dropout, self.scale)  # (S, H, B/S T, Dh)
+        y = y.unflatten(2, shared.shape[2:4]).transpose(1, 2).flatten(0, 1)  # (B, H, T, Dh)
         return self.out(y.transpose(1, 2).flatten(2))  # (B, T, H, Dh) -> (B, T, D)
 
+    def keys_and_values(self, context: LayerContext) -> tuple[Tensor, Tensor]:
+        """Those of the context's memory, from its cache if that holds them: 2 x (S, Hkv, N, Dh)."""
+        assert context.memory is not None
+        if context.cache is None:
+            return self.read(context.memory)
+        held = context.cache.memory
+        if self.layer not in held:
+            held[self.layer] = self.read(context.memory)
+        return held[self.layer]
+
     def read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of a memory (B, S, D): 2 x (B, Hkv, S, Dh)."""
-        k, v = self.kv(memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)  # 2 x (B, S, Hkv, Dh)
+        """Keys and values of a memory (S, N, D): 2 x (S, Hkv, N, Dh)."""
+        k, v = self.kv(memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)  # 2 x (S, N, Hkv, Dh)
         return self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) -> Tensor:
-    """softmax(q k^T / sqrt(Dh) + bias) v along the edges of the route (Vaswani 2017, eq. 1), by the fastest path.
+def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, scale: float | None = None) -> Tensor:
+    """softmax(scale q k^T + bias) v along the edges of the route (Vaswani 2017, eq. 1), by the fastest path.
 
-    q (B, H, Tq, Dh); k, v (B, Hkv, Tk, Dh) -> (B, H, Tq, Dh). A query that hears nobody gets zeros.
+    q (B, H, Tq, Dh); k, v (B, Hkv, Tk, Dh) -> (B, H, Tq, Dh). The scale is 1 / sqrt(Dh) unless given. A query that
+    attends to nothing gets zeros.
     """
     if route.blocks is not None and dropout == 0:
-        return flex_attend(q, k, v, route)
+        return flex_attend(q, k, v, route, scale)
     if fused_is_slow(q, k):
-        return explicit_attend(q, k, v, route, dropout)[0]
+        return explicit_attend(q, k, v, route, dropout, scale)[0]
     route = route.dense()  # FlexAttention has no dropout
     grouped = q.shape[1] != k.shape[1]
     y = F.scaled_dot_product_attention(
@@ -120,12 +147,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) 
         attn_mask=fused_mask(route, q, k),
         dropout_p=dropout,
         is_causal=route.causal,
+        scale=scale,
         enable_gqa=grouped,
     )
     return y if route.fully_masked is None else y.masked_fill(route.fully_masked, 0.0)
 
 
-def explicit_attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
+def explicit_attend(
+    q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, scale: float | None = None
+) -> tuple[Tensor, Tensor]:
     """The same, step by step; also returns the weights (B, H, Tq, Tk) before dropout."""
     batch, n_heads, queries, _ = q.shape
     route, groups = route.dense(), n_heads // k.shape[1]
@@ -134,7 +164,8 @@ def explicit_attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: floa
     shape = (batch, n_heads, queries, k.shape[2])
     added = additive_mask(route, q, k).expand(shape).flatten(0, 1)  # (B H, Tq, Tk)
     q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (B H, T, Dh)
-    scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=1 / math.sqrt(q.shape[-1]))
+    alpha = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=alpha)
     weights = scores.softmax(-1).unflatten(0, (batch, n_heads))  # (B, H, Tq, Tk)
     if route.fully_masked is not None:
         weights = weights.masked_fill(route.fully_masked, 0.0)
@@ -156,7 +187,7 @@ def fused_is_slow(q: Tensor, k: Tensor) -> bool:
 
 
 def additive_mask(route: Route, q: Tensor, k: Tensor) -> Tensor:
-    """Mask and bias as one tensor to add to the scores, -inf where nothing is heard: broadcasts to (B, H, Tq, Tk)."""
+    """Mask and bias as one tensor to add to the scores, -inf where there is no edge: broadcasts to (B, H, Tq, Tk)."""
     added = q.new_zeros(1, 1, 1, 1) if route.bias is None else route.bias.type_as(q)
     mask = route.mask
     if route.causal:
@@ -169,8 +200,8 @@ def fused_mask(route: Route, q: Tensor, k: Tensor) -> Tensor | None:
     return route.mask if route.bias is None else additive_mask(route, q, k)
 
 
-def flex_attend(q: Tensor, k: Tensor, v: Tensor, route: Route) -> Tensor:
-    """FlexAttention over a block-sparse mask: skips the blocks that nobody hears."""
+def flex_attend(q: Tensor, k: Tensor, v: Tensor, route: Route, scale: float | None = None) -> Tensor:
+    """FlexAttention over a block-sparse mask: skips the blocks in which there is no edge."""
     bias = route.bias
 
     def add_bias(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -183,6 +214,7 @@ def flex_attend(q: Tensor, k: Tensor, v: Tensor, route: Route) -> Tensor:
         v,
         block_mask=route.blocks,
         score_mod=None if bias is None else add_bias,
+        scale=scale,
         enable_gqa=q.shape[1] != k.shape[1],
     )
 
@@ -201,8 +233,8 @@ class _Recorder:
     def __init__(self, maps: dict[str, Tensor], name: str):
         self.maps, self.name = maps, name
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) -> Tensor:
-        y, self.maps[self.name] = explicit_attend(q, k, v, route, dropout)
+    def __call__(self, *arguments: Any) -> Tensor:
+        y, self.maps[self.name] = explicit_attend(*arguments)
         return y
 
     def __deepcopy__(self, memo: dict[int, object]) -> Attend:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import Literal
+
+from core.checks import check_choices, check_positive, check_probability, refuse_unused
 
 PositionKind = Literal["none", "learned", "sinusoidal", "rotary", "alibi", "t5"]
 NormKind = Literal["layernorm", "rmsnorm", "rms"]
-QKNormKind = Literal["none", "layernorm", "rmsnorm", "rms"]
+OptionalNormKind = Literal["none", "layernorm", "rmsnorm", "rms"]
 FeedForwardKind = Literal["relu", "gelu", "gelu-tanh", "relu2", "swiglu", "geglu"]
 GATED = ("swiglu", "geglu")
 
-# Which settings each kind of position reads; any other must stay at its default.
-_POSITION_SETTINGS: dict[str, tuple[str, ...]] = {
-    "none": (),
-    "learned": (),
-    "sinusoidal": ("base",),
-    "rotary": ("base", "pairing"),
-    "alibi": (),
-    "t5": ("buckets", "max_distance", "direction"),
-}
+POSITION_SETTINGS = {"base": ("sinusoidal", "rotary"), "pairing": ("rotary",)} | dict.fromkeys(
+    ("buckets", "max_distance", "direction"), ("t5",)
+)
+"""Which kinds of positions read each setting; with another kind it must stay at its default."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +39,16 @@ class PositionConfig:
     def __post_init__(self) -> None:
         check_choices(self)
         check_positive(self, "base", "buckets", "max_distance")
-        for f in fields(self):
-            unused = f.name != "kind" and f.name not in _POSITION_SETTINGS[self.kind]
-            if unused and getattr(self, f.name) != f.default:
-                raise ValueError(
-                    f"position.{f.name} = {getattr(self, f.name)!r} has no effect with kind = {self.kind!r}"
-                )
+        refuse_unused(self)
         if self.kind == "t5" and (self.buckets < 4 or self.buckets % 4 or self.max_distance <= self.buckets):
             raise ValueError(
                 f"position.buckets = {self.buckets} must be a multiple of 4, below max_distance = {self.max_distance}"
             )
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        idle = [name for name, kinds in POSITION_SETTINGS.items() if self.kind not in kinds]
+        return dict.fromkeys(idle, f"positions of kind = {self.kind!r} do not read it")
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,14 @@ class TransformerConfig:
     """Before each sub-layer (GPT-2) or after the residual sum (the 2017 paper, BERT)."""
     norm_eps: float = 1e-5
     """Added to the variance."""
-    qk_norm: QKNormKind = "none"
+    embedding_norm: OptionalNormKind = "none"
+    """Normalisation of the tokens, positions included, before the first block (BERT, BLOOM)."""
+    qk_norm: OptionalNormKind = "none"
     """Normalisation of each head's queries and keys."""
+    attention_scale: Literal["head_dim", "none"] = "head_dim"
+    """What queries times keys are multiplied by: 1 / sqrt(head_dim), or nothing (T5)."""
+    modulation: Literal["none", "adaln"] = "none"
+    """Whether a condition shifts, scales and gates every residual branch (adaLN-zero, Peebles & Xie 2023)."""
     bias: Literal["all", "qkv", "none"] = "all"
     """Which linear maps (and with `all` LayerNorms) carry a bias."""
     position: PositionConfig = field(default_factory=PositionConfig)
@@ -105,8 +108,13 @@ class TransformerConfig:
             raise ValueError(f"n_kv_heads = {self.key_heads} must divide n_heads = {self.n_heads}")
         if self.position.kind == "rotary" and self.head_width % 2:
             raise ValueError(f"head_dim = {self.head_width} must be even for rotary positions")
-        if self.drop_path and self.depth == 1:
-            raise ValueError(f"drop_path = {self.drop_path} has no effect with depth = 1: it rises from 0")
+        if self.modulation == "adaln" and self.norm_placement == "post":
+            raise ValueError("modulation = 'adaln' needs norm_placement = 'pre': it modulates what a branch reads")
+        refuse_unused(self)
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        return {"drop_path": "depth = 1, and it rises from 0"} if self.depth == 1 else {}
 
     @property
     def key_heads(self) -> int:
@@ -124,30 +132,3 @@ class TransformerConfig:
         if self.ffn_dim is not None:
             return self.ffn_dim
         return -(-8 * self.dim // (3 * 64)) * 64 if self.feedforward in GATED else 4 * self.dim
-
-
-def check_choices(config: object) -> None:
-    """Raise ValueError when a field annotated `Literal[...]` holds something else."""
-    from typing import get_type_hints
-
-    for name, hint in get_type_hints(type(config)).items():
-        choices = get_args(hint) if getattr(hint, "__origin__", None) is Literal else ()
-        if choices and getattr(config, name) not in choices:
-            accepted = ", ".join(map(str, choices))
-            raise ValueError(f"{name} = {getattr(config, name)!r} is not one of: {accepted}")
-
-
-def check_positive(config: object, *names: str) -> None:
-    """Raise ValueError when a named field is neither None nor above zero."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} = {value!r} must be above 0")
-
-
-def check_probability(config: object, *names: str) -> None:
-    """Raise ValueError when a named field is outside [0, 1)."""
-    for name in names:
-        value = getattr(config, name)
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} = {value!r} must be at least 0 and below 1")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from core.attention import StackedLinear
+from core.attention import LayerContext, StackedLinear
 from core.config import GATED, TransformerConfig
 from core.kernels.linear import Linear
 
@@ -55,7 +55,7 @@ class FeedForward(nn.Module):
         self.up = Linear(config.dim, config.ffn_width, bias=config.bias == "all")
         self.out = Linear(config.ffn_width, config.dim, bias=config.bias == "all")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         return self.out(self.activation(self.up(x)))
 
 
@@ -68,7 +68,7 @@ class GatedFeedForward(nn.Module):
         self.up = StackedLinear(config.dim, (config.ffn_width, config.ffn_width), bias=config.bias == "all")
         self.out = Linear(config.ffn_width, config.dim, bias=config.bias == "all")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         gate, value = self.up(x).chunk(2, dim=-1)  # 2 x (B, T, hidden)
         return self.out(self.activation(gate) * value)
 

@@ -144,6 +144,23 @@ class Either(Graph):
         return self.left.edges(b, q, k) | self.right.edges(b, q, k)
 
 
+@dataclass(frozen=True, eq=False)
+class Repeated(Graph):
+    """Queries that stand for several copies, one after another, of the `queries` places from `start` on."""
+
+    graph: Graph
+    queries: int
+    start: int
+    reflexive = False
+
+    @property
+    def shared(self) -> bool:  # type: ignore[override]
+        return self.graph.shared
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return self.graph.edges(b, self.start + (q - self.start) % self.queries, k)
+
+
 _FULL, _CAUSAL = Full(), Causal()
 
 

@@ -6,6 +6,8 @@
 | last map of a residual branch   | N(0, 0.02/sqrt(2 depth)) | 0                        |
 | embeddings, learned positions   | N(0, 0.02)               | N(0, 0.02)               |
 | a panel's head                  | N(0, 0.02)               | 0                        |
+| a map from data (patches)       | N(0, 1/sqrt(inputs))     | N(0, 1/sqrt(inputs))     |
+| adaLN's maps                    | 0                        | 0                        |
 | biases                          | 0                        | 0                        |
 | gains of normalisations         | 1                        | 1                        |
 
@@ -15,32 +17,59 @@ gpt2 is Radford 2019, 2.3; zero-residual starts every block as the identity (Goy
 from __future__ import annotations
 
 import math
+from typing import Literal, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from core.attention import Attention, CrossAttention
 from core.config import TransformerConfig
 from core.feedforward import FeedForward, GatedFeedForward
 
+Initial = Literal["core", "embedding", "head", "unit-scale"]
+"""Rows of the table: all of a stack of blocks; embeddings; a panel's head; a map from data."""
+Initials = dict[nn.Module | nn.Parameter, Initial]
+"""What is drawn, in this order, by which row."""
 
-def initialise(model: nn.Module, config: TransformerConfig) -> None:
-    """Fill a stack of blocks, or a panel's whole model around it, with initial weights by the table above."""
-    for module in model.modules():
+
+def initialise(config: TransformerConfig, table: Initials) -> None:
+    """Draw initial weights, in the order of the table: of a stack of blocks, and of what a panel builds around it.
+
+    A panel's model ends its constructor with it:
+
+        initialise(config.core, {self.embed: "embedding", self.head: "head"})
+    """
+    stds = {"embedding": 0.02, "head": 0.02 if config.init == "gpt2" else 0.0}
+    for part, kind in table.items():
+        if kind == "core":
+            assert isinstance(part, nn.Module)
+            _initialise_core(part, config)
+        elif isinstance(part, nn.Parameter):
+            nn.init.normal_(part, std=stds[kind])
+        else:
+            _draw(part, stds[kind] if kind in stds else _unit_scale(part))
+
+
+def _initialise_core(core: nn.Module, config: TransformerConfig) -> None:
+    for module in core.modules():
         if isinstance(module, nn.Linear):
-            std = 0.02 if config.init == "gpt2" else 1 / math.sqrt(module.in_features)
-            nn.init.normal_(module.weight, std=std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            _draw(module, 0.02 if config.init == "gpt2" else _unit_scale(module))
         elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
-    for module in model.modules():
+            _draw(module, 0.02)
+    for module in core.modules():
         if isinstance(module, Attention | CrossAttention | FeedForward | GatedFeedForward):
             last = 0.02 / math.sqrt(2 * config.depth) if config.init == "gpt2" else 0.0
             nn.init.normal_(module.out.weight, std=last)
+        elif isinstance(modulation := getattr(module, "modulation", None), nn.Module):
+            _draw(modulation, 0.0)
 
 
-def initialise_head(head: nn.Linear, config: TransformerConfig) -> None:
-    """A panel's output map."""
-    nn.init.normal_(head.weight, std=0.02 if config.init == "gpt2" else 0.0)
-    if head.bias is not None:
-        nn.init.zeros_(head.bias)
+def _draw(module: nn.Module, std: float) -> None:
+    """Weights from N(0, std), biases 0."""
+    nn.init.normal_(cast(Tensor, module.weight), std=std)
+    if getattr(module, "bias", None) is not None:
+        nn.init.zeros_(cast(Tensor, module.bias))
+
+
+def _unit_scale(module: nn.Module) -> float:
+    """The deviation that keeps inputs of unit scale at unit scale."""
+    return 1 / math.sqrt(cast(int, module.in_features))

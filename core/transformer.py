@@ -1,36 +1,27 @@
 """One block, and the stacks made of it: encoder, decoder, encoder-decoder.
 
-The three differ by their graph and by whether blocks consult a memory, not by class.
+The three differ by their graph and by whether blocks attend to a memory, not by class.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from core.attention import Attention, CrossAttention
+from core.attention import Attention, CrossAttention, LayerContext, StackedLinear
 from core.config import TransformerConfig
 from core.decoding.cache import Cache
 from core.feedforward import build_feedforward
-from core.graph import Graph, Route, Span, full, route
+from core.graph import Full, Graph, Repeated, Route, Span, full, route
 from core.init import initialise
 from core.norms import build_norm
-from core.positions import Rotation, build_position
+from core.positions import Position, build_position
 
 Role = Literal["self", "cross"]
 EVERY, LAST = slice(None), slice(-1, None)
-
-
-class Pass(NamedTuple):
-    """What every block of one forward pass shares."""
-
-    route: Route
-    rotation: Rotation | None = None
-    memory: Tensor | None = None  # (B, S, D)
-    crossing: Route = Route()
-    cache: Cache | None = None
 
 
 class LayerScale(nn.Module):
@@ -55,29 +46,43 @@ class Residual(nn.Module):
         self.drop = build_drop(config.dropout, drop_path)
         self.post = config.norm_placement == "post"
 
-    def forward(self, x: Tensor, *args: object) -> Tensor:
+    def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         if self.post:
-            return self.norm(x + self.drop(self.scale(self.branch(x, *args))))
-        return x + self.drop(self.scale(self.branch(self.norm(x), *args)))
+            return self.norm(x + self.drop(self.scale(self.branch(x, context))))
+        return x + self.drop(self.scale(self.branch(self.norm(x), context)))
+
+
+class ModulatedResidual(Residual):
+    """x + gate branch((1 + scale) norm(x) + shift), the three made from a condition (Peebles & Xie 2023, fig. 3)."""
+
+    def __init__(self, branch: nn.Module, config: TransformerConfig, drop_path: float):
+        super().__init__(branch, config, drop_path)
+        self.modulation = StackedLinear(config.dim, (config.dim,) * 3, bias=True)  # starts at zero: no branch at all
+
+    def forward(self, x: Tensor, context: LayerContext) -> Tensor:
+        assert context.condition is not None
+        shift, scale, gate = self.modulation(F.silu(context.condition)).chunk(3, dim=-1)  # 3 x (B, 1 or T, D)
+        y = self.branch(self.norm(x) * (1 + scale) + shift, context)
+        return x + self.drop(self.scale(gate * y))
 
 
 class Block(nn.Module):
-    """Communicate, perhaps consult a memory, then compute."""
+    """Communicate, perhaps attend to a memory, then compute."""
 
     def __init__(self, config: TransformerConfig, layer: int, role: Role = "self"):
         super().__init__()
         drop_path = config.drop_path * layer / max(1, config.depth - 1)
-        self.layer = layer
-        self.attention = Residual(Attention(config), config, drop_path)
-        self.crossing = Residual(CrossAttention(config), config, drop_path) if role == "cross" else None
-        self.feedforward = Residual(build_feedforward(config), config, drop_path)
+        residual = ModulatedResidual if config.modulation == "adaln" else Residual
+        self.attention = residual(Attention(config, layer), config, drop_path)
+        self.cross_attention = residual(CrossAttention(config, layer), config, drop_path) if role == "cross" else None
+        self.feedforward = residual(build_feedforward(config), config, drop_path)
 
-    def forward(self, x: Tensor, shared: Pass, read: slice = EVERY) -> Tensor:
+    def forward(self, x: Tensor, context: LayerContext, read: slice = EVERY) -> Tensor:
         """x (B, T, D) -> (B, T, D), or those of the T tokens that are read."""
-        x = self.attention(x, shared.route, shared.rotation, shared.cache, self.layer)
-        if self.crossing is not None:
-            x = self.crossing(x, shared.memory, shared.crossing, shared.cache, self.layer)
-        return self.feedforward(x[:, read])
+        x = self.attention(x, context)
+        if self.cross_attention is not None:
+            x = self.cross_attention(x, context)
+        return self.feedforward(x[:, read], context.select(read))
 
 
 class Transformer(nn.Module):
@@ -91,11 +96,12 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.position = build_position(config, extent)
+        self.embedding_norm = build_norm(config.embedding_norm, config.dim, config)
         self.drop = build_drop(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer, role) for layer in range(config.depth))
         final = config.norm if config.norm_placement == "pre" else "none"
         self.norm = build_norm(final, config.dim, config)
-        initialise(self, config)
+        initialise(config, {self: "core"})
 
     def forward(
         self,
@@ -103,6 +109,8 @@ class Transformer(nn.Module):
         coords: Tensor,
         graph: Graph,
         *,
+        position: Position | None = None,
+        condition: Tensor | None = None,
         memory: Tensor | None = None,
         memory_graph: Graph | None = None,
         cache: Cache | None = None,
@@ -111,49 +119,60 @@ class Transformer(nn.Module):
         """Pass messages between tokens.
 
         x:            (B, T, D), float
-        at:           (T, A) or (B, T, A), int64, or float where positions take fractions: see `core.positions`
-        graph:        over places in line, those in the cache included
-        memory:       (B, S, D), for blocks of role "cross"; `memory_graph` says who hears which of it (default all)
+        coords:       (T, A) or (B, T, A), int64, or float where positions take fractions: see `core.positions`
+        graph:        over places in the sequence, those in the cache included
+        position:     in place of the stack's own, so that one stack serves tokens of several kinds of coordinates
+        condition:    (B, D) or (B, T, D), for blocks with modulation
+        memory:       (S, N, D), for blocks of role "cross"; S divides B, and successive rows share a memory
+        memory_graph: which tokens attend to which of their memory's, a row for each memory (default all)
         cache:        keys and values of earlier tokens; x holds the tokens that follow them
         read:         the tokens whose outputs are asked for; the last feed-forward is not computed for the others
 
-        Returns (B, T, D), or only the tokens in `read`. Raises ValueError when the cache has no room for x.
+        Returns (B, T, D), or only the tokens in `read`. Raises ValueError when the cache has no room for x, and for a
+        condition or a memory that blocks do not use, or lack.
         """
-        if (memory is None) != (self.blocks[0].crossing is None):
-            raise ValueError("memory is given exactly when the blocks consult one: role = 'cross'")
-        shared = self.prepare(x, coords, graph, memory, memory_graph, cache)
-        embedded = self.position.embed(coords)
-        x = self.drop(x if embedded is None else x + embedded.type_as(x))
+        position = self.position if position is None else position
+        self._check(x, condition, memory)
+        context = LayerContext(
+            route=self._route(coords, graph, position, x, cache),
+            rotation=position.rotation(coords),
+            memory=memory,
+            memory_route=memory_route(memory, memory_graph or full(), x, cache),
+            condition=condition.unsqueeze(1) if condition is not None and condition.dim() == 2 else condition,
+            cache=cache,
+        )
+        embedded = position.embed(coords)
+        x = self.drop(self.embedding_norm(x if embedded is None else x + embedded.type_as(x)))
         *earlier, last = self.blocks
         for block in earlier:
-            x = block(x, shared)
-        y = self.norm(last(x, shared, read))
+            x = block(x, context)
+        y = self.norm(last(x, context, read))
         if cache is not None:
             cache.advance(x.shape[1])
         return y
 
-    def prepare(
-        self,
-        x: Tensor,
-        coords: Tensor,
-        graph: Graph,
-        memory: Tensor | None,
-        memory_graph: Graph | None,
-        cache: Cache | None,
-    ) -> Pass:
-        """Everything that is computed once for all blocks."""
+    def _check(self, x: Tensor, condition: Tensor | None, memory: Tensor | None) -> None:
+        if (memory is None) != (self.blocks[0].cross_attention is None):
+            raise ValueError("memory must be given exactly when blocks attend to one: role = 'cross'")
+        if memory is not None and x.shape[0] % memory.shape[0]:
+            raise ValueError(f"memory of {memory.shape[0]} rows must divide the {x.shape[0]} rows of tokens")
+        if (condition is None) != (self.config.modulation == "none"):
+            raise ValueError("condition must be given exactly when blocks are modulated: modulation = 'adaln'")
+
+    def _route(self, coords: Tensor, graph: Graph, position: Position, x: Tensor, cache: Cache | None) -> Route:
+        """The graph and the positions' bias, for all blocks."""
         batch, queries = x.shape[:2]
         start = 0 if cache is None else cache.length
         if cache is not None:
             cache.require(queries)
-        bias = self.position.bias(coords, coords if cache is None else cache.locate(coords))
-        own = route(graph, Span(batch, queries, start + queries, start), x.device, bias)
-        crossing = Route()
-        if memory is not None:
-            crossing = route(memory_graph or full(), Span(batch, queries, memory.shape[1], start), x.device)
-        return Pass(own, self.position.rotation(coords), memory, crossing, cache)
+        bias = position.bias(coords, coords if cache is None else cache.locate(coords))
+        return route(graph, Span(batch, queries, start + queries, start), x.device, bias)
 
-    def new_cache(self, batch: int, capacity: int) -> Cache:
+    def layers(self) -> list[list[nn.Module]]:
+        """Its modules by depth: below the blocks, then each block; what is above is not listed."""
+        return [[self.position, self.embedding_norm], *([block] for block in self.blocks)]
+
+    def new_state(self, batch: int, capacity: int) -> Cache:
         """An empty cache for `batch` rows of up to `capacity` tokens, in this model's dtype and on its device."""
         c = self.config
         like = next(self.parameters())
@@ -161,7 +180,7 @@ class Transformer(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """An encoder whose output is the memory that a decoder consults (Vaswani 2017, fig. 1)."""
+    """An encoder whose output is the memory that a decoder attends to (Vaswani 2017, fig. 1)."""
 
     def __init__(self, encoder: Transformer, decoder: Transformer):
         super().__init__()
@@ -177,11 +196,22 @@ class EncoderDecoder(nn.Module):
         target: tuple[Tensor, Tensor, Graph],
         memory_graph: Graph | None = None,
     ) -> Tensor:
-        """(x, at, graph) of the source and of the target -> (B, T, D).
+        """(x, coords, graph) of the source and of the target -> (B, T, D).
 
-        memory_graph: who in the target hears which of the source (default all): the source's padding, once more
+        memory_graph: which tokens of the target attend to which of the source (default all): its padding, once more
         """
         return self.decoder(*target, memory=self.encode(*source), memory_graph=memory_graph)
+
+
+def memory_route(memory: Tensor | None, graph: Graph, x: Tensor, cache: Cache | None) -> Route:
+    """A graph from tokens x (B, T, D) to a memory (S, N, D), for the queries of the B / S rows of each memory."""
+    if memory is None:
+        return Route()
+    (rows, queries), (sources, keys) = x.shape[:2], memory.shape[:2]
+    start = 0 if cache is None else cache.length
+    if rows > sources and not isinstance(graph, Full):
+        graph = Repeated(graph, queries, start)
+    return route(graph, Span(sources, rows // sources * queries, keys, start), x.device)
 
 
 def build_drop(dropout: float, drop_path: float = 0.0) -> nn.Module:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from core.config import check_positive
-from core.training.config import RunConfig, check_at_least
+from core.checks import check_at_least, check_positive
+from core.training.config import RunConfig
 from decision.acting.policy import check_finite
 from decision.models.config import DecisionConfig
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from core.checks import check_positive
 from core.cli.arguments import given_flags, main, parse_fields
-from core.config import check_positive
 from core.training.config import ScheduleConfig
 from decision.config import OnlineConfig, TrainConfig
 from decision.tasks.loop import train

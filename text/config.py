@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from core.config import check_choices, check_positive
-from core.training.config import RunConfig, check_at_least, check_between
+from core.checks import check_at_least, check_between, check_choices, check_positive
+from core.training.config import RunConfig
 from text.models.gpt import GPTConfig
 
 

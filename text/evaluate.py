@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from core.checks import check_positive
 from core.cli.arguments import main, parse_fields, run_folder
-from core.config import check_positive
 from core.messages import notice
 from core.training.devices import autocast, device_kind
 from core.training.trained import EvaluateOptions, matches_data, print_json

@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from core.checks import check_positive
 from core.cli.arguments import main, parse_fields, run_folder
-from core.config import check_positive
-from core.decoding.generate import STOPPED, Sampling, beam_search, generate
+from core.decoding.beams import beam_search
+from core.decoding.filters import Sampling
+from core.decoding.generate import generate
+from core.decoding.window import STOPPED
 from core.training.devices import device_kind, resolve_precision
 from text.tokens.base import Tokenizer, UnknownCharacterError, stream
 from text.trained import Trained, load, load_public
@@ -70,7 +73,7 @@ def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Itera
     stops = stop_ids(tokenizer, options.stop)
     if options.beams:
         end = stops[0] if stops else None
-        [best, *_] = beam_search(trained.model, ids, options.tokens, options.beams, eos=end, device=device)
+        [[best, *_]] = beam_search(trained.model, [ids], options.tokens, options.beams, eos=end, device=device)
         yield from decoded(tokenizer, ids, iter(best.tokens))
         return
     for seed in range(options.seed, options.seed + options.samples):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from core.config import check_choices, check_positive
-from core.training.config import RunConfig, check_at_least, check_between
+from core.checks import check_at_least, check_between, check_choices, check_positive
+from core.training.config import RunConfig
 from vision.augmentation.augment import AugmentConfig
 from vision.data.named import NAMES
 from vision.models.vit import ViTConfig

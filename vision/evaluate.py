@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import torch
 
+from core.checks import check_positive
 from core.cli.arguments import main, parse_fields, run_folder
-from core.config import check_positive
 from core.files.json_files import write_json
 from core.messages import notice
 from core.training.devices import autocast, device_kind

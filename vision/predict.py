@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from core.checks import check_positive
 from core.cli.arguments import main, parse_fields
-from core.config import check_positive
 from core.training.devices import device_kind
 from core.training.trained import Weights
 from vision.data.given import Reader, find_images, run_folder_and_images

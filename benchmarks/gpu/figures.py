@@ -50,7 +50,8 @@ from benchmarks.measure.record import RESULTS, ROOT, number, provenance, table, 
 from benchmarks.measure.timing import Device, time_steps, time_to_loss, time_tokens
 from benchmarks.peers.decision import PEER
 from core.attention import attend
-from core.decoding.generate import Sampling, complete
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
 from core.graph import Route, Span, causal, route, window
 from core.optim.groups import build_optimizer
 from core.training.config import OptimizerConfig

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from core.checks import unused_fields
 from core.cli.errors import Interrupted, RunFailure
 from core.cli.launch import program
 from core.messages import nearest
@@ -86,7 +87,7 @@ def parse_fields(
             raise
         message = _one_line(complaint.getvalue()).removeprefix("Error parsing ")
         raise ValueError(_with_the_word(message.removeprefix(f"{config_type.__name__}: "))) from None
-    for name, reason in _unused(config).items():
+    for name, reason in unused_fields(config).items():
         for flag in given:
             if flag == name or flag.startswith(f"{name}."):
                 raise ValueError(f"{_flag(flag)} has no effect: {reason}")
@@ -202,16 +203,6 @@ def _suggestion(name: str, known: Sequence[str]) -> str:
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _unused(config: Any, at: str = "") -> dict[str, str]:
-    """Dotted names of fields without effect, each with the reason, as the dataclasses' own `unused()` say."""
-    found = {at + name: reason for name, reason in getattr(config, "unused", dict)().items()}
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            found |= _unused(value, f"{at}{f.name}.")
-    return found
 
 
 def _with_the_word(message: str) -> str:

@@ -1,4 +1,4 @@
-"""Keys and values already paid for."""
+"""Keys and values that have been computed already."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from torch import Tensor
 class Cache:
     """Preallocated keys and values of every layer, filled from the left; places beyond `length` are garbage.
 
-    keys, values: (L, B, Hkv, capacity, Dh). Rotary keys are stored turned. `at` remembers the coordinates of the
-    keys, (B or 1, capacity, A), for positions that need them in the scores. `memory` holds the keys and values of a
-    cross-attended memory, one pair a layer, computed at the first step.
+    keys, values: (L, B, Hkv, capacity, Dh); rotary keys are stored rotated. `coords` are those of the keys, (B or 1,
+    capacity, A), for positions that need them in the scores. `memory` holds the keys and values of a cross-attended
+    memory, one pair a layer, computed at the first step: one row for each source, however many rows share it.
 
-    A forward pass appends to every layer, then `advance` makes the new places count. A cache never rolls: a model
-    that reaches `capacity` has to be given its last tokens afresh (`core.decoding.generate`), because deeper layers of
-    a rolled cache would still remember tokens that have left it.
+    A forward pass appends to every layer, then `advance` makes the new places count. A `DecodingState`.
     """
 
     def __init__(self, shape: tuple[int, int, int, int, int], like: Tensor):
-        """shape: (layers, batch, kv_heads, capacity, head_dim); `like` lends its dtype and device."""
+        """shape: (layers, batch, kv_heads, capacity, head_dim); dtype and device are those of `like`."""
         self.keys = like.new_empty(shape)
         self.values = like.new_empty(shape)
         self.coords: Tensor | None = None
@@ -43,7 +41,7 @@ class Cache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
     def locate(self, coords: Tensor) -> Tensor:
-        """Remember coordinates of new tokens, (T, A) or (B, T, A), and return those of all keys, (B or 1, Tk, A)."""
+        """Store coordinates of new tokens, (T, A) or (B, T, A), and return those of all keys, (B or 1, Tk, A)."""
         coords = coords if coords.dim() == 3 else coords.unsqueeze(0)  # (B or 1, T, A)
         end = self.length + coords.shape[1]
         if self.coords is None:
@@ -56,14 +54,20 @@ class Cache:
         self.length += tokens
 
     def reset(self) -> None:
-        """Forget everything; the memory stays allocated."""
+        """Forget everything; the tensors stay allocated."""
         self.length, self.coords, self.memory = 0, None, {}
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i becomes what row rows[i] was (beams); rows: int64 (B,)."""
+        """Row i becomes what row rows[i] was (beams), int64 (B,); rows move among those of one source only."""
         held = slice(0, self.length)
         self.keys[:, :, :, held] = self.keys[:, rows, :, held]
         self.values[:, :, :, held] = self.values[:, rows, :, held]
+        if self.coords is not None and self.coords.shape[0] > 1:
+            self.coords = self.coords[rows]
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some rows only, int64 (B',); each has a source of its own, if any."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         if self.coords is not None and self.coords.shape[0] > 1:
             self.coords = self.coords[rows]
         self.memory = {layer: (k[rows], v[rows]) for layer, (k, v) in self.memory.items()}

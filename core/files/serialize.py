@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from core.checks import check_choice
 from core.messages import nearest
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ def _encode(value: Any, at: str) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _encode(getattr(value, f.name), f"{at}.{f.name}") for f in _fields(type(value))}
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{at}={value} cannot be written as JSON; a finite number is needed")
+        raise ValueError(f"{at} = {value} cannot be written as JSON; a finite number is needed")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Path):
@@ -51,7 +52,7 @@ def _encode(value: Any, at: str) -> Any:
         return [_encode(item, f"{at}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _encode(item, f"{at}.{key}") for key, item in value.items()}
-    raise ValueError(f"{at}={value!r} cannot be written as JSON")
+    raise ValueError(f"{at} = {value!r} cannot be written as JSON")
 
 
 def _build(cls: type[T], data: Any, at: str) -> T:
@@ -78,7 +79,8 @@ def _decode(hint: Any, value: Any, at: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _build(hint, value, at)
     if origin is Literal:
-        return _choice(arguments, value, at)
+        check_choice(at, value, arguments)
+        return value
     if origin in (Union, types.UnionType):
         return _first_that_fits(arguments, value, at)
     if origin in (tuple, list) and isinstance(value, (list, tuple)):
@@ -97,14 +99,7 @@ def _scalar(hint: Any, value: Any, at: str) -> Any:
         return None
     if hint in (bool, int, str) and type(value) is hint:
         return value
-    raise ValueError(f"{at}={value!r} is not of type {getattr(hint, '__name__', hint)}")
-
-
-def _choice(choices: tuple[Any, ...], value: Any, at: str) -> Any:
-    for choice in choices:
-        if type(choice) is type(value) and choice == value:
-            return value
-    raise ValueError(f"{at}={value!r} is not one of: {', '.join(map(str, choices))}")
+    raise ValueError(f"{at} = {value!r} is not of type {getattr(hint, '__name__', hint)}")
 
 
 def _first_that_fits(members: tuple[Any, ...], value: Any, at: str) -> Any:
@@ -123,5 +118,5 @@ def _sequence(kind: type, arguments: tuple[Any, ...], value: Any, at: str) -> An
     else:
         hints = list(arguments)
     if len(hints) != len(value):
-        raise ValueError(f"{at}={list(value)!r} must hold {len(hints)} values")
+        raise ValueError(f"{at} = {list(value)!r} must hold {len(hints)} values")
     return kind(_decode(hint, item, f"{at}[{i}]") for i, (hint, item) in enumerate(zip(hints, value, strict=True)))

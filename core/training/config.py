@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from core.config import check_choices, check_positive
+from core.checks import check_at_least, check_between, check_choices, check_positive
 
 DEFAULT_OUT = Path("runs")
 
@@ -144,19 +144,3 @@ class RunConfig:
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         return {} if self.resume else {"checkpoint": "without resume nothing is read"}
-
-
-def check_between(config: object, low: float, high: float, *names: str) -> None:
-    """Raise ValueError when a named field is outside [low, high)."""
-    for name in names:
-        value = getattr(config, name)
-        if not low <= value < high:
-            raise ValueError(f"{name} = {value!r} must be at least {low:g} and below {high:g}")
-
-
-def check_at_least(config: object, low: float, *names: str) -> None:
-    """Raise ValueError when a named field is below `low`."""
-    for name in names:
-        value = getattr(config, name)
-        if not value >= low:
-            raise ValueError(f"{name} = {value!r} must be at least {low:g}")

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 from torch import nn
 
-from core.config import check_choices
+from core.checks import check_choices
 from core.files.json_files import read_json, write_json
 from core.training.checkpoints import load_model, read_config
 from core.training.config import RunConfig

@@ -8,8 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from core.config import check_positive
-from core.training.config import check_at_least
+from core.checks import check_at_least, check_positive
 from core.training.trained import EvaluateOptions
 from decision.acting.policy import check_finite
 from decision.acting.rollouts import Rollouts, roll_out

@@ -18,26 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.decoding.window import DecodingWindow
 from core.graph import causal
 from core.transformer import LAST
 from decision.data.normaliser import Normaliser
 from decision.environments.spaces import Space
 from decision.models.decision_transformer import DecisionTransformer
 
+FRACTION = 1 / 4
+"""Of the context, what is read again when a window is full."""
 ACCEPTED = {"f": "fiub", "i": "iub", "u": "iu"}
 """Kinds of numbers accepted in an observation, by the kind that is stored, in NumPy's letters."""
-
-
-def window_start(step: int, context: int) -> int:
-    """The first step that is heard at `step` by a model of `context` steps.
-
-    The window grows to the whole context, then begins anew with the last quarter of it. A cache that only left out its
-    first tokens would be wrong, since deeper layers still remember them.
-    """
-    if step < context:
-        return 0
-    stride = context - max(1, context // 4) + 1  # steps between two beginnings
-    return ((step - context) // stride + 1) * stride
 
 
 class Line:
@@ -46,11 +37,12 @@ class Line:
     def __init__(self, model: DecisionTransformer, rows: int):
         like, self.each = model.head.weight, model.embed.per_step
         self.model, self.context = model, model.config.context
-        self.step = self.start = 0  # the step to be read next; the first one of the window
+        self.step = 0  # the step to be read next
         width = self.each * self.context - 1  # the last action of a window is never read
         self.tokens = like.new_empty(rows, width, like.shape[1])
         self.clock = torch.arange(self.context, device=like.device).repeat_interleave(self.each)
-        self.cache = model.core.new_cache(rows, width)
+        self.cache = model.core.new_state(rows, width)
+        self.window = DecodingWindow(self.cache, self.context, FRACTION)
 
     def read(self, action: Tensor | None, returns: Tensor, observation: Tensor) -> Tensor:
         """What the head predicts after the last action and what came of it: (B, P).
@@ -62,29 +54,25 @@ class Line:
         longest = self.model.config.longest
         if longest is not None and self.step >= longest:
             raise ValueError(f"the episode is longer than the {longest} steps of the model's table of timesteps")
-        begin = window_start(self.step, self.context)
+        left = self.window.extend(self.step + 1)  # steps that leave the window
+        begin = self.window.first
         held = max(0, self.each * (self.step - begin) - 1)  # tokens of the window before the new ones
         end = self.each * (self.step - begin + 1) - 1
         coords = self.clock[:end] + begin
         new = self.model.embed.step(action if held else None, returns, observation, coords[held:])
-        if begin > self.start:
-            self._forget(self.each * (begin - self.start), held)
+        if left:
+            self.tokens[:, :held] = self.tokens[:, self.each * left :][:, :held].clone()
         self.tokens[:, held:end] = new
         known = self.cache.length
         x, coords = self.tokens[:, known:end], coords[known:].unsqueeze(-1)
         y = self.model.core(x, coords, causal(), cache=self.cache, read=LAST)  # (B, 1, D)
-        self.start, self.step = begin, self.step + 1
+        self.step += 1
         return self.model.head(y[:, 0])
-
-    def _forget(self, tokens: int, held: int) -> None:
-        """Leave out the first `tokens`; the `held` that stay are read again."""
-        self.tokens[:, :held] = self.tokens[:, tokens : tokens + held].clone()
-        self.cache.reset()
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some rows only: int64 (B',)."""
         self.tokens = self.tokens[rows]
-        self.cache.keys, self.cache.values = self.cache.keys[:, rows], self.cache.values[:, rows]
+        self.cache.keep(rows)
 
 
 class ModelPolicy:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from core.config import check_choices, check_positive
-from core.training.config import check_at_least
+from core.checks import check_at_least, check_choices, check_positive
 from decision.trained import FILE
 
 TRAINED = ("ppo", "sac")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.config import check_choices
+from core.checks import check_choices
 
 if TYPE_CHECKING:
     import gymnasium

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from core.config import PositionConfig, TransformerConfig, check_choices, check_positive
-from core.training.config import check_at_least
+from core.checks import check_at_least, check_choices, check_positive
+from core.config import PositionConfig, TransformerConfig
 from decision.environments.spaces import Space
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from core.graph import causal
-from core.init import initialise_head
+from core.init import initialise
 from core.transformer import Transformer
 from decision.data.windows import Window
 from decision.models.config import DecisionConfig
@@ -24,17 +24,25 @@ class DecisionTransformer(nn.Module):
         self.embed = TrajectoryTokens(config)
         self.core = Transformer(config.core, extent=(config.max_timestep,))
         self.head = build_head(config)
-        initialise_head(self.head, config.core)
+        initialise(config.core, {self.head: "head"})
 
     def forward(self, window: Window) -> Tensor:
-        """The head's prediction (`decision.models.heads`) at the state token of every step of a window: (B, K, P).
+        """The head's prediction (`decision.models.heads`) at every step of a window: (B, K, P)."""
+        return self.head(self.features(window))
+
+    def features(self, window: Window) -> Tensor:
+        """The state tokens of a window after the core: (B, K, D).
 
         No step attends to padding, which comes last. The action of the last step is not read: nothing follows it.
         """
         x, coords = self.embed(window)
         states = slice(self.embed.per_step - 2, None, self.embed.per_step)
-        y = self.core(x[:, :-1], coords[:, :-1], causal(), read=states)  # (B, K, D)
-        return self.head(y)
+        return self.core(x[:, :-1], coords[:, :-1], causal(), read=states)
+
+    def layers(self) -> list[list[nn.Module]]:
+        """Its modules by depth (core.roles)."""
+        below, *blocks = self.core.layers()
+        return [[self.embed, *below], *blocks]
 
     def no_weight_decay(self) -> set[str]:
         """Parameters of two axes that are not matrices: tables of timesteps and categories."""

@@ -25,7 +25,8 @@ from benchmarks.measure.peaks import device_peak
 from benchmarks.measure.record import ROOT, update
 from benchmarks.measure.timing import time_to_loss, time_tokens
 from benchmarks.peers import nanogpt
-from core.decoding.generate import Sampling, complete
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
 from core.positions import index
 from text.corpus.load import load_corpus
 from text.models.gpt import GPT, GPTConfig

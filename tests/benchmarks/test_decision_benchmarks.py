@@ -143,7 +143,7 @@ def test_an_update_reports_consistent_figures(side: str, precision: str) -> None
         found = decision_step.train_step(0, side, **work)
     assert found["updates_per_core_second"] * found["step_core_seconds"] == pytest.approx(1)
     assert found["updates_per_second"] * found["step_seconds"] == pytest.approx(1)
-    assert found["first_loss"] == pytest.approx(1 / 3, abs=0.1), "the variance of the actions, the model being asleep"
+    assert found["first_loss"] == pytest.approx(1 / 3, abs=0.15), "the variance of the actions, the model being asleep"
     assert found["steps"] == 2
 
 

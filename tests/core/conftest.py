@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 from torch import Tensor
 
-from text.models.gpt import GPT
+from tests.core.decoding.decoders import Decoder
 
 
 @pytest.fixture
 def steps(monkeypatch) -> list[tuple[int, Tensor]]:
-    """Of every call of `GPT.step`: how many tokens it read, and the logits it gave."""
+    """Of every call of `Decoder.step`: how many tokens it read, and the logits it gave."""
     calls: list[tuple[int, Tensor]] = []
-    step = GPT.step
+    step = Decoder.step
 
-    def recorded(self: GPT, ids: Tensor, *more: object) -> Tensor:
+    def recorded(self: Decoder, ids: Tensor, *more: object) -> Tensor:
         logits = step(self, ids, *more)
         calls.append((ids.shape[1], logits.clone()))
         return logits
 
-    monkeypatch.setattr(GPT, "step", recorded)
+    monkeypatch.setattr(Decoder, "step", recorded)
     return calls

@@ -72,8 +72,8 @@ NOT_CAUSAL: dict[str, Callable[[], Graph]] = {
 }
 
 
-def heard(route: Route, batch: int, queries: int, keys: int) -> Tensor:
-    """What a route says of who hears whom, dense: bool (batch, queries, keys)."""
+def edges_of(route: Route, batch: int, queries: int, keys: int) -> Tensor:
+    """The edges of a route, dense: bool (batch, queries, keys)."""
     edges = torch.ones(batch, queries, keys, dtype=torch.bool)
     if route.causal:
         edges = edges.tril()

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import flex_attention
 
-from core.attention import Attention, CrossAttention, attend, explicit_attend, flex_attend, record_attention
+from core.attention import (
+    UNSCALED,
+    Attention,
+    CrossAttention,
+    LayerContext,
+    attend,
+    explicit_attend,
+    flex_attend,
+    record_attention,
+)
 from core.graph import Graph, Route, Span, block_mask, causal, full, padding, route, window
 from core.positions import index
 from tests.core.helpers import GRAPHS, KV_HEADS, NOT_CAUSAL, awake, shape, stack, tokens
@@ -27,15 +36,17 @@ BIASES: dict[str, Callable[[], Tensor | None]] = {
 }
 
 
-def by_definition(q: Tensor, k: Tensor, v: Tensor, edges: Tensor, bias: Tensor | None) -> Tensor:
-    """Vaswani 2017, eq. 1, query by query, over the keys it hears and no other."""
+def by_definition(
+    q: Tensor, k: Tensor, v: Tensor, edges: Tensor, bias: Tensor | None, scale: float = 1 / math.sqrt(DH)
+) -> Tensor:
+    """Vaswani 2017, eq. 1, query by query, over the keys it attends to and no other."""
     y = torch.zeros_like(q)
     bias = torch.zeros(1, H, *edges.shape[1:]) if bias is None else bias.view(-1, H, *edges.shape[1:])
     for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
-        ears, own = edges[b, i], h * k.shape[1] // H  # head h reads key head h // group
-        if ears.any():
-            scores = k[b, own, ears] @ q[b, h, i] / math.sqrt(q.shape[-1]) + bias[b % len(bias), h, i, ears]
-            y[b, h, i] = scores.softmax(0) @ v[b, own, ears]
+        keys, own = edges[b, i], h * k.shape[1] // H  # head h reads key head h // group
+        if keys.any():
+            scores = scale * (k[b, own, keys] @ q[b, h, i]) + bias[b % len(bias), h, i, keys]
+            y[b, h, i] = scores.softmax(0) @ v[b, own, keys]
     return y
 
 
@@ -50,15 +61,15 @@ def blocks(graph: Graph, span: Span = SPAN, bias: Tensor | None = None) -> Route
     return Route(bias=bias, blocks=block_mask(graph, span, CPU))
 
 
-def explicit(q: Tensor, k: Tensor, v: Tensor, way: Route) -> Tensor:
-    return explicit_attend(q, k, v, way)[0]
+def explicit(q: Tensor, k: Tensor, v: Tensor, way: Route, scale: float | None = None) -> Tensor:
+    return explicit_attend(q, k, v, way, scale=scale)[0]
 
 
-PATHS: dict[str, Callable[[Tensor, Tensor, Tensor, Graph, Tensor | None], Tensor]] = {
-    "fused": lambda q, k, v, graph, bias: attend(q, k, v, route(graph, SPAN, CPU, bias)),
-    "explicit": lambda q, k, v, graph, bias: explicit(q, k, v, route(graph, SPAN, CPU, bias)),
-    "flex": lambda q, k, v, graph, bias: flex_attend(q, k, v, blocks(graph, bias=bias)),
-    "explicit, blocks": lambda q, k, v, graph, bias: explicit(q, k, v, blocks(graph, bias=bias)),
+PATHS: dict[str, Callable[..., Tensor]] = {  # (q, k, v, graph, bias, scale)
+    "fused": lambda q, k, v, graph, bias, *scale: attend(q, k, v, route(graph, SPAN, CPU, bias), 0.0, *scale),
+    "explicit": lambda q, k, v, graph, bias, *scale: explicit(q, k, v, route(graph, SPAN, CPU, bias), *scale),
+    "flex": lambda q, k, v, graph, bias, *scale: flex_attend(q, k, v, blocks(graph, bias=bias), *scale),
+    "explicit, blocks": lambda q, k, v, graph, bias, *scale: explicit(q, k, v, blocks(graph, bias=bias), *scale),
 }
 DIFFERENTIABLE = ["fused", "explicit", "explicit, blocks"]  # FlexAttention's gradients exist on a GPU only
 
@@ -81,6 +92,18 @@ def test_every_path_is_the_definition(graph, bias, n_kv_heads):
         torch.testing.assert_close(got, expected, msg=lambda m, path=path: f"{path}: {m}")
 
 
+@pytest.mark.parametrize("scale", [UNSCALED, 0.3])
+@pytest.mark.parametrize("graph", ["full", "causal", "left padding"])
+def test_every_path_takes_another_scale(graph, scale):
+    (q, k, v), extra = heads(n_kv_heads=2), torch.randn(H, T, T)
+    edges = ALL_GRAPHS[graph]().mask(B, T, T).expand(B, -1, -1)
+    for bias in (None, extra):
+        expected = by_definition(q, k, v, edges, bias, scale)
+        for path, run in PATHS.items():
+            got = run(q, k, v, ALL_GRAPHS[graph](), bias, scale)
+            torch.testing.assert_close(got, expected, msg=lambda m, path=path: f"{path}: {m}")
+
+
 @pytest.mark.parametrize("path", DIFFERENTIABLE)
 @pytest.mark.parametrize("graph", ["window", "left padding", "right padding"])
 def test_every_path_has_the_gradients_of_the_definition(graph, path):
@@ -96,7 +119,7 @@ def test_every_path_has_the_gradients_of_the_definition(graph, path):
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", BIASES)
-def test_a_query_that_hears_nobody_gets_exact_zeros_and_finite_gradients(path, dtype, bias):
+def test_a_query_that_attends_to_nothing_gets_exact_zeros_and_finite_gradients(path, dtype, bias):
     given, extra = heads(2, dtype=dtype), BIASES[bias]()
     lengths = torch.tensor([0, 5, T])
     graph = padding(lengths, "left", T) & causal()
@@ -105,13 +128,13 @@ def test_a_query_that_hears_nobody_gets_exact_zeros_and_finite_gradients(path, d
     y = PATHS[path](*given, graph, extra)
     assert y.dtype == dtype
     assert y.isfinite().all()
-    silent = index(T).squeeze(-1) < T - lengths.unsqueeze(-1)  # (B, T)
-    assert silent.sum() == T + T - 5
-    assert not y.transpose(1, 2)[silent].any()
-    assert y.transpose(1, 2)[~silent].any(-1).all()
+    alone = index(T).squeeze(-1) < T - lengths.unsqueeze(-1)  # (B, T)
+    assert alone.sum() == T + T - 5
+    assert not y.transpose(1, 2)[alone].any()
+    assert y.transpose(1, 2)[~alone].any(-1).all()
     for gradient in torch.autograd.grad(y.float().square().sum(), given) if path in DIFFERENTIABLE else ():
         assert gradient.isfinite().all()
-        assert not gradient[0].any()  # nobody in the first row was heard, and nobody listened
+        assert not gradient[0].any()  # the first row has no edges
 
 
 def test_flex_attention_across_blocks_is_the_dense_mask():
@@ -121,7 +144,7 @@ def test_flex_attention_across_blocks_is_the_dense_mask():
     for graph in (causal() & window(9), causal() & padding(torch.tensor([20, 200])) & window(50)):
         dense = attend(q, k, v, route(graph, span, CPU, bias))
         torch.testing.assert_close(attend(q, k, v, blocks(graph, span, bias)), dense)
-    assert not dense[0, :, 60:].any()  # row 0: a window that has left the 20 real tokens hears nobody
+    assert not dense[0, :, 60:].any()  # row 0: a window beyond the 20 real tokens has no edges
 
 
 @pytest.mark.gpu
@@ -187,7 +210,23 @@ def test_the_scale_is_that_of_a_head_whatever_the_width():
     q, k, v = (t.view(2, 7, 4, 6) for t in (q, k, v))
     weights = (torch.einsum("bihd,bjhd->bhij", q, k) / math.sqrt(6)).softmax(-1)
     expected = layer.out(torch.einsum("bhij,bjhd->bihd", weights, v).flatten(2))
-    torch.testing.assert_close(layer(x, Route()), expected)
+    torch.testing.assert_close(layer(x, LayerContext()), expected)
+
+
+@pytest.mark.parametrize("kind", [Attention, CrossAttention])
+def test_attention_without_a_scale_is_that_of_queries_divided_by_it(kind):
+    plain, unscaled = awake(kind(shape("none"))), kind(shape("none", attention_scale="none"))
+    unscaled.load_state_dict(plain.state_dict())
+    maps = unscaled.qkv if kind is Attention else unscaled.q
+    with torch.no_grad():
+        maps.weight[:32].div_(math.sqrt(8))
+        maps.bias[:32].div_(math.sqrt(8))
+    x, context = tokens(2, 7), LayerContext(memory=tokens(2, 5, seed=9))
+    expected = plain(x, context)
+    torch.testing.assert_close(unscaled(x, context), expected)
+    with record_attention(unscaled) as maps:
+        torch.testing.assert_close(unscaled(x, context), expected)
+    assert maps[""].shape == (2, 4, 7, 7 if kind is Attention else 5)
 
 
 @pytest.mark.parametrize("kind", [Attention, CrossAttention])
@@ -202,8 +241,8 @@ def test_grouped_heads_are_multi_head_attention_with_shared_keys(kind, n_kv_head
         state[name] = torch.cat(parts)
     wide.load_state_dict(state)
     x, memory = tokens(2, 7), tokens(2, 5, seed=9)
-    arguments = (x, Route()) if kind is Attention else (x, memory, Route())
-    torch.testing.assert_close(grouped(*arguments), wide(*arguments))
+    context = LayerContext(memory=memory)
+    torch.testing.assert_close(grouped(x, context), wide(x, context))
 
 
 def test_weights_are_those_of_torch():
@@ -214,34 +253,34 @@ def test_weights_are_those_of_torch():
     theirs.out_proj.load_state_dict(ours.out.state_dict())
     x, graph = tokens(B, T), causal() & window(3)
     with record_attention(ours) as maps:
-        y = ours(x, route(graph, SPAN, CPU))
-    unheard = ~graph.mask(1, T, T)[0]
-    expected, weights = theirs(x, x, x, attn_mask=unheard, average_attn_weights=False)
+        y = ours(x, LayerContext(route(graph, SPAN, CPU)))
+    hidden = ~graph.mask(1, T, T)[0]
+    expected, weights = theirs(x, x, x, attn_mask=hidden, average_attn_weights=False)
     torch.testing.assert_close(y, expected)
     torch.testing.assert_close(maps[""], weights)
 
 
 @pytest.mark.parametrize("norm", ["layernorm", "rmsnorm", "rms"])
-def test_normed_queries_and_keys_do_not_see_the_size_of_their_maps(norm):
+def test_normed_queries_and_keys_do_not_depend_on_the_size_of_their_maps(norm):
     config, x, memory = shape("rotary", qk_norm=norm, norm_eps=1e-12), tokens(2, 7), tokens(2, 5, seed=9)
-    layer, crossing = awake(Attention(config)), awake(CrossAttention(config))
-    maps = {layer: layer.qkv, crossing: crossing.kv}
-    for module, arguments in ((layer, (x, Route())), (crossing, (x, memory, Route()))):
-        before, values = module(*arguments), len(maps[module].weight) - 32
-        for p in maps[module].parameters():
+    layer, cross = awake(Attention(config)), awake(CrossAttention(config))
+    context = LayerContext(memory=memory)
+    for module, maps in ((layer, layer.qkv), (cross, cross.kv)):
+        before, values = module(x, context), len(maps.weight) - 32
+        for p in maps.parameters():
             p.data[:values] *= 10
-        torch.testing.assert_close(module(*arguments), before)
-        for p in maps[module].parameters():
+        torch.testing.assert_close(module(x, context), before)
+        for p in maps.parameters():
             p.data[values:] *= 10
-        assert not torch.allclose(module(*arguments), before)
+        assert not torch.allclose(module(x, context), before)
 
 
 @pytest.mark.parametrize("bias", ["all", "qkv", "none"])
 def test_bias_is_where_the_configuration_says(bias):
-    layer, crossing = Attention(shape(bias=bias)), CrossAttention(shape(bias=bias))
-    for linear in (layer.qkv, crossing.q, crossing.kv):
+    layer, cross = Attention(shape(bias=bias)), CrossAttention(shape(bias=bias))
+    for linear in (layer.qkv, cross.q, cross.kv):
         assert (linear.bias is not None) == (bias != "none")
-    for linear in (layer.out, crossing.out):
+    for linear in (layer.out, cross.out):
         assert (linear.bias is not None) == (bias == "all")
 
 
@@ -250,7 +289,7 @@ def test_bias_is_where_the_configuration_says(bias):
 
 @pytest.mark.parametrize("position", ["rotary", "alibi", "t5"])
 @pytest.mark.parametrize("graph", ALL_GRAPHS)
-def test_recorded_maps_add_up_to_one_over_what_is_heard(graph, position):
+def test_recorded_maps_add_up_to_one_over_the_edges(graph, position):
     model, x, places = stack(shape(position, n_kv_heads=2)), tokens(B, T), index(T)
     edges = ALL_GRAPHS[graph]().mask(B, T, T).expand(B, -1, -1)
     fused = model(x, places, ALL_GRAPHS[graph]())
@@ -268,7 +307,7 @@ def test_maps_carry_the_names_of_their_layers_and_cross_attention_has_its_own():
     model = stack(shape(), role="cross")
     with record_attention(model) as maps:
         model(tokens(1, 4), index(4), causal(), memory=tokens(1, 6))
-    assert {name.split(".")[:3][-1] for name in maps} == {"attention", "crossing"}
+    assert {name.split(".")[:3][-1] for name in maps} == {"attention", "cross_attention"}
     assert set(maps) <= {name for name, _ in model.named_modules()}
     assert sorted(weights.shape for weights in maps.values()) == [(1, 4, 4, 4)] * 2 + [(1, 4, 4, 6)] * 2
 

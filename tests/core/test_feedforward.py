@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.attention import LayerContext
 from core.feedforward import build_feedforward
 from tests.core.helpers import awake, shape, tokens
 
@@ -41,28 +42,28 @@ def test_layer_is_its_formula(kind, bias):
     else:
         inner = FORMULAS[kind](up)
     expected = inner @ state["out.weight"].T + state.get("out.bias", 0.0)
-    torch.testing.assert_close(layer(x.float()).double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(layer(x.float(), LayerContext()).double(), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", FORMULAS)
 def test_gradients_are_those_of_the_formula(kind):
     layer = awake(build_feedforward(shape(feedforward=kind, dim=4, n_heads=1, ffn_dim=6))).double()
     x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layer, (x,))
+    assert torch.autograd.gradcheck(lambda x: layer(x, LayerContext()), (x,))
 
 
 @pytest.mark.parametrize("kind", FORMULAS)
 def test_the_form_for_the_compiler_is_the_same_layer(kind, monkeypatch):
     layer, x = awake(build_feedforward(shape(feedforward=kind))), tokens(2, 5)
-    eager = layer(x)
+    eager = layer(x, LayerContext())
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    torch.testing.assert_close(layer(x), eager)
+    torch.testing.assert_close(layer(x, LayerContext()), eager)
 
 
 def test_the_two_gelus_differ():
     exact, tanh = (awake(build_feedforward(shape(feedforward=kind))) for kind in ("gelu", "gelu-tanh"))
     x = tokens(2, 5)
-    assert 0 < (exact(x) - tanh(x)).abs().max() < 1e-2
+    assert 0 < (exact(x, LayerContext()) - tanh(x, LayerContext())).abs().max() < 1e-2
 
 
 @pytest.mark.parametrize("kind", FORMULAS)

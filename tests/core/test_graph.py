@@ -24,7 +24,7 @@ from core.graph import (
     segments,
     window,
 )
-from tests.core.helpers import heard
+from tests.core.helpers import edges_of
 
 CPU = torch.device("cpu")
 ROWS, PLACES = 3, 7
@@ -141,7 +141,7 @@ def test_routes_and_masks_say_who_is_heard_from_any_place_in_line(known, data):
     expected = edges[:, start : start + queries, :keys]
     assert torch.equal(graph.mask(ROWS, queries, keys, start).expand(ROWS, -1, -1), expected)
     way = route(graph, Span(ROWS, queries, keys, start), CPU)
-    assert torch.equal(heard(way, ROWS, queries, keys), expected)
+    assert torch.equal(edges_of(way, ROWS, queries, keys), expected)
     if way.mask is not None:  # softmax of an empty row would be NaN
         assert way.mask.any(-1).all()
 
@@ -168,7 +168,7 @@ def test_pure_graphs_need_no_mask(graph, span, causal_path):
 def test_pure_graphs_are_right_from_every_place_in_line(graph):
     for start, queries, keys in product(range(4), range(1, 4), range(1, 6)):
         way = route(graph, Span(1, queries, keys, start), CPU)
-        assert torch.equal(heard(way, 1, queries, keys), graph.mask(1, queries, keys, start))
+        assert torch.equal(edges_of(way, 1, queries, keys), graph.mask(1, queries, keys, start))
 
 
 def test_a_causal_chunk_or_a_causal_graph_with_a_bias_needs_a_mask():

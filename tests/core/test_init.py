@@ -11,7 +11,7 @@ from torch import nn
 from core.attention import Attention, CrossAttention
 from core.config import PositionConfig, TransformerConfig
 from core.graph import causal
-from core.init import initialise_head
+from core.init import initialise
 from core.positions import index
 from core.transformer import Transformer
 from tests.core.helpers import shape, tokens
@@ -56,7 +56,7 @@ def test_gains_of_queries_and_keys_start_at_one(kind):
 @pytest.mark.parametrize(("init", "std"), [("gpt2", 0.02), ("zero-residual", 0.0)])
 def test_a_head(init, std):
     head = nn.Linear(128, 200)
-    initialise_head(head, wide(init))
+    initialise(wide(init), {head: "head"})
     assert head.weight.std().item() == pytest.approx(std, rel=0.05)
     assert not head.bias.any()
 

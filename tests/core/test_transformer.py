@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.attention import LayerContext
 from core.config import FeedForwardKind
 from core.graph import Route, arbitrary, causal, full, padding, window
 from core.positions import index
@@ -51,7 +52,7 @@ def test_tokens_that_are_read_come_out_as_if_all_were(placement, read):
     model, x, coords = stack(shape("rotary", norm_placement=placement)), tokens(2, 9), index(9)
     every = model(x, coords, causal())
     torch.testing.assert_close(model(x, coords, causal(), read=read), every[:, read], atol=1e-6, rtol=0)
-    cache = model.new_cache(2, 9)
+    cache = model.new_state(2, 9)
     first = model(x[:, :4], coords[:4], causal(), cache=cache, read=slice(-1, None))
     then = model(x[:, 4:], coords[4:], causal(), cache=cache, read=slice(-1, None))
     torch.testing.assert_close(torch.cat((first, then), 1), every[:, [3, 8]], atol=1e-5, rtol=0)
@@ -209,10 +210,10 @@ def copy_attention(ours: nn.Module, theirs: nn.MultiheadAttention) -> None:
 
 
 def copy_block(ours: nn.Module, theirs: nn.Module) -> None:
-    sublayers = [ours.attention, *([ours.crossing] if ours.crossing else []), ours.feedforward]
+    sublayers = [ours.attention, *([ours.cross_attention] if ours.cross_attention else []), ours.feedforward]
     copy_attention(ours.attention.branch, theirs.self_attn)
-    if ours.crossing:
-        copy_attention(ours.crossing.branch, theirs.multihead_attn)
+    if ours.cross_attention:
+        copy_attention(ours.cross_attention.branch, theirs.multihead_attn)
     theirs.linear1.load_state_dict(ours.feedforward.branch.up.state_dict())
     theirs.linear2.load_state_dict(ours.feedforward.branch.out.state_dict())
     for i, sublayer in enumerate(sublayers, start=1):
@@ -295,7 +296,7 @@ def test_stochastic_depth_rises_from_nothing_and_drops_whole_rows():
     assert rates == [[], *([pytest.approx(0.1 * i)] * 2 for i in range(1, 5))]
     last = model.blocks[4].attention
     x = tokens(500, 3)
-    moved = (last(x, Route(causal=True)) - x).flatten(1).any(-1)
+    moved = (last(x, LayerContext(Route(causal=True))) - x).flatten(1).any(-1)
     assert moved.float().mean().item() == pytest.approx(0.6, abs=0.1)
 
 
@@ -336,3 +337,92 @@ def test_layer_scale_multiplies_each_branch_by_a_learned_gain():
                 part.branch.out.bias.mul_(other.scale.gain)
     x = tokens(2, 5)
     torch.testing.assert_close(scaled(x, index(5), full()), plain(x, index(5), full()))
+
+
+# What may be given from outside
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_position_from_outside_takes_the_place_of_the_stacks_own(position):
+    """One stack without positions serves a line and a grid, by the same blocks as stacks that have them."""
+    trunk = stack(shape("none"))
+    for extent in ((16,), (4, 4)):
+        own = stack(shape(position, direction="both"), extent)
+        own.load_state_dict(trunk.state_dict(), strict=False)
+        coords = index(9) if len(extent) == 1 else torch.cartesian_prod(torch.arange(3), torch.arange(3))
+        x = tokens(2, 9)
+        assert torch.equal(trunk(x, coords, causal(), position=own.position), own(x, coords, causal()))
+
+
+def modulated(role="self", **changes) -> Transformer:
+    return stack(shape(modulation="adaln", **changes), role=role)
+
+
+@pytest.mark.parametrize("role", ["self", "cross"])
+@pytest.mark.parametrize("each", ["row", "token"])
+def test_a_modulated_block_is_its_formula(each, role):
+    """Peebles & Xie 2023: x + gate branch((1 + scale) norm(x) + shift), for every branch."""
+    model, x = modulated(role, depth=1), tokens(2, 6)
+    memory = tokens(2, 4, seed=5) if role == "cross" else None
+    condition = tokens(2, 6 if each == "token" else 1, seed=6)
+    given = condition if each == "token" else condition[:, 0]
+    context = LayerContext(Route(causal=True), model.position.rotation(index(6)), memory)
+    y, block = x, model.blocks[0]
+    for part in (block.attention, block.cross_attention, block.feedforward):
+        if part is not None:
+            shift, scale, gate = (
+                nn.functional.silu(condition) @ part.modulation.weight.T + part.modulation.bias
+            ).chunk(3, -1)
+            y = y + gate * part.branch((1 + scale) * part.norm(y) + shift, context)
+    got = model(x, index(6), causal(), condition=given, memory=memory)
+    torch.testing.assert_close(got, model.norm(y))
+    last = model(x, index(6), causal(), condition=given, memory=memory, read=slice(1, None, 2))
+    torch.testing.assert_close(last, got[:, 1::2])
+
+
+def test_modulation_starts_as_the_identity_and_learns():
+    config = shape(modulation="adaln")
+    model, x, condition = Transformer(config, (8,)), tokens(2, 6), tokens(2, 1, seed=6)[:, 0]
+    y = model(x, index(6), causal(), condition=condition)
+    assert torch.equal(y, model.norm(x))
+    y.square().sum().backward()
+    assert all(block.attention.modulation.weight.grad.any() for block in model.blocks)
+
+
+def test_a_gate_of_one_without_shift_and_scale_is_the_plain_block():
+    plain, model, x = stack(shape()), modulated(), tokens(2, 6)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    for name, p in model.named_parameters():
+        if "modulation" in name:
+            p.data = torch.tensor([0.0, 0.0, 1.0]).repeat_interleave(32) if p.dim() == 1 else torch.zeros_like(p)
+    y = model(x, index(6), causal(), condition=tokens(2, 6, seed=6))
+    torch.testing.assert_close(y, plain(x, index(6), causal()))
+
+
+def test_a_condition_is_given_exactly_to_blocks_that_are_modulated():
+    for model, condition in ((stack(shape()), tokens(1, 1)[0]), (modulated(), None)):
+        with pytest.raises(ValueError, match="condition"):
+            model(tokens(1, 4), index(4), causal(), condition=condition)
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm", "rms"])
+@pytest.mark.parametrize("position", ["learned", "rotary"])
+def test_a_norm_of_embeddings_comes_after_the_positions_and_before_the_first_block(position, norm):
+    model, x = stack(shape(position, embedding_norm=norm)), tokens(2, 6)
+    plain = stack(shape("none" if position == "learned" else position))
+    plain.load_state_dict(model.state_dict(), strict=False)
+    embedded = model.position.embed(index(6))
+    expected = plain(model.embedding_norm(x if embedded is None else x + embedded), index(6), causal())
+    assert torch.equal(model(x, index(6), causal()), expected)
+
+
+@pytest.mark.parametrize("graph", ["full", "right padding", "table"])
+def test_rows_may_share_a_memory(graph):
+    model, x, memory = stack(shape(), role="cross"), tokens(6, 5), tokens(3, 7, seed=5)
+    edges = (GRAPHS | NOT_CAUSAL)[graph]() if graph != "table" else arbitrary(torch.rand(3, 5, 7) < 0.5)
+    together = model(x, index(5), causal(), memory=memory, memory_graph=edges)
+    for copy in range(2):  # rows 0, 2, 4 and 1, 3, 5 of three sources with two rows each
+        alone = model(x[copy::2], index(5), causal(), memory=memory, memory_graph=edges)
+        torch.testing.assert_close(together[copy::2], alone)
+    with pytest.raises(ValueError, match="memory of 3 rows .* 5 rows"):
+        model(x[:5], index(5), causal(), memory=memory)

@@ -142,7 +142,7 @@ def test_data_names_the_version_of_its_environment(config: CollectConfig) -> Non
 def test_cartpole_is_recorded(cartpole: Trajectories) -> None:
     assert cartpole.environment == "CartPole-v1"
     assert 15 < cartpole.returns().mean() < 30
-    assert cartpole.reference == pytest.approx((22, 475), abs=3)
+    assert cartpole.reference == pytest.approx((22, 475), abs=6)  # 22.2 +- 1.2 over seeds 0-7
 
 
 # ---------------------------------------------------------------------------------------------- interruptions
@@ -243,12 +243,12 @@ def test_an_agent_is_trained_to_a_level_and_then_recorded(
     ppo: CollectConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    data = collect(ppo)
+    data = collect(replace(ppo, level="0.6"))
     assert not list(tmp_path.glob("SB3-*"))  # where the library would log
     assert "notice" not in capsys.readouterr().err
-    assert data.provenance["trained_return"] >= 0.3
+    assert data.provenance["trained_return"] >= 0.6
     assert 0 < data.provenance["trained_steps"] < 20_000
-    assert data.returns().mean() > 0.1
+    assert data.returns().mean() > 0.25  # 0.61 +- 0.07 over seeds 0-7; at random -0.4
     assert data.observations[:, 0].tolist() == np.rint(data.observations[:, 0]).tolist()  # raw: places
     assert 200 <= data.steps < 208
 
@@ -257,7 +257,7 @@ def test_a_replay_is_all_that_training_saw(ppo: CollectConfig) -> None:
     data = collect(replace(ppo, record="replay"))
     trained = data.provenance["trained_steps"]
     assert trained - 8 * LIMIT <= data.steps <= trained  # what was unfinished at its end is left out
-    assert data.returns()[:40].mean() < 0 < 0.3 <= data.returns()[-40:].mean()
+    assert data.returns()[:40].mean() < 0 < 0.3 <= data.returns()[-40:].mean()  # first -0.38 +- 0.05, seeds 0-7
     assert data.observations[:, 0].tolist() == np.rint(data.observations[:, 0]).tolist()
 
 

@@ -34,13 +34,13 @@ MODERN = TrainConfig(
     batch_size=8,
     accumulate=2,
     ema=0.9,
-    optimizer=OptimizerConfig("muon", lr=3e-3, muon_lr=0.05, muon_precision="fp32"),
+    optimizer=OptimizerConfig("muon", lr=3e-3, muon_lr=0.01, muon_precision="fp32"),
     schedule=ScheduleConfig(kind="wsd", warmup=0.1, decay=0.5, final=0.0),
     model=DecisionConfig(
         context=6, timesteps="position", core=replace(modern_core(16, 2, 2), position=PositionConfig("rotary"))
     ),
 )
-"""Rotary timesteps, Muon, averaged weights."""
+"""Rotary timesteps, Muon, averaged weights. At muon_lr = 0.05 rounding (1e-7 of a weight) moves a loss by 2e-3."""
 
 GOLDEN: dict[str, tuple[TrainConfig, list[float]]] = {
     # the mean training loss of every six steps
@@ -61,8 +61,8 @@ GOLDEN: dict[str, tuple[TrainConfig, list[float]]] = {
     "modern": (
         MODERN,
         [
-            *(0.69495, 0.68873, 0.69239, 0.68308, 0.69087),
-            *(0.67556, 0.67325, 0.67175, 0.64858, 0.64599),
+            *(0.69485, 0.68808, 0.69296, 0.69488, 0.69080),
+            *(0.68994, 0.68868, 0.68301, 0.68909, 0.68265),
         ],
     ),
 }

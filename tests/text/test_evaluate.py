@@ -78,11 +78,9 @@ def test_by_default_the_batch_follows_the_size_of_the_logits() -> None:
 
 
 def test_evaluation_of_another_text(command: Command, run_folder: Path, place: Path) -> None:
-    (place / "another.txt").write_text(prose(900)[::-1], encoding="utf-8")
+    (place / "another.txt").write_text(prose(900), encoding="utf-8")
     code, out, _ = command("evaluate", run_folder, "--data", place / "another.txt")
     assert code == 0
     assert out.startswith(f"{place / 'another.txt'}: ")
-    assert (
-        evaluated(command, run_folder, "--data", place / "another.txt")["val/loss"]
-        > evaluated(command, run_folder)["val/loss"]
-    )
+    backwards = evaluated(command, run_folder)["val/loss"]  # 2.28 +- 0.13 more than forwards, over seeds 0-4
+    assert evaluated(command, run_folder, "--data", place / "another.txt")["val/loss"] < backwards - 1

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from core.decoding.generate import Sampling, complete
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
 from tests.processes import Command, Commands
 from tests.text.processes import written
 from text.sample import SampleConfig, continuations

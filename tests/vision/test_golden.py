@@ -42,7 +42,7 @@ MODERN = TrainConfig(
         crop="shift", shift=1, flip="alternating", operations=1, strength=5.0, erase="random", mixup=0.8, cutmix=1.0,
         smoothing=0.1, plain_end=0.3,
     ),
-    optimizer=OptimizerConfig("muon", lr=3e-3, muon_lr=0.05, muon_precision="fp32"),
+    optimizer=OptimizerConfig("muon", lr=3e-3, muon_lr=0.01, muon_precision="fp32"),
     schedule=ScheduleConfig(kind="wsd", warmup=0.1, decay=0.5, final=0.0),
     model=ViTConfig(
         image_size=8,
@@ -55,7 +55,10 @@ MODERN = TrainConfig(
         ),
     ),
 )  # fmt: skip
-"""Everything else: varied and mixed images, whitened patches, axial rotary positions, Muon, averaged weights."""
+"""Everything else: varied and mixed images, whitened patches, axial rotary positions, Muon, averaged weights.
+
+At muon_lr = 0.05 rounding (1e-7 of a weight) moves a loss by 2e-4.
+"""
 
 GOLDEN: dict[str, tuple[TrainConfig, list[float], tuple[float, float]]] = {
     # the mean training loss of every six steps, then the validation loss and accuracy of the last
@@ -70,10 +73,10 @@ GOLDEN: dict[str, tuple[TrainConfig, list[float], tuple[float, float]]] = {
     "modern": (
         MODERN,
         [
-            *(2.30281, 2.30254, 2.29273, 2.30159, 2.28931),
-            *(2.27957, 2.25961, 2.23019, 2.18237, 2.13042),
+            *(2.30285, 2.30184, 2.29746, 2.29519, 2.29246),
+            *(2.28840, 2.28331, 2.27954, 2.26188, 2.24038),
         ],
-        (2.17016, 0.24306),
+        (2.27201, 0.15972),
     ),
 }
 

@@ -7,10 +7,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from core.config import TransformerConfig, check_choices, check_positive
+from core.checks import check_choices, check_positive
+from core.config import TransformerConfig
 from core.decoding.cache import Cache
 from core.graph import causal, from_place
-from core.init import initialise_head
+from core.init import initialise
 from core.kernels.linear import Linear
 from core.positions import index
 from core.transformer import EVERY, LAST, Transformer
@@ -47,8 +48,7 @@ class GPT(nn.Module):
         self.embed = nn.Embedding(config.vocab_size, config.core.dim)
         self.core = Transformer(config.core, extent=(config.context,))
         self.head = Linear(config.core.dim, config.vocab_size, bias=False)
-        nn.init.normal_(self.embed.weight, std=0.02)
-        initialise_head(self.head, config.core)
+        initialise(config.core, {self.embed: "embedding", self.head: "head"})
         if config.head == "tied":
             self.head.weight = self.embed.weight
 
@@ -60,10 +60,12 @@ class GPT(nn.Module):
 
         Raises ValueError when ids reach beyond the context.
         """
-        return self.head(self.hidden(ids, pads, cache))
+        return self.head(self.features(ids, pads, cache))
 
-    def hidden(self, ids: Tensor, pads: Tensor | None, cache: Cache | None, read: slice = EVERY) -> Tensor:
-        """What the head reads: (B, T) -> (B, T, D), or only the tokens in `read`."""
+    def features(
+        self, ids: Tensor, pads: Tensor | None = None, cache: Cache | None = None, read: slice = EVERY
+    ) -> Tensor:
+        """Tokens after the core, which the head reads: (B, T) -> (B, T, D), or only the tokens in `read`."""
         start = 0 if cache is None else cache.length
         if start + ids.shape[1] > self.config.context:
             raise ValueError(f"{start + ids.shape[1]} tokens are more than the context of {self.config.context}")
@@ -73,17 +75,22 @@ class GPT(nn.Module):
             graph = graph & from_place(pads)
         return self.core(self.embed(ids), coords, graph, cache=cache, read=read)
 
-    # What decoding needs (core.decoding.generate.Decodable)
+    # What decoding needs (core.decoding.state.Decodable)
 
     @property
     def context(self) -> int:
         """The most tokens it attends to."""
         return self.config.context
 
-    def new_cache(self, batch: int, capacity: int) -> Cache:
+    def new_state(self, batch: int, capacity: int) -> Cache:
         """An empty cache."""
-        return self.core.new_cache(batch, capacity)
+        return self.core.new_state(batch, capacity)
 
-    def step(self, ids: Tensor, cache: Cache, pads: Tensor | None = None) -> Tensor:
+    def step(self, ids: Tensor, state: Cache, pads: Tensor | None = None) -> Tensor:
         """Append ids (B, T) to the cache; the logits (B, V) of what follows the last of them."""
-        return self.head(self.hidden(ids, pads, cache, read=LAST)[:, 0])
+        return self.head(self.features(ids, pads, state, read=LAST)[:, 0])
+
+    def layers(self) -> list[list[nn.Module]]:
+        """Its modules by depth (core.roles)."""
+        below, *blocks = self.core.layers()
+        return [[self.embed, *below], *blocks]

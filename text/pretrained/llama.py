@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from einops import rearrange
 from torch import Tensor
 
-from core.config import FeedForwardKind, PositionConfig, QKNormKind, TransformerConfig
+from core.config import FeedForwardKind, OptionalNormKind, PositionConfig, TransformerConfig
 from core.files.weights import BOTH, WEIGHT, Layout, Rule, each_layer, module, stacked
 from text.models.gpt import GPTConfig
 from text.pretrained.family import Family, Holds, head_kind, head_rules
@@ -28,7 +28,7 @@ class LlamaLike(Family):
     prefix = "model."
     embedding = "model.embed_tokens.weight"
     buffers = ("*.rotary_emb.inv_freq",)
-    qk_norm: ClassVar[QKNormKind] = "none"
+    qk_norm: ClassVar[OptionalNormKind] = "none"
     without_effect: ClassVar[tuple[str, ...]] = ("pretraining_tp", "is_llama_config")
     holds: ClassVar[Holds] = {
         "core.position.kind": ("rotary",),

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.config import check_choices, check_positive
-from core.training.config import check_at_least, check_between
+from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.training.devices import to_device
 from core.training.order import share, stream
 from vision.augmentation import transforms

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.config import check_positive
+from core.checks import check_positive
 from core.files.json_files import read_json, write_json
 from core.files.serialize import from_dict, to_dict
 from vision.data.files import read_pixels

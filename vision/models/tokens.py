@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from core.init import Initials
 from core.kernels.linear import Linear, linear
 from core.positions import index
 
@@ -112,6 +113,13 @@ class ImageTokens(nn.Module):
             kind = WhitenedPatchEmbedding if config.inputs == "whitened" else PatchEmbedding
             self.patches = kind(channels, patch, dim)
         self.learned = nn.Parameter(torch.zeros(config.learned_tokens, dim)) if config.learned_tokens else None
+
+    def initials(self) -> Initials:
+        """How its weights begin."""
+        table: Initials = {}
+        if isinstance(self.patches, PatchEmbedding):
+            table[self.patches.project] = "unit-scale"
+        return table if self.learned is None else {**table, self.learned: "embedding"}
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, S, S) -> tokens (B, T, D), coordinates (T, 1 or 2)."""

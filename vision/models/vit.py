@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor, nn
 
-from core.config import TransformerConfig, check_choices, check_positive
+from core.checks import check_choices, check_positive
+from core.config import TransformerConfig
 from core.graph import full
-from core.init import initialise_head
+from core.init import initialise
 from core.kernels.linear import Linear
-from core.transformer import Transformer
-from vision.models.tokens import ImageTokens, PatchEmbedding
+from core.transformer import EVERY, Transformer
+from vision.models.tokens import ImageTokens
 
 INTEGER_POSITIONS = ("learned", "t5")
 """Kinds of positions that know whole coordinates only."""
@@ -98,16 +98,28 @@ class ViT(nn.Module):
             self.norm, self.core.norm = self.core.norm, nn.Identity()
         self.pool = Pool(config)
         self.head = Linear(config.core.dim, config.classes)
-        initialise_head(self.head, config.core)
-        initialise_tokens(self.embed)
+        initialise(config.core, {self.head: "head", **self.embed.initials()})
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of the classes: images (B, C, S, S), normalised -> (B, K).
 
         S is image_size, or any multiple of the patch where positions are continuous.
         """
+        return self.head(self.pooled(images))
+
+    def features(self, images: Tensor, read: slice = EVERY) -> Tensor:
+        """Tokens after the core: (B, C, S, S) -> (B, T, D), or only the tokens in `read`."""
         x, coords = self.embed(images)
-        return self.head(self.norm(self.pool(self.core(x, coords, full(), read=self.pool.read))))
+        return self.core(x, coords, full(), read=read)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """One vector for each image, which the head reads: (B, C, S, S) -> (B, D)."""
+        return self.norm(self.pool(self.features(images, self.pool.read)))
+
+    def layers(self) -> list[list[nn.Module]]:
+        """Its modules by depth (core.roles)."""
+        below, *blocks = self.core.layers()
+        return [[self.embed, *below], *blocks]
 
     def no_weight_decay(self) -> set[str]:
         """Parameters of two axes that are no matrices: learned tokens, and tables of positions."""
@@ -128,13 +140,3 @@ class Pool(nn.Module):
             return x.mean(1)
         weights = self.attention(x).softmax(1)  # (B, N, 1); Hassani 2021, eq. 3
         return (weights * x).sum(1)
-
-
-def initialise_tokens(embed: ImageTokens) -> None:
-    """Patch maps keep unit-scale images at unit scale; learned tokens start small."""
-    if isinstance(embed.patches, PatchEmbedding):
-        project = embed.patches.project
-        nn.init.normal_(project.weight, std=1 / math.sqrt(project.in_features))
-        nn.init.zeros_(project.bias)
-    if embed.learned is not None:
-        nn.init.normal_(embed.learned, std=0.02)

@@ -8,12 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.decoding.generate import beam_search
-from tests.core.decoding.decoders import Schedule, greedy, model
-from text.models.gpt import GPT
+from core.decoding.beams import beam_search
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
+from core.decoding.state import Bound
+from core.graph import padding
+from tests.core.decoding.decoders import Decoder, Schedule, greedy, model
+from tests.core.helpers import tokens
 
 
-def log_probabilities(gpt: GPT, line: Sequence[int]) -> Tensor:
+def log_probabilities(gpt: Decoder, line: Sequence[int]) -> Tensor:
     return gpt(torch.tensor([list(line)]))[0, -1].log_softmax(-1)
 
 
@@ -30,7 +34,7 @@ def best(found: Found, beams: int) -> Found:
 
 
 @torch.inference_mode()
-def every_continuation(gpt: GPT, prompt: list[int], count: int, eos: int | None, alpha: float) -> Found:
+def every_continuation(gpt: Decoder, prompt: list[int], count: int, eos: int | None, alpha: float) -> Found:
     """All of them with their scores."""
     found: Found = []
     open_lines: Found = [([], 0.0)]
@@ -47,15 +51,15 @@ def every_continuation(gpt: GPT, prompt: list[int], count: int, eos: int | None,
 
 
 @torch.inference_mode()
-def plain_beams(gpt: GPT, prompt: list[int], count: int, beams: int, eos: int | None, alpha: float) -> Found:
+def plain_beams(gpt: Decoder, prompt: list[int], count: int, beams: int, eos: int | None, alpha: float) -> Found:
     """The textbook: never stops early, never uses a cache."""
     schedule, done = Schedule(gpt.context, len(prompt), count), []
     open_lines: Found = [([], 0.0)]
     for n in range(1, count + 1):
-        heard = [schedule.heard(prompt + new, len(prompt) + n - 1) for new, _ in open_lines]
+        windows = [schedule.window(prompt + new, len(prompt) + n - 1) for new, _ in open_lines]
         longer = [
             ([*new, token], score + float(extra))
-            for (new, score), known in zip(open_lines, heard, strict=True)
+            for (new, score), known in zip(open_lines, windows, strict=True)
             for token, extra in enumerate(log_probabilities(gpt, known))
         ]
         longer = best(longer, 2 * beams)
@@ -75,7 +79,8 @@ def test_wide_beams_find_the_best_of_all_continuations(eos, alpha):
     gpt = model(vocabulary=4)
     everything = every_continuation(gpt, [1, 0], 3, eos, alpha)
     assert len(everything) == (64 if eos is None else 1 + 3 + 9 + 27)
-    same(beam_search(gpt, [1, 0], 3, beams=64, eos=eos, length_penalty=alpha), best(everything, 64))
+    (got,) = beam_search(gpt, [[1, 0]], 3, beams=64, eos=eos, length_penalty=alpha)
+    same(got, best(everything, 64))
 
 
 @pytest.mark.parametrize("context", [32, 4])
@@ -85,7 +90,8 @@ def test_narrow_beams_are_those_of_the_textbook_though_they_stop_early(beams, al
     for seed in (1, 2, 3):
         gpt = model(context=context, vocabulary=5, seed=seed)
         expected = plain_beams(gpt, [1, 0, 4], 7, beams, 2, alpha)
-        same(beam_search(gpt, [1, 0, 4], 7, beams, eos=2, length_penalty=alpha), expected)
+        (got,) = beam_search(gpt, [[1, 0, 4]], 7, beams, eos=2, length_penalty=alpha)
+        same(got, expected)
 
 
 def test_beams_stop_as_soon_as_nothing_can_overtake(steps):
@@ -93,26 +99,78 @@ def test_beams_stop_as_soon_as_nothing_can_overtake(steps):
     gpt.head.weight.data[2] *= 0
     gpt.head.weight.data[2] += 20 * gpt.core.norm.bias / gpt.core.norm.bias.square().sum()
     gpt.core.norm.weight.data.zero_()  # token 2 has nearly all the probability
-    beam_search(gpt, [1, 0], 30, 2, eos=2, length_penalty=0.6)
+    beam_search(gpt, [[1, 0]], 30, 2, eos=2, length_penalty=0.6)
     assert len(steps) < 10
 
 
 def test_one_beam_without_an_end_is_greedy():
     gpt = model()
-    (found,) = beam_search(gpt, [3, 1], 10, beams=1)
+    ((found,),) = beam_search(gpt, [[3, 1]], 10, beams=1)
     assert [found.tokens] == greedy(gpt, [[3, 1]], 10)
+
+
+@pytest.mark.parametrize("position", ["rotary", "learned", "alibi"])
+@pytest.mark.parametrize("eos", [None, 2])
+def test_every_prompt_of_a_batch_is_searched_as_if_alone(eos, position):
+    """Prompts of several lengths; some searches are over long before others."""
+    prompts = [[3, 1, 4], [1], [4, 0, 0, 1, 3]]
+    for seed in range(6):
+        gpt = model(position, context=32, vocabulary=5, seed=seed)
+        together = beam_search(gpt, prompts, 8, 3, eos=eos)
+        for prompt, got in zip(prompts, together, strict=True):
+            (alone,) = beam_search(gpt, [prompt], 8, 3, eos=eos)
+            same(got, alone)
+
+
+@torch.inference_mode()
+def bound_alone(decoder: Decoder, memory: Tensor, prompt: list[int], count: int) -> Found:
+    """All continuations of one prompt from one source, with their scores."""
+    found: Found = [([], 0.0)]
+    for _ in range(count):
+        found = [
+            ([*new, token], score + float(extra))
+            for new, score in found
+            for token, extra in enumerate(
+                decoder(torch.tensor([prompt + new]), memory=memory[None])[0, -1].log_softmax(-1)
+            )
+        ]
+    return found
+
+
+def test_a_decoder_bound_to_its_sources_is_searched_in_a_batch():
+    decoder, lengths = model(vocabulary=4, role="cross"), torch.tensor([6, 2])
+    memory, prompts = tokens(2, 6), [[1], [3, 0, 2]]
+    bound = Bound(decoder, memory, padding(lengths))
+    for beams in (3, 64):
+        found = beam_search(bound, prompts, 3, beams, length_penalty=0.0)
+        for got, source, length, prompt in zip(found, memory, lengths, prompts, strict=True):
+            expected = best(bound_alone(decoder, source[:length], prompt, 3), 64)
+            same(got, expected) if beams == 64 else None
+            alone = beam_search(Bound(decoder, source[None, :length]), [prompt], 3, beams, length_penalty=0.0)
+            same(got, alone[0])
+
+
+def test_a_bound_decoder_generates_for_each_source_its_own():
+    decoder, memory = model(role="cross", seed=2), tokens(2, 6)
+    rows = complete(Bound(decoder, memory), [[3, 1]] * 4, 8, Sampling(temperature=0))  # two rows a source
+    for source, row in zip((0, 0, 1, 1), rows, strict=True):
+        assert [row] == complete(Bound(decoder, memory[source : source + 1]), [[3, 1]], 8, Sampling(temperature=0))
+    assert rows[0] != rows[2]
+    with pytest.raises(ValueError, match="memory of 2 rows .* 3 rows"):
+        complete(Bound(decoder, memory), [[3, 1]] * 3, 8)
 
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"prompt": []}, "prompt 0 is empty"),
+        ({"prompts": [[1], []]}, "prompt 1 is empty"),
+        ({"prompts": []}, "prompts = "),
         ({"beams": 0}, "beams = 0"),
         ({"tokens": 0}, "tokens = 0"),
         ({"length_penalty": -1.0}, r"length_penalty = -1\.0 must be at least 0"),
     ],
 )
 def test_beam_search_refuses_what_it_cannot_do(given, sentence):
-    arguments = {"prompt": [1, 2], "tokens": 3, "beams": 2} | given
+    arguments = {"prompts": [[1, 2]], "tokens": 3, "beams": 2} | given
     with pytest.raises(ValueError, match=sentence):
         beam_search(model(), **arguments)

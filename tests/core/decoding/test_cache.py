@@ -47,13 +47,13 @@ def bit_by_bit(model: Transformer, x: Tensor, coords: Tensor, graph: Graph, cuts
 def test_cache_equals_no_cache(position, graph, n_kv_heads):
     model, x, coords = stack(shape(position, n_kv_heads=n_kv_heads)), tokens(B, T), at_of(graph)
     edges = GRAPHS[graph]()
-    if graph == "prefix":  # listens ahead within the prefix, which has to be read in one piece
+    if graph == "prefix":  # attends ahead within the prefix, which has to be read in one piece
         cuts = [[0, 4, *range(5, T + 1)], [0, 6, 9, T]]
     else:
         cuts = CUTS
     whole = model(x, coords, edges)
     for cut in cuts:
-        cache = model.new_cache(B, capacity=T + 2)
+        cache = model.new_state(B, capacity=T + 2)
         got = bit_by_bit(model, x, coords, edges, cut, cache)
         real = edges.mask(B, T, T).any(-1).expand(B, T)
         torch.testing.assert_close(got[real], whole[real], atol=2e-5, rtol=1e-4)
@@ -64,7 +64,7 @@ def test_cache_equals_no_cache(position, graph, n_kv_heads):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_a_cache_has_the_dtype_of_its_model(dtype):
     model, x = stack(shape(n_kv_heads=2)).to(dtype), tokens(B, T).to(dtype)
-    cache = model.new_cache(B, T)
+    cache = model.new_state(B, T)
     assert cache.keys.dtype == cache.values.dtype == dtype
     got = bit_by_bit(model, x, index(T), causal(), CUTS[1], cache)
     torch.testing.assert_close(got, model(x, index(T), causal()), atol=0.06 if dtype.itemsize == 2 else 1e-9, rtol=0)
@@ -73,7 +73,7 @@ def test_a_cache_has_the_dtype_of_its_model(dtype):
 def test_a_float32_cache_serves_a_model_under_autocast():
     model, x = stack(shape(n_kv_heads=2)), tokens(B, T)
     with torch.autocast("cpu", torch.bfloat16):
-        got = bit_by_bit(model, x, index(T), causal(), CUTS[1], model.new_cache(B, T))
+        got = bit_by_bit(model, x, index(T), causal(), CUTS[1], model.new_state(B, T))
     assert (got.float() - model(x, index(T), causal())).abs().mean() < 0.05
 
 
@@ -82,7 +82,7 @@ def test_maps_recorded_with_a_cache_are_rows_of_the_whole_maps(position):
     model, x, edges = stack(shape(position)), tokens(B, T), causal() & window(4)
     with record_attention(model) as whole:
         model(x, index(T), edges)
-    cache = model.new_cache(B, T)
+    cache = model.new_state(B, T)
     model(x[:, :-2], index(T - 2), edges, cache=cache)
     with record_attention(model) as maps:
         model(x[:, -2:], index(2, start=T - 2), edges, cache=cache)
@@ -96,11 +96,11 @@ def test_a_reset_cache_remembers_nothing(position):
     model, x, other = stack(shape(position)), tokens(B, T), tokens(B, T, seed=9)
     padded, plain = ((padded_coords(T, PADS), GRAPHS["left padding"]()), (index(T), causal()))
     for first, second in ((padded, plain), (plain, padded)):
-        cache = model.new_cache(B, T)
+        cache = model.new_state(B, T)
         bit_by_bit(model, x, *first, CUTS[1], cache)
         cache.reset()
         got = bit_by_bit(model, other, *second, CUTS[3], cache)
-        assert torch.equal(got, bit_by_bit(model, other, *second, CUTS[3], model.new_cache(B, T)))
+        assert torch.equal(got, bit_by_bit(model, other, *second, CUTS[3], model.new_state(B, T)))
 
 
 @pytest.mark.parametrize("rows", [[2, 2, 0], [1, 0, 2], [0, 0, 0]])
@@ -108,17 +108,31 @@ def test_a_reset_cache_remembers_nothing(position):
 @pytest.mark.parametrize("position", ["rotary", "alibi", "t5"])
 def test_reordered_rows_go_on_from_what_their_new_row_has_read(position, role, rows):
     model, x, coords = stack(shape(position, n_kv_heads=2), role=role), tokens(B, T), padded_coords(T, PADS)
-    memory = tokens(B, 5, seed=8) if role == "cross" else None
+    memory = tokens(1, 5, seed=8) if role == "cross" else None  # of all three
     order = torch.tensor(rows)
-    cache, read = model.new_cache(B, T), 7
+    cache, read = model.new_state(B, T), 7
     graph, moved = (causal() & padding(T - p, "left", T) for p in (PADS, PADS[order]))
     model(x[:, :read], coords[:, :read], graph, cache=cache, memory=memory)
     cache.reorder(order)
     got = model(x[:, read:], coords[order, read:], moved, cache=cache, memory=memory)
     line = torch.cat((x[order, :read], x[:, read:]), dim=1)
-    known = None if memory is None else memory[order]
-    expected = model(line, coords[order], moved, memory=known)[:, read:]
+    expected = model(line, coords[order], moved, memory=memory)[:, read:]
     torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("role", ["self", "cross"])
+@pytest.mark.parametrize("position", ["rotary", "alibi"])
+def test_rows_that_are_kept_go_on_alone(position, role):
+    model, x, rows = stack(shape(position), role=role), tokens(B, T), torch.tensor([2, 0])
+    memory, coords = tokens(B, 5, seed=8) if role == "cross" else None, padded_coords(T, PADS)
+    cache = model.new_state(B, T)
+    whole = model(x, coords, causal() & padding(T - PADS, "left", T), memory=memory)
+    model(x[:, :7], coords[:, :7], causal() & padding(T - PADS, "left", T), cache=cache, memory=memory)
+    cache.keep(rows)
+    own = None if memory is None else memory[rows]
+    kept = causal() & padding(T - PADS[rows], "left", T)
+    got = model(x[rows, 7:], coords[rows, 7:], kept, cache=cache, memory=own)
+    torch.testing.assert_close(got, whole[rows, 7:], atol=2e-5, rtol=1e-4)
 
 
 def test_a_memory_is_read_once(monkeypatch):
@@ -127,7 +141,7 @@ def test_a_memory_is_read_once(monkeypatch):
     reads: list[Tensor] = []
     read = CrossAttention.read
     monkeypatch.setattr(CrossAttention, "read", lambda self, m: reads.append(m) or read(self, m))
-    cache = model.new_cache(B, T)
+    cache = model.new_state(B, T)
     got = bit_by_bit(model, x, index(T), causal(), CUTS[1], cache, memory=memory)
     torch.testing.assert_close(got, whole, atol=2e-5, rtol=1e-4)
     assert len(reads) == model.config.depth
@@ -137,18 +151,18 @@ def test_a_memory_is_read_once(monkeypatch):
     torch.testing.assert_close(got, model(x, index(T), causal(), memory=other), atol=2e-5, rtol=1e-4)
 
 
-def test_a_padded_memory_is_heard_in_part_from_the_cache_too():
+def test_padding_of_a_memory_stays_hidden_with_a_cache():
     model, x, memory = stack(shape(), role="cross"), tokens(B, T), tokens(B, 5, seed=8)
-    heard = padding(torch.tensor([5, 2, 3]))
-    whole = model(x, index(T), causal(), memory=memory, memory_graph=heard)
-    more = {"memory": memory, "memory_graph": heard}
-    got = bit_by_bit(model, x, index(T), causal(), CUTS[3], model.new_cache(B, T), **more)
+    real = padding(torch.tensor([5, 2, 3]))
+    whole = model(x, index(T), causal(), memory=memory, memory_graph=real)
+    more = {"memory": memory, "memory_graph": real}
+    got = bit_by_bit(model, x, index(T), causal(), CUTS[3], model.new_state(B, T), **more)
     torch.testing.assert_close(got, whole, atol=2e-5, rtol=1e-4)
 
 
 def test_a_full_cache_refuses_more_and_stays_as_it_was():
     model, x = stack(shape()), tokens(B, T)
-    cache = model.new_cache(B, capacity=T)
+    cache = model.new_state(B, capacity=T)
     model(x[:, :10], index(10), causal(), cache=cache)
     with pytest.raises(ValueError, match="cache of 12 places holds 10: no room for 3 more"):
         model(x[:, :3], index(3, start=10), causal(), cache=cache)
@@ -158,7 +172,7 @@ def test_a_full_cache_refuses_more_and_stays_as_it_was():
 
 def test_a_pass_that_fails_half_way_counts_for_nothing(monkeypatch):
     model, x = stack(shape("alibi")), tokens(B, T)
-    cache = model.new_cache(B, T)
+    cache = model.new_state(B, T)
     model(x[:, :5], index(5), causal(), cache=cache)
     monkeypatch.setattr(model.blocks[1].feedforward, "forward", _fail)
     with pytest.raises(RuntimeError, match="on purpose"):
@@ -168,12 +182,12 @@ def test_a_pass_that_fails_half_way_counts_for_nothing(monkeypatch):
     torch.testing.assert_close(got, model(x, index(T), causal())[:, 5:], atol=2e-5, rtol=1e-4)
 
 
-def _fail(x: Tensor) -> Tensor:
+def _fail(x: Tensor, context: object) -> Tensor:
     raise RuntimeError("on purpose")
 
 
 def test_memory_is_allocated_once_in_the_size_of_the_key_heads():
-    cache = Transformer(shape(n_kv_heads=2, head_dim=6), (16,)).new_cache(3, 10)
+    cache = Transformer(shape(n_kv_heads=2, head_dim=6), (16,)).new_state(3, 10)
     assert cache.keys.shape == cache.values.shape == (2, 3, 2, 10, 6)
     assert cache.capacity == 10
     before = cache.keys.data_ptr()

@@ -9,18 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.decoding.generate import (
-    STOPPED,
-    Sampling,
-    choose,
-    complete,
-    generate,
-    min_p,
-    repetition_penalty,
-    temperature,
-    top_k,
-    top_p,
-)
+from core.decoding.filters import Sampling, min_p, repetition_penalty, temperature, top_k, top_p
+from core.decoding.generate import choose, complete, generate
+from core.decoding.window import STOPPED
 from tests.core.decoding.decoders import VOCABULARY, Schedule, greedy, model
 from tests.core.helpers import POSITIONS
 
@@ -51,7 +42,7 @@ def test_every_step_has_the_logits_of_the_plain_loop_also_past_the_context(posit
     with torch.inference_mode():
         for step, (_, logits) in enumerate(steps):
             for prompt, new, got in zip(lines, rows, logits, strict=True):
-                heard = schedule.heard(prompt + new[:step], width + step)
+                heard = schedule.window(prompt + new[:step], width + step)
                 expected = gpt(torch.tensor([heard]))[0, -1]
                 torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 

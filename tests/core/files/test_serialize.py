@@ -70,13 +70,13 @@ def test_absent_keys_take_their_defaults() -> None:
         ({"needed": 1, "stepz": 2}, "unknown key 'stepz' of Outer; did you mean 'steps'?"),
         ({"needed": 1, "inner": {"kinds": "a"}}, "unknown key 'inner.kinds' of Inner; did you mean 'kind'?"),
         ({}, "missing key 'needed' of Outer"),
-        ({"needed": "1"}, "needed='1' is not of type int"),
-        ({"needed": True}, "needed=True is not of type int"),
-        ({"needed": 1, "flag": 1}, "flag=1 is not of type bool"),
-        ({"needed": 1, "inner": {"kind": "c"}}, "inner.kind='c' is not one of: a, b, 3"),
-        ({"needed": 1, "inner": {"rates": [1.0]}}, r"inner.rates=\[1.0\] must hold 2 values"),
-        ({"needed": 1, "inner": {"names": [1]}}, r"inner.names\[0\]=1 is not of type str"),
-        ({"needed": 1, "maybe": {"kind": 4}}, "maybe.kind=4 is not one of: a, b, 3"),
+        ({"needed": "1"}, "needed = '1' is not of type int"),
+        ({"needed": True}, "needed = True is not of type int"),
+        ({"needed": 1, "flag": 1}, "flag = 1 is not of type bool"),
+        ({"needed": 1, "inner": {"kind": "c"}}, "inner.kind = 'c' is not one of: a, b, 3"),
+        ({"needed": 1, "inner": {"rates": [1.0]}}, r"inner.rates = \[1.0\] must hold 2 values"),
+        ({"needed": 1, "inner": {"names": [1]}}, r"inner.names\[0\] = 1 is not of type str"),
+        ({"needed": 1, "maybe": {"kind": 4}}, "maybe.kind = 4 is not one of: a, b, 3"),
         ({"needed": 1, "inner": 7}, "inner must be an object of named values, got 7"),
     ],
 )
@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_named(data: dict[str, Any], complaint: str) -> Non
 
 
 def test_a_number_that_json_lacks_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"number_or_name=inf cannot be written as JSON"):
+    with pytest.raises(ValueError, match=r"number_or_name = inf cannot be written as JSON"):
         to_dict(Outer(needed=1, number_or_name=float("inf")))
 
 

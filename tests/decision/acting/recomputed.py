@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decision.acting.policy import window_start
 from decision.data.normaliser import Normaliser
 from decision.data.windows import Window
 from decision.models.decision_transformer import DecisionTransformer
@@ -53,3 +52,9 @@ class Recomputed:
         timesteps = torch.arange(start, step + 1).unsqueeze(0)
         seen = self.normaliser.observations(observations)
         return Window(self.normaliser.returns(returns), seen, actions, timesteps, torch.tensor([step + 1 - start]))
+
+
+def window_start(step: int, context: int) -> int:
+    """The first step of the window at `step`: it grows to the whole context, then begins anew with its last quarter."""
+    stride = context - max(1, context // 4) + 1  # steps between two beginnings
+    return 0 if step < context else ((step - context) // stride + 1) * stride

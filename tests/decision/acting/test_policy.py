@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from decision.acting.policy import ModelPolicy, Policy, window_start
+from decision.acting.policy import ModelPolicy, Policy
 from decision.data.normaliser import Normaliser
 from decision.data.windows import WindowOrder
 from decision.environments.spaces import Space
@@ -19,17 +18,6 @@ from tests.decision.toys import BOX, DISCRETE, FROM_ONE, IMAGE, OPEN, SEVERAL, T
 
 LENGTHS = (3, 25, 14, 25, 1)  # with 6 steps of context: before, at and after several refills
 ACTIONS = {"discrete": DISCRETE, "from one": FROM_ONE, "several": SEVERAL, "bounded": BOX, "open": OPEN}
-
-
-@pytest.mark.parametrize("context", range(1, 24))
-def test_windows_grow_to_the_context_then_begin_anew_with_its_last_quarter(context):
-    starts = [window_start(step, context) for step in range(10 * context)]
-    assert starts[:context] == [0] * context
-    sizes = [step - start + 1 for step, start in enumerate(starts)]
-    assert max(sizes) == context
-    assert min(sizes[context:]) == max(1, context // 4)
-    for step, (before, after) in enumerate(pairwise(starts)):
-        assert after == before or sizes[step] == context
 
 
 def compare(model: DecisionTransformer, normaliser: Normaliser, lengths=LENGTHS, seed: int = 0) -> None:

@@ -106,8 +106,8 @@ def test_the_vector_of_position_0_counts(tmp_path):
     ("change", "complaint"),
     [
         ({"model_type": "gpt2"}, "model_type = 'gpt2' is not 'decision_transformer'"),
-        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True is not one of: False"),
-        ({"activation_function": "tanh"}, "activation_function='tanh' is not one of"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True is not one of: False"),
+        ({"activation_function": "tanh"}, "activation_function = 'tanh' is not one of"),
         ({"rope_theta": 1e4}, "unknown key 'rope_theta'"),
         ({"embd_pdrop": 0.5}, "embd_pdrop = 0.5 must equal resid_pdrop = 0.1"),
         ({"state_dim": 6}, r"embed_state.weight has the shape \(32, 5\), the configuration asks for \(32, 6\)"),

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from core.config import PositionConfig, TransformerConfig
-from core.decoding.generate import Sampling, complete
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
 from core.files.serialize import from_dict, to_dict
 from tests.core.helpers import POSITIONS, awake, padded_coords, shape
 from text.corpus.windows import IGNORED
@@ -76,7 +77,8 @@ def test_an_untrained_model_knows_nothing(head, init):
     """Its loss is that of guessing: exactly with a zero head, nearly with a small one."""
     model = GPT(GPTConfig(11, 12, head, shape(init=init)))
     loss = NextTokenLoss(model)(ids(), (ids() + 1) % 11) / ids().numel()
-    assert loss.item() == pytest.approx(math.log(11), abs=1e-6 if init == "zero-residual" else 0.2)
+    near = 1e-6 if init == "zero-residual" else 0.3  # 0.08 +- 0.04 over it (tied), seeds 0-4
+    assert loss.item() == pytest.approx(math.log(11), abs=near)
 
 
 def test_loss_is_the_sum_over_targets_that_count():
@@ -116,7 +118,7 @@ def test_pads_on_the_left_change_nothing(position):
     for row, pad in enumerate(pads.tolist()):
         alone = model(line[row : row + 1, pad:])
         torch.testing.assert_close(logits[row : row + 1, pad:], alone, atol=1e-5, rtol=1e-4)
-    step = model.step(line, model.new_cache(3, 12), pads)
+    step = model.step(line, model.new_state(3, 12), pads)
     torch.testing.assert_close(step, logits[:, -1], atol=1e-5, rtol=1e-4)
 
 
@@ -124,7 +126,7 @@ def test_more_tokens_than_the_context_are_refused():
     model = gpt(context=12)
     with pytest.raises(ValueError, match="13 tokens are more than the context of 12"):
         model(ids(1, 13))
-    cache = model.new_cache(1, 20)
+    cache = model.new_state(1, 20)
     model.step(ids(1, 9), cache)
     with pytest.raises(ValueError, match="14 tokens are more than the context of 12"):
         model.step(ids(1, 5), cache)
@@ -163,7 +165,7 @@ def test_it_learns_a_line_by_heart():
         optimizer.zero_grad()
         objective(line[:, :-1], line[:, 1:]).backward()
         optimizer.step()
-    assert objective(line[:, :-1], line[:, 1:]).item() / 11 < 0.01
+    assert objective(line[:, :-1], line[:, 1:]).item() / 11 < 0.05  # 0.004 +- 0.002 over seeds 0-4; 2.4 untrained
     assert complete(model.eval(), [line[0, :1].tolist()], 11, Sampling(temperature=0)) == [line[0, 1:].tolist()]
 
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.config import PositionConfig, TransformerConfig
-from core.decoding.generate import Sampling, complete
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
 from tests.core.helpers import awake
 from text.models.gpt import GPT, GPTConfig
 from text.pretrained.families import FAMILIES
@@ -208,15 +209,15 @@ LINEAR = {"rope_type": "linear", "factor": 2.0}
         ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights=False"),
         ("gpt2", {"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn=True"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention=True"),
-        ("gpt2", {"activation_function": "gelu_fast"}, "activation_function='gelu_fast' is not one of"),
+        ("gpt2", {"activation_function": "gelu_fast"}, "activation_function = 'gelu_fast' is not one of"),
         ("gpt2", {"embd_pdrop": 0.5}, "embd_pdrop = 0.5 must equal resid_pdrop = 0.1"),
         ("gpt2", {"n_heads": 4}, "unknown key 'n_heads' of GPT2; did you mean 'n_head'"),
         ("gpt2", {"n_layer": ...}, "missing key 'n_layer'"),
-        ("gpt2", {"n_layer": "2"}, "n_layer='2' is not of type int"),
+        ("gpt2", {"n_layer": "2"}, "n_layer = '2' is not of type int"),
         ("gpt2", {"n_head": 5}, "n_heads = 5 must divide dim = 32"),
         ("gpt2", {"model_type": "gpt3"}, "model_type = 'gpt3' is not a family that is known; did you mean 'gpt2'"),
         ("gpt2", {"model_type": ...}, "model_type = None is not a family that is known"),
-        ("llama", {"hidden_act": "relu"}, "hidden_act='relu' is not one of"),
+        ("llama", {"hidden_act": "relu"}, "hidden_act = 'relu' is not one of"),
         ("llama", {"rope_scaling": LINEAR}, "rope_scaling.rope_type = 'linear' is not handled"),
         ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary"),
         ("llama", {"rope_parameters": {"rope_theta": [1e4]}}, r"rope_theta = \[10000.0\] is not handled"),

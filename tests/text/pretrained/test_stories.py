@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core.decoding.generate import Sampling, complete
+from core.decoding.filters import Sampling
+from core.decoding.generate import complete
 from text.models.gpt import GPT
 from text.pretrained.llama2c import LlamaCTokenizer, load_llama2c
 from text.pretrained.load import export_pretrained, load_pretrained

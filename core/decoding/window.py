@@ -1,0 +1,92 @@
+"""What a model attends to while it is decoded: a window that grows, then is filled anew with the last part of itself.
+
+A state that only left out its first tokens would be wrong: deeper layers would still remember them. Filling it anew
+is exact for the tokens that it then holds, and is paid for once in every part of a context that is not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from core.decoding.state import Decodable, DecodingState
+
+STOPPED = -1
+"""What a row yields once it has met a stop token."""
+
+
+class DecodingWindow:
+    """The places, counted from 0, that a state holds: at most `capacity`, and the last `fraction` after a refill."""
+
+    def __init__(self, state: DecodingState, capacity: int, fraction: float, first: int = 0):
+        self.state, self.capacity, self.first = state, capacity, first
+        self.kept = max(1, int(capacity * fraction))
+
+    def extend(self, end: int) -> int:
+        """Let the window reach to place `end`, exclusive: how many places left it; unless 0, its state was reset."""
+        if end - self.first <= self.capacity:
+            return 0
+        left = end - self.kept - self.first
+        self.first += left
+        self.state.reset()
+        return left
+
+
+class Continuations:
+    """The tokens of a batch so far, and a state that has read them.
+
+    prompts: one list of ids per row, none empty. room: how many tokens will be pushed at most.
+    """
+
+    def __init__(self, model: Decodable, prompts: Sequence[Sequence[int]], room: int, device: torch.device | str):
+        check_prompts(prompts)
+        self.model, self.width = model, max(map(len, prompts))
+        tokens = torch.full((len(prompts), self.width + room), STOPPED)
+        for row, prompt in enumerate(prompts):
+            tokens[row, self.width - len(prompt) : self.width] = torch.tensor(prompt)
+        self.tokens = tokens.to(device)  # (B, width + room), padded on the left
+        self.pads = torch.tensor([self.width - len(p) for p in prompts], device=device)  # (B,)
+        self.most_pads = int(self.pads.max())
+        capacity = min(model.context, self.width + room)
+        self.state: DecodingState = model.new_state(len(prompts), capacity)
+        self.read = max(0, self.width - capacity)  # the next place to be read
+        self.window = DecodingWindow(self.state, capacity, fraction=1 / 2, first=self.read)
+
+    @property
+    def history(self) -> Tensor:
+        """All tokens so far, (B, width); STOPPED where there is nothing."""
+        return self.tokens[:, : self.width]
+
+    def logits(self) -> Tensor:
+        """Read what has not been read, and return the logits (B, V) of what follows."""
+        if self.window.extend(self.width):
+            self.read = self.window.first
+        ids = self.tokens[:, self.read : self.width].clamp(min=0)  # (B, T)
+        self.read = self.width
+        return self.model.step(ids, self.state, self.padding())
+
+    def padding(self) -> Tensor | None:
+        """Pads at the head of what the state holds, (B,); None where no row has any."""
+        first = self.window.first
+        return (self.pads - first).clamp(min=0) if first < self.most_pads else None
+
+    def push(self, ids: Tensor) -> None:
+        """Append one token to each row, int64 (B,)."""
+        self.tokens[:, self.width] = ids
+        self.width += 1
+
+    def reorder(self, rows: Tensor) -> None:
+        """Row i becomes what row rows[i] was, int64 (B,)."""
+        self.tokens, self.pads = self.tokens[rows], self.pads[rows]
+        self.state.reorder(rows)
+
+
+def check_prompts(prompts: Sequence[Sequence[int]]) -> None:
+    """Raise ValueError unless there is a prompt, and none is empty."""
+    if not prompts:
+        raise ValueError("prompts = []: at least one is needed")
+    for row, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise ValueError(f"prompt {row} is empty: at least one token is needed")
