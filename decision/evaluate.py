@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from core.cli.arguments import main, parse_fields, run_folder
 from core.training.trained import print_json
-from decision.acting.options import ActingOptions, act, choose_environment, choose_targets, record_of, require_writable
+from decision.reports.options import ActingOptions, act, choose_environment, choose_targets, record_of, require_writable
 from decision.reports.tables import figures, save_episodes, sentences, table
 from decision.trained import load_for_acting
 

@@ -17,9 +17,9 @@ from typing import Any
 from core.cli.arguments import main, parse_fields, run_folder
 from core.files.figures import save_figure
 from core.training.trained import print_json
-from decision.acting.options import ActingOptions, act, choose_environment, choose_targets, record_of, require_writable
 from decision.reports.figures import targets_and_returns
 from decision.reports.films import Format, film_targets, open_filmed
+from decision.reports.options import ActingOptions, act, choose_environment, choose_targets, record_of, require_writable
 from decision.reports.tables import figures, part_of, save_episodes, sentences, table
 from decision.trained import Trained, load_for_acting
 

@@ -26,13 +26,13 @@ from decision.environments.spaces import Space
 from decision.models.decision_transformer import DecisionTransformer
 
 FRACTION = 1 / 4
-"""Of the context, what is read again when a window is full."""
+"""Part of the context that is read again once a window is full."""
 ACCEPTED = {"f": "fiub", "i": "iub", "u": "iu"}
 """Kinds of numbers accepted in an observation, by the kind that is stored, in NumPy's letters."""
 
 
-class Line:
-    """The tokens of B episodes that go on in step with each other, their keys and values."""
+class EpisodeReader:
+    """Reads B episodes, in step with each other, one step after another: their tokens, and the model's cache."""
 
     def __init__(self, model: DecisionTransformer, rows: int):
         like, self.each = model.head.weight, model.embed.per_step
@@ -45,32 +45,32 @@ class Line:
         self.window = DecodingWindow(self.cache, self.context, FRACTION)
 
     def read(self, action: Tensor | None, returns: Tensor, observation: Tensor) -> Tensor:
-        """What the head predicts after the last action and what came of it: (B, P).
+        """The head's prediction after the last action and its results: (B, P).
 
         action (B, ...), None at the first step; returns (B, 1), scaled; observation (B, ...), normalised.
 
-        Raises ValueError when the episode goes on beyond the model's table of timesteps.
+        Raises ValueError when the episode exceeds the model's table of timesteps.
         """
         longest = self.model.config.longest
         if longest is not None and self.step >= longest:
             raise ValueError(f"the episode is longer than the {longest} steps of the model's table of timesteps")
-        left = self.window.extend(self.step + 1)  # steps that leave the window
+        dropped = self.window.extend(self.step + 1)  # steps that leave the window
         begin = self.window.first
-        held = max(0, self.each * (self.step - begin) - 1)  # tokens of the window before the new ones
+        kept = max(0, self.each * (self.step - begin) - 1)  # tokens of the window before the new ones
         end = self.each * (self.step - begin + 1) - 1
         coords = self.clock[:end] + begin
-        new = self.model.embed.step(action if held else None, returns, observation, coords[held:])
-        if left:
-            self.tokens[:, :held] = self.tokens[:, self.each * left :][:, :held].clone()
-        self.tokens[:, held:end] = new
-        known = self.cache.length
-        x, coords = self.tokens[:, known:end], coords[known:].unsqueeze(-1)
+        new = self.model.embed.step(action if kept else None, returns, observation, coords[kept:])
+        if dropped:
+            self.tokens[:, :kept] = self.tokens[:, self.each * dropped :][:, :kept].clone()
+        self.tokens[:, kept:end] = new
+        read = self.cache.length
+        x, coords = self.tokens[:, read:end], coords[read:].unsqueeze(-1)
         y = self.model.core(x, coords, causal(), cache=self.cache, read=LAST)  # (B, 1, D)
         self.step += 1
         return self.model.head(y[:, 0])
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some rows only: int64 (B',)."""
+        """Continues with these rows only: int64 (B',)."""
         self.tokens = self.tokens[rows]
         self.cache.keep(rows)
 
@@ -109,7 +109,7 @@ class ModelPolicy:
         self.device = model.head.weight.device
         wanted = [check_finite("target_return", target) for target in targets]
         self.returns_to_go = torch.tensor(wanted, dtype=torch.float64)
-        self.line = Line(model, len(self.returns_to_go))
+        self.reader = EpisodeReader(model, len(self.returns_to_go))
         _, space = model.config.spaces()
         self.dtype, self.bounds = np.dtype(space.dtype), space.bounds() if space.kind == "box" else None
         self.last: Tensor | None = None  # actions of the previous step
@@ -121,7 +121,7 @@ class ModelPolicy:
             self.returns_to_go -= torch.from_numpy(rewards)
         returns = self.normaliser.returns(self.returns_to_go).unsqueeze(-1)  # (B, 1)
         normalised = self.normaliser.observations(torch.from_numpy(observations).to(self.device))
-        prediction = self.line.read(self.last, returns.to(self.device), normalised)
+        prediction = self.reader.read(self.last, returns.to(self.device), normalised)
         self.last = self.model.head.choose(prediction, self.temperature, self._draw())
         actions = self.last.cpu().numpy()
         if self.bounds is not None:  # rounded to float32, a bound of float64 may be exceeded
@@ -135,7 +135,7 @@ class ModelPolicy:
         self.generators = [self.generators[row] for row in rows if self.generators]
         index = index.to(self.device)
         self.last = None if self.last is None else self.last[index]
-        self.line.keep(index)
+        self.reader.keep(index)
 
     def _draw(self) -> Tensor | None:
         """Numbers from [0, 1), (B, draws): every row from its own generator, independently of the others."""

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from core.files.downloads import atomic_write
 from core.messages import first_line
 from decision.acting.episodes import play
-from decision.acting.options import ActingOptions, choose_environment, limits
 from decision.acting.policy import ModelPolicy
 from decision.environments.make import episode_seed, make, name_of, remedy
+from decision.reports.options import ActingOptions, choose_environment, limits
 from decision.trained import Trained
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from core.cli.arguments import parse_fields
-from decision.acting.options import choose_targets
 from decision.config import TrainConfig
 from decision.data.summary import Summary
+from decision.reports.options import choose_targets
 from decision.rollout import RolloutConfig, report
 from decision.trained import Trained
 from tests.decision.painted import PAINTED, Painted

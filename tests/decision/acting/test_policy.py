@@ -46,7 +46,7 @@ def compare(model: DecisionTransformer, normaliser: Normaliser, lengths=LENGTHS,
             torch.testing.assert_close(batched[i], alone[row].predictions[-1], atol=2e-5, rtol=1e-4)
             np.testing.assert_allclose(actions[i], expected[0], atol=1e-5)
         predicted.clear()
-    assert together.line.step == max(lengths)
+    assert together.reader.step == max(lengths)
 
 
 @pytest.mark.parametrize("times", TIMES)
