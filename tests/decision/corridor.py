@@ -11,7 +11,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-ID = "tests.decision.corridor:Corridor-v0"
+MODULE = "tests.decision.corridor"
+ID, OPEN, SLOPE, BROKEN = (f"{MODULE}:{name}-v0" for name in ("Corridor", "Open", "Slope", "Broken"))
 LIMIT = 8
 
 
