@@ -35,8 +35,8 @@ import numpy as np
 from benchmarks.measure.checkouts import PANELS, REFUSED, Checkout, opened
 from benchmarks.measure.differences import Difference, arrays, compare, evaluations, losses, weights
 from benchmarks.measure.record import number, provenance, table
-from core.cli.arguments import main
 from core.cli.errors import RunFailure
+from core.cli.exits import main
 from core.files.json_files import write_json
 
 # ---------------------------------------------------------------------------------------------- what is compared

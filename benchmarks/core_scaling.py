@@ -28,11 +28,11 @@ from benchmarks.measure.harness import Contestant, Spread, run_once
 from benchmarks.measure.record import RESULTS, number, provenance, table, update
 from benchmarks.measure.timing import Device, peak_memory, time_steps
 from core.attention import Attention, explicit_attend, fused_is_slow
-from core.cli.arguments import main
+from core.cli.exits import main
 from core.config import TransformerConfig
+from core.devices import autocast
 from core.graph import Graph, Route, causal, full, padding, window
 from core.positions import index
-from core.training.devices import autocast
 from core.transformer import Transformer
 
 NAME = "core_scaling"

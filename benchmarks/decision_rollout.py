@@ -32,8 +32,8 @@ import numpy as np
 from benchmarks.measure.harness import Comparison, Contestant, compare
 from benchmarks.measure.record import RESULTS, update
 from benchmarks.peers.decision import PEER, SIZES, PeerActor, build, installed, peer_model, play_one
-from core.cli.arguments import main
-from core.training.devices import keep_freed_memory
+from core.cli.exits import main
+from core.devices import keep_freed_memory
 from decision.acting.rollouts import roll_out
 from decision.data.normaliser import Normaliser
 from decision.environments.make import episode_seed, make, open_environments

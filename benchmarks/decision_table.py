@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.measure.harness import last_json
 from benchmarks.measure.record import RESULTS, ROOT, number, provenance, table, update
 from benchmarks.peers.nanogpt import run_timed
-from core.cli.arguments import main
+from core.cli.exits import main
 from core.files.json_files import read_json
 from core.files.serialize import to_dict
 from decision.data.load import load_data

@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.measure.harness import Comparison, Contestant, compare, last_json
 from benchmarks.measure.record import RESULTS, ROOT, number, table, update
 from benchmarks.peers.nanogpt import run_timed
-from core.cli.arguments import main
+from core.cli.exits import main
 from decision.presets import RECIPES as COLLECTED
 
 NAME = "learned_figures"

@@ -32,7 +32,7 @@ from benchmarks.measure.record import RESULTS, ROOT, provenance, update
 from benchmarks.measure.timing import time_steps, time_to_loss, time_tokens
 from benchmarks.peers import nanogpt
 from benchmarks.peers.nanogpt import SHAPES, initial_model, random_batch, run_timed
-from core.cli.arguments import main
+from core.cli.exits import main
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from core.optim.groups import build_optimizer

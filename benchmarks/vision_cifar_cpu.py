@@ -26,7 +26,7 @@ from benchmarks.measure.harness import Comparison, Contestant, compare, last_jso
 from benchmarks.measure.record import RESULTS, ROOT, update
 from benchmarks.peers.nanogpt import run_timed
 from benchmarks.peers.timm_training import Part
-from core.cli.arguments import main
+from core.cli.exits import main
 from core.training.metrics import read_metrics
 from vision.presets import PRESETS
 

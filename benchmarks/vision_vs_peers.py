@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks.measure.harness import Comparison, Contestant, compare
 from benchmarks.measure.record import RESULTS, update
 from benchmarks.peers.vision import PACKAGES, installed
-from core.cli.arguments import main
+from core.cli.exits import main
 
 NAME = "vision_vs_peers"
 STEP, EPOCH = "benchmarks.steps.vision:train_step", "benchmarks.steps.vision_epoch:epoch"

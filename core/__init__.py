@@ -1,1 +1,1 @@
-"""The core: tokens, where they are, and who may listen to whom. Knows nothing of text, pixels or rewards."""
+"""The core: tokens, where they are, and which attends to which. It has no notion of text, pixels or rewards."""

@@ -1,4 +1,4 @@
-"""Communicate: every token asks (query), offers (key) and pays out (value)."""
+"""Communicate: every token asks (query), offers (key) and passes on (value)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from core.config import TransformerConfig
 from core.decoding.cache import Cache
 from core.graph import Route
-from core.kernels.linear import Linear
 from core.norms import build_norm
 from core.positions import Rotation
+from core.switch import with_kernel
 
 Attend = Callable[..., Tensor]
 """(q, k, v, route, dropout, scale) -> y, as `attend`."""
@@ -41,7 +41,7 @@ class LayerContext(NamedTuple):
         return self._replace(condition=self.condition[:, read])
 
 
-class StackedLinear(Linear):
+class StackedLinear(nn.Linear):
     """Several linear maps of one input in one matrix product; `sizes` are their output widths, in order.
 
     An optimiser that treats a matrix as a whole (Muon) treats each part by itself.
@@ -63,7 +63,7 @@ class Attention(nn.Module):
         self.qkv = StackedLinear(config.dim, (q, kv, kv), bias=config.bias != "none")
         self.q_norm = build_norm(config.qk_norm, self.head_dim, config)
         self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
-        self.out = Linear(q, config.dim, bias=config.bias == "all")
+        self.out = nn.Linear(q, config.dim, bias=config.bias == "all")
         self.dropout = config.attention_dropout
         self.attend: Attend = attend
 
@@ -84,7 +84,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention whose keys and values come from another sequence, a memory that knows its own positions.
+    """Attention whose keys and values come from another sequence, a memory, which has positions of its own.
 
     Successive rows may share a source: of S memories, each serves B / S rows, without being copied.
     """
@@ -94,11 +94,11 @@ class CrossAttention(nn.Module):
         self.layer, self.scale = layer, UNSCALED if config.attention_scale == "none" else None
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.key_heads, config.head_width
         q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
-        self.q = Linear(config.dim, q, bias=config.bias != "none")
+        self.q = nn.Linear(config.dim, q, bias=config.bias != "none")
         self.kv = StackedLinear(config.dim, (kv, kv), bias=config.bias != "none")
         self.q_norm = build_norm(config.qk_norm, self.head_dim, config)
         self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
-        self.out = Linear(q, config.dim, bias=config.bias == "all")
+        self.out = nn.Linear(q, config.dim, bias=config.bias == "all")
         self.dropout = config.attention_dropout
         self.attend: Attend = attend
 
@@ -136,7 +136,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, 
     """
     if route.blocks is not None and dropout == 0:
         return flex_attend(q, k, v, route, scale)
-    if fused_is_slow(q, k):
+    if explicit_is_faster(q, k):
         return explicit_attend(q, k, v, route, dropout, scale)[0]
     route = route.dense()  # FlexAttention has no dropout
     grouped = q.shape[1] != k.shape[1]
@@ -173,17 +173,10 @@ def explicit_attend(
     return y.unflatten(0, (batch, n_heads)), weights
 
 
-def fused_is_slow(q: Tensor, k: Tensor) -> bool:
-    """Whether the explicit path beats the fused kernel: measured, see docs/lab-notes.md.
-
-    A CPU's fused kernel in half precision loses up to 11 times at 64 keys, and wins from about 1,000 on. In float32 it
-    loses where many rows ask a few queries each, as in decoding.
-    """
-    if q.device.type != "cpu":
-        return False
-    if q.dtype in (torch.bfloat16, torch.float16):
-        return k.shape[2] <= 512
-    return not torch.is_grad_enabled() and q.shape[2] <= 32 and q.shape[0] * q.shape[1] >= 16
+@with_kernel
+def explicit_is_faster(q: Tensor, k: Tensor) -> bool:
+    """Whether to attend step by step in place of PyTorch's fused kernel."""
+    return False
 
 
 def additive_mask(route: Route, q: Tensor, k: Tensor) -> Tensor:

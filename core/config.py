@@ -53,7 +53,7 @@ class PositionConfig:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The shape of a stack of blocks. Knows tokens, never what they mean."""
+    """The shape of a stack of blocks."""
 
     dim: int = 384
     """Width of the residual stream, in channels."""
@@ -86,7 +86,7 @@ class TransformerConfig:
     bias: Literal["all", "qkv", "none"] = "all"
     """Which linear maps (and with `all` LayerNorms) carry a bias."""
     position: PositionConfig = field(default_factory=PositionConfig)
-    """Where tokens are."""
+    """How the coordinates of tokens enter."""
     layer_scale: float | None = None
     """Initial gain per channel of every residual branch (LayerScale); default none."""
     init: Literal["gpt2", "zero-residual"] = "gpt2"

@@ -5,35 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from core.attention import LayerContext, StackedLinear
 from core.config import GATED, TransformerConfig
-from core.kernels.linear import Linear
+from core.switch import with_kernel
 
 
-class _ReLU2(torch.autograd.Function):
-    """Squared ReLU in two kernels each way; automatic differentiation takes two forward and five backward."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
-        y = F.relu(x)
-        ctx.save_for_backward(y)
-        return y * y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (grad * y).mul_(2)
-
-
+@with_kernel
 def relu2(x: Tensor) -> Tensor:
     """max(x, 0)^2 (So 2021, Primer)."""
-    return F.relu(x).square() if torch.compiler.is_compiling() else _ReLU2.apply(x)
+    return F.relu(x).square()
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -52,8 +35,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.activation = ACTIVATIONS[config.feedforward]
-        self.up = Linear(config.dim, config.ffn_width, bias=config.bias == "all")
-        self.out = Linear(config.ffn_width, config.dim, bias=config.bias == "all")
+        self.up = nn.Linear(config.dim, config.ffn_width, bias=config.bias == "all")
+        self.out = nn.Linear(config.ffn_width, config.dim, bias=config.bias == "all")
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         return self.out(self.activation(self.up(x)))
@@ -66,7 +49,7 @@ class GatedFeedForward(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[config.feedforward]
         self.up = StackedLinear(config.dim, (config.ffn_width, config.ffn_width), bias=config.bias == "all")
-        self.out = Linear(config.ffn_width, config.dim, bias=config.bias == "all")
+        self.out = nn.Linear(config.ffn_width, config.dim, bias=config.bias == "all")
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         gate, value = self.up(x).chunk(2, dim=-1)  # 2 x (B, T, hidden)

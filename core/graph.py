@@ -1,9 +1,9 @@
-"""Who may listen to whom: attention is message passing on a directed graph of tokens.
+"""Which token attends to which: attention is message passing on a directed graph of tokens.
 
-A graph speaks of token *order*: query q and key k are places in line, counted from 0, whatever their coordinates are.
-Graphs compose: `causal() & window(256) & padding(lengths)`. A graph is asked in one of two ways: `edges(b, q, k)` for
-index tensors that broadcast (a dense mask, or FlexAttention's `mask_mod`), or through `route`, which recognises the
-pure cases that need no mask at all.
+A graph is about the *order* of tokens: query q and key k are places in a sequence, counted from 0, whatever their
+coordinates are. Graphs compose: `causal() & window(256) & padding(lengths)`. They are read in one of two ways:
+`edges(b, q, k)` takes index tensors that broadcast (a dense mask, or FlexAttention's `mask_mod`), and `route`
+recognises the simple cases that need no mask at all.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 class Graph:
     """A set of edges (query, key), for every row b of a batch."""
 
-    reflexive: bool = True  # every token hears itself, so no row of a square mask is empty
+    reflexive: bool = True  # every token attends to itself, so no row of a square mask is empty
     shared: bool = True  # the same for all rows of the batch
 
     def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        """Whether q hears k in row b: boolean, broadcasts with the three int64 index tensors."""
-        raise TypeError(f"{type(self).__name__} does not say its edges")
+        """Whether q attends to k in row b: boolean, broadcasts with the three int64 index tensors."""
+        raise TypeError(f"{type(self).__name__} does not define its edges")
 
     def __and__(self, other: Graph) -> Graph:
         if isinstance(self, Full) or self is other:
@@ -39,7 +39,7 @@ class Graph:
         return other if isinstance(other, Full) else Either(self, other)
 
     def mask(self, batch: int, queries: int, keys: int, start: int = 0, device: torch.device | None = None) -> Tensor:
-        """The dense mask: bool (batch or 1, queries, keys). Query 0 stands at place `start` in line."""
+        """The dense mask: bool (batch or 1, queries, keys). Query 0 is at place `start`."""
         b = torch.arange(1 if self.shared else batch, device=device).view(-1, 1, 1)
         q = torch.arange(start, start + queries, device=device).view(1, -1, 1)
         k = torch.arange(keys, device=device).view(1, 1, -1)
@@ -47,14 +47,14 @@ class Graph:
 
 
 class Full(Graph):
-    """Everyone hears everyone."""
+    """Every token attends to every token."""
 
     def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return k >= 0
 
 
 class Causal(Graph):
-    """Everyone hears itself and those before it."""
+    """Every token attends to itself and those before it."""
 
     def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return q >= k
@@ -62,7 +62,7 @@ class Causal(Graph):
 
 @dataclass(frozen=True)
 class Window(Graph):
-    """Everyone hears those less than `size` places away, on both sides."""
+    """Every token attends to those less than `size` places away, on both sides."""
 
     size: int
 
@@ -72,7 +72,7 @@ class Window(Graph):
 
 @dataclass(frozen=True, eq=False)
 class Before(Graph):
-    """Only the keys before place stop[b] are heard; `stop` is int64 (B,)."""
+    """Tokens attend only to the keys before place stop[b]; `stop` is int64 (B,)."""
 
     stop: Tensor
     reflexive = False
@@ -84,7 +84,7 @@ class Before(Graph):
 
 @dataclass(frozen=True, eq=False)
 class From(Graph):
-    """Only the keys at place start[b] and later are heard; `start` is int64 (B,)."""
+    """Tokens attend only to the keys from place start[b] on; `start` is int64 (B,)."""
 
     start: Tensor
     reflexive = False
@@ -96,7 +96,7 @@ class From(Graph):
 
 @dataclass(frozen=True, eq=False)
 class Segments(Graph):
-    """Only tokens of the same segment hear each other; `ids` is int64 (B, T)."""
+    """Only tokens of the same segment attend to each other; `ids` is int64 (B, T)."""
 
     ids: Tensor
     shared = False
@@ -165,29 +165,29 @@ _FULL, _CAUSAL = Full(), Causal()
 
 
 def full() -> Graph:
-    """Everyone hears everyone: an encoder."""
+    """Every token attends to every token: an encoder."""
     return _FULL
 
 
 def causal() -> Graph:
-    """Everyone hears itself and the past: a decoder."""
+    """Every token attends to itself and the past: a decoder."""
     return _CAUSAL
 
 
 def window(size: int) -> Graph:
-    """Everyone hears those less than `size` >= 1 places away; with `causal()`, itself and the last size - 1."""
+    """Every token attends to those less than `size` >= 1 places away; with `causal()`, itself and the last size - 1."""
     if size < 1:
         raise ValueError(f"size = {size} of a window must be at least 1")
     return Window(size)
 
 
 def from_place(start: Tensor) -> Graph:
-    """The first start[b] places are never heard (padding on the left); `start`: int64 (B,)."""
+    """No token attends to the first start[b] places (padding on the left); `start`: int64 (B,)."""
     return From(start)
 
 
 def padding(lengths: Tensor, side: Literal["right", "left"] = "right", width: int | None = None) -> Graph:
-    """Padding is never heard. `lengths`: real tokens per row, int64 (B,).
+    """No token attends to padding. `lengths`: real tokens per row, int64 (B,).
 
     Padding on the left needs `width`, the common length of the padded rows; places from `width` on are real, so
     that the graph stays right while a cache grows.
@@ -204,12 +204,12 @@ def padding(lengths: Tensor, side: Literal["right", "left"] = "right", width: in
 
 
 def prefix(lengths: Tensor) -> Graph:
-    """A prefix LM: the first lengths[b] tokens are heard by all, the rest causally. `lengths`: int64 (B,)."""
+    """A prefix LM: all tokens attend to the first lengths[b], and to the rest causally. `lengths`: int64 (B,)."""
     return causal() | Before(lengths)
 
 
 def segments(ids: Tensor) -> Graph:
-    """Packed sequences: only tokens with the same id hear each other. `ids`: int64 (B, T)."""
+    """Packed sequences: only tokens with the same id attend to each other. `ids`: int64 (B, T)."""
     return Segments(ids)
 
 
@@ -224,13 +224,13 @@ class Route(NamedTuple):
     """A graph and a bias made ready for attention: computed once per forward pass, used by every layer."""
 
     causal: bool = False  # the fused causal path, no mask
-    mask: Tensor | None = None  # (B or 1, 1, Tq, Tk) bool, True where heard; no row is empty
-    fully_masked: Tensor | None = None  # (B or 1, 1, Tq, 1) bool: queries that hear nobody, whose answer is zero
+    mask: Tensor | None = None  # (B or 1, 1, Tq, Tk) bool, True where there is an edge; no row is empty
+    fully_masked: Tensor | None = None  # (B or 1, 1, Tq, 1) bool: queries without edges, whose answer is zero
     bias: Tensor | None = None  # (B or 1, H, Tq, Tk), added to the scores
     blocks: BlockMask | None = None  # FlexAttention's block-sparse mask, in place of `mask`
 
     def dense(self) -> Route:
-        """The same edges for a path that knows no blocks."""
+        """The same edges for a path without blocks."""
         if self.blocks is None:
             return self
         from torch.nn.attention.flex_attention import create_mask
@@ -242,7 +242,7 @@ class Route(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The places in line that a pass of attention covers."""
+    """The places that a pass of attention covers."""
 
     batch: int
     queries: int
@@ -255,13 +255,13 @@ FLEX_FROM = 128
 
 
 def route(graph: Graph, span: Span, device: torch.device, bias: Tensor | None = None) -> Route:
-    """Recognise the pure cases, or build a mask: dense, or block-sparse on a GPU.
+    """Recognise the simple cases, or build a mask: dense, or block-sparse on a GPU.
 
     bias: (H, Tq, Tk) or (B, H, Tq, Tk), added to the scores, or None.
     """
     if bias is not None and bias.dim() == 3:
         bias = bias.unsqueeze(0)  # (1, H, Tq, Tk)
-    newest = span.queries == 1 and span.start == span.keys - 1  # one query that stands last in line
+    newest = span.queries == 1 and span.start == span.keys - 1  # one query, at the last place
     square = span.start == 0 and span.queries == span.keys
     if isinstance(graph, Full) or (isinstance(graph, Causal) and newest):
         return Route(bias=bias)
@@ -283,11 +283,11 @@ def _with_fully_masked(mask: Tensor, bias: Tensor | None) -> Route:
 
 
 def block_mask(graph: Graph, span: Span, device: torch.device) -> BlockMask:
-    """FlexAttention's block-sparse form of a graph; it gives zeros to a query that hears nobody."""
+    """FlexAttention's block-sparse form of a graph; it gives zeros to a query without edges."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    def heard(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    def edges(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return graph.edges(b, q + span.start, k)
 
     batch = None if graph.shared else span.batch
-    return create_block_mask(heard, batch, None, span.queries, span.keys, device=str(device))
+    return create_block_mask(edges, batch, None, span.queries, span.keys, device=str(device))

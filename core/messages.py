@@ -1,4 +1,4 @@
-"""The parts that sentences for users are made of."""
+"""Parts of the messages that users read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """The end of a sentence about an unknown word: what was probably meant, or `otherwise`, or all that is accepted."""
+    """The end of a sentence about an unknown word: what was probably meant, else `otherwise`, or all that is known."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else otherwise or f"known are: {', '.join(known)}"
+    if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
+        return f"did you mean '{close[0]}'?"
+    return otherwise or f"known are: {', '.join(known)}"
 
 
 def first_line(error: BaseException) -> str:
@@ -21,11 +22,11 @@ def first_line(error: BaseException) -> str:
 
 
 def number(value: float) -> str:
-    """A figure as people read it: to one decimal from 100 on, else to four digits."""
+    """A number for people to read: with one decimal from 100 on, else with four digits."""
     return f"{value:,.1f}".removesuffix(".0") if abs(value) >= 100 else f"{value:.4g}"
 
 
 def notice(text: str) -> None:
-    """A line on stderr, written by the first process alone."""
+    """Prints a notice on stderr, from the first process only."""
     if os.environ.get("RANK", "0") == "0":
         print(f"notice: {text}", file=sys.stderr, flush=True)

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from core.config import TransformerConfig
+from core.switch import with_kernel
 
 
-class _UnitRMS(torch.autograd.Function):
-    """x / sqrt(mean(x^2) + eps) over the last axis, in 5 kernels forward and 4 backward instead of 6 and 12."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, eps: float) -> Tensor:
-        wide = torch.promote_types(x.dtype, torch.float32)
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)  # (..., 1)
-        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        y = (x * scale).type_as(x)
-        ctx.save_for_backward(y, scale)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        y, scale = ctx.saved_tensors  # type: ignore[attr-defined]
-        along = torch.linalg.vecdot(grad, y).unsqueeze(-1).div_(y.shape[-1])  # (..., 1)
-        return torch.addcmul(grad, y, along, value=-1).mul_(scale), None
-
-
+@with_kernel
 def unit_rms(x: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) over the last axis (Zhang 2019, eq. 4 without the gain); same shape and dtype."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():  # both have a fused kernel of their own
-        return F.rms_norm(x, x.shape[-1:], eps=eps)
-    return _UnitRMS.apply(x, eps)
+    return F.rms_norm(x, x.shape[-1:], eps=eps)
 
 
 class RMS(nn.Module):

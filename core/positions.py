@@ -1,12 +1,12 @@
 """Where tokens are: integer coordinates become signal.
 
-A panel gives every token its coordinates `at`, an integer tensor (T, A) or (B, T, A) with one column per axis:
-(index,) for text, (row, column) for an image patch, (timestep,) for a trajectory. Sinusoidal, rotary and ALiBi also
-take fractions. A position module answers three questions, each once per forward pass, for all layers:
+A panel gives every token its coordinates `coords`, an integer tensor (T, A) or (B, T, A) with one column per axis:
+(index,) for text, (row, column) for an image patch, (timestep,) for a trajectory. Sinusoidal, rotary and ALiBi
+positions also take fractions. A position module answers three questions, each once per forward pass, for all layers:
 
-    embed(at)         what is added to the tokens                  (..., T, D) or None
-    rotation(at)      how queries and keys are turned              Rotation or None
-    bias(at_q, at_k)  what is added to the scores                  (..., H, Tq, Tk) or None
+    embed(coords)             what is added to the tokens          (..., T, D) or None
+    rotation(coords)          how queries and keys are rotated     Rotation or None
+    bias(coords_q, coords_k)  what is added to the scores          (..., H, Tq, Tk) or None
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from core.config import PositionConfig, TransformerConfig
+from core.switch import with_kernel
 
 
 class Rotation(NamedTuple):
@@ -28,19 +29,21 @@ class Rotation(NamedTuple):
     pairing: str
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Turn x (B, T, H, Dh) pair by pair; same shape and dtype (RoFormer, eq. 34)."""
-        if self.pairing == "halves":
-            a, b = x.chunk(2, dim=-1)  # 2 x (B, T, H, Dh/2)
-            return torch.cat(self._turn(a, b), dim=-1).type_as(x)
-        if x.device.type != "mps" and not torch.compiler.is_compiling():  # one complex product, no neighbours to fuse
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            z = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))  # (B, T, H, Dh/2)
-            return torch.view_as_real(z * torch.complex(self.cos, self.sin)).flatten(-2).type_as(x)
-        a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # 2 x (B, T, H, Dh/2)
-        return torch.stack(self._turn(a, b), dim=-1).flatten(-2).type_as(x)
+        """Rotate x (B, T, H, Dh) pair by pair; same shape and dtype (RoFormer, eq. 34)."""
+        return (rotate_halves if self.pairing == "halves" else rotate_pairs)(x, self.cos, self.sin)
 
-    def _turn(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        return a * self.cos - b * self.sin, b * self.cos + a * self.sin
+
+def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Channel i together with channel i + Dh/2 (NeoX): (B, T, H, Dh)."""
+    a, b = x.chunk(2, dim=-1)  # 2 x (B, T, H, Dh/2)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).type_as(x)
+
+
+@with_kernel
+def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Channel 2 i together with channel 2 i + 1 (GPT-J): (B, T, H, Dh)."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)  # 2 x (B, T, H, Dh/2)
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2).type_as(x)
 
 
 class Position(nn.Module):
@@ -83,7 +86,7 @@ class Sinusoidal(Position):
 
 
 class Rotary(Position):
-    """Queries and keys turn with their coordinate, so that scores see differences (Su 2021).
+    """Queries and keys are rotated by their coordinate, so that scores depend on differences (Su 2021).
 
     With several axes the pairs of a head are split evenly among them (axial rotary).
     """

@@ -86,7 +86,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks over tokens that somebody else made.
+    """A stack of blocks over tokens that a panel made.
 
     extent: the number of coordinates along each axis; its length is the number of axes.
     role:   "cross" blocks also attend to a memory.
@@ -121,20 +121,20 @@ class Transformer(nn.Module):
         x:            (B, T, D), float
         coords:       (T, A) or (B, T, A), int64, or float where positions take fractions: see `core.positions`
         graph:        over places in the sequence, those in the cache included
-        position:     in place of the stack's own, so that one stack serves tokens of several kinds of coordinates
-        condition:    (B, D) or (B, T, D), for blocks with modulation
+        position:     in place of its own, so that one stack serves tokens with several kinds of coordinates
+        condition:    (B, D) or (B, T, D), for modulated blocks
         memory:       (S, N, D), for blocks of role "cross"; S divides B, and successive rows share a memory
         memory_graph: which tokens attend to which of their memory's, a row for each memory (default all)
         cache:        keys and values of earlier tokens; x holds the tokens that follow them
-        read:         the tokens whose outputs are asked for; the last feed-forward is not computed for the others
+        read:         the tokens whose outputs are wanted; the last feed-forward is not computed for the others
 
         Returns (B, T, D), or only the tokens in `read`. Raises ValueError when the cache has no room for x, and for a
         condition or a memory that blocks do not use, or lack.
         """
-        position = self.position if position is None else position
+        position = position or self.position
         self._check(x, condition, memory)
         context = LayerContext(
-            route=self._route(coords, graph, position, x, cache),
+            route=position_route(position, coords, graph, x, cache),
             rotation=position.rotation(coords),
             memory=memory,
             memory_route=memory_route(memory, memory_graph or full(), x, cache),
@@ -159,17 +159,8 @@ class Transformer(nn.Module):
         if (condition is None) != (self.config.modulation == "none"):
             raise ValueError("condition must be given exactly when blocks are modulated: modulation = 'adaln'")
 
-    def _route(self, coords: Tensor, graph: Graph, position: Position, x: Tensor, cache: Cache | None) -> Route:
-        """The graph and the positions' bias, for all blocks."""
-        batch, queries = x.shape[:2]
-        start = 0 if cache is None else cache.length
-        if cache is not None:
-            cache.require(queries)
-        bias = position.bias(coords, coords if cache is None else cache.locate(coords))
-        return route(graph, Span(batch, queries, start + queries, start), x.device, bias)
-
-    def layers(self) -> list[list[nn.Module]]:
-        """Its modules by depth: below the blocks, then each block; what is above is not listed."""
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """Its modules by depth (`core.roles`)."""
         return [[self.position, self.embedding_norm], *([block] for block in self.blocks)]
 
     def new_state(self, batch: int, capacity: int) -> Cache:
@@ -201,6 +192,16 @@ class EncoderDecoder(nn.Module):
         memory_graph: which tokens of the target attend to which of the source (default all): its padding, once more
         """
         return self.decoder(*target, memory=self.encode(*source), memory_graph=memory_graph)
+
+
+def position_route(position: Position, coords: Tensor, graph: Graph, x: Tensor, cache: Cache | None) -> Route:
+    """The graph among tokens x (B, T, D), those in the cache included, and the bias of their positions."""
+    batch, queries = x.shape[:2]
+    start = 0 if cache is None else cache.length
+    if cache is not None:
+        cache.require(queries)
+    bias = position.bias(coords, coords if cache is None else cache.locate(coords))
+    return route(graph, Span(batch, queries, start + queries, start), x.device, bias)
 
 
 def memory_route(memory: Tensor | None, graph: Graph, x: Tensor, cache: Cache | None) -> Route:

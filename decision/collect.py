@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import sys
 
-from core.cli.arguments import main, parse_fields
+from core.cli.arguments import parse_fields
+from core.cli.exits import main
 from core.messages import number
 from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect, join
@@ -29,9 +30,7 @@ from decision.collecting.record import collect, join
 
 def collect_or_join(argv: list[str]) -> None:
     """The command."""
-    config = parse_fields(
-        CollectConfig, CollectConfig(), argv, prog="python -m decision.collect", description=__doc__ or ""
-    )
+    config = parse_fields(CollectConfig(), argv, prog="python -m decision.collect", description=__doc__ or "")
     if not (config.env or config.join):
         raise ValueError("name an environment to record with --env, or data sets to join with --join")
     data = join(config.join, config.out) if config.join else collect(config)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 
-from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.arguments import parse_fields, run_folder
+from core.cli.exits import main
 from core.training.trained import print_json
 from decision.reports.options import ActingOptions, act, choose_environment, choose_targets, record_of, require_writable
 from decision.reports.tables import figures, save_episodes, sentences, table
@@ -29,7 +30,6 @@ def evaluate_run(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "decision.evaluate")
     options = parse_fields(
-        EvaluateConfig,
         EvaluateConfig(),
         rest,
         prog="python -m decision.evaluate DIR",

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from core.checks import check_positive
-from core.cli.arguments import given_flags, main, parse_fields
-from core.training.config import ScheduleConfig
+from core.cli.arguments import parse_fields
+from core.cli.exits import main
+from core.optim.config import ScheduleConfig
+from core.training.command import resumed_folder
 from decision.config import OnlineConfig, TrainConfig
 from decision.tasks.loop import train
 from decision.trained import read_run
@@ -91,16 +93,15 @@ def with_rounds(config: TrainConfig) -> FinetuneConfig:
 
 def parse_command(argv: list[str]) -> TrainConfig:
     """The command line as a run. Raises ValueError of one sentence for anything wrong."""
-    base, given = FinetuneConfig(), given_flags(argv)
+    base = FinetuneConfig()
     if argv and not argv[0].startswith("-"):
         base, argv = start_from(Path(argv[0])), argv[1:]
-    elif {"resume", "out"} <= given.keys():
-        base = resume(Path(given["out"]))
+    elif folder := resumed_folder(argv):
+        base = resume(folder)
     elif not {"-h", "--help"} & {*argv}:
-        words = "resume: {} --out DIR2 --resume" if "resume" in given else "start from: {} DIR --out DIR2"
-        raise ValueError("name the run folder to " + words.format("python -m decision.finetune"))
+        raise ValueError("name a run folder first: python -m decision.finetune DIR, or --out DIR2 --resume to resume")
     prog, summary = "python -m decision.finetune DIR", "Trains an agent further, on its own episodes, in rounds."
-    return parse_fields(FinetuneConfig, base, argv, prog=prog, description=summary).as_run()
+    return parse_fields(base, argv, prog=prog, description=summary).as_run()
 
 
 if __name__ == "__main__":

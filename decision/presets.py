@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.config import PositionConfig, TransformerConfig
-from core.training.config import OptimizerConfig, ScheduleConfig
+from core.optim.config import OptimizerConfig, ScheduleConfig
 from decision.config import TrainConfig
 from decision.models.config import DecisionConfig
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.arguments import parse_fields, run_folder
+from core.cli.exits import main
 from core.files.figures import save_figure
 from core.training.trained import print_json
 from decision.reports.figures import targets_and_returns
@@ -72,7 +73,6 @@ def rollout(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "decision.rollout")
     options = parse_fields(
-        RolloutConfig,
         RolloutConfig(),
         rest,
         prog="python -m decision.rollout DIR",

@@ -9,9 +9,9 @@ python -m decision.train --out DIR --resume
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from core.cli.arguments import given_flags, main, parse
+from core.cli.exits import main
+from core.training.command import parse, resumed_folder
 from decision.config import TrainConfig
 from decision.presets import PRESETS
 from decision.tasks.loop import train
@@ -20,9 +20,8 @@ from decision.trained import require_run
 
 def parse_command(argv: list[str]) -> TrainConfig:
     """The command line as a run. Raises ValueError of one sentence for anything wrong."""
-    given = given_flags(argv)
-    if {"resume", "out"} <= given.keys():
-        require_run(Path(given["out"]))
+    if folder := resumed_folder(argv):
+        require_run(folder)
     return parse(TrainConfig, PRESETS, argv, description="Trains an agent from trajectories.")
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.devices import device_kind, keep_freed_memory
 from core.files.json_files import read_json, write_json
 from core.files.serialize import from_dict, to_dict
 from core.training.checkpoints import read_config
-from core.training.devices import device_kind, keep_freed_memory
 from core.training.trained import TrainedRun, load_run
 from decision.acting.policy import Policy
 from decision.config import TrainConfig

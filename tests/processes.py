@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from core.training.checkpoints import Checkpoints, read_tensors
+from core.files.tensors import read_tensors
+from core.training.checkpoints import Checkpoints
 from core.training.metrics import read_metrics
 
 PANELS = ["text.train", "text.sample", "text.export", "vision.train", "decision.train", "decision.finetune"]
-PRELOADED = ["torch._dynamo", "accelerate", "tyro", *PANELS]
+PRELOADED = ["torch._dynamo", "accelerate", *PANELS]
 CLOCKS = ("seconds", *(f"train/{unit}_per_second" for unit in ("tokens", "images", "timesteps")))
 
 
@@ -141,10 +142,11 @@ class Commands:
         self.count += 1
         log = {name: f"{self.folder / 'life'}-{self.count}.{name}" for name in ("stdout", "stderr")}
         opened = Streams(**log | {name: str(file) for name, file in streams.items()})
-        known = {"TRIPTYCH_DATA": os.environ.get("TRIPTYCH_DATA", "")}  # the server may be older than this setting
+        now = {name: value for name, value in os.environ.items() if name == "TRIPTYCH_DATA"}  # the server may be older
         words = [*map(str, arguments)]
-        arguments = (module, words, opened, largest_file, known | (environment or {}))
-        process = self.context.Process(target=run_module, args=arguments, daemon=True)
+        process = self.context.Process(
+            target=run_module, args=(module, words, opened, largest_file, now | (environment or {})), daemon=True
+        )
         process.start()
         return Life(process, opened)
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from core.cli.arguments import parse, parse_fields
+from core.cli.arguments import parse_fields
+from core.training.command import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("core", "text", "vision", "decision", "benchmarks")
@@ -44,10 +45,10 @@ def test_every_folder_of_code_is_a_package(package: str) -> None:
 @pytest.mark.parametrize(
     ("package", "heavy"),
     [
-        ("core", {"accelerate", "timm", "torchvision", "matplotlib", "gymnasium", "tyro", "tensorboard"}),
+        ("core", {"accelerate", "timm", "torchvision", "matplotlib", "gymnasium", "tensorboard"}),
         ("text", {"timm", "torchvision", "matplotlib", "gymnasium", "sklearn", "datasets", "transformers"}),
-        ("decision", {"timm", "torchvision", "matplotlib", "mujoco", "stable_baselines3", "minari", "tyro"}),
-        ("vision", {"timm", "torchvision", "matplotlib", "gymnasium", "sklearn", "PIL", "onnx", "accelerate", "tyro"}),
+        ("decision", {"timm", "torchvision", "matplotlib", "mujoco", "stable_baselines3", "minari"}),
+        ("vision", {"timm", "torchvision", "matplotlib", "gymnasium", "sklearn", "PIL", "onnx", "accelerate"}),
     ],
 )
 def test_importing_a_package_leaves_heavy_libraries_alone(package: str, heavy: set[str]) -> None:
@@ -106,7 +107,7 @@ def test_the_readmes_command_lines_are_understood(command: list[str]) -> None:
             parse(importlib.import_module(f"{panel}.config").TrainConfig, presets, arguments)
     elif settings := getattr(module, f"{verb.capitalize()}Config", None):
         options = [*itertools.dropwhile(lambda word: not word.startswith("--"), arguments)]
-        parse_fields(settings, settings(), options)
+        parse_fields(settings(), options)
 
 
 FIRST = {

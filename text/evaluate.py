@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.checks import check_positive
-from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.arguments import parse_fields, run_folder
+from core.cli.exits import main
+from core.devices import autocast, device_kind
 from core.messages import notice
-from core.training.devices import autocast, device_kind
 from core.training.trained import EvaluateOptions, matches_data, print_json
 from text.corpus.load import load_corpus
 from text.tasks.language_modelling import NextTokenLoss, evaluate, rows_at_once
@@ -40,7 +41,6 @@ def evaluate_run(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "text.evaluate")
     options = parse_fields(
-        EvaluateConfig,
         EvaluateConfig(),
         rest,
         prog="python -m text.evaluate DIR",

@@ -9,7 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.arguments import parse_fields, run_folder
+from core.cli.exits import main
 from text.pretrained.load import export_pretrained, family_of
 from text.trained import load
 
@@ -30,7 +31,6 @@ def export(argv: list[str]) -> None:
     """The command. Raises ValueError naming what the family cannot express."""
     folder, rest = run_folder(argv, "text.export")
     options = parse_fields(
-        ExportConfig,
         ExportConfig(),
         rest,
         prog="python -m text.export DIR",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from core.config import PositionConfig, TransformerConfig
-from core.training.config import OptimizerConfig, ScheduleConfig
+from core.optim.config import OptimizerConfig, ScheduleConfig
 from text.config import TrainConfig
 from text.models.gpt import GPTConfig
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from core.checks import check_positive
-from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.arguments import parse_fields, run_folder
+from core.cli.exits import main
 from core.decoding.beams import beam_search
 from core.decoding.filters import Sampling
 from core.decoding.generate import generate
 from core.decoding.window import STOPPED
-from core.training.devices import device_kind, resolve_precision
+from core.devices import device_kind, resolve_precision
 from text.tokens.base import Tokenizer, UnknownCharacterError, stream
 from text.trained import Trained, load, load_public
 
@@ -152,7 +153,7 @@ def sample(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "text.sample")
     options = parse_fields(
-        SampleConfig, SampleConfig(), rest, prog="python -m text.sample DIR", description="Lets a text model write."
+        SampleConfig(), rest, prog="python -m text.sample DIR", description="Lets a text model write."
     )
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
     device = device_kind(options.device)

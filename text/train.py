@@ -11,9 +11,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from core.cli.arguments import main, parse
+from core.cli.exits import main
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
+from core.training.command import parse
 from core.training.folder import resume_point
 from core.training.run import Run
 from core.training.trained import matches_data

@@ -16,10 +16,11 @@ from typing import Any, Literal
 import torch
 
 from core.checks import check_positive
-from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.arguments import parse_fields, run_folder
+from core.cli.exits import main
+from core.devices import autocast, device_kind
 from core.files.json_files import write_json
 from core.messages import notice
-from core.training.devices import autocast, device_kind
 from core.training.trained import EvaluateOptions, Weights, matches_data, print_json
 from vision.data.batches import ImageSet, evaluation_batches
 from vision.data.folder import VALIDATION, first_few
@@ -71,7 +72,6 @@ def evaluate_run(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "vision.evaluate")
     options = parse_fields(
-        EvaluateConfig,
         EvaluateConfig(),
         rest,
         prog="python -m vision.evaluate DIR",

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.attention import record_attention
-from core.cli.arguments import main, parse_fields
-from core.files.downloads import atomic_write
-from core.training.devices import device_kind
+from core.cli.arguments import parse_fields
+from core.cli.exits import main
+from core.devices import device_kind
+from core.files.atomic import atomic_write
 from core.training.trained import Weights
 from vision.data.given import Reader, find_images, run_folder_and_images
 from vision.reports.attention_maps import join_heads, on_grid, reader, received, rollout
@@ -188,7 +189,6 @@ def explain_images(argv: list[str]) -> None:
     """The command. Raises ValueError for bad input, before the picture is touched."""
     folder, words, rest = run_folder_and_images(argv, "vision.explain")
     options = parse_fields(
-        ExplainConfig,
         ExplainConfig(),
         rest,
         prog="python -m vision.explain DIR IMAGE...",

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from core.attention import record_attention
-from core.cli.arguments import main, parse_fields, run_folder
+from core.cli.arguments import parse_fields, run_folder
 from core.cli.errors import RunFailure
-from core.files.downloads import atomic_write
+from core.cli.exits import main
+from core.files.atomic import atomic_write
 from core.training.trained import Weights
 from vision.trained import Trained, load
 
@@ -163,7 +164,6 @@ def export(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "vision.export")
     options = parse_fields(
-        ExportConfig,
         ExportConfig(),
         rest,
         prog="python -m vision.export DIR",

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from core.checks import check_positive
-from core.cli.arguments import main, parse_fields
-from core.training.devices import device_kind
+from core.cli.arguments import parse_fields
+from core.cli.exits import main
+from core.devices import device_kind
 from core.training.trained import Weights
 from vision.data.given import Reader, find_images, run_folder_and_images
 from vision.trained import Trained, load
@@ -101,7 +102,6 @@ def predict(argv: list[str]) -> None:
     """The command. Raises ValueError for images that cannot be read, before any prediction is printed."""
     folder, words, rest = run_folder_and_images(argv, "vision.predict")
     options = parse_fields(
-        PredictConfig,
         PredictConfig(),
         rest,
         prog="python -m vision.predict DIR IMAGE...",

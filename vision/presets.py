@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from core.config import PositionConfig, TransformerConfig
-from core.training.config import OptimizerConfig, ScheduleConfig
+from core.optim.config import OptimizerConfig, ScheduleConfig
 from vision.augmentation.augment import AugmentConfig
 from vision.config import TrainConfig
 from vision.models.vit import ViTConfig

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.demo.chart import Chart, Curve, draw
-from core.files.json_files import write_text
+from core.files.atomic import write_text
 
 IDEA = "One Transformer, three panels: text, images and trajectories become tokens, and one core reads them."
 STYLE = Path(__file__).with_name("report.css")

@@ -52,10 +52,10 @@ from benchmarks.peers.decision import PEER
 from core.attention import attend
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
+from core.devices import autocast, compile_in_place, native_dtype
 from core.graph import Route, Span, causal, route, window
+from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer
-from core.training.config import OptimizerConfig
-from core.training.devices import autocast, compile_in_place, native_dtype
 from core.training.metrics import read_metrics
 from text.models.gpt import GPT, GPTConfig
 from text.presets import gpt2_core

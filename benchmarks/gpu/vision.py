@@ -13,8 +13,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from benchmarks.measure.peaks import utilised
 from benchmarks.measure.timing import Device, time_steps
+from core.devices import autocast, compile_in_place
 from core.optim.groups import build_optimizer
-from core.training.devices import autocast, compile_in_place
 from vision.augmentation.augment import Augment
 from vision.config import TrainConfig
 from vision.data.load import Images, TrainingImages

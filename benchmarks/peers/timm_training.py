@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from benchmarks.measure.timing import time_steps
 from benchmarks.peers.vision import timm_model
+from core.devices import autocast
+from core.optim.config import ScheduleConfig
 from core.optim.schedules import multiplier
-from core.training.config import ScheduleConfig
-from core.training.devices import autocast
 from vision.augmentation.augment import Augment
 from vision.data.load import Data, ImageSet, TrainingImages, evaluation_batches, load_data, load_test
 from vision.data.preparation import Preparation

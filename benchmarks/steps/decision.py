@@ -18,9 +18,9 @@ from torch.nn.utils import clip_grad_norm_
 
 from benchmarks.measure.timing import Device, peak_memory, time_steps
 from benchmarks.peers.decision import PEER, SIZES, PeerLoss, Size, build, peer_model
+from core.devices import autocast, compile_in_place
+from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer
-from core.training.config import OptimizerConfig
-from core.training.devices import autocast, compile_in_place
 from core.training.run import Run
 from decision.config import TrainConfig
 from decision.data.normaliser import Normaliser

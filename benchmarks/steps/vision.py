@@ -17,9 +17,9 @@ from torch.nn.utils import clip_grad_norm_
 
 from benchmarks.measure.timing import peak_memory, time_steps
 from benchmarks.peers.vision import PACKAGES, peer_model
+from core.devices import autocast, compile_in_place
+from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer
-from core.training.config import OptimizerConfig
-from core.training.devices import autocast, compile_in_place
 from core.training.run import Run
 from vision.config import TrainConfig
 from vision.models.vit import ViT, ViTConfig

@@ -1,96 +1,85 @@
-"""The command line: a preset, then any field of its configuration; every mistake in one line."""
+"""The fields of a dataclass as the options of a command; every mistake is one sentence."""
 
 from __future__ import annotations
 
-import contextlib
+import argparse
+import ast
 import dataclasses
-import errno
-import gc
-import io
-import os
+import functools
+import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from core.checks import unused_fields
-from core.cli.errors import Interrupted, RunFailure
-from core.cli.launch import program
 from core.messages import nearest
-from core.training.config import DEFAULT_OUT, RunConfig
 
-C = TypeVar("C", bound=RunConfig)
 T = TypeVar("T")
 
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+ALONE = "alone"
+"""Key in the metadata of a field: the value that its option stands for when no word follows it."""
 
 
-def parse(
-    config_type: type[C],
-    presets: Mapping[str, C],
-    argv: Sequence[str] | None = None,
-    *,
-    description: str = "",
-) -> C:
-    """`PRESET [--any.config.field VALUE ...]` as a configuration; `--out DIR --resume` alone takes DIR's own.
+class Parser(argparse.ArgumentParser):
+    """Raises ValueError where argparse would print the usage and exit; an option that is not given leaves no value."""
 
-    Raises ValueError of one sentence for anything wrong; exits with 0 after `--help`.
-    """
-    arguments = _with_compile_value(list(sys.argv[1:] if argv is None else argv))
-    given = given_flags(arguments)
-    named = bool(arguments) and not arguments[0].startswith("-")
-    if named:
-        base = _preset(presets, arguments.pop(0))
-    elif "resume" in given and "out" in given:
-        base = _saved(config_type, Path(given["out"]))
-    elif "-h" in arguments or "--help" in arguments:
-        base = next(iter(presets.values()))
-    else:
-        wanted = "name the run folder with --out, or a preset" if "resume" in given else "name a preset first"
-        raise ValueError(f"{wanted}: {', '.join(presets)}")
-    shown = "the preset given" if named else next(iter(presets))
-    summary = f"{description} Presets: {', '.join(presets)}. The defaults below are those of {shown}.".strip()
-    prog = " ".join(["python", *program(), "PRESET"])
-    return parse_fields(config_type, _with_budget_given(base, given), arguments, prog=prog, description=summary)
+    def __init__(self, **settings: Any):
+        super().__init__(allow_abbrev=False, argument_default=argparse.SUPPRESS, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises the message of argparse."""
+        raise ValueError(message.removeprefix("argument "))
 
 
-def parse_fields(
-    config_type: type[T], default: T, arguments: Sequence[str], *, prog: str = "", description: str = ""
-) -> T:
-    """`--field VALUE ...` over the dataclass `default`; underscores and hyphens are the same.
+class Option(NamedTuple):
+    """A field that can be set from the command line, in a dataclass or in one of those nested in it."""
+
+    name: str  # dotted
+    hint: Any
+    default: Any
+    field: dataclasses.Field[Any]
+    owner: type
+
+    @property
+    def flag(self) -> str:
+        """As it is written on the command line."""
+        return flag(self.name)
+
+
+def parse_fields(default: T, arguments: Sequence[str], *, prog: str = "", description: str = "") -> T:
+    """The dataclass `default` with what `--field VALUE ...` sets in it; underscores and hyphens are the same.
 
     Raises ValueError of one sentence; exits with 0 after `--help`.
     """
-    import tyro
+    return with_fields(default, given_fields(default, arguments, prog=prog, description=description))
 
-    given = given_flags(arguments)
-    known = _fields(default)
-    for name in given:
-        if name not in known and name.split("_", 1)[0] != "tyro":
-            raise ValueError(f"unknown option {_flag(name)}; {_suggestion(name, known)}")
-    complaint = io.StringIO()
-    help_asked = not {"-h", "--help"}.isdisjoint(arguments)
-    drawn_for = sys.stdout if help_asked else io.StringIO()  # colours and frames are made for what stdout is
-    try:
-        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(drawn_for):
-            config = tyro.cli(
-                config_type,
-                prog=prog or None,
-                default=default,
-                args=list(arguments),
-                description=description,
-                config=(tyro.conf.AvoidSubcommands,),  # an optional dataclass is what its default is
-            )
-    except SystemExit as end:
-        if not end.code:
-            raise
-        message = _one_line(complaint.getvalue()).removeprefix("Error parsing ")
-        raise ValueError(_with_the_word(message.removeprefix(f"{config_type.__name__}: "))) from None
-    for name, reason in unused_fields(config).items():
-        for flag in given:
-            if flag == name or flag.startswith(f"{name}."):
-                raise ValueError(f"{_flag(flag)} has no effect: {reason}")
+
+def given_fields(default: object, arguments: Sequence[str], *, prog: str = "", description: str = "") -> dict[str, Any]:
+    """What a command line sets: values of fields, by their dotted names. Raises and exits as `parse_fields` does."""
+    options = list(_options(default))
+    lines = argparse.RawDescriptionHelpFormatter if "\n" in description else argparse.HelpFormatter
+    usage = f"{prog} [--field VALUE ...]"
+    parser = Parser(prog=prog or None, usage=usage, description=description, formatter_class=lines)
+    _add(options, parser)
+    given, rest = parser.parse_known_args([normalised(word) for word in arguments])
+    if rest:
+        raise ValueError(_unknown(rest[0].partition("=")[0], [option.flag for option in options]))
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()}
+
+
+def with_fields(config: T, given: Mapping[str, Any]) -> T:
+    """`config` with the fields of those dotted names replaced; ValueError for one that then has no effect."""
+    config = _replaced(config, given)
+    for field, reason in unused_fields(config).items():
+        for name in given:
+            if name == field or name.startswith(f"{field}."):
+                raise ValueError(f"{flag(name)} has no effect: {reason}")
     return config
 
 
@@ -103,117 +92,110 @@ def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:
     return Path(argv[0]), argv[1:]
 
 
-def given_flags(arguments: Sequence[str]) -> dict[str, str]:
-    """The dotted field names on a command line, each with the word after it (or after its `=`)."""
-    found = {}
-    for i, word in enumerate(arguments):
-        if word.startswith("--") and word != "--help":
-            name, _, value = word[2:].partition("=")
-            following = arguments[i + 1] if i + 1 < len(arguments) else ""
-            found[name.replace("-", "_")] = value or following
-    return found
+def program() -> list[str]:
+    """What follows `python` in the command that started this process, without its arguments: -m text.train, say."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return ["-m", spec.name.removesuffix(".__main__")] if spec else [sys.argv[0]]
 
 
-def main(command: Callable[[], object]) -> None:
-    """Runs a command; errors in one line; exits 0 done, 1 failed while running, 2 bad input, 130 interrupted.
-
-    With TRIPTYCH_TRACEBACK set, errors are raised as they are.
-    """
-    if os.environ.get("TRIPTYCH_TRACEBACK"):
-        command()
-        return
-    code, message = _outcome(command)
-    gc.collect()  # gloo joins its threads when the last model it serves is gone; later they would crash the exit
-    if message:
-        print(" ".join(message.split()), file=sys.stderr, flush=True)
-    sys.exit(code)
+def normalised(word: str) -> str:
+    """`--batch_size=4` as `--batch-size=4`, and -1e-3, which argparse would take for an option, as -0.001."""
+    if word.startswith("--"):
+        name, equals, value = word.partition("=")
+        return name.replace("_", "-") + equals + value
+    return f"{Decimal(word):f}" if re.fullmatch(r"-[\d.]+[eE][-+]?\d+", word) else word
 
 
-def _outcome(command: Callable[[], object]) -> tuple[int, str]:
-    """The exit code and the message of a command; what is nobody's bad input or bad luck passes through."""
-    try:
-        command()
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt as interrupt:
-        return 130, str(interrupt) if isinstance(interrupt, Interrupted) else "interrupted"
-    except RunFailure as failure:
-        return 1, f"error: {failure}"
-    except OSError as error:
-        cause = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return 1 if error.errno in FULL_DISK else 2, f"error: {cause}"
-    except ValueError as error:
-        return 2, f"error: {error}"
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
-            raise
-        return 1, f"error: {str(error).split('. ')[0]}; a smaller batch or a larger --accumulate needs less memory"
-    return 0, ""
-
-
-def _preset(presets: Mapping[str, C], name: str) -> C:
-    """The preset of that name, its run folder named after it unless it says otherwise."""
-    if name not in presets:
-        raise ValueError(f"unknown preset {name!r}; {nearest(name, presets)}")
-    preset = presets[name]
-    return dataclasses.replace(preset, out=DEFAULT_OUT / name) if preset.out == DEFAULT_OUT else preset
-
-
-def _saved(config_type: type[C], out: Path) -> C:
-    from core.training.checkpoints import read_config
-
-    return dataclasses.replace(read_config(out, config_type), out=out)
-
-
-def _with_budget_given(base: C, given: Mapping[str, str]) -> C:
-    """A budget on the command line replaces the preset's, also one of the other kind."""
-    if "minutes" in given and "steps" not in given:
-        return dataclasses.replace(base, steps=None, minutes=base.minutes or 1.0)
-    if "steps" in given and "minutes" not in given:
-        return dataclasses.replace(base, minutes=None, steps=base.steps or 1)
-    return base
-
-
-def _with_compile_value(arguments: list[str]) -> list[str]:
-    """`--compile` alone means `--compile default`."""
-    return [
-        "--compile=default" if word == "--compile" and (following or "--").startswith("--") else word
-        for word, following in zip(arguments, [*arguments[1:], ""], strict=False)
-    ]
-
-
-def _fields(config: Any, at: str = "") -> list[str]:
-    """All flags of a dataclass instance, as dotted names."""
-    names = []
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            names += _fields(value, f"{at}{f.name}.")
-        else:
-            names += [at + f.name] + ([f"{at}no_{f.name}"] if isinstance(value, bool) else [])
-    return names
-
-
-def _suggestion(name: str, known: Sequence[str]) -> str:
-    ends_alike = [full for full in known if full.rpartition(".")[2] == name]
-    meant = ends_alike[0] if ends_alike else nearest(name, known).partition("'")[2].partition("'")[0]
-    return f"did you mean {_flag(meant)}?" if meant else "--help lists them all"
-
-
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The option of a dotted field name."""
     return "--" + name.replace("_", "-")
 
 
-def _with_the_word(message: str) -> str:
-    """A message of tyro's about several words with the one that is wrong, if it should be a number and is none."""
-    flag, told, words = message.partition(": Could not find valid parse for arguments: ")
-    wrong = [word for word in re.findall(r"'([^']*)'", words) if not re.match(r"[-+]?\.?(\d|inf|nan)", word)]
-    return f"{flag}: {wrong[0]!r} is not a number" if told and wrong else message
+def _options(config: Any, prefix: str = "") -> Iterator[Option]:
+    hints = get_type_hints(type(config))
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from _options(value, f"{prefix}{f.name}.")
+        elif _reading(hints[f.name]):
+            yield Option(prefix + f.name, hints[f.name], value, f, type(config))
 
 
-def _one_line(message: str) -> str:
-    """The first paragraph of a message of tyro's: what is between its title, ruled off, and a rule or an empty line."""
-    body = re.split(r"^ *-{3,} *$", message, maxsplit=2, flags=re.MULTILINE)[1:2]
-    paragraph = re.split(r"\n *\n", "".join(body).strip())[0]
-    return " ".join(paragraph.split()) or "the command line was not understood"
+def _add(options: Sequence[Option], parser: argparse.ArgumentParser) -> None:
+    groups: dict[str, Any] = {"": parser}
+    for option in options:
+        prefix = option.name.rpartition(".")[0]
+        if prefix not in groups:
+            groups[prefix] = parser.add_argument_group(prefix)
+        settings = _reading(option.hint)
+        if ALONE in option.field.metadata:
+            settings |= {"nargs": "?", "const": option.field.metadata[ALONE]}
+        groups[prefix].add_argument(option.flag, dest=option.name, help=_help(option), **settings)
+
+
+def _reading(hint: Any) -> dict[str, Any]:
+    """How argparse reads a value of an annotated type; nothing for a type that cannot be written as words."""
+    origin, members = get_origin(hint), get_args(hint)
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if origin is Literal:
+        return {"choices": members}
+    if origin is tuple and (element := _reading(members[0])):
+        return element | {"nargs": "*" if members[1] is Ellipsis else len(members)}
+    if origin in (Union, types.UnionType) and members[1:] == (type(None),) and (inner := _reading(members[0])):
+        return inner | {"type": _or_none(inner["type"])}
+    return {"type": hint, "metavar": hint.__name__.upper()} if hint in (int, float, str, Path) else {}
+
+
+def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read_optional(word: str) -> Any:
+        return None if word == "None" else read(word)
+
+    read_optional.__name__ = read.__name__  # which argparse puts into its messages
+    return read_optional
+
+
+def _help(option: Option) -> str:
+    default = option.default
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    text = f"{_docstrings(option.owner).get(option.field.name, '')} (default: {shown})"
+    return text.replace("%", "%%")
+
+
+@functools.lru_cache
+def _docstrings(cls: type) -> dict[str, str]:
+    """The strings below the fields of a dataclass and of those that it inherits from."""
+    found = {}
+    for base in reversed(cls.__mro__[:-1]):
+        [definition] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        for field, below in pairwise(getattr(definition, "body", [])):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = inspect.cleandoc(text)
+    return found
+
+
+def _replaced(config: Any, given: Mapping[str, Any]) -> Any:
+    changes: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in given.items():
+        first, dot, rest = name.partition(".")
+        if dot:
+            nested.setdefault(first, {})[rest] = value
+        else:
+            changes[name] = value
+    for name, inner in nested.items():
+        try:
+            changes[name] = _replaced(getattr(config, name), inner)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return dataclasses.replace(config, **changes)
+
+
+def _unknown(word: str, flags: Sequence[str]) -> str:
+    """The sentence about a word that is neither an option nor the value of one."""
+    if not word.startswith("-"):
+        return f"unexpected word {word!r}; options begin with --"
+    alike = [each for each in flags if each.rpartition(".")[2] == word.lstrip("-")]
+    meant = f"did you mean '{alike[0]}'?" if alike else nearest(word, flags, otherwise="--help lists them all")
+    return f"unknown option {word}; {meant}"

@@ -9,11 +9,13 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SAME = 0.5  # seconds within which two signals are one request: a launcher passes on the Ctrl-C its children got too
+SAME = (
+    0.5  # seconds within which two signals are one request: a launcher forwards a Ctrl-C that its children got as well
+)
 
 
 class StopRequest:
-    """While open (from the main thread), remembers in `made` that the user asked the run to stop."""
+    """While open (from the main thread), `made` tells whether the user has asked the run to stop."""
 
     def __init__(self) -> None:
         self.made = False

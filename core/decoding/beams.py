@@ -39,11 +39,7 @@ def beam_search(
 
     Raises ValueError for an empty prompt, or for beams, tokens or a length penalty out of range.
     """
-    if beams < 1 or tokens < 1:
-        raise ValueError(f"beams = {beams} and tokens = {tokens} must be at least 1")
-    if length_penalty < 0:
-        raise ValueError(f"length_penalty = {length_penalty} must be at least 0")
-    check_prompts(prompts)
+    _check(prompts, tokens, beams, length_penalty)
     rows = Continuations(model, [prompt for prompt in prompts for _ in range(beams)], tokens, device)
     searches = [_Search(beams, tokens, length_penalty) for _ in prompts]
     scores = torch.full((len(prompts), beams), -math.inf, device=device)
@@ -60,6 +56,14 @@ def beam_search(
             break
     new = rows.history[:, -tokens:].unflatten(0, (-1, beams)).tolist()
     return [s.results(*open_) for s, *open_ in zip(searches, new, scores.tolist(), strict=True)]
+
+
+def _check(prompts: Sequence[Sequence[int]], tokens: int, beams: int, length_penalty: float) -> None:
+    check_prompts(prompts)
+    if beams < 1 or tokens < 1:
+        raise ValueError(f"beams = {beams} and tokens = {tokens} must be at least 1")
+    if length_penalty < 0:
+        raise ValueError(f"length_penalty = {length_penalty} must be at least 0")
 
 
 class _Branches(NamedTuple):

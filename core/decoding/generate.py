@@ -32,7 +32,7 @@ def generate(
     same tokens whatever else is in the batch, up to rounding of the logits and for as long as the longest row
     fits the context: a refill is for the whole batch.
 
-    Raises ValueError, before the first token is asked for, for an empty prompt or a wrong number of seeds.
+    Raises ValueError, before the first token, for an empty prompt or a wrong number of seeds.
     """
     sampling = sampling or Sampling()
     if tokens < 0:

@@ -1,4 +1,4 @@
-"""What decoding asks of a model, and of what the model remembers between two tokens."""
+"""What decoding needs of a model, and of what the model keeps between two tokens."""
 
 from __future__ import annotations
 

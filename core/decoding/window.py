@@ -1,7 +1,7 @@
 """What a model attends to while it is decoded: a window that grows, then is filled anew with the last part of itself.
 
-A state that only left out its first tokens would be wrong: deeper layers would still remember them. Filling it anew
-is exact for the tokens that it then holds, and is paid for once in every part of a context that is not kept.
+Dropping the first tokens from a state would be wrong, since deeper layers have already taken them in. Filling it anew
+is exact for the tokens that it then holds, and its cost is spread over the tokens until the next refill.
 """
 
 from __future__ import annotations

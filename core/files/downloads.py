@@ -1,23 +1,17 @@
-"""Files that are whole or absent: written aside, flushed, renamed; downloaded files verified as well."""
+"""Published files: found under the data root, or downloaded there and verified."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 import shutil
-import time
-import urllib.request
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path
+from urllib.request import urlopen
 
-BLOCK = 1 << 18  # bytes read at once
+from core.files.atomic import atomic_write, sha256
+
 TIMEOUT = 30.0  # seconds without an answer before a download is given up
-ABANDONED = 7 * 24 * 3600.0  # seconds after which what a killed process left aside is removed
 
 
 @dataclass(frozen=True)
@@ -59,109 +53,28 @@ def fetch(remote: Remote, root: Path | None = None) -> Path:
     return target
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def atomic_write(target: Path) -> Iterator[Path]:
-    """A free path beside `target` for the body to make a file or a folder at; on success it becomes `target`.
-
-    What was made is flushed to disk, then renamed. If the body raises, it is removed and `target` stays as
-    it was. A file replaces the one before it. A folder never does: if another process was first, its folder
-    stays.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target.parent)
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        yield aside
-        _flush(aside)
-        _rename(aside, target)
-    except OSError as error:
-        if error.errno and not error.filename:  # a write does not know its file
-            error.filename = str(target)
-        raise
-    finally:
-        remove(aside)
-
-
-def remove(path: Path) -> None:
-    """Removes a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _download(remote: Remote, target: Path, aside: Path) -> None:
-    digest = hashlib.sha256()
-    with aside.open("wb") as file:
-        for block in _blocks(remote, target):
-            digest.update(block)
-            file.write(block)
-    if digest.hexdigest() != remote.sha256:
-        raise ValueError(
-            f"what {remote.url} sent is not {remote.path} (sha256 {digest.hexdigest()[:16]}... in place of "
-            f"{remote.sha256[:16]}...) and was discarded: put the published file at {target}, "
-            f"or {remote.instead}"
-        )
-
-
-def _blocks(remote: Remote, target: Path) -> Iterator[bytes]:
-    from tqdm import tqdm
-
     try:
-        with urllib.request.urlopen(remote.url, timeout=TIMEOUT) as reply:
-            with tqdm(total=reply.length, unit="B", unit_scale=True, desc=target.name, disable=None) as bar:
-                while block := reply.read(BLOCK):
-                    bar.update(len(block))
-                    yield block
-            if reply.length:  # bytes that were announced and did not come
-                raise IncompleteRead(b"", reply.length)
+        _copy(remote.url, target.name, aside)
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ValueError(
             f"{remote.path} is missing and could not be downloaded from {remote.url} ({reason}): "
             f"put the file at {target}, or {remote.instead}"
         ) from error
+    if (received := sha256(aside)) != remote.sha256:
+        raise ValueError(
+            f"{remote.url} returned something other than {remote.path} (sha256 {received[:16]}..., not "
+            f"{remote.sha256[:16]}...), which was discarded: put the published file at {target}, or {remote.instead}"
+        )
 
 
-def _rename(aside: Path, target: Path) -> None:
-    try:
-        os.replace(aside, target)
-    except OSError as error:
-        taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES) and target.is_dir()
-        if not (taken and aside.is_dir()):
-            raise
-    _flush_entries(target.parent)
+def _copy(url: str, name: str, path: Path) -> None:
+    from tqdm import tqdm
 
-
-def _flush(path: Path) -> None:
-    files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
-    for file in files:
-        with file.open("rb+") as handle:
-            os.fsync(handle.fileno())
-    for folder in {file.parent for file in files if path.is_dir()}:
-        _flush_entries(folder)
-
-
-def _flush_entries(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sweep(folder: Path) -> None:
-    for left in folder.glob(".*.part"):
-        try:
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                remove(left)
-        except FileNotFoundError:  # another process swept it
-            continue
+    with urlopen(url, timeout=TIMEOUT) as reply, path.open("wb") as file:
+        shown = tqdm.wrapattr(file, "write", total=reply.length, desc=name, disable=None)
+        with shown as watched:
+            shutil.copyfileobj(reply, watched)
+        if reply.length:  # bytes that were announced and did not arrive
+            raise IncompleteRead(b"", reply.length)

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to plain JSON values and back: exact, checked, and explicit about what is wrong."""
+"""Dataclasses to plain JSON values and back: exact, and checked against the annotated types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights: moved after every step, swapped in for an evaluation."""
+"""An exponential moving average of the weights: updated after every step, swapped in for an evaluation."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class EMA:
     def swapped_in(self) -> Iterator[None]:
         """Inside, the model holds the averages; afterwards its own weights again, bit for bit."""
         own = [p.detach().clone() for p in self.weights.values()]
-        self._give(list(self.averages.values()))
+        self._assign(list(self.averages.values()))
         try:
             yield
         finally:
-            self._give(own)
+            self._assign(own)
 
     def load(self, averages: Mapping[str, Tensor]) -> None:
-        """Takes over the `averages` of a checkpoint; ValueError naming a missing one."""
+        """Restores the `averages` of a checkpoint; ValueError naming a missing one."""
         for name, average in self.averages.items():
             if name not in averages:
                 raise ValueError(f"the checkpoint has no average of {name!r}")
             average.copy_(averages[name])
 
     @torch.no_grad()
-    def _give(self, values: list[Tensor]) -> None:
+    def _assign(self, values: list[Tensor]) -> None:
         torch._foreach_copy_(list(self.weights.values()), values)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from core.training.devices import native_dtype
+from core.devices import native_dtype
 
 # x -> a x + b x^3 + c x^5 pulls singular values towards 1; chosen for a steep slope at 0 (Jordan 2024).
 A, B, C = 3.4445, -4.7750, 2.0315

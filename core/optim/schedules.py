@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from core.training.config import ScheduleConfig
+from core.optim.config import ScheduleConfig
 
 
 def multiplier(config: ScheduleConfig, spent: float) -> float:

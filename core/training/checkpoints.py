@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written aside, hashed, flushed, renamed, and verified before use.
+"""Checkpoints that are whole or absent: written beside their place, hashed, renamed, and verified before use.
 
 A run folder holds
 
@@ -13,24 +13,22 @@ Nothing in it is pickled, so nothing in it can execute code when loaded.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from core.cli.errors import NotSaved
-from core.files.downloads import atomic_write, remove, sha256
+from core.files.atomic import atomic_write, remove, sha256
 from core.files.json_files import as_json, read_json, write_json
 from core.files.serialize import T, from_dict
-from core.files.weights import Uninitialised
+from core.files.tensors import Uninitialised, load_into, read_tensors, write_tensors
 
 M = TypeVar("M", bound=nn.Module)
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 BEST = "best.json"
 
@@ -42,11 +40,9 @@ class Checkpoints:
         self.folder = run_folder / "checkpoints"
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, in order; says nothing of its health."""
-        if not self.folder.is_dir():
-            return []
-        found = (re.fullmatch(r"step-(\d{8,})", path.name) for path in self.folder.iterdir())
-        return sorted(int(match[1]) for match in found if match)
+        """The steps that have a checkpoint, in order; undamaged or not."""
+        names = (path.name for path in self.folder.iterdir()) if self.folder.is_dir() else ()
+        return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d{8,})", name)))
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of `step` is, or would be."""
@@ -69,7 +65,7 @@ class Checkpoints:
             with atomic_write(target) as aside:
                 aside.mkdir()
                 for name, group in tensors.items():
-                    _write_tensors(aside / f"{name}.safetensors", group)
+                    write_tensors(aside / f"{name}.safetensors", group)
                 for name, value in objects.items():
                     (aside / f"{name}.json").write_text(as_json(value), encoding="utf-8")
                 files = {path.name: _fingerprint(path) for path in sorted(aside.iterdir())}
@@ -150,10 +146,9 @@ def verify(checkpoint: Path) -> None:
         record = read_json(manifest)
     except ValueError as error:
         raise ValueError(f"{error}{advice}") from error
-    if record.get("format") != FORMAT:
-        raise ValueError(f"{manifest} has format {record.get('format')!r}; this version reads {FORMAT}{advice}")
+    check_format(manifest, record)
     if record != _sealed(record):
-        raise ValueError(f"{manifest} is damaged: its seal does not fit{advice}")
+        raise ValueError(f"{manifest} is damaged: its own SHA-256 does not fit{advice}")
     for name, expected in record["files"].items():
         path = checkpoint / name
         if not path.is_file():
@@ -162,19 +157,6 @@ def verify(checkpoint: Path) -> None:
             raise ValueError(f"{path} holds {size} bytes instead of {expected['size']}{advice}")
         if _fingerprint(path) != expected:
             raise ValueError(f"{path} is damaged: its SHA-256 is not the one it was written with{advice}")
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file on the CPU, tied ones under all names; ValueError if damaged."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            tied = json.loads((file.metadata() or {}).get("tied", "{}"))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    return tensors | {name: tensors[kept] for name, kept in tied.items()}
 
 
 def load_weights(
@@ -200,21 +182,6 @@ def load_model(
     return model.eval(), step
 
 
-def load_into(model: nn.Module, weights: Mapping[str, Tensor], origin: Path) -> None:
-    """Copies `weights` into `model`; ValueError naming one that is missing, unknown or of another shape."""
-    expected = model.state_dict()
-    for name, tensor in expected.items():
-        if name not in weights:
-            raise ValueError(f"{origin} has no weights for {name!r}")
-        if weights[name].shape != tensor.shape:
-            raise ValueError(
-                f"{origin}: {name!r} has shape {tuple(weights[name].shape)}, the model needs {tuple(tensor.shape)}"
-            )
-    if unknown := [name for name in weights if name not in expected]:
-        raise ValueError(f"{origin} has weights for {unknown[0]!r}, which the model lacks")
-    model.load_state_dict(weights)
-
-
 def write_config(run_folder: Path, config: Mapping[str, Any]) -> None:
     """Records `to_dict(config)` with the format of the folder as `config.json`."""
     write_json(run_folder / "config.json", {"format": FORMAT, "config": config})
@@ -226,12 +193,20 @@ def read_config(run_folder: Path, cls: type[T]) -> T:
     if not path.is_file():
         raise ValueError(f"{run_folder} is not a run folder: it has no config.json")
     record = read_json(path)
-    if record.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {record.get('format')!r}; this version reads {FORMAT}")
+    check_format(path, record)
     try:
         return from_dict(cls, record.get("config", {}))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def check_format(path: Path, record: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a file of a run folder has the format that this version reads."""
+    if (found := record.get("format")) != FORMAT:
+        raise ValueError(
+            f"{path} has format {found!r}, not {FORMAT}: it was written by another version; train it anew, or use it "
+            "with the version that wrote it"
+        )
 
 
 def _sealed(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,28 +214,6 @@ def _sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     content = {name: record.get(name) for name in ("step", "files")}
     seal = hashlib.sha256(as_json(content).encode()).hexdigest()
     return {"format": FORMAT, **content, "seal": seal}
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Stores tied tensors once, their other names in the metadata; copies other views of a shared storage."""
-    from safetensors.torch import save_file
-
-    seen: dict[tuple[Any, ...], str] = {}
-    storages: set[int] = set()
-    kept: dict[str, Tensor] = {}
-    tied: dict[str, str] = {}
-    for name, tensor in tensors.items():
-        identity = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if tensor.numel() and identity in seen:
-            tied[name] = seen[identity]
-            continue
-        storage = tensor.untyped_storage().data_ptr()
-        tensor = tensor.detach()
-        whole = torch.contiguous_format
-        kept[name] = tensor.clone(memory_format=whole) if storage in storages else tensor.contiguous()
-        storages.add(storage)
-        seen[identity] = name
-    save_file(kept, path, metadata={"tied": json.dumps(tied)})
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

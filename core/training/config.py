@@ -7,82 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
+from core.cli.arguments import ALONE
+from core.optim.config import OptimizerConfig, ScheduleConfig
 
 DEFAULT_OUT = Path("runs")
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter 2019), or Muon (Jordan 2024) for hidden matrices with AdamW for the rest."""
-
-    kind: Literal["adamw", "muon"] = "adamw"
-    """adamw for every parameter, or muon for the hidden matrices and adamw for the rest."""
-    lr: float = 1e-3
-    """AdamW: peak learning rate."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW: decay per step of the first and second moment."""
-    eps: float = 1e-8
-    """AdamW: added to the root of the second moment."""
-    weight_decay: float = 0.1
-    """AdamW: decoupled decay of matrices, as a fraction of lr per step."""
-    layer_decay: float = 1.0
-    """AdamW: factor on the rate per block below the head, for fine-tuning (ELECTRA, BEiT); 1 = the same everywhere."""
-    muon_lr: float = 0.02
-    """Muon: peak learning rate."""
-    muon_momentum: float = 0.95
-    """Muon: decay per step of the (Nesterov) momentum."""
-    muon_weight_decay: float = 0.0
-    """Muon: decoupled decay, as a fraction of muon_lr per step."""
-    muon_scale: Literal["original", "match_rms_adamw"] = "original"
-    """Muon: update size: sqrt(max(1, rows/columns)) (Jordan), or 0.2 sqrt(max(rows, columns)) (Liu 2025)."""
-    muon_precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Muon: arithmetic of the orthogonalisation; auto is bf16 where the device multiplies it natively."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_positive(self, "lr", "eps", "muon_lr")
-        check_between(self, 0.0, 1.0, "muon_momentum")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas = {self.betas!r} must be two numbers, each at least 0 and below 1")
-        check_at_least(self, 0, "weight_decay", "muon_weight_decay")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay = {self.layer_decay!r} must be above 0 and at most 1")
-        if self.layer_decay < 1 and self.kind == "muon":
-            raise ValueError(f"layer_decay = {self.layer_decay!r} needs kind = 'adamw': Muon's updates have one size")
-
-    def unused(self) -> dict[str, str]:
-        """Fields without effect under this configuration, each with the reason."""
-        names = ("muon_lr", "muon_momentum", "muon_weight_decay", "muon_scale", "muon_precision")
-        return {} if self.kind == "muon" else dict.fromkeys(names, f"kind = {self.kind!r} has no Muon")
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """The learning rate over the fraction of the budget that is spent, as a multiple of its peak."""
-
-    kind: Literal["cosine", "wsd", "constant"] = "cosine"
-    """After the warm-up: a half cosine, a plateau with a linear decay at its end (wsd), or constant."""
-    warmup: float = 0.05
-    """Fraction of the budget (steps or minutes) over which the rate rises linearly from 0."""
-    decay: float = 0.3
-    """wsd: fraction of the budget, at its end, over which the rate falls."""
-    final: float = 0.1
-    """cosine, wsd: the rate at the end, as a fraction of the peak."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_between(self, 0.0, 1.0, "warmup")
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"decay = {self.decay!r} must be above 0 and at most 1")
-        if not 0 <= self.final <= 1:
-            raise ValueError(f"final = {self.final!r} must be at least 0 and at most 1")
-        if self.kind == "wsd" and self.warmup + self.decay > 1:
-            raise ValueError(f"warmup = {self.warmup!r} and decay = {self.decay!r} must add up to at most 1")
-
-    def unused(self) -> dict[str, str]:
-        """Fields without effect under this configuration, each with the reason."""
-        names = {"cosine": ("decay",), "wsd": (), "constant": ("decay", "final")}[self.kind]
-        return dict.fromkeys(names, f"kind = {self.kind!r} does not read it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,20 +39,20 @@ class RunConfig:
     """Newest checkpoints kept, beside the best."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the model; auto is bf16 where the hardware multiplies it, fp32 elsewhere."""
-    compile: Literal["off", "default", "max-autotune"] = "off"
-    """torch.compile mode of the training step; falls back to off where there is no working compiler."""
+    compile: Literal["off", "default", "max-autotune"] = field(default="off", metadata={ALONE: "default"})
+    """torch.compile mode of the training step, `default` if none is named; off where there is no working compiler."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to train; auto takes the fastest present."""
+    """Where to train; auto is the fastest device there is."""
     resume: bool = False
-    """Go on with the run in the run folder."""
+    """Continue the run in the run folder."""
     checkpoint: Literal["last", "last-good"] = "last"
-    """With resume: go on from the last checkpoint, or from the last that is not damaged."""
+    """With resume: continue from the last checkpoint, or from the last that is undamaged."""
     tracker: Literal["none", "tensorboard"] = "none"
     """Where metrics go beside metrics.jsonl."""
     ema: float = 0.0
     """Decay per step of an exponential moving average of the weights, which is then evaluated; 0 is off."""
     clip: float = 1.0
-    """Largest norm of the gradient; 0 is off."""
+    """Norm that gradients are clipped to; 0 is off."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

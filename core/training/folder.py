@@ -1,4 +1,4 @@
-"""The run folder: opened for a new run only when empty of one, reopened only by the same configuration."""
+"""The run folder: a new run needs one without a run, and a resumed run the one with its own configuration."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from core.files.serialize import to_dict
 from core.training.checkpoints import Checkpoints, read_config
 from core.training.config import RunConfig
 
-# What may change from one life of a run to the next; everything else would make it another run.
 FREE = frozenset(
     "out resume checkpoint steps minutes log_every save_every eval_every keep tracker device compile".split()
 )
+"""Settings that may change when a run is resumed; any other would make it a different run."""
 TRACES = ("config.json", "metrics.jsonl", "checkpoints")
 
 
@@ -28,6 +28,7 @@ def open_folder(config: RunConfig) -> None:
         saved = to_dict(read_config(out, type(config)))
         for field, was, now in _differences(saved, to_dict(config)):
             raise ValueError(f"{out} was trained with {field} = {was!r}, not {now!r}; keep it, or take another --out")
+        Checkpoints(out).clean()
         return
     if any((out / trace).exists() for trace in TRACES):
         raise ValueError(f"{out} already holds a run; go on with --resume, or take another --out")
@@ -48,7 +49,7 @@ def resume_point(config: RunConfig) -> Path | None:
 
 
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted fields that differ between two `to_dict`s and are not free to, with both values."""
+    """Dotted fields outside FREE that differ between two `to_dict`s, with both values."""
     for name, value in now.items():
         was = saved.get(name)
         if (not at and name in FREE) or was == value:

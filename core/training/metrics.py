@@ -1,16 +1,21 @@
-"""metrics.jsonl: one JSON object a line, there as soon as it is known, and the same file after any resume."""
+"""What a run measures: gathered over some steps, and written to metrics.jsonl, the same file after any resume."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from core.cli.errors import NotSaved
-from core.files.json_files import write_text
+from core.files.atomic import write_text
 
 
 class MetricsFile:
@@ -54,7 +59,7 @@ def read_metrics(run_folder: Path) -> list[dict[str, Any]]:
 
 
 def _step(line: str) -> float:
-    """The step of a line; infinite for a line that is none, so that it is dropped."""
+    """The step of a line; infinite for a broken line, so that it is dropped."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, TypeError, KeyError):
@@ -62,8 +67,76 @@ def _step(line: str) -> float:
 
 
 def _json(value: Any) -> Any:
-    """Numbers (also of numpy or 0-d tensors) as int or float, what is not finite as None; text as it is."""
+    """Numbers (of numpy and 0-d tensors too) as int or float, what is not finite as None; text unchanged."""
     if isinstance(value, (str, bool, int)):
         return value
     number = float(value)
     return number if math.isfinite(number) else None
+
+
+Reduce = Callable[[Tensor], Tensor]
+
+
+class Meter:
+    """Losses, gradient norms and units of work of the last few steps.
+
+    `add` leaves them on the device; `settle` reads all pending ones at once, which waits for the device.
+    """
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self._pending: list[tuple[Tensor, Tensor, Tensor | int]] = []
+        self._restart()
+
+    def add(self, loss: Tensor, norm: Tensor, units: Tensor | int) -> None:
+        """One step: this process's share of the loss, the gradient's norm, the units of all processes."""
+        self._pending.append((loss, norm, units))
+
+    def settle(self, reduce: Reduce, with_norms: bool) -> tuple[int, str] | None:
+        """Turns what is pending into numbers; `reduce` adds the losses up over all processes.
+
+        Returns (how many steps before the newest, what) of the first loss, or norm, that is not finite.
+        """
+        if not self._pending:
+            return None
+        losses, norms, units = zip(*self._pending, strict=True)
+        fresh = reduce(torch.stack(losses)).tolist(), torch.stack(norms).tolist()
+        self._units += float(sum(units))
+        self._pending.clear()
+        self.losses += fresh[0]
+        self.norms += fresh[1]
+        for i, (loss, norm) in enumerate(zip(*fresh, strict=True)):
+            for name, value in (("loss", loss), ("gradient norm", norm if with_norms else 0.0)):
+                if not math.isfinite(value):
+                    return len(fresh[0]) - 1 - i, f"the {name} is {value}"
+        return None
+
+    def close(self) -> tuple[float, float, float]:
+        """Mean loss, mean norm and units per second of the settled steps, which are then forgotten."""
+        loss, norm = (math.fsum(x) / max(1, len(x)) for x in (self.losses, self.norms))
+        rate = self._units / max(1e-9, time.perf_counter() - self._start - self._paused)
+        self.losses, self.norms = [], []
+        self._restart()
+        return loss, norm, rate
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside (evaluating, saving) does not count in units per second."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused += time.perf_counter() - start
+
+    def state(self) -> dict[str, list[float]]:
+        """The settled steps, for a checkpoint between two lines of metrics."""
+        return {"losses": self.losses, "norms": self.norms}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state` returned; the clock of units per second is set to zero."""
+        self.losses, self.norms = list(state["losses"]), list(state["norms"])
+        self._restart()
+
+    def _restart(self) -> None:
+        self._units, self._paused, self._start = 0.0, 0.0, time.perf_counter()

@@ -1,9 +1,8 @@
 """The order of data, as a pure function of (seed, step, rank).
 
-Nothing here has a state, so a run that resumes at a step sees what it would have seen, without replay,
-and any number of processes agree on a step's batch without talking to each other. The random streams
-are those that NumPy keeps stable over its releases (Philox, SeedSequence, and RandomState's shuffle,
-frozen by NEP 19), so that an order outlives an upgrade.
+Nothing here has a state: a resumed run gets the same batches without replay, and any number of processes
+agree on a step's batch without exchanging anything. The random streams are those that NumPy keeps stable
+over its releases (Philox, SeedSequence, and RandomState's shuffle, frozen by NEP 19).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Batch = tuple[Tensor, ...]
 
 
 class Share(NamedTuple):
-    """The part of every global batch that a process takes: its rank of so many, in so many micro-batches."""
+    """The part of every global batch that a process takes: that of its rank among `world`, in micro-batches."""
 
     rank: int = 0
     world: int = 1
@@ -88,12 +87,12 @@ def share(indices: Indices, rank: int = 0, world: int = 1, accumulate: int = 1) 
 
 
 def stream(seed: int, purpose: str, index: int = 0) -> np.random.Philox:
-    """A random stream of its own for every (seed, purpose, index), whatever was drawn before."""
+    """An independent random stream for every (seed, purpose, index), whatever was drawn before."""
     entropy = (seed, int.from_bytes(purpose.encode(), "little"), index)
     return np.random.Philox(np.random.SeedSequence(entropy))
 
 
-@lru_cache(maxsize=2)  # a batch that straddles two epochs asks for both
+@lru_cache(maxsize=2)  # a batch may straddle two epochs
 def _permutation(seed: int, epoch: int, items: int) -> NDArray[Any]:
     order: NDArray[Any] = np.arange(items, dtype=np.uint32 if items <= 2**32 else np.uint64)
     np.random.RandomState(stream(seed, "shuffled", epoch)).shuffle(order)

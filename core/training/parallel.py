@@ -1,17 +1,117 @@
-"""What the processes of a run tell each other; with a single process, nothing."""
+"""The processes of a run: how they are started, what each of them trains, and what they exchange."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shlex
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import nn
+
+from core.cli.arguments import program
+from core.devices import compile_in_place, device_kind, keep_freed_memory, resolve_precision
+from core.optim.averages import EMA
+from core.training.config import RunConfig
+from core.training.state import TrainState, seed_everything
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 GPU_INTERVAL = 10  # steps between agreements on a GPU, each of which waits for the device
 
+RANKS = ("RANK", "LOCAL_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+"""Variables by which launchers number their processes."""
+
+OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 T = TypeVar("T")
+
+
+def build_accelerator(config: RunConfig) -> Accelerator:
+    """Accelerate for one process, or for DDP under `torchrun` and `accelerate launch`.
+
+    Raises ValueError for a device, precision, tracker or kind of launch that is not available.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    refuse_lone_process()
+    if config.tracker == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("tracker = 'tensorboard' needs the package tensorboard: pip install tensorboard")
+    kind = device_kind(config.device)
+    precision = resolve_precision(config.precision, kind)
+    if kind == "cpu":
+        keep_freed_memory()
+    if kind == "cuda" and config.precision != "fp32":
+        torch.set_float32_matmul_precision("high")
+    accelerator = Accelerator(
+        cpu=kind == "cpu",
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_dir=str(config.out),
+    )
+    check_launch(accelerator, config)
+    return accelerator
+
+
+def refuse_lone_process() -> None:
+    """Raise ValueError where one process was started although more were asked for.
+
+    `accelerate launch --cpu --num_processes N` hands a lone process the address of the others, but no rank
+    (Accelerate's issue #2741).
+    """
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    if on_cpu and "MASTER_PORT" in os.environ and not any(name in os.environ for name in RANKS):
+        command = shlex.join(["torchrun", "--nproc_per_node", "N", *program()])
+        raise ValueError(f"accelerate launch --cpu started one process instead of several; on CPUs take: {command} ...")
+
+
+def check_launch(accelerator: Accelerator, config: RunConfig) -> None:
+    """Raise ValueError for a kind of launch that is not supported, or a batch that the processes cannot share."""
+    from accelerate.utils import DistributedType
+
+    supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    if accelerator.distributed_type not in supported:
+        raise ValueError(f"launched as {accelerator.distributed_type.value}; supported are one process and DDP")
+    if config.batch_size % (accelerator.num_processes * config.accumulate):
+        raise ValueError(
+            f"batch_size = {config.batch_size} must be divisible by {accelerator.num_processes} processes x "
+            f"accumulate = {config.accumulate}"
+        )
+
+
+def prepare_training(
+    accelerator: Accelerator,
+    config: RunConfig,
+    objective: nn.Module,
+    model: nn.Module,
+    build_optimizer: OptimizerFactory,
+    say: Callable[[str], None],
+) -> tuple[nn.Module, TrainState]:
+    """Makes a model ready to be trained; returns the objective to call, and the state that is then restored.
+
+    The order matters: what wraps blocks comes before the compiler, which comes before what distributes the model;
+    the optimiser and the average hold the parameters that are then there.
+    """
+    objective.train().to(accelerator.device)
+    compile_in_place(objective, config.compile, accelerator.device, say)
+    distributed = accelerator.prepare_model(objective)
+    optimizer = build_optimizer(model)
+    ema = EMA(model, config.ema) if config.ema else None
+    if accelerator.num_processes > 1:  # the same weights everywhere, but not the same dropout
+        seed_everything(config.seed + 1_000_003 * (accelerator.process_index + 1))
+    return distributed, TrainState(model, objective, optimizer, ema, accelerator.scaler)
+
+
+def release_accelerator(accelerator: Accelerator) -> None:
+    """Ends trackers and the process group, and clears Accelerate's global state, so that another run can follow."""
+    from accelerate.state import AcceleratorState
+
+    accelerator.end_training()
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class Processes:
@@ -52,9 +152,9 @@ class Processes:
         self._accelerator.wait_for_everyone()
 
     def agree(self, step: int, seconds: float, stop: bool) -> tuple[float, bool]:
-        """One clock and one wish to stop for all at every `step`, so that they leave the loop together.
+        """The seconds and the request to stop that all processes act on at `step`, to leave the loop together.
 
-        The largest seconds, and whether any wants to stop; exchanged every few steps, in between the agreed
+        The largest seconds, and whether any is to stop. They are exchanged every few steps; in between, the agreed
         seconds grow at the agreed pace.
         """
         if self.alone:

@@ -1,13 +1,69 @@
-"""What the user sees while a run goes on: a bar on a terminal, a line now and then elsewhere."""
+"""How far a run is: its budget, its clock, and what is shown of it (a bar, or lines)."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A number of optimiser steps, or of minutes of wall time; exactly one of them is not None.
+
+    `seconds` below is the wall time of the run so far, including the lives before a resume.
+    """
+
+    steps: int | None
+    minutes: float | None
+
+    def spent(self, step: float, seconds: float) -> float:
+        """The fraction of the budget that is gone after `step` optimiser steps; may exceed 1."""
+        if self.steps is not None:
+            return step / self.steps
+        assert self.minutes is not None
+        return seconds / (60.0 * self.minutes)
+
+    def done(self, step: int, seconds: float) -> bool:
+        """Whether nothing is left."""
+        return self.spent(step, seconds) >= 1.0
+
+    def left(self, step: int, seconds: float, pace: float) -> float:
+        """Seconds to the end, at `pace` seconds per step."""
+        if self.steps is not None:
+            return (self.steps - step) * pace if step < self.steps else 0.0
+        assert self.minutes is not None
+        return max(0.0, 60.0 * self.minutes - seconds)
+
+
+class Clock:
+    """The wall time of a run over all its lives, and how far its budget is spent."""
+
+    def __init__(self, budget: Budget):
+        self.budget = budget
+        self.before = 0.0  # seconds of the lives before this one
+        self._started = time.monotonic()
+        self._first: tuple[int, float] | None = None  # step and seconds of this life's first update
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far, evaluation and earlier lives included."""
+        return self.before + time.monotonic() - self._started
+
+    def note(self, step: int) -> None:
+        """To be called after every update: what comes before the first, such as compiling, is not its pace."""
+        self._first = self._first or (step, self.seconds)
+
+    def left(self, step: int) -> float:
+        """Seconds to the end, at the pace of this life after its first update."""
+        first, seconds = self._first or (step, 0.0)
+        pace = (self.seconds - seconds) / (step - first) if step > first else math.inf
+        return self.budget.left(step, self.seconds, pace)
 
 
 class Progress:
@@ -36,12 +92,12 @@ class Progress:
             self.say(text)
 
     def report(self, step: int, values: Mapping[str, Any]) -> None:
-        """A line that stays: the outcome of an evaluation."""
+        """Prints the result of an evaluation on a line that stays."""
         numbers = (f"{name} {value:.4f}" for name, value in values.items() if isinstance(value, float))
         self.say(f"{self._place(step)}  " + "  ".join(numbers))
 
     def say(self, text: str) -> None:
-        """A line on stderr, above the bar where there is one."""
+        """Prints a line on stderr, above the bar where there is one."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         elif self.shown:
@@ -67,7 +123,7 @@ def _short(number: float) -> str:
 
 def _clock(seconds: float) -> str:
     """Seconds as m:ss or h:mm:ss."""
-    if seconds == float("inf"):
+    if seconds == math.inf:
         return "?"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,4 +1,4 @@
-"""A training run: everything around the few lines of a training loop that differ from panel to panel.
+"""A training run: everything but the few lines of a training loop that differ from panel to panel.
 
 with Run(config, unit=task.unit) as run:
     objective = run.prepare(task.objective(model), model, optimizer_factory)
@@ -13,42 +13,43 @@ with Run(config, unit=task.unit) as run:
 from __future__ import annotations
 
 import math
+import operator
 import shlex
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import reduce
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from core.cli.arguments import program
 from core.cli.errors import Interrupted, NonFinite
-from core.cli.launch import program
 from core.cli.signals import StopRequest
+from core.devices import to_device
 from core.files.json_files import read_json
 from core.files.serialize import to_dict
-from core.optim.averages import EMA
 from core.optim.groups import set_learning_rate
 from core.optim.schedules import multiplier
-from core.training import devices, random_state
-from core.training.budget import Budget
 from core.training.checkpoints import Checkpoints, verify, write_config
 from core.training.config import RunConfig
 from core.training.folder import open_folder, resume_point
-from core.training.meter import Meter
-from core.training.metrics import MetricsFile
+from core.training.metrics import Meter, MetricsFile
 from core.training.order import Batch, Order, Share
-from core.training.parallel import Processes
-from core.training.progress import Progress
-from core.training.state import TrainState
-
-OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
+from core.training.parallel import (
+    OptimizerFactory,
+    Processes,
+    build_accelerator,
+    prepare_training,
+    release_accelerator,
+)
+from core.training.progress import Budget, Clock, Progress
+from core.training.state import TrainState, random_state, restore_random_state, seed_everything
 
 
 class Gradients(NamedTuple):
-    """What one backward pass added: this process's share of a mean loss, and how many it is a mean over."""
+    """What one backward pass added: this process's share of a mean loss, and the number of units it is a mean over."""
 
     loss: Tensor
     units: Tensor | int
@@ -66,29 +67,30 @@ class Run:
         """Opens the run folder. Raises ValueError for a folder, device or precision that cannot be used."""
         self.config, self.unit, self.folder = config, unit, config.out
         self.step = 0  # optimiser steps done
+        self.lr = 0.0  # of the step just done
         self.finished = False  # whether nothing is left of the budget
+        self.stopping = False  # whether the user has asked all processes to stop after this step
         self.best: dict[str, Any] | None = None
         self.checkpoints = Checkpoints(self.folder)
-        self.budget = Budget(config.steps, config.minutes)
-        self.accelerator = devices.build_accelerator(config)
+        self.accelerator = build_accelerator(config)
         self.device, self.processes = self.accelerator.device, Processes(self.accelerator)
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes, config.accumulate)
         self.main = self.accelerator.is_main_process
+        self.clock = Clock(Budget(config.steps, config.minutes))
         self.progress = Progress(unit, config.steps, shown=self.main)
-        self.lr = 0.0
         self._state: TrainState | None = None
+        self._objective: nn.Module | None = None
         self._metrics: MetricsFile | None = None
         self._meter = Meter()
-        self.stopping = False  # whether the user has asked all processes to stop after this step
         self._stop, self._save_asked = StopRequest(), False
-        self._started, self._seconds_before = time.monotonic(), 0.0  # of this life; of earlier ones
-        self._first: tuple[int, float] | None = None  # step and seconds of this life's first update
         try:
-            self._open_folder()
+            if self.main:
+                open_folder(config)
+            self.processes.wait()
         except BaseException:
-            devices.release_accelerator(self.accelerator)
+            release_accelerator(self.accelerator)
             raise
-        random_state.seed_everything(config.seed)
+        seed_everything(config.seed)
 
     def __enter__(self) -> Run:
         return self
@@ -99,7 +101,7 @@ class Run:
             self._metrics.close()
         if kind is not None and self.main and self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
-        devices.release_accelerator(self.accelerator)
+        release_accelerator(self.accelerator)
 
     @property
     def state(self) -> TrainState:
@@ -109,30 +111,25 @@ class Run:
         return self._state
 
     def prepare(self, objective: nn.Module, model: nn.Module, build_optimizer: OptimizerFactory) -> nn.Module:
-        """Moves, compiles, distributes, builds the optimiser, restores, in this order; returns the objective to call.
+        """Compiles and distributes the objective, builds the optimiser, restores; returns the objective to call.
 
         `objective(*micro_batch)` gives the summed loss of a micro-batch; `model`, a part of it, is what
         checkpoints and the average hold; `build_optimizer(model)` makes what updates it.
         """
-        objective.train().to(self.device)
-        devices.compile_in_place(objective, self.config.compile, self.device, self.progress.say)
-        distributed = self.accelerator.prepare_model(objective)
-        optimizer = build_optimizer(model)
-        ema = EMA(model, self.config.ema) if self.config.ema else None
-        self._state = TrainState(model, objective, optimizer, ema, self.accelerator.scaler)
-        if self.share.world > 1:  # the same weights everywhere, but not the same dropout
-            random_state.seed_everything(self.config.seed + 1_000_003 * (self.share.rank + 1))
+        self._objective, self._state = prepare_training(
+            self.accelerator, self.config, objective, model, build_optimizer, self.progress.say
+        )
         self._resume()
-        self.finished = self.budget.done(self.step, self._seconds_before)
+        self.finished = self.clock.budget.done(self.step, self.clock.before)
         if self.main:
             write_config(self.folder, to_dict(replace(self.config, resume=False, checkpoint="last")))
             self._metrics = MetricsFile(self.folder / "metrics.jsonl", after=self.step)
         if self.config.tracker != "none":
             self.accelerator.init_trackers("tensorboard")
-        return distributed
+        return self._objective
 
     def log_summary(self, data: str) -> None:
-        """Says what is trained on what data, and where."""
+        """Prints what is trained, on what data, and where."""
         precision = self.accelerator.mixed_precision.replace("no", "fp32")
         millions = sum(p.numel() for p in self.state.model.parameters()) / 1e6
         self.progress.say(
@@ -145,11 +142,12 @@ class Run:
         Saves when due, and after SIGINT or SIGTERM, then raising Interrupted. `order` is asked for step - 1.
         """
         if self.finished:
-            self.progress.say(f"nothing left to do: {self.folder} has its whole budget behind it")
+            self.progress.say(f"nothing left to do: {self.folder} has spent its whole budget")
         with self._stop:
             while not self.finished:
                 before = self.step
-                yield before + 1, self.to_device(order(before, self.share, self.spent))
+                batch = order(before, self.share, self.spent)
+                yield before + 1, [tuple(to_device(tensor, self.device) for tensor in micro) for micro in batch]
                 if self.step != before + 1:
                     raise RuntimeError("the loop over run.steps must call run.update() once per step")
                 self._end_step()
@@ -160,8 +158,11 @@ class Run:
         """Adds the gradients of the mean loss over all that `count(*micro_batch)` counts, of all processes together.
 
         Losses and counts are summed over every micro-batch of every process before one is divided by the
-        other, so that none weighs more for being shorter. Several objectives may add theirs before one update.
+        other, so that none weighs more for being shorter. Several objectives may add theirs before one update;
+        among several processes, only the objective that `prepare` returned exchanges its gradients.
         """
+        if self.share.world > 1 and objective is not self._objective:
+            raise RuntimeError("with several processes, every backward pass takes the objective of run.prepare()")
         units = self.processes.total(sum(count(*micro) for micro in batch))
         # DDP averages the gradients of the processes; a mean over all counted needs their sum.
         scale = self.share.world / (units.clamp(min=1) if isinstance(units, Tensor) else max(1, units))
@@ -176,24 +177,25 @@ class Run:
 
     def update(self, *gradients: Gradients) -> None:
         """One optimiser step along the sum of the gradients: guard, clip, schedule, update, average; logs when due."""
-        norm = self._clip()
-        self._meter.add(sum_of(part.loss for part in gradients), norm, sum_of(part.units for part in gradients))
+        norm = self.state.clip_gradients(self.config.clip)
+        losses, units = zip(*gradients, strict=True)
+        self._meter.add(reduce(operator.add, losses), norm, reduce(operator.add, units))
         if self.device.type == "cpu":  # elsewhere looking would wait for the device: done when logging and saving
             self._guard(self.step + 1)
-        seconds, self.stopping = self.processes.agree(self.step, self.seconds, self._stop.made)
-        spent = self.budget.spent(self.step + 0.5, seconds)  # mid-step: neither end of the schedule is wasted
+        seconds, self.stopping = self.processes.agree(self.step, self.clock.seconds, self._stop.made)
+        spent = self.clock.budget.spent(self.step + 0.5, seconds)  # mid-step: neither end of the schedule is wasted
         self.lr = set_learning_rate(self.state.optimizer, multiplier(self.config.schedule, spent))
         self.state.step_optimizer()
         self.step += 1
-        self.finished = self.budget.done(self.step, seconds)
-        self._first = self._first or (self.step, self.seconds)
+        self.finished = self.clock.budget.done(self.step, seconds)
+        self.clock.note(self.step)
         if self.state.ema:
             self.state.ema.update(self.step)
         if self.due("log"):
             self._log_training()
 
     def due(self, what: Literal["eval", "save", "log"]) -> bool:
-        """Whether it is time to after the step just done; at the last step it always is."""
+        """Whether it is time to, after the step just done; after the last step it always is."""
         every = {"eval": self.config.eval_every, "save": self.config.save_every, "log": self.config.log_every}
         return self.finished or self.step % every[what] == 0
 
@@ -204,23 +206,8 @@ class Run:
         Training's random numbers and its units per second stay untouched.
         """
         forked = [self.device] if self.device.type == "cuda" else []
-        averaged = self.state.ema.swapped_in() if self.state.ema else nullcontext()
-        with (
-            self._meter.paused(),
-            torch.no_grad(),
-            torch.random.fork_rng(forked),
-            self.accelerator.autocast(),
-            averaged,
-        ):
-            self.state.objective.eval()
-            try:
-                yield
-            finally:
-                self.state.objective.train()
-
-    def to_device(self, batch: Sequence[Batch]) -> list[Batch]:
-        """Micro-batches on the run's device, without waiting for the copies."""
-        return [tuple(devices.to_device(tensor, self.device) for tensor in micro) for micro in batch]
+        with self._meter.paused(), torch.random.fork_rng(forked), self.accelerator.autocast(), self.state.evaluating():
+            yield
 
     def total(self, value: Any) -> Any:
         """The sum of a tensor or number over all processes, each of which may have evaluated its share."""
@@ -238,19 +225,17 @@ class Run:
         self.progress.report(self.step, values)
         if best in values:
             value = float(values[best])
-            than = None if self.best is None else self.best["value"]
-            improved = value == value and (than is None or (value <= than if mode == "min" else value >= than))
-            if self.processes.from_main(improved):
+            if self.processes.from_main(self._improved(value, mode)):
                 self.best = {"step": self.step, "metric": best, "value": value}
                 self._save_asked = True
 
     def save(self) -> None:
-        """Writes a checkpoint of the step just done. Raises NonFinite sooner than save what cannot go on."""
+        """Writes a checkpoint of the step just done. Raises NonFinite rather than save a run that cannot go on."""
         with self._meter.paused():
             self._guard(self.step)
             if not self.state.finite():
                 raise self._diverged("a weight is too large or not a number", self.step)
-            generators = self.processes.from_all(random_state.take(self.device))
+            generators = self.processes.from_all(random_state(self.device))
             if self.main:
                 assert self._metrics is not None
                 self._metrics.sync()
@@ -262,30 +247,24 @@ class Run:
         self._save_asked = False
 
     @property
-    def seconds(self) -> float:
-        """Wall time of the run so far, evaluation and earlier lives included."""
-        return self._seconds_before + time.monotonic() - self._started
-
-    @property
     def spent(self) -> float:
         """The fraction of the budget that is gone; may exceed 1."""
-        return self.budget.spent(self.step, self.seconds)
+        return self.clock.budget.spent(self.step, self.clock.seconds)
 
-    def _open_folder(self) -> None:
-        if self.main:
-            open_folder(self.config)
-            self.checkpoints.clean()
-        self.processes.wait()
+    def _improved(self, value: float, mode: Literal["min", "max"]) -> bool:
+        if self.best is None or math.isnan(value):
+            return not math.isnan(value)
+        return bool(value <= self.best["value"] if mode == "min" else value >= self.best["value"])
 
     def _resume(self) -> None:
-        """Takes over the checkpoint to go on from, if there is one."""
+        """Restores the checkpoint to go on from, if there is one."""
         checkpoint = resume_point(self.config)
         if checkpoint is None:
             return
         verify(checkpoint)
         state = read_json(checkpoint / "state.json")
         self.state.restore(checkpoint, state["scaler"])
-        self.step, self._seconds_before = state["step"], state["seconds"]
+        self.step, self.clock.before = state["step"], state["seconds"]
         if state["best"] and state["best"]["step"] in self.checkpoints.steps():
             self.best = state["best"]
         if self.main:  # killed after a checkpoint, it may have had no time for this
@@ -293,35 +272,23 @@ class Run:
         self._meter.load(state["window"])
         generators = checkpoint / f"rng-{self.share.rank}.json"
         if generators.exists():  # absent when there are more processes than before
-            random_state.put_back(read_json(generators), self.device)
+            restore_random_state(read_json(generators), self.device)
         self.progress.say(f"resuming {self.folder} at step {self.step}")
 
     def _record(self) -> dict[str, Any]:
         return {
             "step": self.step,
-            "seconds": self.seconds,
+            "seconds": self.clock.seconds,
             "best": self.best,
             "window": self._meter.state(),
             "scaler": self.state.scaler_state(),
         }
 
-    def _clip(self) -> Tensor:
-        """Clips the gradients to the configured norm; returns what their norm was."""
-        if self.state.scaler is not None:
-            self.state.scaler.unscale_(self.state.optimizer)
-        parameters = self.state.parameters()
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.config.clip:
-            clip_grads_with_norm_(parameters, self.config.clip, norm)
-        return norm
-
     def _guard(self, step: int) -> None:
         """Raises NonFinite when a step up to `step` had a loss or gradient that is not finite."""
-        fault = self._meter.settle(self.processes.total, with_norms=self.state.scaler is None)
-        if fault is None:
-            return
-        ago, what = fault
-        raise self._diverged(what, step - ago)
+        if fault := self._meter.settle(self.processes.total, with_norms=self.state.scaler is None):
+            steps_before, what = fault
+            raise self._diverged(what, step - steps_before)
 
     def _diverged(self, what: str, step: int) -> NonFinite:
         saved = self.checkpoints.steps()
@@ -335,30 +302,18 @@ class Run:
             self.save()
         if interrupted:
             again = shlex.join(["python", *program(), "--out", str(self.folder), "--resume"])
-            said = f"interrupted at step {self.step}, which is saved; go on with: {again}"
-            raise Interrupted(said if self.main else "")
+            message = f"interrupted at step {self.step}, which is saved; go on with: {again}"
+            raise Interrupted(message if self.main else "")
 
     def _log_training(self) -> None:
         self._guard(self.step)
         loss, norm, rate = self._meter.close()
         lr, speed = self.lr, f"train/{self.unit}_per_second"
         self._write({"train/loss": loss, "train/lr": lr, "train/grad_norm": norm, speed: rate})
-        left = self.budget.left(self.step, self.seconds, self._pace())
-        self.progress.update(self.step, self.spent, loss, rate, left)
-
-    def _pace(self) -> float:
-        """Seconds per step in this life after its first, which may have had to compile."""
-        step, seconds = self._first or (self.step, 0.0)
-        return (self.seconds - seconds) / (self.step - step) if self.step > step else math.inf
+        self.progress.update(self.step, self.spent, loss, rate, self.clock.left(self.step))
 
     def _write(self, values: Mapping[str, Any]) -> None:
         if self._metrics is not None:
-            self._metrics.write(self.step, self.seconds, values)
+            self._metrics.write(self.step, self.clock.seconds, values)
         if self.config.tracker != "none":
             self.accelerator.log(dict(values), step=self.step)
-
-
-def sum_of(parts: Iterable[Any]) -> Any:
-    """The sum of one or more tensors or numbers; a single one as it is."""
-    first, *others = parts
-    return sum(others, first)

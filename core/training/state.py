@@ -1,17 +1,21 @@
-"""What learns, as named tensors and back: weights, their average, the optimiser's state, the loss scale."""
+"""What a checkpoint holds of a run: weights, their average, the optimiser's state, loss scale, random generators."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from core.files.tensors import load_into, read_tensors
 from core.optim.averages import EMA
-from core.training.checkpoints import load_into, read_tensors
 
 
 @dataclass
@@ -28,6 +32,16 @@ class TrainState:
         """What the optimiser updates."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
+    def clip_gradients(self, limit: float) -> Tensor:
+        """Clips the gradients to a norm of `limit`, unless that is 0; returns what their norm was."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        parameters = self.parameters()
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if limit:
+            clip_grads_with_norm_(parameters, limit, norm)
+        return norm
+
     def step_optimizer(self) -> None:
         """Updates the weights and clears the gradients; under fp16 not where the scaled gradients overflowed."""
         if self.scaler is None:
@@ -36,6 +50,16 @@ class TrainState:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside: evaluation mode, averaged weights if there are any, no gradients."""
+        with torch.no_grad(), self.ema.swapped_in() if self.ema else nullcontext():
+            self.objective.eval()
+            try:
+                yield
+            finally:
+                self.objective.train()
 
     def finite(self) -> bool:
         """Whether all weights are finite, and so small that their squares are; on a GPU, waits for them."""
@@ -55,7 +79,7 @@ class TrainState:
         return None if self.scaler is None else self.scaler.state_dict()
 
     def restore(self, checkpoint: Path, scaler_state: Mapping[str, Any] | None) -> None:
-        """Takes over the tensors of a verified checkpoint; ValueError naming what does not fit."""
+        """Restores the tensors of a verified checkpoint; ValueError naming what does not fit."""
         load_into(self.model, read_tensors(checkpoint / "model.safetensors"), checkpoint / "model.safetensors")
         path = checkpoint / "optimizer.safetensors"
         load_optimizer(self.model, self.optimizer, read_tensors(path), path)
@@ -74,7 +98,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 def load_optimizer(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], origin: Path
 ) -> None:
-    """Gives the optimiser back what `optimizer_tensors` took; ValueError for the state of another model."""
+    """Restores what `optimizer_tensors` returned; ValueError for the state of another model."""
     names = {p: name for name, p in model.named_parameters()}
     states: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -90,3 +114,47 @@ def load_optimizer(
         if names[p] in states
     }
     optimizer.load_state_dict(packed)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and torch on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The state of all generators as JSON values."""
+    version, words, gauss = random.getstate()
+    legacy: dict[str, Any] = np.random.get_state(legacy=False)
+    state = {
+        "python": [version, list(words), gauss],
+        "numpy": {**legacy, "state": {"key": legacy["state"]["key"].tolist(), "pos": legacy["state"]["pos"]}},
+        "torch": _hex(torch.get_rng_state()),
+    }
+    if device.type == "cuda":
+        state["cuda"] = _hex(torch.cuda.get_rng_state(device))
+    if device.type == "mps":
+        state["mps"] = _hex(torch.mps.get_rng_state())
+    return state
+
+
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Restores what `random_state` returned, as far as it covers this device."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    legacy = state["numpy"]
+    np.random.set_state({**legacy, "state": {**legacy["state"], "key": np.array(legacy["state"]["key"], np.uint32)}})
+    torch.set_rng_state(_bytes(state["torch"]))
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(_bytes(state["cuda"]), device)
+    if device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(_bytes(state["mps"]))
+
+
+def _hex(state: Tensor) -> str:
+    return bytes(state.cpu().numpy()).hex()
+
+
+def _bytes(text: str) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)

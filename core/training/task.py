@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Task(Protocol):
-    """A panel's `train` loop asks these questions, and no others."""
+    """All that a panel's training loop asks of what is trained."""
 
     unit: str
     """What throughput counts: tokens, images, timesteps."""
     best: str
     """The metric by which the best checkpoint is chosen, one of those that `evaluate` returns."""
     mode: Literal["min", "max"]
-    """Whether less or more of it is better."""
+    """Whether a smaller or a larger value is better."""
 
     def summary(self) -> str:
         """One line about the data."""

@@ -22,7 +22,7 @@ C = TypeVar("C", bound=RunConfig)
 Weights = Literal["averaged", "raw"]
 
 DATA = "data.json"
-"""What a run is trained on, in its folder."""
+"""The file of a run folder that records what the run was trained on."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def load_run(
 ) -> TrainedRun[M, C]:
     """The model of a run folder: checkpoint "best", "last", "last-good" or a step.
 
-    weights: the averages, where the run kept any (`--ema`), or the raw ones that were trained.
+    weights: averaged ones, where the run kept any (`--ema`), or those that were trained.
 
     Raises ValueError naming the file that is missing, damaged or of another version.
     """
@@ -56,12 +56,12 @@ def load_run(
 
 
 def save_data_record(folder: Path, data: str, fingerprint: str, **sizes: Any) -> None:
-    """Keeps in a run folder what the data was."""
+    """Records in a run folder what it is trained on."""
     write_json(folder / DATA, {"data": data, "fingerprint": fingerprint} | sizes)
 
 
 def matches_data(folder: Path, fingerprint: str) -> bool:
-    """Whether data is what a run is trained on; also where there is no record of it."""
+    """Whether data of this fingerprint is what a run was trained on; true where there is no record."""
     record = folder / DATA
     return not record.exists() or read_json(record).get("fingerprint") == fingerprint
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from core.files.downloads import atomic_write
+from core.files.atomic import atomic_write
 from core.messages import first_line
 from decision.collecting.recorder import Recorder
 from decision.data.sources import extra

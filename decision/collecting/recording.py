@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files.downloads import remove
+from core.files.atomic import remove
 from core.files.json_files import read_json, write_json
 from decision.data.store import Episode, Trajectories, concatenate, stack
 

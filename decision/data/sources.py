@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files.downloads import remove
+from core.files.atomic import remove
 from core.messages import first_line
 from decision.data.store import Episode, Trajectories, stack
 from decision.environments.spaces import Space, describe, describe_actions

@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files.downloads import atomic_write
+from core.files.atomic import atomic_write
 from core.files.serialize import from_dict, to_dict
 from decision.environments.spaces import Space, mismatch
 

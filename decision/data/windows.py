@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.training.devices import to_device
+from core.devices import to_device
 from core.training.order import Indices, share, shuffled
 from decision.data.normaliser import Normaliser
 from decision.data.store import Trajectories

@@ -39,9 +39,9 @@ class DecisionTransformer(nn.Module):
         states = slice(self.embed.per_step - 2, None, self.embed.per_step)
         return self.core(x[:, :-1], coords[:, :-1], causal(), read=states)
 
-    def layers(self) -> list[list[nn.Module]]:
-        """Its modules by depth (core.roles)."""
-        below, *blocks = self.core.layers()
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """Its modules by depth (`core.roles`)."""
+        below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]
 
     def no_weight_decay(self) -> set[str]:

@@ -7,11 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from core.kernels.linear import Linear
 from decision.environments.spaces import Space, channels_first
 
 
-class VectorEncoder(Linear):
+class VectorEncoder(nn.Linear):
     """One linear map of all numbers: (..., *shape) -> (..., D)."""
 
     def __init__(self, space: Space, dim: int):
@@ -22,7 +21,7 @@ class VectorEncoder(Linear):
         return super().forward(flat(x, self.shape).to(self.weight.dtype))
 
 
-class ActionEncoder(Linear):
+class ActionEncoder(nn.Linear):
     """The same for continuous actions, which are first scaled from their bounds to [-1, 1]."""
 
     def __init__(self, space: Space, dim: int):
@@ -65,7 +64,7 @@ class ImageEncoder(nn.Module):
             *(nn.Conv2d(64, 64, 3), nn.ReLU()),
             nn.Flatten(),
         )
-        self.project = Linear(64 * math.prod(_left(side) for side in sides), dim)
+        self.project = nn.Linear(64 * math.prod(_left(side) for side in sides), dim)
 
     def forward(self, x: Tensor) -> Tensor:
         before = x.shape[:-3]

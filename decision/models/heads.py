@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.kernels.linear import Linear
 from decision.environments.spaces import Space
 from decision.models.encoders import ActionScale, flat
 
@@ -22,7 +21,7 @@ EDGE = 1 - 1e-6
 """Actions are moved this close to their bounds at most before tanh is inverted, which never reaches them."""
 
 
-class CategoricalHead(Linear):
+class CategoricalHead(nn.Linear):
     """Logits of the values of every choice: (..., D) -> (..., n_1 + n_2 + ...)."""
 
     def __init__(self, dim: int, space: Space):
@@ -49,7 +48,7 @@ class CategoricalHead(Linear):
         return (torch.stack(best, dim=-1) + self.start).reshape(-1, *self.shape)
 
 
-class DeterministicHead(Linear):
+class DeterministicHead(nn.Linear):
     """The action itself: (..., D) -> (..., A), squashed into [-1, 1] where it has bounds."""
 
     draws = 0
@@ -71,7 +70,7 @@ class DeterministicHead(Linear):
         return self.scale.environment(prediction.float())
 
 
-class GaussianHead(Linear):
+class GaussianHead(nn.Linear):
     """Mean and log standard deviation of a normal action: (..., D) -> (..., 2 A).
 
     Where actions have bounds, they are the tanh of a normal variable (Haarnoja 2018, appendix C).

@@ -17,18 +17,10 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from core.config import FeedForwardKind, PositionConfig, TransformerConfig
+from core.files.json_files import read_json
 from core.files.serialize import from_dict
-from core.files.weights import (
-    TRANSPOSED,
-    Layout,
-    Rule,
-    Safetensors,
-    Uninitialised,
-    each_layer,
-    import_weights,
-    module,
-    read_json,
-)
+from core.files.tensors import Safetensors, Uninitialised
+from core.files.weights import TRANSPOSED, Layout, Rule, each_layer, import_weights, module
 from decision.environments.spaces import Space
 from decision.models.config import DecisionConfig
 from decision.models.decision_transformer import DecisionTransformer

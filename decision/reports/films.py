@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled, Error
 from numpy.typing import NDArray
 
-from core.files.downloads import atomic_write
+from core.files.atomic import atomic_write
 from core.messages import first_line
 from decision.acting.episodes import play
 from decision.acting.policy import ModelPolicy

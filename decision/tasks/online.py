@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from core.cli.signals import StopRequest
-from core.files.downloads import remove
+from core.files.atomic import remove
 from core.training.order import stream
 from core.training.run import Run
 from decision.acting.policy import ModelPolicy

@@ -128,10 +128,10 @@ def test_a_query_that_attends_to_nothing_gets_exact_zeros_and_finite_gradients(p
     y = PATHS[path](*given, graph, extra)
     assert y.dtype == dtype
     assert y.isfinite().all()
-    alone = index(T).squeeze(-1) < T - lengths.unsqueeze(-1)  # (B, T)
-    assert alone.sum() == T + T - 5
-    assert not y.transpose(1, 2)[alone].any()
-    assert y.transpose(1, 2)[~alone].any(-1).all()
+    hidden = index(T).squeeze(-1) < T - lengths.unsqueeze(-1)  # (B, T)
+    assert hidden.sum() == T + T - 5
+    assert not y.transpose(1, 2)[hidden].any()
+    assert y.transpose(1, 2)[~hidden].any(-1).all()
     for gradient in torch.autograd.grad(y.float().square().sum(), given) if path in DIFFERENTIABLE else ():
         assert gradient.isfinite().all()
         assert not gradient[0].any()  # the first row has no edges
@@ -191,7 +191,7 @@ def test_dropout_keeps_the_mean_and_the_reported_weights():
 @pytest.mark.parametrize("length", [T, 700])
 @pytest.mark.parametrize("graph", [causal(), causal() & window(4), full()])
 def test_half_precision_is_near_float32_at_every_length(graph, length):
-    """Short lines take the explicit path on a CPU, long ones the fused."""
+    """Short sequences take the explicit path on a CPU, long ones the fused."""
     q, k, v = torch.randn(1, 4, length, DH), torch.randn(1, 2, length, DH), torch.randn(1, 2, length, DH)
     bias = torch.randn(4, length, length)
     for extra in (None, bias):

@@ -133,7 +133,7 @@ def test_what_a_graph_says_of_itself_is_true(known):
 
 
 @given(known_graphs, st.data())
-def test_routes_and_masks_say_who_is_heard_from_any_place_in_line(known, data):
+def test_routes_and_masks_have_the_edges_of_the_graph_from_any_place_on(known, data):
     graph, edges = known
     start = data.draw(st.integers(0, PLACES - 1), label="start")
     queries = data.draw(st.integers(1, PLACES - start), label="queries")
@@ -154,7 +154,7 @@ def test_routes_and_masks_say_who_is_heard_from_any_place_in_line(known, data):
         (full() & full(), Span(2, 5, 9), False),
         (causal(), Span(2, 5, 5), True),
         (causal() & full(), Span(2, 5, 5), True),
-        (causal(), Span(2, 1, 9, 8), False),  # the newest token hears everything
+        (causal(), Span(2, 1, 9, 8), False),  # the newest token attends to everything
         (causal(), Span(2, 1, 1), False),
     ],
 )

@@ -108,7 +108,7 @@ def test_rotary_scores_depend_on_the_difference_alone(pairing, coords):
     assert here[0, 0] == pytest.approx(float(q @ k))
 
 
-def test_rotary_of_two_axes_hears_each_axis():
+def test_rotary_of_two_axes_depends_on_each_axis():
     position = Rotary(16, 2, 100.0, "interleaved")
     q, k = torch.randn(2, 16, dtype=torch.float64)
     table = scores(position, q, k, PLANE).view(5, 7, 5, 7)

@@ -16,7 +16,7 @@ from core.positions import index
 from core.transformer import EncoderDecoder, Transformer
 from tests.core.helpers import GRAPHS, NOT_CAUSAL, POSITIONS, padded_coords, shape, stack, tokens
 
-LINE = [*product(POSITIONS, ["pre", "post"], get_args(FeedForwardKind))]
+CASES = [*product(POSITIONS, ["pre", "post"], get_args(FeedForwardKind))]
 VARIETY = [  # of what the three named choices leave open, one per decoder in turn
     {},
     {"norm": "rmsnorm", "n_kv_heads": 2, "bias": "none"},
@@ -28,7 +28,7 @@ DECODERS = {
     f"{position}, {placement}, {feedforward}, {i % len(VARIETY)}": shape(
         position, norm_placement=placement, feedforward=feedforward, **VARIETY[i % len(VARIETY)]
     )
-    for i, (position, placement, feedforward) in enumerate(LINE)
+    for i, (position, placement, feedforward) in enumerate(CASES)
 }
 
 
@@ -116,7 +116,7 @@ def test_only_positions_tell_the_order(position):
 
 @pytest.mark.parametrize("axes", [1, 2])
 @pytest.mark.parametrize("position", POSITIONS)
-def test_relative_positions_hear_differences_and_absolute_ones_do_not(position, axes):
+def test_relative_positions_depend_on_differences_and_absolute_ones_do_not(position, axes):
     model = stack(shape(position), (32,) * axes)
     x, coords = tokens(2, 10), torch.randint(0, 16, (2, 10, axes))
     coords[:, 0] = 0
@@ -170,7 +170,7 @@ def test_a_row_of_padding_alone_gives_finite_outputs_and_gradients(placement, dt
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-def test_a_decoder_that_consults_a_memory_does_not_leak_and_hears_all_of_the_memory(position):
+def test_a_decoder_with_a_memory_does_not_leak_and_attends_to_all_of_the_memory(position):
     model = stack(shape(position, n_kv_heads=2), role="cross")
     x, memory, coords = tokens(2, 6), tokens(2, 4, seed=5), index(6)
     got = reach(model, coords, causal(), x, memory=memory)
@@ -194,7 +194,7 @@ def test_a_padded_memory_is_its_real_part():
 
 
 @pytest.mark.parametrize(("role", "memory"), [("self", tokens(1, 3)), ("cross", None)])
-def test_a_memory_is_given_exactly_to_blocks_that_consult_one(role, memory):
+def test_a_memory_is_given_exactly_to_blocks_that_attend_to_one(role, memory):
     with pytest.raises(ValueError, match="memory"):
         stack(shape(), role=role)(tokens(1, 4), index(4), causal(), memory=memory)
 
@@ -246,13 +246,13 @@ def test_the_encoder_decoder_of_the_paper_is_that_of_pytorch(placement, activati
     ours = EncoderDecoder(stack(config), stack(config, role="cross"))
     theirs = torch_transformer(ours, placement, activation)
     source, target, lengths = tokens(3, 7), tokens(3, 5, seed=6), torch.tensor([7, 4, 6])
-    unheard = torch.arange(7).expand(3, 7) >= lengths[:, None]  # (B, S)
+    hidden = torch.arange(7).expand(3, 7) >= lengths[:, None]  # (B, S)
     expected = theirs(
         source,
         target,
         tgt_mask=~causal().mask(1, 5, 5)[0],
-        src_key_padding_mask=unheard,
-        memory_key_padding_mask=unheard,
+        src_key_padding_mask=hidden,
+        memory_key_padding_mask=hidden,
     )
     real = padding(lengths)
     got = ours((source, index(7), real), (target, index(5), causal()), memory_graph=real)
@@ -316,7 +316,7 @@ def test_bfloat16_autocast_and_weights_stay_near_float32(position, graph):
 
 
 def test_windows_are_measured_in_places_not_coordinates():
-    """Three tokens of one time step share a coordinate, but not a place in line."""
+    """Three tokens of one time step share a coordinate, but not a place in the sequence."""
     model, x = stack(shape("learned")), tokens(1, 9)
     steps = index(9) // 3
     got = reach(model, steps, causal() & window(2), x)[0, :, 0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.cli.arguments import main
+from core.cli.exits import main
 from decision.collect import collect_or_join
 from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect

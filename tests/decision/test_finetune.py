@@ -155,11 +155,11 @@ def test_an_earlier_round_that_is_missing_is_named(commands: Commands, place: Pa
 
 
 BAD = {
-    "no folder": (("--rounds", 3), "name the run folder to start from: "),
+    "no folder": (("--rounds", 3), "name a run folder first"),
     "no run": (("void",), "void is not a run folder"),
     "no run to go on with": (
         ("--resume",),
-        "name the run folder to resume: python -m decision.finetune --out",
+        "--out DIR2 --resume to resume",
     ),
     "a budget of steps": (("{begun}", "--steps", 5), "--steps has no effect: the budget is rounds times online.every"),
     "a budget of time": (("{begun}", "--minutes", 5), "has no effect: the budget is rounds times online.every"),

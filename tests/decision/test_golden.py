@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.config import PositionConfig
-from core.training.config import OptimizerConfig, ScheduleConfig
+from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.training.metrics import read_metrics
 from decision.config import TrainConfig
 from decision.models.config import DecisionConfig, paper_core

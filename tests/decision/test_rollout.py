@@ -53,13 +53,13 @@ def test_targets_come_from_the_data_each_once_with_its_names():
 )
 def test_bad_options_are_refused_in_one_sentence(words, complaint):
     with pytest.raises(ValueError, match=r".") as refused:
-        parse_fields(RolloutConfig, RolloutConfig(), words)
+        parse_fields(RolloutConfig(), words)
     assert complaint in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_several_targets_are_given_at_once():
-    options = parse_fields(RolloutConfig, RolloutConfig(), ["--target-return", "-3.5", "400", "--episodes", "2"])
+    options = parse_fields(RolloutConfig(), ["--target-return", "-3.5", "400", "--episodes", "2"])
     assert options.target_return == (-3.5, 400.0)
 
 

@@ -83,7 +83,7 @@ def test_cartpole_to_500_and_to_what_is_asked(commands: Commands, place: Path) -
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_knows_how_its_data_is_made_and_fits_its_environment(name: str) -> None:
     config = PRESETS[name]
-    recipe = parse_fields(CollectConfig, CollectConfig(), RECIPES[config.data].split())
+    recipe = parse_fields(CollectConfig(), RECIPES[config.data].split())
     seen, taken = (examples.VECTOR, examples.CHOICE if name in ("cartpole", "lunarlander") else examples.PUSH)
     longest = gymnasium.spec(recipe.env).max_episode_steps
     shape = replace(config.model, observation_space=seen, action_space=taken, max_timestep=longest)
@@ -368,7 +368,7 @@ def test_what_a_resumed_run_is_must_stay(commands: Commands, place: Path, data: 
 
 def test_a_run_of_another_panel_is_refused(commands: Commands, place: Path, data: Path) -> None:
     (place / "text" / "checkpoints").mkdir(parents=True)
-    (place / "text" / "config.json").write_text('{"format": 1, "config": {"tokenizer": "char"}}')
+    (place / "text" / "config.json").write_text('{"format": 2, "config": {"tokenizer": "char"}}')
     complaint = "text is not a run folder of decision.train"
     for words in (("--out", place / "text", "--resume"), ("cartpole", "--data", data, "--init-from", place / "text")):
         life = commands.run("decision.train", *words)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.cli.arguments import main, parse
+from core.cli.exits import main
+from core.training.command import parse
 from tests.processes import Command, Outcome
 from tests.text.processes import TINY, prose
 from text.config import TrainConfig

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.config import PositionConfig, TransformerConfig
-from core.training.config import OptimizerConfig
+from core.optim.config import OptimizerConfig
 from core.training.metrics import read_metrics
 from tests.processes import Command
 from tests.text.processes import TINY, written
@@ -225,7 +225,8 @@ def test_what_a_family_cannot_express_is_not_exported(command: Command, run_fold
 
 PROBE = """
 import sys
-from core.cli.arguments import main, parse
+from core.cli.exits import main
+from core.training.command import parse
 from text.sample import sample
 sample([sys.argv[1], "--prompt", "The", "--tokens", "3"])
 loaded = lambda *names: [name for name in names if name in sys.modules]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.config import PositionConfig, TransformerConfig
-from core.training.config import OptimizerConfig, ScheduleConfig
+from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.training.metrics import read_metrics
 from text.config import TrainConfig
 from text.models.gpt import GPTConfig

@@ -162,10 +162,10 @@ def test_micro_batches_make_the_losses_of_one_batch(commands: Commands, place: P
 
 
 @pytest.mark.slow
-def test_two_processes_by_accelerate_launch_make_the_losses_of_one(place: Path, single: Path) -> None:
+def test_two_processes_by_torchrun_make_the_losses_of_one(place: Path, single: Path) -> None:
     out = place / "launched"
-    launch = ("-m", "accelerate.commands.launch", "--num_processes", 2, "--cpu", "-m", "text.train")
-    command = [sys.executable, *launch, *PAIRED, "--data", place / "text.txt", "--out", out]
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, "-m", "text.train")
+    command = [sys.executable, *launch, *PAIRED, "--data", place / "text.txt", "--device", "cpu", "--out", out]
     done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert (Checkpoints(out).find("last") / "rng-1.json").exists()

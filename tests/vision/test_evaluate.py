@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from sklearn import metrics as reference
 
-from core.cli.arguments import main, parse
+from core.cli.exits import main
 from core.files.json_files import read_json
+from core.training.command import parse
 from core.training.metrics import read_metrics
 from tests.processes import PRELOADED, Command, Outcome
 from tests.vision.conftest import MakeFolder

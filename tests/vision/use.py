@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from core.cli.arguments import main
+from core.cli.exits import main
 from core.config import TransformerConfig
 from core.files.serialize import to_dict
 from core.training.checkpoints import Checkpoints, write_config

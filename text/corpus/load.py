@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files.downloads import Remote, atomic_write, data_root, fetch, remove, sha256
+from core.files.atomic import atomic_write, remove, sha256
+from core.files.downloads import Remote, data_root, fetch
 from text.corpus.documents import BETWEEN_DOCUMENTS, parts, texts
 from text.corpus.sources import Source, content_hash, find_source, remembered_sha256
 from text.tokens.base import (

@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.files.downloads import BLOCK, Remote, atomic_write, fetch, sha256
+from core.files.atomic import atomic_write, sha256
+from core.files.downloads import Remote, fetch
 
 NAMES = ("shakespeare", "pydoc")
 PREFIX = "hf:"
@@ -27,6 +28,8 @@ SUFFIXES = PROSE + CODE  # what counts as text in a folder
 HUGGING_FACE = f"{PREFIX}NAME[:CONFIG][:SPLIT][:COLUMN]"
 ACCEPTED = f"{', '.join(NAMES)}, a text file, a folder or glob of text files, {HUGGING_FACE}"
 REMEMBERED = 64 << 20  # bytes from which on a file's hash is remembered
+
+BLOCK = 1 << 18  # bytes read at once
 
 SHAKESPEARE = Remote(
     path="shakespeare/input.txt",

@@ -12,7 +12,6 @@ from core.config import TransformerConfig
 from core.decoding.cache import Cache
 from core.graph import causal, from_place
 from core.init import initialise
-from core.kernels.linear import Linear
 from core.positions import index
 from core.transformer import EVERY, LAST, Transformer
 
@@ -47,7 +46,7 @@ class GPT(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.core.dim)
         self.core = Transformer(config.core, extent=(config.context,))
-        self.head = Linear(config.core.dim, config.vocab_size, bias=False)
+        self.head = nn.Linear(config.core.dim, config.vocab_size, bias=False)
         initialise(config.core, {self.embed: "embedding", self.head: "head"})
         if config.head == "tied":
             self.head.weight = self.embed.weight
@@ -90,7 +89,7 @@ class GPT(nn.Module):
         """Append ids (B, T) to the cache; the logits (B, V) of what follows the last of them."""
         return self.head(self.features(ids, pads, state, read=LAST)[:, 0])
 
-    def layers(self) -> list[list[nn.Module]]:
-        """Its modules by depth (core.roles)."""
-        below, *blocks = self.core.layers()
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """Its modules by depth (`core.roles`)."""
+        below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from core.config import PositionConfig, TransformerConfig
-from core.files.weights import Uninitialised, import_weights
+from core.files.tensors import Uninitialised
+from core.files.weights import import_weights
 from text.models.gpt import GPT, GPTConfig
 from text.pretrained.family import head_kind
 from text.pretrained.llama import llama_rules

@@ -10,8 +10,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from core.files.downloads import atomic_write
-from core.files.weights import WEIGHTS, Safetensors, Uninitialised, export_weights, import_weights, read_json
+from core.files.atomic import atomic_write
+from core.files.json_files import read_json
+from core.files.tensors import WEIGHTS, Safetensors, Uninitialised
+from core.files.weights import export_weights, import_weights
 from core.messages import nearest
 from text.models.gpt import GPT, GPTConfig
 from text.pretrained.families import FAMILIES

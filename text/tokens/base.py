@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files.downloads import atomic_write
+from core.files.atomic import atomic_write
 
 Ids = NDArray[np.int64]
 Cuts = Literal["anywhere", "words", "nowhere"]

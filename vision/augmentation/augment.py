@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
-from core.training.devices import to_device
+from core.devices import to_device
 from core.training.order import share, stream
 from vision.augmentation import transforms
 from vision.augmentation.draws import GEOMETRY, NAMES, OFFSETS, Array, Chance, Draws, affine, draw

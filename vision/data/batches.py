@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.training.devices import to_device
+from core.devices import to_device
 from core.training.order import share, shuffled
 from vision.data.stream import Batch, Indices, Streamed, spread
 

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.cli.arguments import FULL_DISK
-from core.files.downloads import TIMEOUT, atomic_write, remove
+from core.cli.exits import FULL_DISK
+from core.files.atomic import atomic_write, remove
+from core.files.downloads import TIMEOUT
 from core.training.order import stream
 
 TORCHVISION = {

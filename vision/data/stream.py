@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.cli.errors import RunFailure
-from core.files.downloads import atomic_write, remove, sha256
+from core.files.atomic import atomic_write, remove, sha256
 from vision.data.files import read_pixels
 from vision.data.folder import Listing
 

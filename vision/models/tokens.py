@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core.init import Initials
-from core.kernels.linear import Linear, linear
 from core.positions import index
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, channels: int, patch: int, dim: int):
         super().__init__()
         self.patch = patch
-        self.project = Linear(channels * patch * patch, dim)
+        self.project = nn.Linear(channels * patch * patch, dim)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.project(self.read(images))
@@ -68,7 +68,7 @@ class WhitenedPatchEmbedding(PatchEmbedding):
         self.whitening: Tensor
 
     def read(self, images: Tensor) -> Tensor:
-        return linear(super().read(images), self.whitening)
+        return F.linear(super().read(images), self.whitening)
 
     @torch.no_grad()
     def fit(self, images: Tensor, floor: float = 1e-2) -> None:

@@ -11,7 +11,6 @@ from core.checks import check_choices, check_positive
 from core.config import TransformerConfig
 from core.graph import full
 from core.init import initialise
-from core.kernels.linear import Linear
 from core.transformer import EVERY, Transformer
 from vision.models.tokens import ImageTokens
 
@@ -97,7 +96,7 @@ class ViT(nn.Module):
         if config.final_norm == "pooled":
             self.norm, self.core.norm = self.core.norm, nn.Identity()
         self.pool = Pool(config)
-        self.head = Linear(config.core.dim, config.classes)
+        self.head = nn.Linear(config.core.dim, config.classes)
         initialise(config.core, {self.head: "head", **self.embed.initials()})
 
     def forward(self, images: Tensor) -> Tensor:
@@ -116,9 +115,9 @@ class ViT(nn.Module):
         """One vector for each image, which the head reads: (B, C, S, S) -> (B, D)."""
         return self.norm(self.pool(self.features(images, self.pool.read)))
 
-    def layers(self) -> list[list[nn.Module]]:
-        """Its modules by depth (core.roles)."""
-        below, *blocks = self.core.layers()
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """Its modules by depth (`core.roles`)."""
+        below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]
 
     def no_weight_decay(self) -> set[str]:
@@ -133,7 +132,7 @@ class Pool(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.read = slice(0, 1) if config.pool == "class" else slice(config.learned_tokens, None)
-        self.attention = Linear(config.core.dim, 1) if config.pool == "attention" else None
+        self.attention = nn.Linear(config.core.dim, 1) if config.pool == "attention" else None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.attention is None:

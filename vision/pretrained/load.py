@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from core.files.weights import PICKLES, WEIGHTS, Rule, Safetensors, Uninitialised, import_weights, read_json
+from core.files.json_files import read_json
+from core.files.tensors import PICKLES, WEIGHTS, Safetensors, Uninitialised, load_into, read_tensors
+from core.files.weights import Rule, import_weights
 from core.messages import notice
-from core.training.checkpoints import load_into, read_tensors
 from vision.models.vit import ViT, ViTConfig
 from vision.pretrained.resize import HEAD, adapt
 from vision.pretrained.timm_layout import from_timm, infer, rules

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from core.files.downloads import atomic_write
+from core.files.atomic import atomic_write
 from vision.reports.metrics import BINS, Tally
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.training.devices import to_device
+from core.devices import to_device
 from core.training.order import Batch, Share
 from core.training.run import Run
 from vision.augmentation.augment import Augment

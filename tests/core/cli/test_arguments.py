@@ -1,177 +1,118 @@
-"""The command line: presets and fields in, one sentence out when something is wrong."""
+"""The fields of a dataclass as options."""
 
 from __future__ import annotations
 
-import dataclasses
-import errno
-import os
-import subprocess
-import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
 
-from core.cli.arguments import main, parse, parse_fields
-from core.cli.errors import Interrupted, NonFinite
-from core.files.serialize import to_dict
-from core.training.checkpoints import write_config
-from core.training.config import OptimizerConfig
-from tests.core.training.toy import PRESETS, ToyConfig
+from core.cli.arguments import ALONE, parse_fields, run_folder
 
 
-def parsed(line: str) -> ToyConfig:
-    return parse(ToyConfig, PRESETS, line.split())
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.5
+    """A fraction."""
+    sizes: tuple[int, ...] = (1, 2)
+
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise ValueError(f"rate = {self.rate} must not be negative")
+
+    def unused(self) -> dict[str, str]:
+        return {"sizes": "rate = 0 needs none"} if self.rate == 0 else {}
 
 
-def test_a_preset_is_the_default_of_every_field() -> None:
-    assert parsed("toy") == dataclasses.replace(PRESETS["toy"], out=Path("runs/toy"))
-    config = parsed("toy --width 32 --optimizer.muon-lr 0.5 --optimizer.betas 0.8 0.9 --out x --schedule.final=0")
-    optimizer = OptimizerConfig(kind="muon", muon_precision="fp32", muon_lr=0.5, betas=(0.8, 0.9))
-    schedule = dataclasses.replace(PRESETS["toy"].schedule, final=0.0)
-    expected = {"width": 32, "out": Path("x"), "optimizer": optimizer, "schedule": schedule}
-    assert config == dataclasses.replace(PRESETS["toy"], **expected)
+@dataclass(frozen=True)
+class Base:
+    name: str = "x"
+    """Inherited, 100 % of it."""
+
+
+@dataclass(frozen=True)
+class Options(Base):
+    out: Path | None = None
+    count: int | None = 3
+    """How many."""
+    pair: tuple[float, float] = (0.9, 0.95)
+    mode: Literal["off", "fast", "slow"] = field(default="off", metadata={ALONE: "fast"})
+    json: bool = False
+    inner: Inner = field(default_factory=Inner)
+    table: dict[str, int] | None = None
+    """Not for the command line."""
+
+
+def parsed(line: str) -> Options:
+    return parse_fields(Options(), line.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", Options()),
+        ("--name y --count 5", Options(name="y", count=5)),
+        ("--count None --out a/b", Options(count=None, out=Path("a/b"))),
+        ("--pair 0.1 -2e-3 --inner.rate=1", Options(pair=(0.1, -0.002), inner=Inner(rate=1.0))),
+        ("--inner.sizes 3 4 5 --json", Options(inner=Inner(sizes=(3, 4, 5)), json=True)),
+        ("--inner.sizes --no-json", Options(inner=Inner(sizes=()))),
+        ("--mode", Options(mode="fast")),
+        ("--mode --json", Options(mode="fast", json=True)),
+        ("--mode slow", Options(mode="slow")),
+    ],
+)
+def test_words_become_the_values_of_fields(line: str, expected: Options) -> None:
+    assert parsed(line) == expected
 
 
 def test_hyphens_and_underscores_are_the_same() -> None:
-    assert parsed("toy --batch-size 4 --save_every 7") == parsed("toy --batch_size 4 --save-every 7")
+    @dataclass(frozen=True)
+    class Named:
+        two_words: str = "x"
 
-
-def test_a_budget_of_one_kind_replaces_the_other() -> None:
-    assert (parsed("toy --minutes 2.5").steps, parsed("toy --minutes 2.5").minutes) == (None, 2.5)
-    assert (parsed("toy-wsd --steps 7").steps, parsed("toy-wsd --steps 7").minutes) == (7, None)
-    with pytest.raises(ValueError, match="exactly one must be given"):
-        parsed("toy --minutes 2 --steps 5")
-
-
-def test_compile_alone_means_the_default_mode() -> None:
-    modes = ("toy", "toy --compile", "toy --compile --width 8", "toy --compile max-autotune", "toy --compile off")
-    assert [parsed(line).compile for line in modes] == ["off", "default", "default", "max-autotune", "off"]
-
-
-def test_resume_takes_the_folders_own_configuration(tmp_path: Path) -> None:
-    saved = dataclasses.replace(PRESETS["toy"], out=Path("elsewhere"), width=8)
-    write_config(tmp_path, to_dict(saved))
-    config = parse(ToyConfig, PRESETS, ["--out", str(tmp_path), "--resume", "--steps", "99"])
-    assert config == dataclasses.replace(saved, out=tmp_path, resume=True, steps=99)
-    with pytest.raises(ValueError, match="is not a run folder"):
-        parse(ToyConfig, PRESETS, ["--resume", "--out", str(tmp_path / "no")])
+    assert parse_fields(Named(), ["--two-words", "a_b"]) == parse_fields(Named(), ["--two_words=a_b"]) == Named("a_b")
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "parts"),
     [
-        ("", "name a preset first: toy, toy-wsd"),
-        ("--width 3", "name a preset first: toy, toy-wsd"),
-        ("toi", "unknown preset 'toi'; did you mean 'toy'?"),
-        ("toy --widht 3", "unknown option --widht; did you mean --width?"),
-        ("toy --lr 3", "unknown option --lr; did you mean --optimizer.lr?"),
-        ("toy --optimizr.lr 3", "unknown option --optimizr.lr; did you mean --optimizer.lr?"),
-        ("toy --zzz 3", "unknown option --zzz; --help lists them all"),
-        ("toy --width", "Missing value for argument '--width'. Expected 1 values."),
-        ("toy --width wide", "--width: invalid literal for int() with base 10: 'wide'"),
-        ("toy more", "Unrecognized options: more"),
-        ("toy --optimizer.betas 0.9", "Missing value for argument '--optimizer.betas'. Expected 2 values."),
-        ("toy --precision fp8", "invalid choice 'fp8' for argument '--precision'. Expected one of "),
-        ("toy --batch-size 0", "batch_size = 0 must be above 0"),
-        ("toy --optimizer.lr -1", "optimizer: lr = -1.0 must be above 0"),
-        ("toy --optimizer.kind adamw --optimizer.muon-lr 1", "--optimizer.muon-lr has no effect: "),
-        ("toy --schedule.decay 0.1", "--schedule.decay has no effect: kind = 'cosine' does not read it"),
-        ("toy --checkpoint last-good", "--checkpoint has no effect: without resume nothing is read"),
+        ("--nmae y", ["--nmae", "'--name'"]),
+        ("--rate 3", ["--rate", "'--inner.rate'"]),
+        ("--zzz 3", ["--zzz", "--help"]),
+        ("--table 3", ["--table"]),
+        ("more", ["'more'"]),
+        ("--name", ["--name", "one argument"]),
+        ("--count many", ["--count", "'many'", "int"]),
+        ("--pair 0.9", ["--pair", "2 arguments"]),
+        ("--mode quick", ["--mode", "'quick'", "'fast'", "'slow'"]),
+        ("--inner.rate -1", ["inner", "rate = -1.0"]),
+        ("--inner.rate 0 --inner.sizes 3", ["--inner.sizes has no effect", "rate = 0"]),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence(line: str, message: str) -> None:
+def test_a_mistake_is_one_sentence_that_names_option_word_and_what_is_accepted(line: str, parts: list[str]) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         parsed(line)
-    assert message in str(caught.value)
+    assert all(part in str(caught.value) for part in parts), caught.value
     assert "\n" not in str(caught.value)
-    assert "─" not in str(caught.value)
 
 
-@pytest.mark.parametrize("line", ["--help", "toy --help", "toy-wsd -h"])
-def test_help_explains_every_field(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_the_docstrings_below_the_fields(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        parsed(line)
+        parse_fields(Options(), ["--help"], prog="python -m x", description="Two lines\nas written.")
     assert not end.value.code
-    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "toy, toy-wsd" in told
-    for name in ("--out PATH", "--steps", "--optimizer.muon-lr FLOAT", "--schedule.warmup FLOAT", "--ema FLOAT"):
-        assert name in told
-    assert "Channels. (default: 16)" in told
-    assert "Budget in minutes of wall time" in told
-    assert told.count("(default:") == len(flat(PRESETS["toy"]))
+    shown = capsys.readouterr().out
+    assert "Two lines\nas written." in shown
+    text = " ".join(shown.split())
+    for part in ("--name STR Inherited, 100 % of it. (default: x)", "--inner.rate FLOAT A fraction. (default: 0.5)"):
+        assert part in text
+    assert "--pair FLOAT FLOAT (default: 0.9 0.95)" in text
+    assert "--table" not in text
 
 
-def flat(config: Any) -> list[str]:
-    names = []
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        names += flat(value) if dataclasses.is_dataclass(value) else [f.name]
-    return names
-
-
-def test_other_commands_parse_their_fields_too() -> None:
-    @dataclasses.dataclass(frozen=True)
-    class Evaluate:
-        run: str = "x"
-        """Run folder."""
-
-    assert parse_fields(Evaluate, Evaluate(), ["--run", "y"]) == Evaluate("y")
-    with pytest.raises(ValueError, match="unknown option --runn; did you mean --run?"):
-        parse_fields(Evaluate, Evaluate(), ["--runn", "y"])
-
-
-def fails_with(error: BaseException) -> Any:
-    def command() -> None:
-        raise error
-
-    return command
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "message"),
-    [
-        (ValueError("steps = 0\nmust be above 0"), 2, "error: steps = 0 must be above 0"),
-        (
-            FileNotFoundError(errno.ENOENT, "No such file or directory", "corpus.txt"),
-            2,
-            "error: corpus.txt: No such file",
-        ),
-        (PermissionError(errno.EACCES, "Permission denied", "runs"), 2, "error: runs: Permission denied"),
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: [Errno 28] No space left on device"),
-        (NonFinite("the loss is nan at step 3"), 1, "error: the loss is nan at step 3"),
-        (Interrupted("interrupted at step 3, which is saved"), 130, "interrupted at step 3, which is saved"),
-        (KeyboardInterrupt(), 130, "interrupted"),
-    ],
-)
-def test_failures_have_their_exit_codes(
-    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(fails_with(error))
-    assert end.value.code == code
-    told = capsys.readouterr().err
-    assert told.startswith(message)
-    assert told.count("\n") == 1
-
-
-def test_a_mistake_of_ours_is_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match="shapes"):
-        main(fails_with(RuntimeError("shapes cannot be multiplied")))
-    monkeypatch.setenv("TRIPTYCH_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="steps"):
-        main(fails_with(ValueError("steps")))
-
-
-def test_a_reader_that_leaves_early_is_no_error() -> None:
-    program = "from core.cli.arguments import main\nmain(lambda: [print('x' * 99) for _ in range(100000)])"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    writer = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    )
-    assert writer.stdout is not None
-    assert writer.stdout.readline()
-    writer.stdout.close()
-    assert writer.stderr is not None
-    assert writer.stderr.read() == b""
-    assert writer.wait(60) == 0
+def test_a_run_folder_comes_first() -> None:
+    assert run_folder(["a/run", "--json"], "text.evaluate") == (Path("a/run"), ["--json"])
+    assert run_folder(["--help"], "text.evaluate")[1] == ["--help"]
+    for line in ([], ["--json"]):
+        with pytest.raises(ValueError, match=r"python -m text\.evaluate DIR"):
+            run_folder(line, "text.evaluate")

@@ -1,4 +1,4 @@
-"""Reading a line bit by bit through a cache gives what reading it at once gives."""
+"""Reading a sequence bit by bit through a cache gives what reading it at once gives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from core.transformer import Transformer
 from tests.core.helpers import GRAPHS, KV_HEADS, PADS, POSITIONS, padded_coords, shape, stack, tokens
 
 B, T = 3, 12
-CUTS = [  # where the line is cut: a prefill, then single tokens, then chunks
+CUTS = [  # where the sequence is cut: a prefill, then single tokens, then chunks
     range(T + 1),
     [0, 5, *range(6, T + 1)],
     [0, T - 1, T],
@@ -36,7 +36,7 @@ def at_of(graph: str) -> Tensor:
 
 
 def bit_by_bit(model: Transformer, x: Tensor, coords: Tensor, graph: Graph, cuts, cache: Cache, **more) -> Tensor:
-    """What `model` says of x (B, T, D), read in the pieces between the cuts."""
+    """What `model` makes of x (B, T, D), read in the pieces between the cuts."""
     parts = [model(x[:, a:b], coords[..., a:b, :], graph, cache=cache, **more) for a, b in pairwise(cuts)]
     return torch.cat(parts, dim=1)
 
@@ -91,7 +91,7 @@ def test_maps_recorded_with_a_cache_are_rows_of_the_whole_maps(position):
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-def test_a_reset_cache_remembers_nothing(position):
+def test_a_reset_cache_holds_nothing(position):
     """Neither tokens nor whether rows had coordinates of their own."""
     model, x, other = stack(shape(position)), tokens(B, T), tokens(B, T, seed=9)
     padded, plain = ((padded_coords(T, PADS), GRAPHS["left padding"]()), (index(T), causal()))

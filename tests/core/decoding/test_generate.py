@@ -42,8 +42,8 @@ def test_every_step_has_the_logits_of_the_plain_loop_also_past_the_context(posit
     with torch.inference_mode():
         for step, (_, logits) in enumerate(steps):
             for prompt, new, got in zip(lines, rows, logits, strict=True):
-                heard = schedule.window(prompt + new[:step], width + step)
-                expected = gpt(torch.tensor([heard]))[0, -1]
+                window = schedule.window(prompt + new[:step], width + step)
+                expected = gpt(torch.tensor([window]))[0, -1]
                 torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -103,8 +103,8 @@ def test_draws_follow_the_probabilities_and_never_take_what_is_filtered():
     expected = logits[0].softmax(-1) * 6000
     counts = drawn.bincount(minlength=5)
     assert counts[2] == 0
-    heard = expected > 0
-    chi_squared = ((counts - expected)[heard].square() / expected[heard]).sum()
+    possible = expected > 0
+    chi_squared = ((counts - expected)[possible].square() / expected[possible]).sum()
     assert chi_squared < 21  # 3 degrees of freedom, p = 1e-4
 
 

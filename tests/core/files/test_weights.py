@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from core.files.weights import (
@@ -15,13 +11,10 @@ from core.files.weights import (
     TRANSPOSED,
     Layout,
     Rule,
-    Safetensors,
-    Uninitialised,
     each_layer,
     export_weights,
     import_weights,
     module,
-    read_json,
     stacked,
 )
 
@@ -110,68 +103,3 @@ def test_only_what_is_listed_is_ignored_or_may_repeat() -> None:
 def test_a_table_that_does_not_cover_the_model_is_refused(rules: list[Rule], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         export_weights(Tied(), rules)
-
-
-def test_uninitialised_modules_draw_no_random_numbers_and_others_do() -> None:
-    before = torch.random.get_rng_state()
-    with Uninitialised():
-        nn.Linear(3, 3)
-        nn.init.normal_(tensor=torch.empty(3))
-    assert torch.equal(torch.random.get_rng_state(), before)
-    nn.Linear(3, 3)
-    assert not torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_a_folder_of_shards_reads_as_one(tmp_path: Path) -> None:
-    a, b = torch.randn(2), torch.randn(3)
-    save_file({"a": a}, tmp_path / "one.safetensors")
-    save_file({"b": b}, tmp_path / "two.safetensors")
-    index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    weights = Safetensors(tmp_path)
-    assert dict(weights).keys() == {"a", "b"}
-    assert len(weights) == 2
-    assert torch.equal(weights["a"], a)
-    assert torch.equal(weights["b"], b)
-
-
-@pytest.mark.parametrize(
-    ("index", "message"),
-    [
-        ({"weight_map": {"a": "one.safetensors", "c": "one.safetensors"}}, "no shard in .* holds c"),
-        ({"weight_map": {"a": "two.safetensors"}}, "there is no two.safetensors in"),
-        ({"weight_map": {"a": "../one.safetensors"}}, "lists '../one.safetensors'"),
-        ({"weight_map": {"a": "one.bin"}}, "lists 'one.bin'"),
-        ({"weight_map": {"a": 1}}, "lists 1"),
-        ({"weight_map": {}}, "has no weight_map"),
-        ([], "must hold a JSON object, got list"),
-    ],
-)
-def test_an_index_that_lies_is_refused(index: object, message: str, tmp_path: Path) -> None:
-    save_file({"a": torch.zeros(1)}, tmp_path / "one.safetensors")
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ValueError, match=message):
-        Safetensors(tmp_path)
-
-
-def test_a_cut_file_is_refused_by_name(tmp_path: Path) -> None:
-    file = tmp_path / "model.safetensors"
-    save_file({"a": torch.zeros(100)}, file)
-    file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
-        Safetensors(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth"])
-def test_a_pickle_is_named_and_never_read(name: str, tmp_path: Path) -> None:
-    torch.save({"a": torch.zeros(1)}, tmp_path / name)
-    with pytest.raises(ValueError, match=f"no model.safetensors in .*; {name} is a pickle"):
-        Safetensors(tmp_path)
-
-
-def test_json_that_is_absent_or_broken_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no config.json in"):
-        read_json(tmp_path / "config.json")
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is not JSON"):
-        read_json(tmp_path / "config.json")

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.optim.groups import build_optimizer, hidden_matrices, set_learning_rate
-from core.optim.muon import MuonAdamW, native_dtype, orthogonalize, scale
-from core.training.config import OptimizerConfig
+from core.devices import native_dtype
+from core.optim.config import OptimizerConfig
+from core.optim.groups import build_optimizer, set_learning_rate
+from core.optim.muon import MuonAdamW, orthogonalize, scale
+from core.roles import parameter_roles
 from core.training.state import load_optimizer, optimizer_tensors
 from tests.core.training.toy import Toy, ToyConfig
 
@@ -100,7 +102,7 @@ def test_the_rest_steps_exactly_like_torch_adamw() -> None:
         for net, optimizer in ((model, ours), (twin, theirs)):
             gradients(net, seed)
             optimizer.step()
-    hidden = {name for name, p in model.named_parameters() if any(p is m for m in hidden_matrices(model))}
+    hidden = {name for name, role in parameter_roles(model).items() if role.matrices}
     for (name, a), b in zip(model.named_parameters(), twin.parameters(), strict=True):
         assert torch.equal(a, b) == (name not in hidden), name
 
@@ -140,6 +142,9 @@ def test_layers_below_the_head_learn_at_rates_that_decay() -> None:
             self.embed, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
             self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
 
+        def layered_modules(self) -> list[list[nn.Module]]:
+            return [[self.embed], *([block] for block in self.blocks)]
+
     model = Layered()
     names = {id(p): name for name, p in model.named_parameters()}
     optimizer = build_optimizer(model, OptimizerConfig(lr=1.0, layer_decay=0.5))
@@ -152,10 +157,10 @@ def test_layers_below_the_head_learn_at_rates_that_decay() -> None:
         OptimizerConfig(kind="muon", layer_decay=0.5)
 
 
-def test_a_model_may_declare_its_hidden_matrices() -> None:
+def test_only_what_a_model_declares_is_a_hidden_matrix() -> None:
     class Declared(Toy):
-        def hidden_matrices(self) -> list[nn.Parameter]:
-            return [self.blocks[0].up.weight]
+        def layered_modules(self) -> list[list[nn.Module]]:
+            return [[], [self.blocks[0].up]]
 
     model = Declared(ToyConfig(steps=1))
     groups = build_optimizer(model, OptimizerConfig(kind="muon")).param_groups

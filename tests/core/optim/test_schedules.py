@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.optim.schedules import multiplier
-from core.training.budget import Budget
-from core.training.config import OptimizerConfig, RunConfig, ScheduleConfig
+from core.training.config import Budget, RunConfig
 
 KINDS = ("cosine", "wsd", "constant")
 

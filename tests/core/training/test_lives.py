@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and lim
 def processes() -> Any:
     """Children forked from a server that has everything imported, so that a life costs no import."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "accelerate", "tyro", "tests.core.training.toy"])
+    context.set_forkserver_preload(["torch._dynamo", "accelerate", "tests.core.training.toy"])
     return context
 
 
@@ -161,7 +161,9 @@ def begin_pair(processes: Any, log: Path, *arguments: str) -> list[BaseProcess]:
     ]
 
 
-@pytest.mark.parametrize("settings", [["--accumulate", "2", "--ema", "0.9"], ["--optimizer.kind", "adamw"]])
+@pytest.mark.parametrize(
+    "settings", [["--accumulate", "2", "--ema", "0.9", "--objectives", "two"], ["--optimizer.kind", "adamw"]]
+)
 def test_two_processes_make_the_losses_of_one(processes: Any, tmp_path: Path, settings: list[str]) -> None:
     """The same global batch, cut in two, with uneven counts in each half; then one process goes on alone."""
     arguments = ("toy", "--steps", "12", *settings)
@@ -188,12 +190,22 @@ def test_a_signal_to_one_process_stops_both_at_one_step(processes: Any, tmp_path
     assert log.read_text().count(f"interrupted at step {step}, which is saved") == 1
 
 
+def test_a_lone_process_of_accelerate_is_shown_to_torchrun(processes: Any, tmp_path: Path) -> None:
+    """`accelerate launch --cpu --num_processes 2` starts one process, with these variables and without a rank."""
+    lone = {"ACCELERATE_USE_CPU": "true", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    out, log = tmp_path / "run", tmp_path / "log"
+    assert finish(begin(processes, log, "toy", "--steps", "5", "--out", str(out), environment=lone)) == 2
+    [line] = log.read_text().splitlines()
+    assert "torchrun --nproc_per_node N" in line
+    assert not out.exists()
+
+
 @pytest.mark.slow
-def test_accelerate_launch_starts_all_processes_on_cpus_too(tmp_path: Path) -> None:
+def test_torchrun_starts_all_processes(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
-    launch += ["--main_process_port", free_port(), "-m", "tests.core.training.toy", "toy", "--steps", "5"]
-    done = subprocess.run([*launch, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
+    launch += ["-m", "tests.core.training.toy", "toy", "--steps", "5", "--device", "cpu", "--out", str(out)]
+    done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in Checkpoints(out).path(5).glob("rng-*")} == {"rng-0.json", "rng-1.json"}
     assert [line["step"] for line in lines(out)] == [3, 5, 5]

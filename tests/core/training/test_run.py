@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from core.cli.errors import Interrupted, NonFinite
+from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import Checkpoints, load_weights
-from core.training.config import OptimizerConfig, ScheduleConfig
 from core.training.metrics import read_metrics
 from core.training.run import Gradients, Run
-from tests.core.training.toy import PRESETS, Sequences, SummedLoss, Toy, ToyConfig, counted, train
+from tests.core.training.toy import PRESETS, Sequences, SummedLoss, Toy, ToyConfig, backwards, counted, train
 
 
 def toy(out: Path, **settings: Any) -> ToyConfig:
@@ -78,6 +78,25 @@ def test_the_loss_is_the_mean_over_all_that_count(tmp_path: Path) -> None:
                 assert p.grad is not None
                 torch.testing.assert_close(p.grad, gradient)
             run.update(gradients)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_several_objectives_add_their_gradients_each_over_its_own_count(tmp_path: Path, accumulate: int) -> None:
+    config = toy(tmp_path / "run", steps=2, accumulate=accumulate)
+    with Run(config) as run:
+        model = Toy(config)
+        first, second = SummedLoss(model), SummedLoss(model)
+        run.prepare(first, model, partial(build_optimizer, config=config.optimizer))
+        for _, batch in run.steps(Sequences(config).order):
+            pairs = [(first, batch), (second, backwards(batch))]
+            counts = [sum(counted(*micro) for micro in each) for _, each in pairs]
+            assert counts[0] != counts[1]
+            means = [sum(f(*micro) for micro in each) / n for (f, each), n in zip(pairs, counts, strict=True)]
+            expected = [torch.autograd.grad(mean, model.parameters()) for mean in means]
+            parts = [run.backward(objective, each, count=counted) for objective, each in pairs]
+            for p, a, b in zip(model.parameters(), *expected, strict=True):
+                torch.testing.assert_close(p.grad, a + b)
+            run.update(*parts)
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
@@ -250,7 +269,7 @@ def test_minutes_are_a_budget_too(tmp_path: Path) -> None:
     schedule = ScheduleConfig(kind="constant", warmup=0.5)
     train(toy(tmp_path / "run", steps=None, minutes=0.01, schedule=schedule, log_every=1, eval_every=1000))
     found = [line for line in read_metrics(tmp_path / "run") if "train/lr" in line]
-    assert 0.3 < found[-1]["seconds"] < 6.0  # 0.6 s, on a busy machine
+    assert found[-1]["seconds"] >= 0.6
     assert found[-1]["train/lr"] == 1e-3
     assert all(a["train/lr"] <= b["train/lr"] for a, b in itertools.pairwise(found))
     assert read_metrics(tmp_path / "run")[-1].keys() >= {"val/loss"}
@@ -265,7 +284,7 @@ def test_gradients_are_clipped_and_their_norm_logged(tmp_path: Path) -> None:
         for _, batch in run.steps(Sequences(config).order):
             gradients = run.backward(objective, batch)
             norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-            assert run._clip().item() == pytest.approx(norm.item())
+            assert run.state.clip_gradients(0.25).item() == pytest.approx(norm.item())
             clipped = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
             assert clipped.item() == pytest.approx(min(0.25, norm.item()), rel=1e-4)
             run.update(gradients)

@@ -8,15 +8,18 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.cli.arguments import main, parse
+from core.cli.exits import main
+from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.optim.groups import build_optimizer
-from core.training.config import OptimizerConfig, RunConfig, ScheduleConfig
+from core.training.command import parse
+from core.training.config import RunConfig
 from core.training.order import Batch, Share, drawn, share
 from core.training.run import Run
 
@@ -33,6 +36,8 @@ class ToyConfig(RunConfig):
     """Probability of dropping a channel."""
     poison: int = 0
     """Step whose targets make the loss not a number; 0 is none."""
+    objectives: Literal["one", "two"] = "one"
+    """Whether a second objective, the same sequences read backwards, adds its gradients to every update."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(kind="muon", muon_precision="fp32"))
 
 
@@ -75,6 +80,10 @@ class Toy(nn.Module):
         self.blocks = nn.ModuleList(Block(config.width, config.dropout) for _ in range(2))
         self.head = nn.Linear(config.width, VOCABULARY, bias=False)
         self.head.weight = self.embedding.weight
+
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """The blocks, by depth (`core.roles`)."""
+        return [[self.embedding], *([block] for block in self.blocks)]
 
     def forward(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)"""
@@ -121,6 +130,14 @@ class Sequences:
         return [(self.ids[rows, :-1], self.targets[rows], weight[: len(rows)]) for rows in share(chosen, *taken)]
 
 
+def backwards(batch: list[Batch]) -> list[Batch]:
+    """Every sequence from its end, with fewer targets that count."""
+    return [
+        (ids.flip(1), targets.flip(1).masked_fill(targets.flip(1) < VOCABULARY // 2, IGNORED), weight)
+        for ids, targets, weight in batch
+    ]
+
+
 def train(config: ToyConfig) -> Toy:
     """Trains as the panels do."""
     data = Sequences(config)
@@ -128,7 +145,8 @@ def train(config: ToyConfig) -> Toy:
         model = Toy(config)
         objective = run.prepare(SummedLoss(model), model, partial(build_optimizer, config=config.optimizer))
         for _, batch in run.steps(data.order):
-            run.update(run.backward(objective, batch, count=counted))
+            batches = [batch] if config.objectives == "one" else [batch, backwards(batch)]
+            run.update(*(run.backward(objective, each, count=counted) for each in batches))
             if run.due("eval"):
                 with run.evaluating():
                     loss = F.cross_entropy(model(data.ids[:, :-1]).flatten(0, 1), data.ids[:, 1:].flatten())

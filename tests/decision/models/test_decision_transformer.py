@@ -11,8 +11,8 @@ from torch import Tensor
 
 from core.config import TransformerConfig
 from core.files.serialize import from_dict, to_dict
+from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer
-from core.training.config import OptimizerConfig
 from decision.data.windows import Window
 from decision.environments.spaces import Space
 from decision.models.config import DecisionConfig

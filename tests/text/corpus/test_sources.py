@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from core.files import downloads as fetch
 from text.corpus import sources
 from text.corpus.sources import Source, content_hash, find_source, remembered_sha256
 
@@ -173,6 +172,6 @@ def test_without_the_datasets_library_the_error_says_how_to_install_it(
 
 
 def test_the_block_size_is_what_documents_are_read_in(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"x" * (2 * fetch.BLOCK + 1))
+    (tmp_path / "a.txt").write_bytes(b"x" * (2 * sources.BLOCK + 1))
     (document,) = find_source(tmp_path / "a.txt").documents()
-    assert [len(block) for block in document.read()] == [fetch.BLOCK, fetch.BLOCK, 1]
+    assert [len(block) for block in document.read()] == [sources.BLOCK, sources.BLOCK, 1]

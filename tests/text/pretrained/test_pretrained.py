@@ -205,10 +205,10 @@ LINEAR = {"rope_type": "linear", "factor": 2.0}
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
-        ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights=False"),
-        ("gpt2", {"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn=True"),
-        ("gpt2", {"add_cross_attention": True}, "add_cross_attention=True"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True"),
+        ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights = False"),
+        ("gpt2", {"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn = True"),
+        ("gpt2", {"add_cross_attention": True}, "add_cross_attention = True"),
         ("gpt2", {"activation_function": "gelu_fast"}, "activation_function = 'gelu_fast' is not one of"),
         ("gpt2", {"embd_pdrop": 0.5}, "embd_pdrop = 0.5 must equal resid_pdrop = 0.1"),
         ("gpt2", {"n_heads": 4}, "unknown key 'n_heads' of GPT2; did you mean 'n_head'"),
@@ -227,9 +227,9 @@ LINEAR = {"rope_type": "linear", "factor": 2.0}
         ("llama", {"attention_bias": True}, "attention_bias = True and mlp_bias = False must be equal"),
         ("mistral", {"sliding_window": 47}, "sliding_window = 47 must be null or at least .* = 48"),
         ("mistral", {"sliding_window": ..., "max_position_embeddings": 4097}, "sliding_window = 4096 must be"),
-        ("qwen2", {"use_sliding_window": True}, "use_sliding_window=True"),
+        ("qwen2", {"use_sliding_window": True}, "use_sliding_window = True"),
         ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, "sliding_attention"),
-        ("qwen3", {"attention_bias": True}, "attention_bias=True"),
+        ("qwen3", {"attention_bias": True}, "attention_bias = True"),
     ],
 )  # fmt: skip
 def test_a_field_that_would_change_the_mathematics_is_refused_by_name(

@@ -1,0 +1,60 @@
+"""The command line of training: a preset, then any field of its configuration; or the folder of a run to resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from core.cli.arguments import Parser, given_fields, program, with_fields
+from core.messages import nearest
+from core.training.checkpoints import read_config
+from core.training.config import DEFAULT_OUT, RunConfig
+
+C = TypeVar("C", bound=RunConfig)
+
+
+def parse(
+    config_type: type[C], presets: Mapping[str, C], argv: Sequence[str] | None = None, *, description: str = ""
+) -> C:
+    """`PRESET [--any.config.field VALUE ...]` as a configuration; `--out DIR --resume` alone takes DIR's own.
+
+    Raises ValueError of one sentence for anything wrong; exits with 0 after `--help`.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    named = bool(arguments) and not arguments[0].startswith("-")
+    if named:
+        base = _preset(presets, arguments.pop(0))
+    elif folder := resumed_folder(arguments):
+        base = dataclasses.replace(read_config(folder, config_type), out=folder)
+    elif {"-h", "--help"} & {*arguments}:
+        base = next(iter(presets.values()))
+    else:
+        raise ValueError(f"name a preset first ({', '.join(presets)}), or a run to go on with: --out DIR --resume")
+    shown = "the preset given" if named else next(iter(presets))
+    summary = f"{description} Presets: {', '.join(presets)}. The defaults below are those of {shown}.".strip()
+    given = given_fields(base, arguments, prog=" ".join(["python", *program(), "PRESET"]), description=summary)
+    if "minutes" in given:  # a budget of one kind replaces the preset's of the other
+        given.setdefault("steps", None)
+    elif "steps" in given:
+        given["minutes"] = None
+    return with_fields(base, given)
+
+
+def resumed_folder(argv: Sequence[str]) -> Path | None:
+    """The run folder of a command line with `--out DIR --resume`; None for any other."""
+    parser = Parser(add_help=False)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    given, _ = parser.parse_known_args(argv)
+    return given.out if "resume" in given and "out" in given else None
+
+
+def _preset(presets: Mapping[str, C], name: str) -> C:
+    """The preset of that name, its run folder named after it unless it says otherwise."""
+    if name not in presets:
+        raise ValueError(f"unknown preset {name!r}; {nearest(name, presets)}")
+    preset = presets[name]
+    return dataclasses.replace(preset, out=DEFAULT_OUT / name) if preset.out == DEFAULT_OUT else preset

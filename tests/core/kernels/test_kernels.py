@@ -1,0 +1,82 @@
+"""Every kernel is its plain operation: values, gradients, types; and may be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import core.kernels
+from core import switch
+from core.positions import Rotary, index
+from core.switch import with_kernel
+
+KERNELS = {path.stem for path in Path(core.kernels.__file__).parent.glob("*.py")} - {"__init__"}
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2).type_as(x)
+
+
+def angles() -> tuple[Tensor, Tensor]:
+    rotation = Rotary(8, 1, 100.0, "interleaved").rotation(index(5))
+    return rotation.cos, rotation.sin
+
+
+PLAIN: dict[str, tuple[Callable[..., Tensor], tuple[object, ...]]] = {
+    "unit_rms": (lambda x, eps: F.rms_norm(x, (8,), eps=eps), (1e-5,)),
+    "relu2": (lambda x: F.relu(x).square(), ()),
+    "rotate_pairs": (rotate, angles()),
+}
+
+
+def kernel_of(name: str) -> Callable[..., Tensor]:
+    return import_module(f"core.kernels.{name}").kernel
+
+
+def plain_path(*arguments: object) -> Tensor:
+    raise RuntimeError("the plain operation ran")
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_kernel_has_the_values_and_gradients_of_its_operation(name, dtype, tolerance):
+    plain, more = PLAIN[name]
+    x, pay = torch.randn(2, 5, 3, 8).to(dtype).requires_grad_(), torch.randn(2, 5, 3, 8).to(dtype)
+    ours, theirs = kernel_of(name)(plain_path, x, *more), plain(x, *more)
+    assert ours.dtype == theirs.dtype == dtype
+    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
+    gradients = (torch.autograd.grad(y, x, pay)[0] for y in (ours, theirs))
+    torch.testing.assert_close(*gradients, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_compiler_gets_the_plain_operation(name, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with pytest.raises(RuntimeError, match="the plain operation ran"):
+        kernel_of(name)(plain_path, torch.randn(1, 5, 1, 8), *PLAIN[name][1])
+
+
+def test_every_kernel_is_compared_with_its_operation():
+    assert set(PLAIN) | {"explicit_is_faster"} == KERNELS  # every path of attention: tests/core/test_attention.py
+
+
+def relu2(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+def test_an_operation_without_a_kernel_and_one_with_kernels_switched_off_stay_plain(monkeypatch):
+    assert with_kernel(rotate) is rotate
+    monkeypatch.setattr(switch, "SETTING", "on")
+    assert with_kernel(relu2) is not relu2
+    monkeypatch.setattr(switch, "SETTING", "off")
+    assert with_kernel(relu2) is relu2
+    monkeypatch.setattr(switch, "SETTING", "of")
+    with pytest.raises(ValueError, match="TRIPTYCH_KERNELS = 'of' is not one of: on, off"):
+        with_kernel(relu2)

@@ -1,0 +1,111 @@
+"""Which parameter of each shipped preset's model is updated how: a copy from before models declared it themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from core.optim.groups import build_optimizer
+from core.training.config import OptimizerConfig
+from decision.environments.spaces import describe
+from decision.models.decision_transformer import DecisionTransformer
+from decision.presets import PRESETS as DECISION
+from text.models.gpt import GPT
+from text.presets import PRESETS as TEXT
+from vision.models.vit import ViT
+from vision.presets import PRESETS as VISION
+
+OPTIMIZERS = [OptimizerConfig(), OptimizerConfig(layer_decay=0.5), OptimizerConfig(kind="muon")]
+
+
+def gpt(name: str) -> nn.Module:
+    shape = TEXT[name].model
+    with torch.device("meta"):
+        return GPT(replace(shape, vocab_size=shape.vocab_size or 65))
+
+
+def vit(name: str) -> nn.Module:
+    with torch.device("meta"):
+        return ViT(replace(VISION[name].model, channels=3, classes=10))
+
+
+def decision_transformer(name: str) -> nn.Module:
+    shape, box = DECISION[name].model, gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    longest = 1000 if shape.timesteps == "embedded" else 0
+    spaces = {"observation_space": describe(box), "action_space": describe(box)}
+    return DecisionTransformer(replace(shape, max_timestep=longest, **spaces))
+
+
+BUILDERS: dict[str, Callable[[str], nn.Module]] = {"text": gpt, "vision": vit, "decision": decision_transformer}
+# Sizes of the groups with each optimiser, and a digest of the names in them.
+EXPECTED: dict[str, tuple[list[list[int]], str]] = {
+    "text/char-cpu": ([[18, 9], [1, 1, 4, 2, 4, 2, 4, 2, 4, 2, 1], [2, 9, 16]], "9077a2402ab7"),
+    "text/nanogpt-cpu": ([[18, 9], [1, 4, 2, 4, 2, 4, 2, 4, 2, 2], [2, 9, 16]], "0c5f7c142640"),
+    "text/char-modern": ([[18, 9], [1, 1, 4, 2, 4, 2, 4, 2, 4, 2, 1], [2, 9, 16]], "9077a2402ab7"),
+    "text/nanogpt-gpu": ([[26, 13], [1, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 2], [2, 13, 24]], "89893b60bbfd"),
+    "text/char-gpu-modern": ([[26, 13], [1, 1, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 1], [2, 13, 24]], "4beb7987f96a"),
+    "text/gpt2-124m": (
+        [[50, 98], [2, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 2], [2, 98, 48]],
+        "a38802f143c0",
+    ),
+    "vision/vit-digits": ([[15, 10], [2, 3, 4, 2, 4, 2, 4, 2, 1, 1], [3, 10, 12]], "f42b92291fd7"),
+    "vision/vit-cifar-cpu": ([[26, 15], [1, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 1, 1], [2, 15, 24]], "ecd0f8543173"),
+    "vision/vit-cifar-best": (
+        [[34, 19], [1, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 1, 1], [2, 19, 32]],
+        "7029e82e4a53",
+    ),
+    "vision/cct-7-3x1": (
+        [[31, 61], [2, 4, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 1, 1], [3, 61, 28]],
+        "e6fd746c53ed",
+    ),
+    "vision/vit-tiny": (
+        [[50, 102], [1, 3, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 1, 3], [2, 102, 48]],
+        "3415c2b88692",
+    ),
+    "vision/vit-small": (
+        [[50, 102], [1, 3, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 1, 3], [2, 102, 48]],
+        "3415c2b88692",
+    ),
+    "vision/vit-base": (
+        [[50, 102], [1, 3, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 1, 3], [2, 102, 48]],
+        "3415c2b88692",
+    ),
+    "decision/cartpole": ([[12, 12], [1, 2, 4, 2, 4, 2, 3, 6], [4, 12, 8]], "c72c606e3e00"),
+    "decision/lunarlander": ([[16, 14], [1, 2, 4, 2, 4, 2, 4, 2, 3, 6], [4, 14, 12]], "589129fedbaf"),
+    "decision/hopper-medium": ([[16, 14], [1, 2, 4, 2, 4, 2, 4, 2, 3, 6], [4, 14, 12]], "589129fedbaf"),
+    "decision/hopper-medium-replay": ([[16, 14], [1, 2, 4, 2, 4, 2, 4, 2, 3, 6], [4, 14, 12]], "589129fedbaf"),
+    "decision/halfcheetah-medium": ([[16, 14], [1, 2, 4, 2, 4, 2, 4, 2, 3, 6], [4, 14, 12]], "589129fedbaf"),
+    "decision/halfcheetah-medium-replay": ([[16, 14], [1, 2, 4, 2, 4, 2, 4, 2, 3, 6], [4, 14, 12]], "589129fedbaf"),
+    "decision/walker2d-medium": ([[16, 14], [1, 2, 4, 2, 4, 2, 4, 2, 3, 6], [4, 14, 12]], "589129fedbaf"),
+    "decision/walker2d-medium-replay": ([[16, 14], [1, 2, 4, 2, 4, 2, 4, 2, 3, 6], [4, 14, 12]], "589129fedbaf"),
+}
+
+
+def grouping(model: nn.Module) -> tuple[list[list[int]], str]:
+    """Sizes of the groups, and a digest of their names in order, with their rates and decays."""
+    names = {p: name for name, p in model.named_parameters()}
+    found = [
+        [(g["kind"], g["lr"], g["weight_decay"], [names[p] for p in g["params"]]) for g in optimizer.param_groups]
+        for optimizer in (build_optimizer(model, config) for config in OPTIMIZERS)
+    ]
+    sizes = [[len(names) for *_, names in groups] for groups in found]
+    return sizes, hashlib.sha256(json.dumps(found).encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("preset", EXPECTED)
+def test_every_parameter_is_updated_as_it_always_was(preset):
+    panel, name = preset.split("/")
+    assert grouping(BUILDERS[panel](name)) == EXPECTED[preset]
+
+
+def test_no_preset_is_left_out():
+    known = {"text": TEXT, "vision": VISION, "decision": DECISION}
+    assert set(EXPECTED) == {f"{panel}/{name}" for panel, presets in known.items() for name in presets}
