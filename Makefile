@@ -8,20 +8,27 @@ WORKERS ?= 2
 ARGS ?=
 PY := .venv/bin/python
 STAMP := .venv/.installed
+FLOOR := .venv-floor
 CANDIDATES := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test setup lint format clean
+.PHONY: help demo test test-floor wheel setup lint format clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## train every panel small on real data on the CPU and write runs/demo/report.html
 	@$(PY) -m benchmarks.demo $(ARGS)
 
 test: lint ## lint, types, import contract, then the whole test suite
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(ARGS)
+
+test-floor: $(FLOOR)/.installed ## the test suite on the oldest versions that pyproject.toml allows, in $(FLOOR)
+	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest -n $(WORKERS) $(ARGS)
+
+wheel: $(STAMP) ## build a wheel and run every command's --help from it, installed somewhere else
+	$(PY) -m pytest tests/house/test_wheel.py
 
 lint: $(STAMP) ## ruff (rules and format), mypy, import contract
 	$(PY) -m ruff check .
@@ -54,4 +61,10 @@ $(STAMP): pyproject.toml
 	@echo "installing; the first time PyTorch is a large download, and this takes some minutes"
 	@rm -f $@
 	@$(PY) -m pip install --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+$(FLOOR)/.installed: pyproject.toml benchmarks/measure/floors.py $(STAMP)
+	$(PY) -m venv --clear $(FLOOR)
+	$(PY) benchmarks/measure/floors.py > $(FLOOR)/constraints.txt
+	$(FLOOR)/bin/python -m pip install --disable-pip-version-check --constraint $(FLOOR)/constraints.txt --editable ".[dev]"
 	@touch $@

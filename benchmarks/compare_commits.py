@@ -6,7 +6,7 @@ For a refactoring, which moves and renames but must not change a number. Every p
 below, are trained for a few steps in both commits, each checked out in a git worktree of its own (`.` is the working
 tree as it is) and run by its own commands. Compared are the losses and the norms of the gradients, the evaluations
 and samples, and the tensors of the last checkpoint (weights, their average, the optimiser); of data for decision, the
-arrays recorded. The table tells the largest absolute difference of each, and equal only where all bits are.
+arrays recorded. The table has the largest absolute difference of each, and "yes" only where all bits are equal.
 
 What cannot be had on either side, as an environment whose simulator is not installed, is left out with the reason; on
 one side only it is a difference. Tensors that were renamed on purpose: --renamed OLD=NEW. It takes the CPU, one
@@ -30,88 +30,35 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.measure.cases import DATA, FLAGS, LARGE, NAMED_DATA, VARIANTS, Case, environment_of, make_data, settings
 from benchmarks.measure.checkouts import PANELS, REFUSED, Checkout, opened
 from benchmarks.measure.differences import Difference, arrays, compare, evaluations, losses, weights
+from benchmarks.measure.options import parser_of
 from benchmarks.measure.record import number, provenance, table
 from core.cli.errors import RunFailure
 from core.cli.exits import main
 from core.files.json_files import write_json
 
-# ---------------------------------------------------------------------------------------------- what is compared
-
-
-@dataclass(frozen=True)
-class Case:
-    """A training that both sides do.
-
-    flags: beside those that every case has, or in their place; more than one spelling where a flag was renamed: a side
-        takes the first that it does not refuse. then: flags of a second command on the same run folder.
-    """
-
-    name: str
-    preset: str = ""
-    flags: tuple[str, ...] = ("",)
-    data: str = ""
-    then: str = ""
-
-    @property
-    def panel(self) -> str:
-        return self.name.partition("/")[0]
-
-
-VARIANTS = (
-    Case("text/+bpe", "char-cpu", ("--tokenizer bpe --bpe-size 512",), data="pydoc"),
-    Case("text/+bytes", "nanogpt-cpu", ("--tokenizer byte --precision bf16 --clip 0.1",)),
-    Case("text/+averaged", "char-modern", ("--ema 0.9 --accumulate 2",)),
-    Case("text/+resumed", "char-cpu", ("--steps 2",), then="--resume --steps 4"),
-    Case("vision/+cifar10", "vit-digits", data="cifar10"),
-    Case("vision/+streamed", "vit-cifar-cpu", ("--storage stream",)),
-    Case("vision/+averaged", "vit-digits", ("--ema 0.9 --clip 0.1 --precision bf16 --accumulate 2",)),
-    Case("decision/+cloning", "cartpole", ("--model.returns none",)),
-    Case("decision/+online", "cartpole", ("--online.every 2 --online.episodes 2",)),
-    Case("decision/+averaged", "cartpole", ("--ema 0.9 --precision bf16 --accumulate 2",)),
-)
 STEPS = 4
-BATCH = {"text": 4, "vision": 4, "decision": 8}
-LARGE = ("nanogpt-gpu", "char-gpu-modern", "gpt2-124m", "vit-cifar-best", "vit-small", "vit-base")
-"""Presets that take two steps of two examples, which mixing can pair."""
-FLAGS = {
-    "text/nanogpt-gpu": ("--sample 8", ""),
-    "text/char-gpu-modern": ("--sample 8", ""),
-    "text/gpt2-124m": ("--batch-size 1 --sample 8 --validation 0.2", "--batch-size 1 --validation 0.2"),
-}
-"""Of presets as they are: what saves time, and a text to evaluate on that is as long as the context."""
-DATA = {"text": "text.txt", "vision": "pictures"}
-"""Made here, small enough for the largest models to be evaluated on; decision records its own."""
-NAMED_DATA = {"vision/vit-digits": "digits"}
-ENVIRONMENTS = {
-    "lunarlander": "LunarLander-v3",
-    "hopper": "Hopper-v5",
-    "halfcheetah": "HalfCheetah-v5",
-    "walker2d": "Walker2d-v5",
-}
-"""By the first word of a preset; CartPole-v1 for all others."""
 RECORD = ("--steps 400", "--episodes 8")
 """Spellings of how much decision.collect records."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a case. told: why there is nothing to compare, on one side or on both."""
+    """The outcome of a case. reason: why there is nothing to compare, on one side or on both."""
 
     name: str
     steps: int
     found: Mapping[str, Difference]
-    told: str = ""
+    reason: str = ""
 
     @property
     def verdict(self) -> str:
         """yes, no, or skipped: what neither side can do."""
         if self.found:
             return "yes" if all(difference.equal for difference in self.found.values()) else "no"
-        return "skipped" if self.told.startswith("skipped") else "no"
+        return "skipped" if self.reason.startswith("skipped") else "no"
 
     def cells(self) -> list[str]:
         gaps = [number(self.found[kind].largest) if kind in self.found else "-" for kind in KINDS]
@@ -122,12 +69,12 @@ class Row:
         finite = {
             kind: asdict(gap) | ({} if isfinite(gap.largest) else {"largest": None}) for kind, gap in self.found.items()
         }
-        return {"name": self.name, "steps": self.steps, "equal": self.verdict, "told": self.told, **finite}
+        return {"name": self.name, "steps": self.steps, "equal": self.verdict, "reason": self.reason, **finite}
 
     def notes(self) -> Iterator[str]:
-        """What the numbers do not tell."""
-        if self.told:
-            yield f"{self.name}: {self.told}"
+        """What the numbers do not say."""
+        if self.reason:
+            yield f"{self.name}: {self.reason}"
         for kind, difference in self.found.items():
             if not difference.equal:
                 yield f"{self.name}: {difference.count} {kind} differ, first {difference.first}"
@@ -157,13 +104,13 @@ class Pair:
         found = {} if any(reasons) else self._compared(*runs)
         for run in runs:
             shutil.rmtree(run, ignore_errors=True)
-        return Row(case.name, steps, found, told(*reasons))
+        return Row(case.name, steps, found, why(*reasons))
 
     def recorded(self, environment: str) -> Row:
         """What a random policy does in an environment, recorded by both sides."""
         reasons = [record(side, environment) for side in self.sides]
         files = [arrays(recording(side, environment)) for side in self.sides if not any(reasons)]
-        return Row(f"decision.collect {environment}", 0, {RECORDED: compare(*files)} if files else {}, told(*reasons))
+        return Row(f"decision.collect {environment}", 0, {RECORDED: compare(*files)} if files else {}, why(*reasons))
 
     def _compared(self, a: Path, b: Path) -> dict[str, Difference]:
         measured = {"losses": losses, "evaluations": evaluations}
@@ -186,16 +133,6 @@ class Pair:
         return first_taken(side, f"{case.panel}.train", [], (f"--out {side.work / 'run'} {case.then}",))
 
 
-def settings(case: Case, steps: int) -> list[str]:
-    """The flags of every case, all of them sure to be known by any commit."""
-    batch, every = 2 if case.preset in LARGE else BATCH[case.panel], str(steps)
-    flags = {"--steps": str(steps), "--batch-size": str(batch), "--accumulate": "1", "--seed": "3", "--log-every": "1"}
-    flags |= {"--eval-every": every, "--save-every": every, "--device": "cpu", "--compile": "off"}
-    if case.panel == "decision":
-        flags["--eval-episodes"] = "1"
-    return [word for flag in flags.items() if flag[0] not in " ".join(case.flags).split() for word in flag]
-
-
 def first_taken(side: Checkout, module: str, words: Sequence[str], spellings: Sequence[str]) -> str:
     """Runs a command with the first spelling of its flags that is not refused; why it failed, "" where it did not.
 
@@ -210,18 +147,11 @@ def first_taken(side: Checkout, module: str, words: Sequence[str], spellings: Se
     return f"refused: {next((why for why in refusals if 'unknown option' not in why), refusals[0])}"
 
 
-def told(a: str, b: str) -> str:
+def why(a: str, b: str) -> str:
     """Why there is nothing to compare: a side that can do it makes the other's failure a difference."""
     if a and b:
         return f"skipped, {a}" if a == b else f"skipped, A {a}; B {b}"
     return "; ".join(f"{side} {reason}" for side, reason in (("A", a), ("B", b)) if reason)
-
-
-# ---------------------------------------------------------------------------------------------- data
-
-
-def environment_of(case: Case) -> str:
-    return ENVIRONMENTS.get(case.preset.partition("-")[0], "CartPole-v1")
 
 
 def recording(side: Checkout, environment: str) -> Path:
@@ -233,22 +163,6 @@ def record(side: Checkout, environment: str) -> str:
     """Lets a side record its data; why it cannot, "" where it has."""
     words = ["--env", environment, "--policy", "random", "--seed", "0", "--out", str(recording(side, environment))]
     return first_taken(side, "decision.collect", words, RECORD)
-
-
-def make_data(folder: Path) -> None:
-    """A text of 30,000 characters from Python's documentation, and 20 pictures of noise in a folder of two classes."""
-    from pydoc_data.topics import topics
-
-    from PIL import Image
-
-    text = "\n".join(topics[name] for name in sorted(topics))
-    (folder / "text.txt").write_text(text[:30_000], encoding="utf-8")
-    draws = np.random.default_rng(0)
-    for split, each in (("train", 8), ("val", 2)):
-        for index in range(2 * each):
-            path = folder / "pictures" / split / "ab"[index % 2] / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(draws.integers(0, 256, (36, 40, 3), dtype=np.uint8)).save(path)
 
 
 # ---------------------------------------------------------------------------------------------- the command
@@ -302,7 +216,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """The table, what it does not tell, and the verdict. Raises RunFailure where equality is asserted and fails."""
+    """The table, what it does not say, and the verdict. Raises RunFailure where equality is asserted and fails."""
     found = measure(options)
     print(table(["preset", "steps", *KINDS, "equal"], [row.cells() for row in found]))
     print("".join(f"\n{note}" for row in found for note in row.notes()))
@@ -316,9 +230,7 @@ def run(options: argparse.Namespace) -> None:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line. Raises ValueError for what is wrong in it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.compare_commits", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = parser_of("compare_commits", __doc__)
     parser.add_argument("a", metavar="A", help="a commit, or . for the working tree")
     parser.add_argument("b", metavar="B", help="another")
     parser.add_argument("--assert-equal", action="store_true", help="exit with 1 where anything differs")

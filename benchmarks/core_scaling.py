@@ -3,10 +3,10 @@
 python -m benchmarks.core_scaling [--parts context,batch,attention] [--device cpu|cuda] [--precision fp32|bf16]
 
 - context: forward and backward of a small core over 128 to 8,192 tokens, under every graph, attention as the
-  core chooses it (fused, or explicit where `core.attention.fused_is_slow`), and explicit up to 2,048 tokens.
+  core chooses it (fused, or explicit where `core.attention.explicit_is_faster`), and explicit up to 2,048 tokens.
 - batch: the same at one context.
 - attention: the fused kernel against the explicit path alone, forward and backward, causal, by dtype and length:
-  what the rule `core.attention.fused_is_slow` rests on.
+  what the rule `core.attention.explicit_is_faster` rests on.
 
 Every point of the first two is a process of its own, so that its peak of memory is its own. `growth_bytes` is that
 peak less what the process held before its first step. Writes benchmarks/results/core_scaling.json.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,9 +24,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.measure.harness import Contestant, Spread, run_once
-from benchmarks.measure.record import RESULTS, number, provenance, table, update
+from benchmarks.measure.options import add_results, check_known, integers, names, parser_of
+from benchmarks.measure.record import number, provenance, table, update
 from benchmarks.measure.timing import Device, peak_memory, time_steps
-from core.attention import Attention, explicit_attend, fused_is_slow
+from core.attention import Attention, explicit_attend, explicit_is_faster
 from core.cli.exits import main
 from core.config import TransformerConfig
 from core.devices import autocast
@@ -56,9 +56,9 @@ def build_graph(name: str, batch: int, context: int, device: str) -> Graph:
     return {"full": full(), "causal": causal(), "causal & window": causal() & window(WINDOW)}[name]
 
 
-def explicit(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0) -> Tensor:
+def explicit(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, scale: float | None = None) -> Tensor:
     """The explicit path as an `Attend`."""
-    return explicit_attend(q, k, v, route, dropout)[0]
+    return explicit_attend(q, k, v, route, dropout, scale)[0]
 
 
 def build_core(dim: int, depth: int, backend: str, device: str) -> Transformer:
@@ -97,7 +97,7 @@ def measure(
 def measure_attention(
     seed: int, length: int, n_heads: int, head_dim: int, device: Device, precision: str
 ) -> dict[str, float]:
-    """Both backends of causal attention at one length, turn about in one process; seconds of CPU, or of the GPU."""
+    """Both backends of causal attention at one length, taking turns in one process; seconds of CPU, or of the GPU."""
     torch.manual_seed(seed)
     shape = (max(1, TOKENS // length), n_heads, length, head_dim)
     q, k, v = (torch.randn(shape, device=device, dtype=DTYPES[precision], requires_grad=True) for _ in range(3))
@@ -119,7 +119,7 @@ def measure_attention(
             found[backend].append(timed[metric])
     medians = {f"{backend}_seconds": Spread.of(found[backend]).median for backend in BACKENDS}
     ratio = medians["fused_seconds"] / medians["explicit_seconds"]
-    return {**medians, "fused_over_explicit": ratio, "rule_says_slow": float(fused_is_slow(q, k))}
+    return {**medians, "fused_over_explicit": ratio, "rule_says_explicit": float(explicit_is_faster(q, k))}
 
 
 # ---------------------------------------------------------------------------------------------- sweeps
@@ -191,14 +191,14 @@ ATTENTION_COLUMNS = {
     "fused_seconds": "fused ms",
     "explicit_seconds": "explicit ms",
     "fused_over_explicit": "fused / explicit",
-    "rule_says_slow": "fused_is_slow",
+    "rule_says_explicit": "explicit_is_faster",
 }
 
 
 def _cell(value: Any, column: str, row: dict[str, Any]) -> str:
     if value is None:
         return row.get("failed", "-")[:60]
-    if column == "rule_says_slow":
+    if column == "rule_says_explicit":
         return "yes" if value else "no"
     if column.endswith("seconds"):
         return number(value * 1000)
@@ -210,7 +210,7 @@ def _cell(value: Any, column: str, row: dict[str, Any]) -> str:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(prog=f"python -m {HERE}", description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(NAME, __doc__)
     parser.add_argument("--parts", type=names, default=list(PARTS), help="of " + ",".join(PARTS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=tuple(DTYPES), default="fp32", help="of the core; attention has both")
@@ -223,21 +223,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--context", type=int, default=256, help="over batches")
     parser.add_argument("--attention-lengths", type=integers, default=[64, 128, 256, 512, 1024, 2048])
     parser.add_argument("--timeout", type=float, default=120, help="seconds for one point")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    add_results(parser)
     options = parser.parse_args(argv)
-    if unknown := set(options.parts) - set(PARTS):
-        raise ValueError(f"parts = {sorted(unknown)[0]!r} is not one of: {', '.join(PARTS)}")
+    check_known(options, parts=PARTS)
     if options.dim % 32:
         raise ValueError(f"dim = {options.dim} must be a multiple of 32, the width of a head")
     return options
-
-
-def names(words: str) -> list[str]:
-    return words.split(",")
-
-
-def integers(words: str) -> list[int]:
-    return [int(word) for word in words.split(",")]
 
 
 PARTS = {

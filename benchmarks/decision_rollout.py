@@ -23,20 +23,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from benchmarks.measure.harness import Comparison, Contestant, compare
-from benchmarks.measure.record import RESULTS, update
+from benchmarks.measure.options import add_results, check_known, names, parser_of
+from benchmarks.measure.record import update
 from benchmarks.peers.decision import PEER, SIZES, PeerActor, build, installed, peer_model, play_one
 from core.cli.exits import main
 from core.devices import keep_freed_memory
-from decision.acting.episodes import opened, rollouts
+from decision.acting.rollouts import roll_out
 from decision.data.normaliser import Normaliser
-from decision.environments.make import episode_seed, make
+from decision.environments.make import episode_seed, make, open_environments
 from decision.environments.spaces import describe
 
 NAME = "decision_rollout"
@@ -80,13 +80,13 @@ def unscaled(environment: gymnasium.Env[Any, Any]) -> Normaliser:
 def ours(seed: int, environment: str, size: str, at_once: int, longest: int) -> dict[str, float]:
     """Steps per second of our evaluation: one episode in each of `at_once` environments."""
     keep_freed_memory()  # as the commands do
-    with opened(environment, at_once) as environments:
+    with open_environments(environment, at_once) as environments:
         first = environments[0]
         model = build(SIZES[size], describe(first.observation_space), describe(first.action_space), seed)
 
         def play(steps: int) -> int:
             lasting = [Lasting(each, steps) for each in environments]
-            return rollouts(model, unscaled(first), lasting, [TARGET], at_once, seed=seed).steps
+            return roll_out(model, unscaled(first), lasting, [TARGET], at_once, seed=seed).steps
 
         play(WARM_UP)
         return timed(lambda: play(longest))
@@ -173,11 +173,11 @@ SHOWN = {
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ValueError for a part or a precision that is none."""
-    parser = argparse.ArgumentParser(prog=f"python -m {HERE}", description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(NAME, __doc__)
     parser.add_argument("--parts", type=names, default=list(PARTS), help="of rollout,update")
     parser.add_argument("--rounds", type=int, default=5, help="of each comparison")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    add_results(parser)
     parser.add_argument("--environments", type=names, default=list(ENVIRONMENTS), help="rollout: ids of Gymnasium's")
     parser.add_argument("--at-once", type=int, default=64, help="rollout: environments that we act in at once")
     parser.add_argument("--steps", type=int, default=400, help="rollout: of the longest episode, at most 500")
@@ -186,19 +186,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precisions", type=names, default=list(PRECISIONS), help="update: of fp32,bf16")
     parser.add_argument("--tiny", action="store_true", help="a model of 32 channels, 2 blocks and 4 steps, to try")
     options = parser.parse_args(argv)
-    for name, known in (("parts", tuple(PARTS)), ("precisions", PRECISIONS)):
-        if unknown := set(getattr(options, name)) - set(known):
-            raise ValueError(f"{name} = {sorted(unknown)[0]!r} is not one of: {', '.join(known)}")
+    check_known(options, parts=PARTS, precisions=PRECISIONS)
     if not WARM_UP <= options.steps <= 500:
         raise ValueError(f"steps = {options.steps} must be {WARM_UP} to 500")
     if options.at_once < 2:
         raise ValueError(f"at_once = {options.at_once} must be 2 or more: one alone is measured anyway")
     options.size = "tiny" if options.tiny else "paper"
     return options
-
-
-def names(words: str) -> list[str]:
-    return words.split(",")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -16,10 +16,12 @@ and a training that was interrupted goes on. To try it in small: --tiny.
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -27,12 +29,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure.harness import last_json
-from benchmarks.measure.record import RESULTS, ROOT, number, provenance, table, update
+from benchmarks.measure.options import add_results, check_known, integers, parser_of
+from benchmarks.measure.record import ROOT, number, provenance, table, update
 from benchmarks.peers.nanogpt import run_timed
 from core.cli.exits import main
 from core.files.json_files import read_json
 from core.files.serialize import to_dict
-from decision.data.load import Trajectories, fingerprint, load_data, normalised, reference_scores
+from decision.data.load import load_data
+from decision.data.store import Trajectories
+from decision.data.summary import normalised, reference_scores
 from decision.presets import PRESETS
 
 NAME = "decision_table"
@@ -67,36 +72,47 @@ def evaluated(folder: Path, which: str, options: argparse.Namespace) -> dict[str
     words = [str(folder), "--checkpoint", which, "--episodes", str(options.episodes), "--json", "--device", "cpu"]
     _, printed = run_timed([sys.executable, "-m", "decision.evaluate", *words], ROOT)
     found = last_json(printed)
-    kept = ("target", "name", "return", "score", "length", "above", "returns")
-    targets = [{name: row[name] for name in kept if name in row} for row in found["targets"]]
+    parts = [key.removesuffix("/length_mean") for key in found if key.endswith("/length_mean")]
+    targets = [row(found, f"{part}/") for part in parts]
     return {"step": found["step"], "targets": targets, "rank_correlation": found["rank_correlation"]}
+
+
+def row(found: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The figures of one target."""
+    named = {"target": found.get(f"{part}target"), "name": found.get(f"{part}name", "")}
+    spreads = {
+        name: {statistic: found[f"{part}{name}_{statistic}"] for statistic in ("mean", "std", "min", "max")}
+        for name in ("return", "score")
+        if f"{part}{name}_mean" in found
+    }
+    return named | spreads | {"length": found[f"{part}length_mean"], "above": found[f"{part}data_below"]}
 
 
 # ---------------------------------------------------------------------------------------------- a data set
 
 
-def about(data: Trajectories) -> dict[str, Any]:
+def describe_data(data: Trajectories) -> dict[str, Any]:
     """What is in a data set, and where it comes from."""
     returns, reference = data.returns(), reference_scores(data.environment) or data.reference
-    told = {"mean": returns.mean(), "95 %": np.percentile(returns, 95), "max": returns.max()}
-    scores = {name: normalised(value, reference) for name, value in told.items()} if reference else {}
+    statistics = {"mean": returns.mean(), "95 %": np.percentile(returns, 95), "max": returns.max()}
+    scores = {name: normalised(value, reference) for name, value in statistics.items()} if reference else {}
     return {
         "environment": data.environment,
         "episodes": len(data),
         "steps": data.steps,
-        "returns": {name: float(value) for name, value in told.items()},
+        "returns": {name: float(value) for name, value in statistics.items()},
         "scores": {name: float(value) for name, value in scores.items()},
         "reference": reference and list(reference),
         "origin": dict(data.provenance),
-        "fingerprint": fingerprint(data),
+        "fingerprint": data.fingerprint(),
     }
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """What cells of one table have in common."""
     own = {name: getattr(options, name) for name in ("preset", "steps", "episodes", "tiny", "train_options")}
-    recipe = to_dict(replace(PRESETS[options.preset], data="", out=Path()))
-    return {**own, "train": " ".join(["decision.train", options.preset]), "recipe": recipe}
+    recipe = json.dumps(to_dict(replace(PRESETS[options.preset], data="", out=Path())), sort_keys=True)
+    return {**own, "recipe_sha256": sha256(recipe.encode()).hexdigest()[:16]}
 
 
 def measure(name: str, file: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -104,7 +120,7 @@ def measure(name: str, file: Path, options: argparse.Namespace) -> Iterator[dict
 
     Raises ValueError where the file of results has cells of other settings or data.
     """
-    data, path = about(load_data(file)), options.results / f"{NAME}.json"
+    data, path = describe_data(load_data(file)), options.results / f"{NAME}.json"
     before = read_json(path).get(name) if path.exists() else None
     record = before or {"data": data, "settings": settings(options), "cells": {}}
     for part, now in (("data", data["fingerprint"]), ("settings", settings(options))):
@@ -167,21 +183,18 @@ def shown(name: str, record: Mapping[str, Any]) -> str:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ValueError for a data set that is not named local/..., or a preset that is none."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{NAME}", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = parser_of(NAME, __doc__)
     parser.add_argument("--data", nargs="+", required=True, help=f"{LOCAL}NAME=FILE of each data set")
     parser.add_argument("--seeds", type=integers, default=[0, 1, 2], help="of the trainings")
     parser.add_argument("--steps", type=int, help="of each training; default its preset's")
     parser.add_argument("--preset", default="hopper-medium", help="settings of all methods; its own data is not read")
     parser.add_argument("--episodes", type=int, default=100, help="of each evaluation, for each target")
     parser.add_argument("--train-options", default="", help="more options of decision.train, in one string")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    add_results(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs") / NAME, help="folder of the run folders")
     parser.add_argument("--tiny", action="store_true", help="a model of 16 channels, to try")
     options = parser.parse_args(argv)
-    if options.preset not in PRESETS:
-        raise ValueError(f"preset = {options.preset!r} is not one of: {', '.join(PRESETS)}")
+    check_known(options, preset=PRESETS)
     options.data = [named(word) for word in options.data]
     options.runs = options.runs.absolute()
     return options
@@ -193,10 +206,6 @@ def named(word: str) -> tuple[str, Path]:
     if not name.removeprefix(LOCAL) or not name.startswith(LOCAL) or not file:
         raise ValueError(f"data = {word!r} must be {LOCAL}NAME=FILE: what is recorded here is not D4RL's")
     return name, Path(file).expanduser().absolute()
-
-
-def integers(words: str) -> list[int]:
-    return [int(word) for word in words.split(",")]
 
 
 def run(options: argparse.Namespace) -> None:

@@ -2,10 +2,10 @@
 
 python -m benchmarks.learned_figures [--seeds 5] [--recipes vit-digits cartpole char-cpu] [--threads 1]
 
-Each recipe is trained by its own command, once a seed, and its last step is judged by the panel's evaluation: the share
-of 359 handwritten digits classified correctly, trained on all others; what CartPole-v1 returns when asked for 50 to
-500, from data that the seed decides as well; the loss on tiny Shakespeare's held-out tenth. A test must not ask for
-these figures, only for what lies several of their standard deviations below.
+Each recipe is trained by its own command, once for each seed, and its last step evaluated by the panel's command:
+the share of 359 handwritten digits classified correctly, having learned from all others; what CartPole-v1 returns when
+asked for 50 to 500, from data that depends on the seed as well; the loss on tiny Shakespeare's held-out tenth. A test
+must not ask for these figures, only for what lies several of their standard deviations below.
 
 Writes each recipe into benchmarks/results/learned_figures.json, beside those that are there. To try it in small:
 --seeds 1 --steps 2.
@@ -23,7 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.measure.harness import Comparison, Contestant, compare, last_json
-from benchmarks.measure.record import RESULTS, ROOT, number, table, update
+from benchmarks.measure.options import add_results, parser_of
+from benchmarks.measure.record import ROOT, number, table, update
 from benchmarks.peers.nanogpt import run_timed
 from core.cli.exits import main
 from decision.presets import RECIPES as COLLECTED
@@ -32,7 +33,7 @@ NAME = "learned_figures"
 RECIPES = {"vit-digits": "digits", "cartpole": "cartpole", "char-cpu": "characters"}
 """The function that trains and judges each."""
 SPENT = ("wall_seconds", "core_seconds", "peak_bytes", "train_seconds", "process_seconds")
-"""What the harness measures beside what was learnt."""
+"""What the harness measures beside what was learned."""
 
 
 # ---------------------------------------------------------------------------------------------- the recipes
@@ -43,7 +44,7 @@ def command(module: str, *words: object) -> tuple[dict[str, float], str]:
     return run_timed([sys.executable, "-m", module, *map(str, words)], ROOT)
 
 
-def learnt(panel: str, train: Sequence[object], judge: Sequence[object]) -> tuple[dict[str, float], dict[str, Any]]:
+def learn(panel: str, train: Sequence[object], judge: Sequence[object]) -> tuple[dict[str, float], dict[str, Any]]:
     """Trains by a panel's command: the seconds that it took, and what the evaluation of the last step says."""
     with TemporaryDirectory() as parent:
         out = Path(parent) / "run"
@@ -58,15 +59,15 @@ def budget(steps: int) -> list[object]:
 
 
 def digits(seed: int, steps: int = 0) -> dict[str, float]:
-    """Accuracy on the test images of scikit-learn's digits, having learnt from all training images."""
+    """Accuracy on the test images of scikit-learn's digits, having learned from all training images."""
     words = ["vit-digits", "--validation", 0, "--seed", seed, *budget(steps)]
-    spent, found = learnt("vision", words, ["--split", "test"])
+    spent, found = learn("vision", words, ["--split", "test"])
     return {"accuracy": found["test/accuracy"], **spent}
 
 
 def characters(seed: int, steps: int = 0) -> dict[str, float]:
     """Nats per character over the held-out tenth of tiny Shakespeare."""
-    spent, found = learnt("text", ["char-cpu", "--data", "shakespeare", "--seed", seed, *budget(steps)], [])
+    spent, found = learn("text", ["char-cpu", "--data", "shakespeare", "--seed", seed, *budget(steps)], [])
     return {"val_loss": found["val/loss"], **spent}
 
 
@@ -77,7 +78,7 @@ def cartpole(seed: int, steps: int = 0) -> dict[str, float]:
         data = Path(folder) / "cartpole.npz"
         command("decision.collect", *shlex.split(COLLECTED[data.name]), "--seed", seed, "--out", data, *short)
         words = ["cartpole", "--data", data, "--seed", seed, "--eval-episodes", 0, *budget(steps)]
-        spent, found = learnt("decision", words, ["--episodes", 2 if steps else 100])
+        spent, found = learn("decision", words, ["--episodes", 2 if steps else 100])
     reached = {f"return, asked for {row['target']:g}": row["return"]["mean"] for row in found["targets"]}
     correlation = found["rank_correlation"]  # None where everything reached is the same
     return {**reached, **({} if correlation is None else {"rank_correlation": correlation}), **spent}
@@ -92,7 +93,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def figures(found: Comparison) -> dict[str, dict[str, Any]]:
-    """The spread of everything that was learnt, and of the core-seconds of training."""
+    """The spread of everything that was learned, and of the core-seconds of training."""
     [name] = found.rounds
     metrics = [metric for metric in found.metrics() if metric not in SPENT]
     return {metric: spread([measured[metric] for measured in found.rounds[name]]) for metric in metrics}
@@ -112,14 +113,12 @@ def shown(measured: dict[str, dict[str, Any]]) -> str:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{NAME}", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = parser_of(NAME, __doc__)
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=[*RECIPES], help="default: all of them")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--steps", type=int, default=0, help="of each training, instead of the recipe's own")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    add_results(parser)
     return parser.parse_args(argv)
 
 
@@ -130,8 +129,8 @@ def run(options: argparse.Namespace) -> None:
         found = compare(recipe, [side], rounds=options.seeds, threads=options.threads)
         measured = figures(found)
         print(f"\n## {recipe}, seeds 0 to {options.seeds - 1}\n\n{shown(measured)}\n", flush=True)
-        told = {"provenance": dict(found.provenance), "threads": options.threads, "steps": options.steps}
-        update(NAME, {recipe: {**told, "figures": measured}}, options.results)
+        about = {"provenance": dict(found.provenance), "threads": options.threads, "steps": options.steps}
+        update(NAME, {recipe: {**about, "figures": measured}}, options.results)
     print(f"saved to {options.results / NAME}.json")
 
 

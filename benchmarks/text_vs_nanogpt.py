@@ -4,7 +4,7 @@ python -m benchmarks.text_vs_nanogpt --nanogpt PATH [--parts step,loss,sampling]
 
 - step: forward, backward, clipping and the optimiser's step, each as its own training loop makes them, from the same
   weights on the same batch (`first_loss` of both sides agrees), eager against eager and compiled against compiled, in
-  float32. Our `--precision auto` stands beside them: nanoGPT has no such thing on a CPU.
+  float32. Our `--precision auto` is measured beside them: nanoGPT has no equivalent on a CPU.
 - loss: its README's CPU run, then ours with its loop's wall time (evaluations left out of its, but not of ours) as
   `--minutes`, and with a fraction of it. Losses are of the last weights, over the whole validation split, in float32.
 - sampling: its `generate` against `core.decoding.generate`, the 10.65 M shape with the same random weights, batch 1.
@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure.harness import Comparison, Contestant, compare, last_json, run_once
-from benchmarks.measure.record import RESULTS, ROOT, provenance, update
+from benchmarks.measure.options import add_results, check_known, integers, names, numbers, parser_of
+from benchmarks.measure.record import ROOT, provenance, update
 from benchmarks.measure.timing import time_steps, time_to_loss, time_tokens
 from benchmarks.peers import nanogpt
 from benchmarks.peers.nanogpt import SHAPES, initial_model, random_batch, run_timed
@@ -42,7 +43,7 @@ from core.training.run import Run
 from text.config import TrainConfig
 from text.corpus.sources import find_source
 from text.presets import PRESETS
-from text.tasks.language_modelling import NextTokenLoss, real_targets
+from text.tasks.language_modelling import LanguageModelling, NextTokenLoss
 
 NAME = "text_vs_nanogpt"
 HERE, THEIRS = f"benchmarks.{NAME}", "benchmarks.peers.nanogpt"
@@ -68,7 +69,7 @@ def train_step(
 
             def step() -> None:
                 _, micro_batches = next(order)
-                gradients = run.backward(objective, micro_batches, count=real_targets)
+                gradients = run.backward(objective, micro_batches, count=LanguageModelling.count)
                 run.update(gradients)
                 losses.append(gradients.loss)
 
@@ -165,10 +166,11 @@ def compare_losses(options: argparse.Namespace) -> Iterator[Comparison]:
         folder = Path(parent) / "nanogpt"
         nanogpt.prepare(options.nanogpt, text, folder)
         theirs = Contestant("nanoGPT", f"{THEIRS}:train", {"folder": str(folder), "steps": options.nanogpt_steps})
-        yield _alternate(theirs, options)
+        yield alternate(theirs, options)
 
 
-def _alternate(theirs: Contestant, options: argparse.Namespace) -> Comparison:
+def alternate(theirs: Contestant, options: argparse.Namespace) -> Comparison:
+    """The rounds of `compare_losses`."""
     settings = _rounds(options, "loss")
     names = {f"ours, {fraction:.3g} x its time": fraction for fraction in options.fractions}
     rounds: dict[str, list[Mapping[str, float]]] = {name: [] for name in (*names, theirs.name)}
@@ -212,12 +214,12 @@ SHOWN = {
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ValueError for a clone, part or preset that is none."""
-    parser = argparse.ArgumentParser(prog=f"python -m {HERE}", description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(NAME, __doc__)
     parser.add_argument("--nanogpt", type=Path, required=True, help="a clone of karpathy/nanoGPT")
     parser.add_argument("--parts", type=names, default=list(PARTS), help="of step,loss,sampling")
     parser.add_argument("--rounds", type=int, help=f"of each comparison; default {ROUNDS}")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    add_results(parser)
     parser.add_argument("--shapes", type=names, default=["cpu"], help="step: of cpu,gpu, nanoGPT's two configurations")
     parser.add_argument("--gpu-batch", type=int, default=4, help="step: sequences of 256 for the shape gpu")
     parser.add_argument("--steps", type=int, default=50, help="step: measured in each process")
@@ -226,28 +228,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--train-options", default="", help="loss: more options of text.train, in one string")
     parser.add_argument("--nanogpt-steps", type=int, default=2000, help="loss: its README says 2000")
     parser.add_argument("--our-steps", type=int, default=0, help="loss: a budget in steps instead of its time, to try")
-    parser.add_argument("--tokens", type=numbers, default=[250, 1000], help="sampling: new tokens")
+    parser.add_argument("--tokens", type=integers, default=[250, 1000], help="sampling: new tokens")
     parser.add_argument("--sampling-shape", default="gpu", choices=list(SHAPES), help="sampling: gpu is 10.65 M")
     options = parser.parse_args(argv)
-    for name, chosen, known in (("parts", options.parts, PARTS), ("shapes", options.shapes, SHAPES)):
-        if unknown := set(chosen) - set(known):
-            raise ValueError(f"{name} = {sorted(unknown)[0]!r} is not one of: {', '.join(known)}")
-    if "loss" in options.parts and options.preset not in PRESETS:
-        raise ValueError(f"preset = {options.preset!r} is not one of: {', '.join(PRESETS)}")
-    options.nanogpt, options.tokens = nanogpt.find_clone(options.nanogpt), [int(n) for n in options.tokens]
+    check_known(options, parts=PARTS, shapes=SHAPES, preset=PRESETS)
     return options
 
 
-def names(words: str) -> list[str]:
-    return words.split(",")
-
-
-def numbers(words: str) -> list[float]:
-    return [float(word) for word in words.split(",")]
-
-
 def run(options: argparse.Namespace) -> None:
-    """Every part asked for, printed and saved as soon as it is measured."""
+    """Every part asked for, printed and saved as soon as it is measured. Raises ValueError where there is no clone."""
+    options.nanogpt = nanogpt.find_clone(options.nanogpt)
     theirs = nanogpt.clone_commit(options.nanogpt)
     for part in options.parts:
         for comparison in PARTS[part](options):

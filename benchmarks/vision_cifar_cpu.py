@@ -23,7 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.measure.harness import Comparison, Contestant, compare, last_json
-from benchmarks.measure.record import RESULTS, ROOT, update
+from benchmarks.measure.options import add_results, check_known, parser_of
+from benchmarks.measure.record import ROOT, update
 from benchmarks.peers.nanogpt import run_timed
 from benchmarks.peers.timm_training import Part
 from core.cli.exits import main
@@ -107,7 +108,7 @@ def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ValueError for a preset that is none."""
-    parser = argparse.ArgumentParser(prog=f"python -m {HERE}", description=(__doc__ or "").partition("\n")[0])
+    parser = parser_of(NAME, __doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="wall time of each training")
     parser.add_argument("--rate-minutes", type=float, help="of each training that chooses a rate; default the same")
     parser.add_argument("--threads", type=int, default=2, help="of each process")
@@ -117,10 +118,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", default="cifar10", help="a name")
     parser.add_argument("--train-options", default="", help="more options of vision.train, in one string")
     parser.add_argument("--speed-rounds", type=int, default=3, help="of a few steps in each arithmetic")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    add_results(parser)
     options = parser.parse_args(argv)
-    if options.preset not in PRESETS:
-        raise ValueError(f"preset = {options.preset!r} is not one of: {', '.join(PRESETS)}")
+    check_known(options, preset=PRESETS)
     return options
 
 

@@ -22,11 +22,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.harness import Comparison, Contestant, compare
-from benchmarks.measure.record import RESULTS, update
+from benchmarks.measure.options import add_results, check_known, integers, names, parser_of
+from benchmarks.measure.record import update
 from benchmarks.peers.vision import PACKAGES, installed
 from core.cli.exits import main
 
@@ -95,13 +95,11 @@ CORE, WALL = "images_per_core_second", "images_per_second"
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ValueError for a part, peer or way that is none."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{NAME}", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = parser_of(NAME, __doc__)
     parser.add_argument("--parts", type=names, default=list(PARTS), help="of step,epoch")
     parser.add_argument("--rounds", type=int, help=f"of each comparison; default {ROUNDS}")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    add_results(parser)
     parser.add_argument("--batch", type=int, default=128, help="images of a step")
     parser.add_argument("--steps", type=int, default=10, help="step: measured in each process")
     parser.add_argument("--peers", type=names, default=list(PACKAGES), help="step: of timm,vit-pytorch")
@@ -110,18 +108,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=integers, default=[0, 2], help="epoch: of the DataLoader, each in turn")
     parser.add_argument("--tiny", action="store_true", help="models of 32 channels and 2 blocks, to try")
     options = parser.parse_args(argv)
-    for name, known in (("parts", PARTS), ("peers", PACKAGES), ("ways", WAYS)):
-        if unknown := set(getattr(options, name)) - set(known):
-            raise ValueError(f"{name} = {sorted(unknown)[0]!r} is not one of: {', '.join(known)}")
+    check_known(options, parts=PARTS, peers=PACKAGES, ways=WAYS)
     return options
-
-
-def names(words: str) -> list[str]:
-    return words.split(",")
-
-
-def integers(words: str) -> list[int]:
-    return [int(word) for word in words.split(",")]
 
 
 def run(options: argparse.Namespace) -> None:

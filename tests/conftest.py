@@ -1,4 +1,4 @@
-"""What every test stands on: one thread, fixed seeds, no network, and the real data where it is there."""
+"""What every test relies on: one thread, fixed seeds, no network, and real data where there is any."""
 
 from __future__ import annotations
 

@@ -1,18 +1,23 @@
-"""Curves for a page: lines in SVG that stretch with the page, labels in HTML that keep their size.
-
-Nothing is a picture, so a chart is as sharp on a phone as on paper, and takes its colours from the page.
-"""
+"""Curves for a page: SVG drawn by matplotlib, embedded, in the colours of the page, be it light or dark."""
 
 from __future__ import annotations
 
+import io
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from core.files.figures import ACCENT, INK, PAPER, RULE, SOFT, blank_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Point = tuple[float, float]
-WIDTH, HEIGHT = 1000, 500  # of the SVG's own coordinates; the page stretches them
+SIZE = (5.6, 3.3)  # inches; the page stretches it
+COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)", ACCENT: "var(--accent)", PAPER: "var(--paper)"}
 
 
 @dataclass(frozen=True)
@@ -39,110 +44,67 @@ class Chart:
     references: tuple[tuple[float, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Axis:
-    """Maps [low, high] to [0, 1]."""
-
-    low: float
-    high: float
-    scale: Literal["linear", "log"] = "linear"
-
-    def place(self, value: float) -> float:
-        if self.scale == "log":
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
-
-    def ticks(self, about: int) -> list[float]:
-        """Round values inside the range, at about `about` places: 1, 2 and 5 times powers of ten."""
-        if self.scale == "log" and self.high / self.low > 30:
-            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            rounds = [mantissa * 10.0**decade for decade in decades for mantissa in (1, 2, 5)]
-            return [value for value in rounds if self.low <= value <= self.high]
-        step = _nice_step((self.high - self.low) / about)
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [round(index * step, 12) for index in range(first, last + 1)]
-
-    @classmethod
-    def around(cls, values: Sequence[float], scale: Literal["linear", "log"], margin: float) -> Axis:
-        """The range of `values` with a margin, a fraction of it, at both ends; never empty."""
-        low, high = min(values), max(values)
-        if scale == "log":
-            factor = (high / low) ** margin if high > 1.01 * low else 1.1
-            return cls(low / factor, high * factor, scale)
-        grow = margin * (high - low) if high > low else max(abs(high), 1.0) / 2
-        return cls(low - grow, high + grow, scale)
-
-
 def draw(chart: Chart) -> str:
     """HTML of the chart. Values that are not finite are left out, as are curves without any value."""
-    curves = [_cleaned(curve, chart.scale) for curve in chart.curves]
-    curves = [curve for curve in curves if curve.points]
+    curves = [curve for curve in (finite(curve, chart.scale) for curve in chart.curves) if curve.points]
     if not curves:
         return '<p class="note">Nothing was measured.</p>'
-    x = Axis.around([px for curve in curves for px, _ in curve.points], "linear", 0)
-    levels = [py for curve in curves for _, py in curve.points] + [level for level, _ in chart.references]
-    y = Axis.around(levels, chart.scale, 0.06)
-    parts = [_legend(curves), f'<p class="axis-y">{escape(chart.y_label)}</p>', '<div class="plot">']
-    parts += [_grid(x, y), _references(chart, y), _lines(curves, x, y), "</div>"]
-    parts += [f'<p class="axis-x">{escape(chart.x_label)}</p>']
-    return f'<figure class="chart">{"".join(parts)}</figure>'
+    names = escape(" and ".join(curve.name for curve in curves))
+    return f'<figure class="chart" role="img" aria-label="curves: {names}">{svg(chart, curves)}</figure>'
 
 
-def _cleaned(curve: Curve, scale: str) -> Curve:
-    kept = [(px, py) for px, py in curve.points if math.isfinite(px) and math.isfinite(py)]
-    kept = [(px, py) for px, py in kept if scale == "linear" or py > 0]
-    return Curve(curve.name, tuple(sorted(kept)), curve.style)
+def finite(curve: Curve, scale: str) -> Curve:
+    """The curve's finite points in order, on a log scale those above zero."""
+    points = [(x, y) for x, y in curve.points if math.isfinite(x) and math.isfinite(y) and (scale == "linear" or y > 0)]
+    return replace(curve, points=tuple(sorted(points)))
 
 
-def _legend(curves: Sequence[Curve]) -> str:
-    """Name and last value of each curve beside a stroke of its line."""
-    items = [
-        f'<li class="{curve.style}"><i></i>{escape(curve.name)} <b>{curve.points[-1][1]:.4g}</b></li>'
-        for curve in curves
-    ]
-    return f'<ul class="legend">{"".join(items)}</ul>'
+def svg(chart: Chart, curves: Sequence[Curve]) -> str:
+    """The chart as an element of an HTML page: no namespaces, no metadata, and variables of the page as colours."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": chart.y_label, "font.size": 9}):
+        figure = blank_figure(*SIZE)
+        plot(figure.add_subplot(), chart, curves)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=INK, borderaxespad=0)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True)
+    text = file.getvalue()
+    for needless in (
+        r"<metadata>.*?</metadata>",
+        r"<style.*?</style>",
+        r' xmlns(:xlink)?="[^"]*"',
+        r" font-family:[^;]*;",
+    ):
+        text = re.sub(needless, "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # the next chart has the same ones
+    for colour, variable in COLOURS.items():
+        text = text.replace(colour, variable)
+    return text[text.index("<svg") :]
 
 
-def _grid(x: Axis, y: Axis) -> str:
-    columns = [_tick("x", "left", x.place(value), _count(value)) for value in x.ticks(5)]
-    rows = [_tick("y", "bottom", y.place(value), f"{value:g}") for value in y.ticks(5)]
-    return "".join(columns + rows)
+def plot(axes: Axes, chart: Chart, curves: Sequence[Curve]) -> None:
+    """Curves with their last values in the legend, and dashed lines of reference."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-
-def _count(value: float) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:,g}"
-
-
-def _tick(axis: str, side: str, place: float, label: str) -> str:
-    last = " last" if axis == "x" and place > 0.93 else ""  # its label ends at the edge of the page
-    return f'<span class="tick {axis}{last}" style="{side}:{place:.2%}"><span>{label}</span></span>'
-
-
-def _references(chart: Chart, y: Axis) -> str:
-    return "".join(
-        f'<span class="reference" style="bottom:{y.place(level):.2%}"><span>{escape(name)}</span></span>'
-        for level, name in chart.references
-    )
-
-
-def _lines(curves: Sequence[Curve], x: Axis, y: Axis) -> str:
-    from_behind = sorted(curves, key=lambda curve: curve.style)  # faint, then main
-    paths = [_path(curve, x, y) for curve in from_behind]
-    names = " and ".join(escape(curve.name) for curve in curves)
-    label = f'role="img" aria-label="curves: {names}"'
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" {label}>{"".join(paths)}</svg>'
-
-
-def _path(curve: Curve, x: Axis, y: Axis) -> str:
-    places = [(WIDTH * x.place(px), HEIGHT * (1 - y.place(py))) for px, py in curve.points]
-    line = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
-    drawn = f'<polyline class="{curve.style}" points="{line}"/>'
-    if curve.style == "main":  # a stroke of no length with round ends is a dot that does not stretch
-        dots = "".join(f"M{px:.1f},{py:.1f}h0" for px, py in places)
-        drawn += f'<path class="dots" d="{dots}"/>'
-    return drawn
-
-
-def _nice_step(step: float) -> float:
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(nice * power for nice in (1, 2, 5, 10) if step <= nice * power * (1 + 1e-9))
+    axes.set_yscale(chart.scale)
+    for curve in curves:
+        label = f"{curve.name}: {curve.points[-1][1]:.4g}"
+        look = {"color": ACCENT, "linewidth": 2, "marker": "o", "markersize": 3.5, "zorder": 3}
+        if curve.style == "faint":
+            look = {"color": SOFT, "linewidth": 0.8}
+        axes.plot(*zip(*curve.points, strict=True), label=label, **look)
+    for level, name in chart.references:
+        axes.axhline(level, color=SOFT, linewidth=0.8, linestyle="dashed")
+        axes.text(0.995, level, name, transform=axes.get_yaxis_transform(), ha="right", va="bottom", color=SOFT)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)) if chart.scale == "log" else MaxNLocator(5))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(chart.x_label, color=SOFT, loc="right")
+    axes.set_ylabel(chart.y_label, color=SOFT)
+    axes.tick_params(which="both", colors=SOFT, length=2)
+    axes.grid(axis="y", color=RULE, linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(RULE)

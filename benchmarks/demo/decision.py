@@ -1,4 +1,4 @@
-"""The demo's third panel: a Decision Transformer on CartPole, asked for one return after the other."""
+"""The demo's third panel: a Decision Transformer on CartPole, asked for one return after another."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ FILMED = (100.0, 200.0, MOST)  # of the returns asked for
 
 
 def decision(folder: Path, budget: Sequence[str]) -> Panel:
-    """A Decision Transformer on what PPO did while it learned, or on random actions where PPO is not at hand."""
+    """A Decision Transformer on what PPO did while it learned, or on random actions where PPO is not installed."""
     start = time.perf_counter()
-    file, told = folder / "trajectories.npz", folder / "run"
+    file, out = folder / "trajectories.npz", folder / "run"
     folder.mkdir()
     who = collected(file)
-    run("decision.train", "cartpole", "--data", str(file), "--out", str(told), *budget)
+    run("decision.train", "cartpole", "--data", str(file), "--out", str(out), *budget)
     targets = PRESETS["cartpole"].eval_targets
     asked = ["--target-return", *(f"{target:g}" for target in targets), "--episodes", str(EPISODES)]
     films = ["--video", str(folder / "films")] if can_film() else []
-    found = last_json(ask("decision.rollout", str(told), "--checkpoint", "last", *asked, *films, "--json"))
-    records, data = read_metrics(told), Trajectories.load(file)
+    found = last_json(ask("decision.rollout", str(out), "--checkpoint", "last", *asked, *films, "--json"))
+    records, data = read_metrics(out), Trajectories.load(file)
     return Panel(
         name="decision",
         title="Decision: a Decision Transformer",
-        summary="The same blocks read what an agent saw and did, and before each step the return that is still to"
-        " come. Asked for a return, the model does what led to it. It never met the environment in training: all it"
-        " had are recorded episodes.",
+        summary="The same blocks read what an agent observed and did, and at each step the return still to come. Asked"
+        " for a return, the model acts as the episodes did that reached it. In training it never acts in the"
+        " environment: all it has are recorded episodes.",
         figures=decision_figures(found, records),
-        facts=decision_facts(told, data, who),
+        facts=decision_facts(out, data, who),
         chart=decision_chart(records, targets, float(data.returns().mean())),
         specimens=[asked_against_reached(found), *shown(found)],
         commands=[
-            f"python -m decision.rollout {told} --target-return 300 --video films",
-            f"python -m decision.evaluate {told}",
+            f"python -m decision.rollout {out} --target-return 300 --video films",
+            f"python -m decision.evaluate {out}",
         ],
         seconds=time.perf_counter() - start,
     )
@@ -58,16 +58,16 @@ def collected(file: Path) -> str:
     if importlib.util.find_spec("stable_baselines3") is not None:
         run("decision.collect", *shlex.split(RECIPES["cartpole.npz"]), "--out", str(file))
         return "everything that PPO did while it learned"
-    print("demo: stable-baselines3 is not at hand\ndemo: taking random actions in place of PPO's", flush=True)
+    print("demo: stable-baselines3 is not installed\ndemo: taking random actions in place of PPO's", flush=True)
     run("decision.collect", "--env", "CartPole-v1", "--steps", "50000", "--out", str(file))
-    return "random actions (stable-baselines3 was not at hand)"
+    return "random actions (stable-baselines3 is not installed)"
 
 
 def can_film() -> bool:
-    """Whether what CartPole draws itself with is here; says so where it is not."""
+    """Whether pygame, which draws CartPole, is installed; says so where it is not."""
     if importlib.util.find_spec("pygame") is not None:
         return True
-    print('demo: pygame is not at hand, so nothing is filmed: pip install "triptych[video]"', flush=True)
+    print('demo: pygame is not installed, so nothing is filmed: pip install "triptych[video]"', flush=True)
     return False
 
 
@@ -80,46 +80,43 @@ def asked_against_reached(found: Mapping[str, Any]) -> Picture:
 
 def shown(found: Mapping[str, Any]) -> list[Picture]:
     """Films of the first episode of some targets, where they were taken."""
-    films = dict(zip([row["target"] for row in found["targets"]], map(Path, found["films"]), strict=False))
-    steps = {row["target"]: row["returns"][0] for row in found["targets"]}
     return [
         Picture(
-            f"Asked for {target:g}: the pole is up for {steps[target]:g} steps",
-            films[target].read_bytes(),
+            f"Asked for {target:g}: the pole is up for {found[f'target_{target:g}/film_return']:g} steps",
+            Path(found[f"target_{target:g}/film"]).read_bytes(),
             f"film of an episode of CartPole, a return of {target:g} being asked for",
             "gif",
         )
         for target in FILMED
-        if target in films
+        if f"target_{target:g}/film" in found
     ]
 
 
 def decision_figures(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    reached = {row["target"]: row["return"]["mean"] for row in found["targets"]}
     correlation = found["rank_correlation"]
     return [
-        (f"return reached when asked for {MOST:g}", f"{reached[MOST]:.0f}"),
+        (f"return reached when asked for {MOST:g}", f"{found[f'target_{MOST:g}/return_mean']:.0f}"),
         ("rank correlation of asked and reached", "none" if correlation is None else f"{correlation:.2f}"),
         ("environment steps a second", f"{found['steps_per_second']:,.0f}"),
         ("training time", duration(records[-1]["seconds"])),
     ]
 
 
-def decision_facts(told: Path, data: Trajectories, who: str) -> list[tuple[str, str]]:
-    trained, returns = load(told, "last"), data.returns()
+def decision_facts(out: Path, data: Trajectories, who: str) -> list[tuple[str, str]]:
+    trained, returns = load(out, "last"), data.returns()
     config, model = trained.config, trained.config.model
-    core, steps = model.core, read_metrics(told)[-1]["step"]
-    told_by = "added to the tokens" if model.timesteps == "embedded" else f"by {core.position.kind} positions"
+    core, steps = model.core, read_metrics(out)[-1]["step"]
+    timesteps = "added to the tokens" if model.timesteps == "embedded" else f"by {core.position.kind} positions"
     shape = f"{core.depth} blocks, {core.dim} wide, {core.n_heads} heads, {model.context} steps of context"
     return [
         ("Data", f"{data.environment}, {who}"),
         ("Learned from", f"{len(data):,} episodes, {data.steps:,} steps; no other step of the environment"),
         ("Returns in it", f"{returns.min():.0f} to {returns.max():.0f}, {returns.mean():.0f} on average"),
-        ("Model", f"{shape}; {size(parameters(told), 'parameters')}"),
-        ("Choices", f"timesteps {told_by}, {core.norm}, {core.feedforward}"),
+        ("Model", f"{shape}; {size(parameters(out), 'parameters')}"),
+        ("Choices", f"timesteps {timesteps}, {core.norm}, {core.feedforward}"),
         ("Training", f"{steps:,} steps of {config.batch_size} windows, {config.optimizer.kind}"),
         ("Shown", f"the last checkpoint, of step {trained.step:,}"),
-        ("Run folder", str(told)),
+        ("Run folder", str(out)),
     ]
 
 

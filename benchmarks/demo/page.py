@@ -21,6 +21,7 @@ from benchmarks.demo.panels import ask, parameters, run
 from benchmarks.demo.report import Panel, Text, curve, duration, size, write
 from benchmarks.demo.vision import vision
 from benchmarks.measure.harness import last_json
+from benchmarks.measure.options import parser_of
 from benchmarks.measure.record import provenance
 from core.files.json_files import read_json
 from core.training.metrics import read_metrics
@@ -36,11 +37,11 @@ WRITTEN = 900  # tokens generated
 
 
 def text(folder: Path, budget: Sequence[str]) -> Panel:
-    """A character GPT on tiny Shakespeare, or on Python's documentation where that is not at hand."""
+    """A character GPT on tiny Shakespeare, or on Python's documentation where that cannot be loaded."""
     start = time.perf_counter()
     source, name, prompt = text_source()
     run("text.train", "char-cpu", "--data", source.name, "--out", str(folder), *budget)
-    found = last_json(ask("text.evaluate", str(folder), "--json"))
+    figures = last_json(ask("text.evaluate", str(folder), "--json"))
     sample = ask("text.sample", str(folder), "--prompt", prompt, "--tokens", str(WRITTEN), "--seed", "1")
     written = sample.removeprefix(prompt).rstrip()
     records = read_metrics(folder)
@@ -50,9 +51,9 @@ def text(folder: Path, budget: Sequence[str]) -> Panel:
         name="text",
         title="Text: a character GPT",
         summary="A decoder-only Transformer reads one character after another and learns to say which one comes"
-        " next. Nobody told it what a word, a verse or a name is.",
-        figures=text_figures(found, records),
-        facts=text_facts(folder, found, f"{name}: {len(corpus):,} characters, {len(set(corpus))} different"),
+        " next. Words, verses and names are for it to find out.",
+        figures=text_figures(figures, records),
+        facts=text_facts(folder, figures, f"{name}: {len(corpus):,} characters, {len(set(corpus))} different"),
         chart=text_chart(records),
         specimens=[
             Text(f"What it learned from: {name}", corpus[:SHOWN].rpartition("\n")[0], face=face),
@@ -67,24 +68,24 @@ def text(folder: Path, budget: Sequence[str]) -> Panel:
 
 
 def text_source() -> tuple[Source, str, str]:
-    """The text at hand, what to call it, and a prompt that suits it."""
+    """The text that can be loaded, what to call it, and a prompt that suits it."""
     try:
         return find_source("shakespeare"), "tiny Shakespeare", "ROMEO:\n"
     except (ValueError, OSError) as reason:
         print(f"demo: {reason}\ndemo: taking pydoc, Python's own documentation, in its place", flush=True)
-        return find_source("pydoc"), "Python's own documentation (tiny Shakespeare was not at hand)", "The "
+        return find_source("pydoc"), "Python's own documentation (tiny Shakespeare could not be loaded)", "The "
 
 
-def text_figures(found: Mapping[str, float], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def text_figures(figures: Mapping[str, float], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [
-        ("validation loss, nats per character", f"{found['val/loss']:.3f}"),
-        ("perplexity per character", f"{found['val/perplexity']:.2f}"),
-        ("bits per character", f"{found['val/bits_per_char']:.3f}"),
+        ("validation loss, nats per character", f"{figures['val/loss']:.3f}"),
+        ("perplexity per character", f"{figures['val/perplexity']:.2f}"),
+        ("bits per character", f"{figures['val/bits_per_char']:.3f}"),
         ("training time", duration(records[-1]["seconds"])),
     ]
 
 
-def text_facts(folder: Path, found: Mapping[str, float], data: str) -> list[tuple[str, str]]:
+def text_facts(folder: Path, figures: Mapping[str, float], data: str) -> list[tuple[str, str]]:
     config = read_json(folder / "config.json")["config"]
     model, core = config["model"], config["model"]["core"]
     shape = f"{core['depth']} blocks, {core['dim']} wide, {core['n_heads']} heads, context {model['context']}"
@@ -95,7 +96,7 @@ def text_facts(folder: Path, found: Mapping[str, float], data: str) -> list[tupl
         ("Model", f"{shape}; {size(parameters(folder), 'parameters')}"),
         ("Choices", f"{core['position']['kind']} positions, {core['norm']}, {core['feedforward']}"),
         ("Training", f"{last:,} steps of {config['batch_size']} windows, {config['optimizer']['kind']}"),
-        ("Shown", f"checkpoint of step {found['step']:,}, the best on the held-out text"),
+        ("Shown", f"checkpoint of step {figures['step']:,}, the best on the held-out text"),
         ("Run folder", str(folder)),
     ]
 
@@ -113,11 +114,16 @@ def text_chart(records: Sequence[Mapping[str, Any]]) -> Chart:
 PANELS: dict[str, Callable[[Path, Sequence[str]], Panel]] = {"text": text, "vision": vision, "decision": decision}
 
 
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = parser_of("demo", __doc__)
+    parser.add_argument("--minutes", type=float, help="training time of each panel (default: its preset's)")
+    return parser.parse_args(argv)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run every panel and write the page; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, help="training time of each panel (default: its preset's)")
-    options = parser.parse_args(arguments)
+    options = parse(arguments)
     budget = [] if options.minutes is None else ["--minutes", str(options.minutes)]
     try:
         panels = [fresh(name, panel, budget) for name, panel in PANELS.items()]

@@ -1,4 +1,4 @@
-"""The demo's second panel: a small Vision Transformer, what it sees, and what it mistakes."""
+"""The demo's second panel: a small Vision Transformer, what it looks at, and where it is wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SEARCHED, ERRORS = 2000, 16  # test images searched for errors, and the errors s
 
 
 def vision(folder: Path, budget: Sequence[str]) -> Panel:
-    """A ViT on CIFAR-10, or on handwritten digits where that is not at hand."""
+    """A ViT on CIFAR-10, or on handwritten digits where that cannot be loaded."""
     start = time.perf_counter()
     words, name = vision_source()
     run("vision.train", *words, "--out", str(folder), *(budget or (["--minutes", MINUTES] if words == CIFAR else [])))
@@ -41,19 +41,19 @@ def vision(folder: Path, budget: Sequence[str]) -> Panel:
     return Panel(
         name="vision",
         title="Vision: a Vision Transformer",
-        summary="The same blocks read an image as a set of small squares, each of which knows where it is, and learn"
-        " to say what it shows. Nothing in them knows that neighbours belong together.",
+        summary="The same blocks read an image as a set of small squares, each with its place, and learn to classify"
+        " it. Nothing in them says that neighbouring squares belong together.",
         figures=vision_figures(found, records),
         facts=vision_facts(trained, folder, found, name),
         chart=vision_chart(records, len(classes)),
         specimens=[
             Matrix(
-                "All test images: what they are (rows), what it says (columns)",
+                "All test images: true class (rows), predicted class (columns)",
                 classes,
                 written["confusion"],
             ),
             Picture(looks, attention.read_bytes(), "test images, and beside each its attention maps"),
-            Gallery("The most confident errors: truth → answer", confident_errors(trained, test)),
+            Gallery("Most confident errors: true class → predicted class", confident_errors(trained, test)),
         ],
         commands=[
             f"python -m vision.predict {folder} {folder / 'examples'}",
@@ -64,17 +64,17 @@ def vision(folder: Path, budget: Sequence[str]) -> Panel:
 
 
 def vision_source() -> tuple[list[str], str]:
-    """How to train on the images at hand, and what to call them."""
+    """How to train on the images that can be loaded, and what to call them."""
     try:
         load_data("cifar10", size=32)
         return CIFAR, "CIFAR-10"
     except (ValueError, OSError) as reason:
         print(f"demo: {reason}\ndemo: taking digits, scikit-learn's handwritten ones, in its place", flush=True)
-        return DIGITS, "scikit-learn's handwritten digits (CIFAR-10 was not at hand)"
+        return DIGITS, "scikit-learn's handwritten digits (CIFAR-10 could not be loaded)"
 
 
 def explained(folder: Path, trained: Trained, test: ImageSet) -> tuple[Path, str]:
-    """A picture of what the model looks at in some test images, and what is where in it."""
+    """A picture of what the model looks at in some test images, and its caption."""
     depth, out = trained.model.config.core.depth, folder / "attention.png"
     layers = [str(layer) for layer in sorted({1, 1 + depth // 2, depth})]
     images = write_examples(folder / "examples", trained.preparation.classes, test)
@@ -93,7 +93,7 @@ def write_examples(folder: Path, classes: Sequence[str], test: ImageSet) -> list
 
 
 def confident_errors(trained: Trained, test: ImageSet) -> list[tuple[bytes, str]]:
-    """The most confident errors among the first test images, each with its truth and answer."""
+    """The most confident errors among the first test images, each with its true and its predicted class."""
     worst, classes = None, trained.preparation.classes
     for pixels, labels in evaluation_batches(test.subset(np.arange(min(SEARCHED, len(test)))), 500):
         worst = Errors.of(pixels, trained.logits(pixels), labels).most_confident(ERRORS, worst)
@@ -114,7 +114,7 @@ def as_png(pixels: Tensor) -> bytes:
 def vision_figures(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [
         ("test images classified correctly", f"{found['test/accuracy']:.1%}"),
-        ("with the truth among its five most probable classes", f"{found['test/top5']:.1%}"),
+        ("correct class among the five likeliest", f"{found['test/top5']:.1%}"),
         ("calibration error (ECE)", f"{found['test/ece']:.1%}"),
         ("training time", duration(records[-1]["seconds"])),
     ]
@@ -139,4 +139,4 @@ def vision_facts(trained: Trained, folder: Path, found: Mapping[str, Any], data:
 
 def vision_chart(records: Sequence[Mapping[str, Any]], classes: int) -> Chart:
     curves = (curve(records, "val/accuracy", "held-out images, all of them"),)
-    return Chart("optimiser steps", "share classified correctly", curves, references=((1 / classes, "chance"),))
+    return Chart("optimiser steps", "accuracy", curves, references=((1 / classes, "chance"),))

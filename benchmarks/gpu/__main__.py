@@ -1,6 +1,6 @@
-"""`python -m benchmarks.gpu`: see `benchmarks.gpu.figures`."""
+"""Everything that needs a GPU, measured within ten minutes: see `benchmarks.gpu.command`."""
 
-from benchmarks.gpu.figures import parse, run
+from benchmarks.gpu.command import parse, run
 from core.cli.exits import main
 
 if __name__ == "__main__":

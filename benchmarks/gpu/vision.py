@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch import Tensor
 
+from benchmarks.gpu.updates import Update, updater
 from benchmarks.measure.peaks import utilised
-from benchmarks.measure.timing import Device, time_steps
-from core.devices import autocast, compile_in_place
+from benchmarks.measure.timing import Device, is_compiled, time_steps
+from core.devices import compile_in_place
 from core.optim.groups import build_optimizer
 from vision.augmentation.augment import Augment
 from vision.config import TrainConfig
@@ -24,7 +25,6 @@ from vision.models.vit import ViT
 from vision.presets import PRESETS, modern_core
 from vision.tasks.classification import ClassificationLoss, halve
 
-Learn = Callable[[Tensor, Tensor], None]
 CLASSES = tuple("abcdefghij")
 TINY = ViTConfig(channels=3, classes=10, core=modern_core(32, 2, 2))
 
@@ -59,10 +59,10 @@ def measure_step(seed: int, preset: str, size: str, device: Device, compiled: st
     torch.manual_seed(seed)
     config, place = configuration(preset, size), torch.device(device)
     objective = ClassificationLoss(ViT(config.model).to(device), config.augment.smoothing).train()
-    learn = learner(objective, build_optimizer(objective.model, config.optimizer), config.batch_size)
-    compile_in_place(objective, compiled, place, lambda notice: print(notice, file=sys.stderr))
+    update = updater(objective, build_optimizer(objective.model, config.optimizer), config.batch_size)
+    compile_in_place(objective, compiled, place, partial(print, file=sys.stderr))
     batches = varied(config, 64 if size == "tiny" else 50_000, place)
-    timed = time_phases(learn, batches, config, size, device)
+    timed = time_phases(update, batches, config, size, device)
     rates = {f"{phase}images_per_second": config.batch_size / found["step_seconds"] for phase, found in timed.items()}
     name = torch.cuda.get_device_name() if device == "cuda" else ""
     return {
@@ -71,41 +71,25 @@ def measure_step(seed: int, preset: str, size: str, device: Device, compiled: st
         **timed[""],
         "batch": config.batch_size,
         "parameters": sum(p.numel() for p in objective.parameters()),
-        "compiled": float(objective._compiled_call_impl is not None),
+        "compiled": is_compiled(objective),
     }
 
 
 def time_phases(
-    learn: Learn, batches: Iterator[tuple[Tensor, Tensor]], config: TrainConfig, size: str, device: Device
+    update: Update, batches: Iterator[tuple[Tensor, Tensor]], config: TrainConfig, size: str, device: Device
 ) -> dict[str, dict[str, float]]:
     """Steps at half size, at full size, and with new images each: in the order of a run, where compiling counts."""
     warmup, rounds = (1, 2) if size == "tiny" else (10, 50)
     images, targets = next(batches)
     phases: dict[str, Callable[[], None]] = {
-        "half_size_": lambda: learn(halve(images), targets),
-        "": lambda: learn(images, targets),
-        "with_data_": lambda: learn(*next(batches)),
+        "half_size_": lambda: update(halve(images), targets),
+        "": lambda: update(images, targets),
+        "with_data_": lambda: update(*next(batches)),
     }
     if not config.half_size:
         del phases["half_size_"]
     timing = {"warmup": warmup, "rounds": rounds, "seconds": 15.0, "device": device}
     return {name: time_steps(step, **timing) for name, step in phases.items()}
-
-
-def learner(objective: nn.Module, optimizer: torch.optim.Optimizer, batch: int) -> Learn:
-    """What a training step does with a batch: forward, backward, clipping, update."""
-    parameters = [p for p in objective.parameters() if p.requires_grad]
-
-    def learn(images: Tensor, targets: Tensor) -> None:
-        with autocast("auto", images.device):
-            loss = objective(images, targets) / batch
-        loss.backward()
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        clip_grads_with_norm_(parameters, 1.0, norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return learn
 
 
 def varied(config: TrainConfig, images: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

@@ -93,7 +93,7 @@ def _code(name: str, folder: Path) -> Iterator[Path]:
         return
     commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").stdout.strip()
     if not commit:
-        raise ValueError(f"{name!r} is no commit that git knows here, nor '.', the working tree")
+        raise ValueError(f"{name!r} is neither a commit of this repository nor '.', the working tree")
     try:
         added = _git("worktree", "add", "--detach", str(folder), commit)
         if added.returncode:

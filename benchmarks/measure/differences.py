@@ -1,4 +1,4 @@
-"""What two runs measured and learnt, beside each other, bit for bit.
+"""What two runs measured and learned, beside each other, bit for bit.
 
 Reads run folders by their files alone, not by the code that wrote them, so that those of two versions can be compared.
 """

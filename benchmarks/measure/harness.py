@@ -1,4 +1,4 @@
-"""Side by side, fairly: each contestant in processes of its own, turn about, within one run on one machine.
+"""Side by side, fairly: contestants in processes of their own, taking turns, within one run on one machine.
 
 A contestant is a function named by its import path. Every round starts a fresh Python for each contestant in
 order (A, B, A, B, ...), calls the function once and reads back one JSON object of numbers: neither side warms
@@ -127,7 +127,7 @@ def _environment(contestant: Contestant, threads: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Spread:
-    """A median between the smallest and the largest value seen."""
+    """A median between the smallest and the largest value."""
 
     median: float
     low: float
@@ -186,16 +186,16 @@ class Comparison:
             yield "1" if name == versus else str(self.ratio(name, versus, metric) or "-")
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything a reader needs to repeat it, JSON-ready."""
+        """Medians, extremes and ratios with all that a reader needs to repeat them, JSON-ready; not every round."""
         names, metrics, last = [c.name for c in self.contestants], self.metrics(), self.contestants[-1].name
         return {
             "name": self.name,
             "provenance": dict(self.provenance),
+            "rounds": len(self.seeds),
             "seeds": list(self.seeds),
             "threads": self.threads,
             "contestants": [asdict(c) for c in self.contestants],
-            "rounds": {name: [dict(measured) for measured in self.rounds[name]] for name in names},
-            "medians": {name: {m: self.spread(name, m).median for m in metrics} for name in names},
+            "measured": {name: {m: asdict(self.spread(name, m)) for m in metrics} for name in names},
             f"ratio to {last}": {name: self._ratios(name, last, metrics) for name in names if name != last},
         }
 
@@ -243,7 +243,7 @@ def _core_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def _work(function: str, arguments: Mapping[str, Any]) -> dict[str, float]:
+def work(function: str, arguments: Mapping[str, Any]) -> dict[str, float]:
     """Import, then measure the call alone: what the module imports at its top is not counted."""
     module, _, name = function.partition(":")
     call = getattr(importlib.import_module(module), name)
@@ -258,4 +258,4 @@ def _work(function: str, arguments: Mapping[str, Any]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_work(**json.loads(sys.argv[1]))))
+    print(json.dumps(work(**json.loads(sys.argv[1]))))

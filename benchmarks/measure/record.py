@@ -1,4 +1,4 @@
-"""What stands beside every figure (machine, versions, commit), and how figures are written down."""
+"""The origin of every figure (machine, versions, commit), and how figures are written down."""
 
 from __future__ import annotations
 
@@ -77,20 +77,33 @@ def save(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     """Write `folder/name.json` in one move: a reader finds the old result or the new one, never a half."""
     if not re.fullmatch(r"[a-z0-9_-]+", name):
         raise ValueError(f"name must be lower-case letters, digits, '-' and '_', got {name!r}")
-    from core.files.json_files import write_json  # brings torch along, which a contestant may not want
+    from core.files.json_files import as_json, write_text  # brings torch along, which a contestant may not want
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{name}.json", portable(result))
-    return folder / f"{name}.json"
+    path = folder / f"{name}.json"
+    write_text(path, on_few_lines(as_json(portable(result))))
+    return path
 
 
 def portable(value: Any) -> Any:
-    """A result without the folders of this machine: an absolute path keeps its last part alone."""
+    """A result without the folders of this machine, where a path keeps its last part alone, and of six digits."""
     if isinstance(value, Mapping):
         return {name: portable(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [portable(part) for part in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
     return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+
+
+def on_few_lines(text: str, width: int = 120) -> str:
+    """Indented JSON with every innermost object or list that fits into `width` on one line."""
+
+    def joined(found: re.Match[str]) -> str:
+        line = re.sub(r"\n\s*", " ", found[0])
+        return line if len(line) <= width else found[0]
+
+    return re.sub(r"[\[{]\n[^\[\]{}]*\n *[\]}]", joined, text)
 
 
 def update(name: str, parts: Mapping[str, Any], folder: Path = RESULTS) -> Path:

@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
 
 Device = Literal["cpu", "cuda"]
 
@@ -122,3 +125,8 @@ def children_peak_memory() -> int:
 def _largest_resident(who: int) -> int:
     used = resource.getrusage(who).ru_maxrss  # kilobytes, but bytes on macOS
     return used if sys.platform == "darwin" else used * 1024
+
+
+def is_compiled(module: torch.nn.Module) -> float:
+    """1.0 where calls of a module are compiled, else 0.0; torch says so nowhere else."""
+    return float(module._compiled_call_impl is not None)

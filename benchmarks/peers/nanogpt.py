@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,15 +27,22 @@ from torch.nn import functional as F
 
 from benchmarks.measure.timing import time_steps, time_tokens
 from text.corpus.windows import IGNORED, validation_batches
-from text.models.gpt import GPT, GPTConfig
-from text.presets import gpt2_core
+from text.models.config import GPTConfig
+from text.models.gpt import GPT
+from text.presets import PRESETS
 
 VOCABULARY = 65  # the characters of tiny Shakespeare
-SHAPES = {
-    "cpu": GPTConfig(VOCABULARY, 64, core=gpt2_core(128, 4, 4)),
-    "gpu": GPTConfig(VOCABULARY, 256, core=gpt2_core(384, 6, 6)),
-}
-"""nanoGPT's two Shakespeare configurations, without dropout."""
+
+
+def shape_of(preset: str) -> GPTConfig:
+    """A preset's model for tiny Shakespeare, without dropout."""
+    model = PRESETS[preset].model
+    core = replace(model.core, dropout=0.0, attention_dropout=0.0)
+    return replace(model, vocab_size=VOCABULARY, core=core)
+
+
+SHAPES = {"cpu": shape_of("nanogpt-cpu"), "gpu": shape_of("nanogpt-gpu")}
+"""nanoGPT's two configurations for Shakespeare."""
 
 NAMES = {
     "embed.weight": "transformer.wte.weight",
@@ -66,7 +74,7 @@ def find_clone(path: Path) -> Path:
 
 
 def clone_commit(clone: Path) -> str | None:
-    """The commit the clone stands at; None where it is no checkout."""
+    """The commit of the clone; None where it is no checkout."""
     done = subprocess.run(["git", "-C", str(clone), "rev-parse", "HEAD"], capture_output=True, text=True)
     return done.stdout.strip() or None
 
@@ -209,7 +217,7 @@ def _children_seconds() -> float:
 def loop_seconds(printed: str) -> dict[str, float]:
     """Wall time of its training loop from the lines of its log, with and without its evaluations.
 
-    An evaluation is in the time of the step after it: there the median step stands for the step alone.
+    An evaluation is in the time of the step after it: the median step is taken for that step alone.
     """
     found = re.findall(r"^iter (\d+): loss \S+, time ([\d.]+)ms", printed, flags=re.MULTILINE)
     seconds = {int(step): float(milliseconds) / 1000 for step, milliseconds in found}

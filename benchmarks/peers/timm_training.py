@@ -115,7 +115,7 @@ def train(
             with peer.arithmetic():
                 curve[f"accuracy, {elapsed:.0f} s"] = peer.accuracy(images.validation, images.preparation)
     used = {"loop_seconds": time.monotonic() - started, "train_core_seconds": time.process_time() - core}
-    judged = images.validation if part == "validation" else load_test(data, images.preparation)
+    evaluated = images.validation if part == "validation" else load_test(data, images.preparation)
     parameters = sum(p.numel() for p in peer.model.parameters())
-    accuracy = peer.accuracy(judged, images.preparation)
+    accuracy = peer.accuracy(evaluated, images.preparation)
     return {"accuracy": accuracy, "steps": step, "parameters": parameters, **used, **curve}

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks import compare_commits
-from benchmarks.compare_commits import Case, Row, cases, chosen, parse, renaming, run, told
+from benchmarks.compare_commits import Case, Row, cases, chosen, parse, renaming, run, why
 from benchmarks.measure.differences import Difference, compare, evaluations, losses, weights
 from benchmarks.measure.record import ROOT
 from core.cli.errors import RunFailure
@@ -71,8 +71,8 @@ def test_a_renamed_tensor_is_followed_where_told(tmp_path: Path) -> None:
     b = folder(tmp_path / "b", {"a": weight, "layers.0.query": weight + 1})
     assert compare(weights(a), weights(b)).largest == math.inf
     assert compare(weights(a), weights(b)).first == "model: blocks.0.q: only in A"
-    told = [renaming(r"^blocks\.(\d+)=layers.\1"), renaming(r"q$=query")]
-    assert compare(weights(a, told), weights(b)).equal
+    renamed = [renaming(r"^blocks\.(\d+)=layers.\1"), renaming(r"q$=query")]
+    assert compare(weights(a, renamed), weights(b)).equal
     with pytest.raises(ValueError, match="two tensors the name 'a'"):
         weights(a, [renaming("^.*$=a")])
 
@@ -108,16 +108,16 @@ def test_nothing_to_compare_is_not_equal(tmp_path: Path) -> None:
 
 
 def test_what_one_side_alone_cannot_do_is_a_difference() -> None:
-    assert Row("x", 2, {}, told("refused: no", "refused: no")).verdict == "skipped"
-    assert Row("x", 2, {}, told("", "refused: unknown option --x")).verdict == "no"
-    assert told("", "refused: unknown option --x") == "B refused: unknown option --x"
+    assert Row("x", 2, {}, why("refused: no", "refused: no")).verdict == "skipped"
+    assert Row("x", 2, {}, why("", "refused: unknown option --x")).verdict == "no"
+    assert why("", "refused: unknown option --x") == "B refused: unknown option --x"
 
 
 def test_a_preset_of_one_side_says_so() -> None:
     a, b = ({"text": text, "vision": [], "decision": []} for text in (["both", "old"], ["both", "new"]))
     found = cases(a, b)
     assert isinstance(found["text/both"], Case)
-    assert [found[name].told for name in ("text/old", "text/new")] == [
+    assert [found[name].reason for name in ("text/old", "text/new")] == [
         "only A has this preset",
         "only B has this preset",
     ]
@@ -157,7 +157,7 @@ def test_a_commit_is_compared_with_the_working_tree(
     words = ["HEAD", ".", "--presets", "text/char-cpu", "text/+refused", "--steps", "2"]
     run(parse([*words, "--json", str(tmp_path / "found.json")]))
     rows = {row["name"]: row for row in json.loads((tmp_path / "found.json").read_text())["rows"]}
-    assert rows["text/char-cpu"]["told"] == ""
+    assert rows["text/char-cpu"]["reason"] == ""
     assert set(rows["text/char-cpu"]) >= {"losses", "evaluations", "tensors"}
     assert rows["text/+refused"]["equal"] == "skipped"
     assert "unknown option --no-such-flag" in capsys.readouterr().out
@@ -165,7 +165,7 @@ def test_a_commit_is_compared_with_the_working_tree(
 
 
 def test_a_commit_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="'no-such-commit' is no commit"):
+    with pytest.raises(ValueError, match="'no-such-commit'"):
         run(parse([".", "no-such-commit"]))
 
 

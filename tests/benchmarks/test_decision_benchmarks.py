@@ -21,24 +21,25 @@ from torch.nn import functional as F
 
 from benchmarks import decision_rollout, decision_table
 from benchmarks.demo import decision as demo_decision
+from benchmarks.gpu import command
 from benchmarks.gpu import decision as gpu_decision
-from benchmarks.gpu import figures as gpu
+from benchmarks.gpu.plan import plan
 from benchmarks.measure import harness
 from benchmarks.measure.harness import Contestant
 from benchmarks.measure.record import ROOT
 from benchmarks.peers.decision import PEER, PeerActor, Size, build, installed, peer_model, play_one
 from benchmarks.steps import decision as decision_step
 from core.training.command import parse
-from decision.acting.episodes import rollouts
-from decision.collect import CollectConfig, collect
+from decision.acting.rollouts import roll_out
+from decision.collecting.config import CollectConfig
+from decision.collecting.record import collect
 from decision.config import TrainConfig
 from decision.data.store import Trajectories
 from decision.environments.make import episode_seed, make
 from decision.environments.spaces import describe
 from decision.evaluate import evaluate_run
-from decision.models.decision_transformer import real
 from decision.presets import PRESETS
-from decision.train import train
+from decision.tasks.loop import train
 from tests.core.helpers import awake
 from tests.decision.toys import DISCRETE, VECTOR, window
 
@@ -51,9 +52,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Contestants run in this process, one after the other, which saves starting one for each."""
 
     def run_here(side: Contestant, *, seed: int, threads: int, timeout: float | None = None) -> Mapping[str, float]:
-        return harness._work(side.function, {**side.arguments, "seed": seed})
+        return harness.work(side.function, {**side.arguments, "seed": seed})
 
-    for module in (harness, gpu):
+    for module in (harness, command):
         monkeypatch.setattr(module, "run_once", run_here)
 
 
@@ -64,8 +65,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("acted", [decision_step.ACTED, DISCRETE], ids=["box", "discrete"])
 def test_both_sides_are_one_model(acted) -> None:
     ours = awake(build(SMALL, VECTOR, acted, seed=0))
-    theirs, given = peer_model(SMALL, ours), window(ours, pads=(0, 2, 5))
-    known = real(given)
+    theirs, given = peer_model(SMALL, ours), window(ours, lengths=(6, 4, 1))
+    known = given.valid()
     actions = F.one_hot(given.actions, 3).float() if acted is DISCRETE else given.actions
     with torch.no_grad():
         seen = {"states": given.observations, "actions": actions, "returns_to_go": given.returns}
@@ -96,7 +97,7 @@ def test_both_sides_act_alike_while_the_window_grows(name: str) -> None:
         ours = awake(build(size, describe(environment.observation_space), acted, seed=0))
         normaliser, noted = decision_rollout.unscaled(environment), [Noting(environment) for _ in range(2)]
         mine, other = (decision_rollout.Lasting(each, size.context) for each in noted)
-        steps = rollouts(ours, normaliser, [mine], [1000.0], 1, seed=3).steps
+        steps = roll_out(ours, normaliser, [mine], [1000.0], 1, seed=3).steps
         actor = PeerActor(peer_model(size, ours), size.context, acted, normaliser, 1000.0)
         assert play_one(actor, other, episode_seed(3, 0)) == steps
     np.testing.assert_allclose(noted[0].taken, noted[1].taken, atol=1e-4)
@@ -121,7 +122,7 @@ def test_a_lasting_episode_goes_on_where_the_pole_falls() -> None:
 def test_both_objectives_are_the_same_mean_and_have_the_same_gradient() -> None:
     short = Size(dim=32, depth=2, longest=60)
     [batch] = decision_step.random_windows(short, 64, 0).batch(0)
-    assert batch.pads.any(), "padding is part of the comparison"
+    assert not batch.valid().all(), "padding is part of the comparison"
     losses, slopes = [], []
     for side, name in (("ours", "sum.model.head.weight"), (PEER, "model.predict_action.0.weight")):
         objective = decision_step.objective(side, short, 0).eval()
@@ -154,14 +155,14 @@ def test_the_comparisons_run_in_small(tmp_path: Path, here: None) -> None:
     decision_rollout.run(decision_rollout.parse(words))
     found = json.loads((tmp_path / "decision_rollout.json").read_text())
     assert set(found) == {"rollout CartPole-v1", "update fp32"}
-    acted = found["rollout CartPole-v1"]["medians"]
+    acted = found["rollout CartPole-v1"]["measured"]
     assert list(acted) == ["environment alone", "ours, 3 at once", "ours, 1 at once", PEER]
     assert acted[PEER]["environment_steps"] == acted["ours, 1 at once"]["environment_steps"]
-    assert acted["ours, 3 at once"]["environment_steps"] >= 3 * 4
+    assert acted["ours, 3 at once"]["environment_steps"]["median"] >= 3 * 4
     ratio = found["rollout CartPole-v1"][f"ratio to {PEER}"]["ours, 3 at once"]["steps_per_core_second"]["median"]
-    rates = [acted[side]["steps_per_core_second"] for side in ("ours, 3 at once", PEER)]
-    assert ratio == pytest.approx(rates[0] / rates[1])
-    assert set(found["update fp32"]["medians"]) == {"ours", "ours in decision.train", PEER}
+    rates = [acted[side]["steps_per_core_second"]["median"] for side in ("ours, 3 at once", PEER)]
+    assert ratio == pytest.approx(rates[0] / rates[1], rel=1e-4)
+    assert set(found["update fp32"]["measured"]) == {"ours", "ours in decision.train", PEER}
 
 
 def test_what_is_not_installed_is_left_out_with_a_notice(
@@ -175,7 +176,7 @@ def test_what_is_not_installed_is_left_out_with_a_notice(
     assert "notice: NoSuch-v0 is left out: there is no environment 'NoSuch-v0'" in said
     assert f"notice: {PEER} is not installed" in said
     found = json.loads((tmp_path / "decision_rollout.json").read_text())
-    assert PEER not in found["rollout CartPole-v1"]["medians"]
+    assert PEER not in found["rollout CartPole-v1"]["measured"]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_an_objective_compiles_once_and_whole_whatever_is_padding(side: str) -> 
     short = Size(dim=32, depth=2, longest=60)
     windows = decision_step.random_windows(short, 8, 0)
     [first], [second] = windows.batch(0), windows.batch(1)
-    assert first.pads.sum() != second.pads.sum()
+    assert first.lengths.sum() != second.lengths.sum()
     objective = decision_step.objective(side, short, 0)
     expected = objective(*second).item()
     objective.compile(backend="eager", fullgraph=True, dynamic=False)
@@ -221,10 +222,10 @@ def test_a_gpu_update_in_small_reports_consistent_figures(side: str) -> None:
 
 def test_both_ways_of_computing_are_planned_for_every_side() -> None:
     words = ["--device", "cpu", "--parts", "decision", "--decision-batches", "8"]
-    modes = [job.arguments["compiled"] for job in gpu.plan(gpu.parse(words))]
+    modes = [job.arguments["compiled"] for job in plan(command.parse(words))]
     each = len(gpu_decision.sides())
     assert modes == ["off"] * each + ["default"] * each
-    assert len(gpu.plan(gpu.parse([*words, "--compile", "off"]))) == each
+    assert len(plan(command.parse([*words, "--compile", "off"]))) == each
 
 
 def test_the_gpu_benchmark_of_decisions_runs_in_small_without_the_peer(
@@ -232,7 +233,7 @@ def test_the_gpu_benchmark_of_decisions_runs_in_small_without_the_peer(
 ) -> None:
     monkeypatch.setattr(gpu_decision, "installed", lambda: False)
     words = ["--device", "cpu", "--tiny", "--parts", "decision", "--decision-batches", "4"]
-    gpu.run(gpu.parse([*words, "--results", str(tmp_path)]))
+    command.run(command.parse([*words, "--results", str(tmp_path)]))
     assert f"notice: {PEER} is not installed" in capsys.readouterr().err
     found = json.loads((tmp_path / "gpu.json").read_text())["decision"]["measured"]
     assert set(found) == {f"{side}, batch 4, compile off" for side in (gpu_decision.IN_RUN, "ours")}
@@ -294,9 +295,9 @@ def test_a_table_is_filled_once_goes_on_and_says_what_the_data_returned(
     assert [line.split()[0] for line in asked] == ["decision.train", "decision.evaluate", "decision.evaluate"] * 3
     assert [line.count("--model.returns none") for line in asked[::3]] == [0, 1, 1]
     assert [line.count("--top-percent 10") for line in asked[::3]] == [0, 0, 1]
-    told = capsys.readouterr().out
-    assert "DT, asked for 500 |" in told
-    assert f"mean {cartpole.returns().mean():,.1f}, 95 % {np.percentile(cartpole.returns(), 95):,.1f}" in told
+    printed = capsys.readouterr().out
+    assert "DT, asked for 500 |" in printed
+    assert f"mean {cartpole.returns().mean():,.1f}, 95 % {np.percentile(cartpole.returns(), 95):,.1f}" in printed
 
     asked.clear()
     lost = json.loads(path.read_text())
@@ -334,8 +335,8 @@ def test_without_the_extras_the_demo_takes_random_actions_and_no_film(
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr(demo_decision, "run", lambda *words: commands.append(words))
     monkeypatch.setattr(demo_decision.importlib.util, "find_spec", lambda name: None)
-    assert "stable-baselines3 was not at hand" in demo_decision.collected(Path("x.npz"))
+    assert "stable-baselines3 is not installed" in demo_decision.collected(Path("x.npz"))
     assert "--policy" not in commands[0], "random is the default"
     assert not demo_decision.can_film()
     assert 'pip install "triptych[video]"' in capsys.readouterr().out
-    assert demo_decision.shown({"targets": [{"target": 500.0, "returns": [3.0]}], "films": []}) == []
+    assert demo_decision.shown({"target_500/return_mean": 3.0}) == []

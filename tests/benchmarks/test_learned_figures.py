@@ -1,4 +1,4 @@
-"""The spread of what is learnt over seeds: measured by the commands, and written down."""
+"""The spread of what is learned over seeds: measured by the commands, and written down."""
 
 from __future__ import annotations
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from benchmarks import vision_cifar_cpu, vision_vs_peers
-from benchmarks.gpu import figures as gpu
+from benchmarks.gpu import command
 from benchmarks.gpu import vision as gpu_vision
+from benchmarks.gpu.plan import plan
 from benchmarks.measure import harness
 from benchmarks.measure.harness import Comparison, Contestant
 from benchmarks.peers import timm_training as vision_timm
@@ -35,7 +36,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Contestants run in this process, one after the other, which saves starting one for each."""
 
     def run_here(side: Contestant, *, seed: int, threads: int, timeout: float | None = None) -> Mapping[str, float]:
-        return harness._work(side.function, {**side.arguments, "seed": seed})
+        return harness.work(side.function, {**side.arguments, "seed": seed})
 
     monkeypatch.setattr(harness, "run_once", run_here)
 
@@ -134,7 +135,7 @@ def test_the_comparisons_run_in_small(data_root: Path, tmp_path: Path, here: Non
     found = json.loads((tmp_path / "vision_vs_peers.json").read_text())
     assert set(found) == {"step eager-fp32", "epoch, data alone", "epoch, with a training step"}
     assert set(found["step eager-fp32"]["peer_versions"]) == set(installed())
-    assert {"ours", "ours, modern", "ours in vision.train", *installed()} == set(found["step eager-fp32"]["medians"])
+    assert {"ours", "ours, modern", "ours in vision.train", *installed()} == set(found["step eager-fp32"]["measured"])
     assert "images_per_second" in found["epoch, data alone"]["ratio to torchvision, 0 workers"]["ours"]
 
 
@@ -249,16 +250,16 @@ def test_images_differ_from_step_to_step_and_are_shaped_for_the_model() -> None:
 
 
 def test_a_seed_is_trained_only_while_its_minutes_are_left() -> None:
-    jobs = gpu.plan(gpu.parse(["--device", "cpu", "--parts", "cifar", "--cifar-minutes", "2"]))
+    jobs = plan(command.parse(["--device", "cpu", "--parts", "cifar", "--cifar-minutes", "2"]))
     assert [(job.name, job.seed) for job in jobs] == [(f"vit-cifar-best, seed {seed}", seed) for seed in range(3)]
     assert all(job.arguments["part"] == "test" and job.arguments["data"] == "cifar10" for job in jobs)
-    assert gpu.perform(jobs[0], 179.0, 1) == {"failed": "only 179 s were left"}
+    assert command.perform(jobs[0], 179.0, 1) == {"failed": "only 179 s were left"}
 
 
 @pytest.mark.slow
 def test_the_gpu_benchmark_of_vision_runs_in_small_on_a_cpu(tmp_path: Path) -> None:
     words = ["--device", "cpu", "--tiny", "--parts", "vision,cifar", "--results", str(tmp_path), "--threads", "1"]
-    gpu.run(gpu.parse([*words, "--vision-presets", "vit-cifar-cpu"]))
+    command.run(command.parse([*words, "--vision-presets", "vit-cifar-cpu"]))
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["vision"]["measured"]["vit-cifar-cpu"]["images_per_second"] > 0
     trained = found["cifar"]["measured"]["vit-digits, seed 0"]

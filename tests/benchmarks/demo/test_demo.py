@@ -1,4 +1,4 @@
-"""The demo runs the real commands, starts over cleanly, and says what it took where the data is not at hand."""
+"""The demo runs the real commands, starts over cleanly, and says what it took where the data cannot be loaded."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_demo_trains_shows_and_says_what_it_reached(bare: Path) -> None:
     page = (bare / "runs" / "demo" / "report.html").read_text()
     loss = read_metrics(bare / "runs" / "demo" / "text")[-1]["val/loss"]
     assert "taking pydoc" in done.stdout
-    assert "tiny Shakespeare was not at hand" in page
+    assert "tiny Shakespeare could not be loaded" in page
     assert f"{loss:.3f}" in page
     assert re.search(rf"{loss:.3f} +validation loss", done.stdout)
     assert done.stdout.rstrip().endswith("runs/demo/report.html")
@@ -51,9 +51,9 @@ def test_the_demo_trains_shows_and_says_what_it_reached(bare: Path) -> None:
     assert 'class="prompt">The <' in page
     assert (bare / "runs" / "own" / "config.json").read_text() == "{}"
     assert "taking digits" in done.stdout
-    assert "CIFAR-10 was not at hand" in page
-    judged = json.loads((bare / "runs" / "demo" / "vision" / "evaluation" / "figures.json").read_text())
-    assert re.search(rf"{judged['test/accuracy']:.1%} +test images classified correctly", done.stdout)
+    assert "CIFAR-10 could not be loaded" in page
+    evaluation = json.loads((bare / "runs" / "demo" / "vision" / "evaluation" / "figures.json").read_text())
+    assert re.search(rf"{evaluation['test/accuracy']:.1%} +test images classified correctly", done.stdout)
     assert len(re.findall(r"<td[^>]*--shade", page)) == 100, "the confusion matrix"
     assert page.count("data:image/png") == 1 + ERRORS + 1
     assert len(list((bare / "runs" / "demo" / "vision" / "examples").glob("*.png"))) == 5
