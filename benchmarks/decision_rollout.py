@@ -34,9 +34,9 @@ from benchmarks.measure.record import update
 from benchmarks.peers.decision import PEER, SIZES, PeerActor, build, installed, peer_model, play_one
 from core.cli.exits import main
 from core.devices import keep_freed_memory
-from decision.acting.episodes import opened, rollouts
+from decision.acting.rollouts import roll_out
 from decision.data.normaliser import Normaliser
-from decision.environments.make import episode_seed, make
+from decision.environments.make import episode_seed, make, open_environments
 from decision.environments.spaces import describe
 
 NAME = "decision_rollout"
@@ -80,13 +80,13 @@ def unscaled(environment: gymnasium.Env[Any, Any]) -> Normaliser:
 def ours(seed: int, environment: str, size: str, at_once: int, longest: int) -> dict[str, float]:
     """Steps per second of our evaluation: one episode in each of `at_once` environments."""
     keep_freed_memory()  # as the commands do
-    with opened(environment, at_once) as environments:
+    with open_environments(environment, at_once) as environments:
         first = environments[0]
         model = build(SIZES[size], describe(first.observation_space), describe(first.action_space), seed)
 
         def play(steps: int) -> int:
             lasting = [Lasting(each, steps) for each in environments]
-            return rollouts(model, unscaled(first), lasting, [TARGET], at_once, seed=seed).steps
+            return roll_out(model, unscaled(first), lasting, [TARGET], at_once, seed=seed).steps
 
         play(WARM_UP)
         return timed(lambda: play(longest))

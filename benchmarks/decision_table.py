@@ -35,7 +35,9 @@ from benchmarks.peers.nanogpt import run_timed
 from core.cli.exits import main
 from core.files.json_files import read_json
 from core.files.serialize import to_dict
-from decision.data.load import Trajectories, fingerprint, load_data, normalised, reference_scores
+from decision.data.load import load_data
+from decision.data.store import Trajectories
+from decision.data.summary import normalised, reference_scores
 from decision.presets import PRESETS
 
 NAME = "decision_table"
@@ -70,9 +72,20 @@ def evaluated(folder: Path, which: str, options: argparse.Namespace) -> dict[str
     words = [str(folder), "--checkpoint", which, "--episodes", str(options.episodes), "--json", "--device", "cpu"]
     _, printed = run_timed([sys.executable, "-m", "decision.evaluate", *words], ROOT)
     found = last_json(printed)
-    kept = ("target", "name", "return", "score", "length", "above")
-    targets = [{name: row[name] for name in kept if name in row} for row in found["targets"]]
+    parts = [key.removesuffix("/length_mean") for key in found if key.endswith("/length_mean")]
+    targets = [row(found, f"{part}/") for part in parts]
     return {"step": found["step"], "targets": targets, "rank_correlation": found["rank_correlation"]}
+
+
+def row(found: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The figures of one target."""
+    named = {"target": found.get(f"{part}target"), "name": found.get(f"{part}name", "")}
+    spreads = {
+        name: {statistic: found[f"{part}{name}_{statistic}"] for statistic in ("mean", "std", "min", "max")}
+        for name in ("return", "score")
+        if f"{part}{name}_mean" in found
+    }
+    return named | spreads | {"length": found[f"{part}length_mean"], "above": found[f"{part}data_below"]}
 
 
 # ---------------------------------------------------------------------------------------------- a data set
@@ -91,7 +104,7 @@ def describe_data(data: Trajectories) -> dict[str, Any]:
         "scores": {name: float(value) for name, value in scores.items()},
         "reference": reference and list(reference),
         "origin": dict(data.provenance),
-        "fingerprint": fingerprint(data),
+        "fingerprint": data.fingerprint(),
     }
 
 

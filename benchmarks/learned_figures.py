@@ -62,7 +62,7 @@ def digits(seed: int, steps: int = 0) -> dict[str, float]:
     """Accuracy on the test images of scikit-learn's digits, having learned from all training images."""
     words = ["vit-digits", "--validation", 0, "--seed", seed, *budget(steps)]
     spent, found = learn("vision", words, ["--split", "test"])
-    return {"accuracy": found["accuracy"], **spent}
+    return {"accuracy": found["test/accuracy"], **spent}
 
 
 def characters(seed: int, steps: int = 0) -> dict[str, float]:

@@ -43,7 +43,7 @@ from core.training.run import Run
 from text.config import TrainConfig
 from text.corpus.sources import find_source
 from text.presets import PRESETS
-from text.tasks.language_modelling import NextTokenLoss, real_targets
+from text.tasks.language_modelling import LanguageModelling, NextTokenLoss
 
 NAME = "text_vs_nanogpt"
 HERE, THEIRS = f"benchmarks.{NAME}", "benchmarks.peers.nanogpt"
@@ -69,7 +69,7 @@ def train_step(
 
             def step() -> None:
                 _, micro_batches = next(order)
-                gradients = run.backward(objective, micro_batches, count=real_targets)
+                gradients = run.backward(objective, micro_batches, count=LanguageModelling.count)
                 run.update(gradients)
                 losses.append(gradients.loss)
 

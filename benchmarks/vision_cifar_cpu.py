@@ -55,7 +55,7 @@ def train(
         _, printed = run_timed([*evaluate, "--device", device], ROOT)
         records = read_metrics(Path(out))
     ended = {"steps": records[-1]["step"], "loop_seconds": records[-1]["seconds"]}
-    return {"accuracy": last_json(printed)["accuracy"], **ended, **measured, **accuracies(records)}
+    return {"accuracy": last_json(printed)[f"{part}/accuracy"], **ended, **measured, **accuracies(records)}
 
 
 def accuracies(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -1,34 +1,35 @@
-"""What a decision run is made of: the shared settings, the trajectories, where it is tried out, and the model."""
+"""A decision run: the shared settings, the data, the environment it is evaluated in, and the model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from math import isfinite
 
 from core.checks import check_at_least, check_positive
 from core.training.config import RunConfig
-from decision.models.decision_transformer import DecisionConfig
+from decision.acting.policy import check_finite
+from decision.models.config import DecisionConfig
 
 
 @dataclass(frozen=True)
 class OnlineConfig:
-    """Learning from what the model itself does, in rounds (Online Decision Transformer, Zheng 2022)."""
+    """Learning from the model's own episodes, in rounds (Online Decision Transformer, Zheng 2022)."""
 
     every: int = 0
-    """Optimiser steps from one round of acting to the next; 0 = never, the data stays what it is."""
+    """Optimiser steps from one round of acting to the next; 0 = no rounds, the data stays the same."""
     episodes: int = 4
     """Episodes of a round."""
     target: float | None = None
-    """Return that is asked for in them; default 20 % more than the best so far."""
+    """Return to ask for in a round; default 20 % above the best so far."""
     temperature: float = 1.0
-    """How freely actions are drawn; 1 = as often as predicted."""
+    """Temperature at which actions are drawn; 1 = as often as predicted."""
     capacity: int = 1000
-    """Episodes that are learnt from: the newest of the model's own, then the best of the data."""
+    """Episodes to learn from: the newest of the model's own, then the best of the data."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "every")
         check_positive(self, "episodes", "temperature", "capacity")
-        check_finite("target", self.target)
+        if self.target is not None:
+            check_finite("target", self.target)
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
@@ -48,15 +49,15 @@ class TrainConfig(RunConfig):
     environment: str = ""
     """Gymnasium's id of the environment to act in; default that of the data."""
     eval_episodes: int = 20
-    """Episodes of an evaluation, for each target; 0 = none, and no simulator is needed."""
+    """Episodes of an evaluation, for each target; 0 = no evaluation, which needs no simulator."""
     eval_targets: tuple[float, ...] = ()
-    """Returns asked for in an evaluation; default the data's median, 90 %, best, and 20 % more."""
+    """Returns to ask for in an evaluation; default the data's median, 90 %, best, and 20 % above the best."""
     init_from: str = ""
     """Start from trained weights: a run folder of decision.train, or a folder in Hugging Face's layout."""
     online: OnlineConfig = field(default_factory=OnlineConfig)
-    """Collecting while it trains."""
+    """Acting while training."""
     model: DecisionConfig = field(default_factory=DecisionConfig)
-    """The model; with init_from only its context, the rest comes with the weights."""
+    """The model; with init_from only its context has an effect, the rest comes with the weights."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,26 +69,21 @@ class TrainConfig(RunConfig):
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        idle = super().unused()
-        idle |= dict.fromkeys(("model.observation_space", "model.action_space"), "the data says what they are")
+        unused = super().unused()
+        unused |= dict.fromkeys(("model.observation_space", "model.action_space"), "they are those of the data")
         if not self.eval_episodes:
-            idle["eval_targets"] = "eval_episodes = 0 evaluates nothing"
+            unused["eval_targets"] = "eval_episodes = 0 evaluates nothing"
             if not self.online.every:
-                idle |= {"environment": "eval_episodes = 0 acts in none", "eval_every": idle["eval_targets"]}
+                unused["eval_every"] = unused["eval_targets"]
+                unused["environment"] = "eval_episodes = 0 acts in no environment"
         if self.model.returns == "none":
-            idle["eval_targets"] = "the model is told no return to reach"
+            unused["eval_targets"] = "the model takes no return to reach"
         if self.init_from:
             brought = [f"model.{f.name}" for f in fields(DecisionConfig) if f.name != "context"]
-            idle |= dict.fromkeys(brought, "init_from brings its own")
-        return idle
+            unused |= dict.fromkeys(brought, "init_from brings its own")
+        return unused
 
     @property
     def acts(self) -> bool:
         """Whether an environment is needed."""
         return bool(self.eval_episodes or self.online.every)
-
-
-def check_finite(name: str, value: float | None) -> None:
-    """Raise ValueError unless a number is finite, or None."""
-    if value is not None and not isfinite(value):
-        raise ValueError(f"{name} = {value!r} must be a finite number")

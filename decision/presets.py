@@ -5,16 +5,16 @@ from __future__ import annotations
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from decision.config import TrainConfig
-from decision.models.decision_transformer import DecisionConfig
+from decision.models.config import DecisionConfig
 
 PLATEAU = ScheduleConfig(kind="wsd", warmup=0.05, decay=0.5, final=0.0)
 MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.05)
 
 
 def modern_core(dim: int, depth: int, n_heads: int) -> TransformerConfig:
-    """QK-norm, squared ReLU, branches that start at zero; timesteps are left to the tokens.
+    """QK-norm, squared ReLU, branches that start at zero; timesteps are embedded in the tokens.
 
-    Rotary ones tell distances, but not how far an episode is; on CartPole lower returns are then overshot by more.
+    Rotary positions give distances, but not the time since the reset; on CartPole low targets are then overshot more.
     """
     return TransformerConfig(
         dim=dim,
@@ -29,7 +29,7 @@ def modern_core(dim: int, depth: int, n_heads: int) -> TransformerConfig:
 
 
 def acting(data: str) -> TrainConfig:
-    """Four minutes of a CPU core: three blocks that look back 20 steps, as the paper's do."""
+    """Four minutes of a CPU core: three blocks with a context of 20 steps, as in the paper."""
     return TrainConfig(
         steps=2000,
         batch_size=64,
@@ -57,7 +57,7 @@ PRESETS = {
         model=DecisionConfig(context=10, core=modern_core(64, 2, 2)),
     ),
     # What these reach is in README's table, all targets and episodes in benchmarks/results/decision_table.json; each
-    # takes 220 to 300 core-seconds. LunarLander is better at --temperature 1: what taught it drew its actions.
+    # takes 220 to 300 core-seconds. LunarLander is better at --temperature 1, since its teacher drew its actions too.
     "lunarlander": acting("lunarlander.npz"),
     "hopper-medium": acting("hopper-medium.npz"),
     "hopper-medium-replay": acting("hopper-medium-replay.npz"),

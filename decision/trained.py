@@ -13,68 +13,57 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from core.devices import device_kind, keep_freed_memory
 from core.files.json_files import read_json, write_json
 from core.files.serialize import from_dict, to_dict
-from core.training.checkpoints import load_model, read_config
+from core.training.checkpoints import read_config
+from core.training.trained import TrainedRun, load_run
 from decision.acting.policy import Policy
 from decision.config import TrainConfig
-from decision.data.load import Summary, default_targets
+from decision.data.summary import Summary
 from decision.models.decision_transformer import DecisionTransformer
 
 FILE = "trajectories.json"
-"""What a run learns from, in its folder: environment, spaces, statistics, returns."""
+"""The summary of the data, in a run folder."""
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(TrainedRun[DecisionTransformer, TrainConfig]):
     """A model in evaluation mode with what it needs to act."""
 
-    model: DecisionTransformer
     summary: Summary
-    config: TrainConfig
-    step: int
-    device: torch.device
 
 
 def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> Trained:
-    """The model of a run folder: checkpoint "best", "last", "last-good" or a step; averaged weights if it has any.
-
-    Raises ValueError naming the file that is missing, damaged or of another version.
-    """
-    folder = Path(folder)
-    config, summary = read_run(folder), read_data_record(folder)
-    model, step = load_model(folder, which, lambda: DecisionTransformer(config.model))
-    return Trained(model.to(device), summary, config, step, torch.device(device))
+    """The model of a run folder and the summary of its data, see `core.training.trained.load_run`."""
+    require_run(Path(folder))
+    run = load_run(folder, TrainConfig, lambda config: DecisionTransformer(config.model), which, device)
+    return Trained(**vars(run), summary=read_summary(Path(folder)))
 
 
-def load_to_act(folder: Path, which: str, wish: str) -> Trained:
-    """`load`, for a command that acts: on the device wished for, a CPU keeping the memory that it frees."""
-    device = device_kind(wish)
-    if device == "cpu":
+def load_for_acting(folder: Path, which: str, device: str) -> Trained:
+    """`load` for a command that acts; on a CPU, memory that is freed is kept for the next step."""
+    kind = device_kind(device)
+    if kind == "cpu":
         keep_freed_memory()
-    return load(folder, which, device)
+    return load(folder, which, kind)
 
 
 def load_policy(
     folder: Path | str, which: str | int = "best", device: str = "cpu", *, temperature: float = 0.0, seed: int = 0
 ) -> Policy:
-    """The agent of a run folder, for use in a loop of one's own. Raises as `load` does."""
+    """The agent of a run folder, for use in your own loop. Raises ValueError as `load` does."""
     trained = load(folder, which, device)
     return Policy(trained.model, trained.summary.normaliser, temperature=temperature, seed=seed)
 
 
-def save_data_record(summary: Summary, folder: Path) -> None:
-    """Keeps in a run folder what it learns from, and the returns that are worth asking for."""
-    targets = default_targets(np.array(summary.returns))
-    write_json(folder / FILE, {"targets": targets} | to_dict(summary))
+def save_summary(summary: Summary, folder: Path) -> None:
+    """Keeps in a run folder the summary of the data, and the returns that are worth asking for."""
+    write_json(folder / FILE, {"targets": summary.targets()} | to_dict(summary))
 
 
-def read_data_record(folder: Path) -> Summary:
-    """What a run folder's model has learnt from. Raises ValueError naming the file or the key that is damaged."""
+def read_summary(folder: Path) -> Summary:
+    """The summary of the data that a run learns from. Raises ValueError naming the file or the key that is damaged."""
     require_run(folder)
     path = folder / FILE
     record: dict[str, Any] = read_json(path)
@@ -92,6 +81,6 @@ def read_run(folder: Path) -> TrainConfig:
 
 
 def require_run(folder: Path) -> None:
-    """Raise ValueError unless a run of `decision.train` is in a folder, or has begun to be."""
+    """Raise ValueError unless a folder holds a run of `decision.train`, finished or not."""
     if not (folder / FILE).is_file():
         raise ValueError(f"{folder} is not a run folder of decision.train: it has no {FILE}")

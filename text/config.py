@@ -1,4 +1,4 @@
-"""What a text run is made of: the shared settings, the text, the tokenizer and the model's shape."""
+"""The configuration of a text run: the settings that all runs share, the text, the tokenizer, the model's shape."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.training.config import RunConfig
-from text.models.gpt import GPTConfig
+from text.models.config import GPTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,20 +17,20 @@ class TrainConfig(RunConfig):
     data: str = "pydoc"
     """A name (shakespeare, pydoc), a text file, a folder or glob of them, or hf:NAME[:config][:split][:column]."""
     tokenizer: str = ""
-    """char, byte, bpe (learned from the text), gpt2, or a tokenizer file or folder; default char, or the public
-    model's own with init_from."""
+    """char, byte, bpe (learned from the text), gpt2, or a tokenizer file or folder; default char, or with init_from
+    the public model's own."""
     bpe_size: int | None = None
-    """Vocabulary of a learned bpe; default 4096."""
+    """Vocabulary size of a learned bpe; default 4096."""
     validation: float = 0.1
-    """Fraction of the text, at its end, that is held out and evaluated whole."""
-    sampling: Literal["shuffled", "random"] = "shuffled"
-    """Windows: every one once an epoch, or from anywhere as nanoGPT takes them."""
+    """Fraction of the text, at its end, that is held out for evaluation."""
+    window_order: Literal["shuffled", "random"] = "shuffled"
+    """shuffled takes every window of the text once an epoch; random takes windows from anywhere, as nanoGPT does."""
     eval_batch: int | None = None
-    """Sequences evaluated at once, on each process; default 64, or fewer where their logits would take over 1 GiB."""
+    """Sequences evaluated at once in each process; default 64, or fewer where their logits would take over 1 GiB."""
     sample: int = 200
-    """Tokens of a sample written to samples/ at every evaluation; 0 is none."""
+    """Tokens of the sample written to samples/ at every evaluation; 0 writes none."""
     init_from: str = ""
-    """Start from a public model instead of at random: a folder in Hugging Face's layout, or a name on the hub."""
+    """Start from a public model instead of a random one: a folder in Hugging Face's layout, or a name on the hub."""
     model: GPTConfig = field(default_factory=GPTConfig)
     """The model."""
 
@@ -43,6 +43,6 @@ class TrainConfig(RunConfig):
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        bpe = {} if self.tokenizer == "bpe" else {"bpe_size": "only the tokenizer bpe is learned to a size"}
-        model = {"model": "init_from brings its own shape"} if self.init_from else {}
+        bpe = {} if self.tokenizer == "bpe" else {"bpe_size": "only a bpe tokenizer is learned to a given size"}
+        model = {"model": "the model of init_from has its own shape"} if self.init_from else {}
         return super().unused() | bpe | model

@@ -17,7 +17,7 @@ from core.devices import autocast, device_kind
 from core.messages import notice
 from core.training.trained import EvaluateOptions, matches_data, print_json
 from text.corpus.load import load_corpus
-from text.tasks.language_modelling import NextTokenLoss, evaluate, rows_at_once
+from text.tasks.language_modelling import NextTokenLoss, default_rows, evaluate
 from text.trained import load
 
 
@@ -26,11 +26,11 @@ class EvaluateConfig(EvaluateOptions):
     """Settings of `text.evaluate`."""
 
     data: str = ""
-    """Another text to evaluate on, the held-out part of it; default the run's own."""
+    """Evaluate on the held-out part of another text; default the run's own."""
     batch_size: int | None = None
-    """Sequences at once; default 64, or fewer where their logits would take over 1 GiB."""
+    """Sequences evaluated at once; default 64, or fewer where their logits would take over 1 GiB."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Arithmetic; auto is what training takes by itself."""
+    """Arithmetic; auto chooses as training does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,8 +51,8 @@ def evaluate_run(argv: list[str]) -> None:
     config = trained.config
     corpus = load_corpus(options.data or config.data, trained.tokenizer, validation=config.validation)
     if not (options.data or matches_data(folder, corpus.sha256)):
-        notice(f"{corpus.name} is not the text any more that the run was trained on")
-    objective, rows = NextTokenLoss(trained.model), options.batch_size or rows_at_once(config.model)
+        notice(f"{corpus.name} has changed since the run was trained on it")
+    objective, rows = NextTokenLoss(trained.model), options.batch_size or default_rows(config.model)
     with autocast(options.precision, trained.device):
         figures = evaluate(objective, corpus, config.model.context, rows, device=trained.device)
     figures = {"step": trained.step} | figures | {"seconds": round(time.monotonic() - started, 2)}

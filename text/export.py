@@ -1,4 +1,4 @@
-"""Give a trained model away: a run folder becomes a folder that other tools load.
+"""Export a trained model: a run folder becomes a folder that other tools load.
 
 python -m text.export DIR --out FOLDER [--family gpt2|llama|mistral|qwen2|qwen3]
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from core.cli.arguments import parse_fields, run_folder
 from core.cli.exits import main
-from text.pretrained.load import export_pretrained, family_of
+from text.pretrained.export import export_pretrained, nearest_family
 from text.trained import load
 
 
@@ -20,7 +20,7 @@ class ExportConfig:
     """Settings of `text.export`."""
 
     out: Path = Path()
-    """The new folder, in Hugging Face's layout: config.json, model.safetensors, and a BPE's tokenizer files."""
+    """The new folder, in Hugging Face's layout: config.json, model.safetensors, and the files of a bpe tokenizer."""
     family: str = ""
     """gpt2, llama, mistral, qwen2 or qwen3; default the one nearest to the model."""
     checkpoint: str = "best"
@@ -34,17 +34,17 @@ def export(argv: list[str]) -> None:
         ExportConfig(),
         rest,
         prog="python -m text.export DIR",
-        description="Gives a trained model away in a public layout.",
+        description="Exports a trained model in a public layout.",
     )
     if options.out == Path():
         raise ValueError("out is missing: name the new folder with --out")
     trained = load(folder, options.checkpoint)
-    family = options.family or family_of(trained.config.model)
+    family = options.family or nearest_family(trained.config.model)
     tokenizer = trained.tokenizer if trained.tokenizer.kind == "bpe" else None
     export_pretrained(trained.model, options.out, family, tokenizer)
     print(f"wrote step {trained.step} of {folder} to {options.out} as {family}")
     if tokenizer is None:
-        print(f"the {trained.tokenizer.kind} tokenizer has no place there and stays in {folder / 'tokenizer.json'}")
+        print(f"a public layout has no {trained.tokenizer.kind} tokenizer: it stays in {folder / 'tokenizer.json'}")
 
 
 if __name__ == "__main__":

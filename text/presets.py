@@ -1,4 +1,4 @@
-"""Named configurations that are known to work, each with what it was measured to reach."""
+"""Named configurations, each with the result that was measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from text.config import TrainConfig
-from text.models.gpt import GPTConfig
+from text.models.config import GPTConfig
 
 Bias = Literal["all", "none"]
 PLAIN = ScheduleConfig(kind="cosine", warmup=0.05, final=0.1)
@@ -30,7 +30,7 @@ def gpt2_core(dim: int, depth: int, n_heads: int, dropout: float = 0.0, bias: Bi
 
 
 def modern_core(dim: int, depth: int, n_heads: int, dropout: float = 0.0) -> TransformerConfig:
-    """Rotary positions, QK-norm, squared ReLU, branches that start at zero: each measured in docs/lab-notes.md."""
+    """Rotary positions, QK-norm, squared ReLU, zero-initialised branches: each is measured in docs/lab-notes.md."""
     return TransformerConfig(
         dim=dim,
         depth=depth,
@@ -46,7 +46,7 @@ def modern_core(dim: int, depth: int, n_heads: int, dropout: float = 0.0) -> Tra
 SMALL = GPTConfig(context=128, head="untied", core=modern_core(128, 4, 4))
 
 PRESETS = {
-    # The quick start: 1.595 on tiny Shakespeare in 1 minute on 2 cores of an AMD EPYC 9005 (seed 0).
+    # The quick start: loss 1.595 on tiny Shakespeare in 1 minute on 2 cores of an AMD EPYC 9005 (seed 0).
     "char-cpu": TrainConfig(
         steps=700,
         batch_size=16,
@@ -60,13 +60,13 @@ PRESETS = {
     "nanogpt-cpu": TrainConfig(
         steps=2000,
         batch_size=12,
-        sampling="random",
+        window_order="random",
         precision="fp32",
         optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99)),
         schedule=PLAIN,
         model=GPTConfig(context=64, core=gpt2_core(128, 4, 4)),
     ),
-    # The best recipe found for the computing time of nanoGPT's command: 1.497 +- 0.006 on tiny Shakespeare (seeds 0 to
+    # The best recipe found for the compute of nanoGPT's command: 1.497 +- 0.006 on tiny Shakespeare (seeds 0 to
     # 2), 155 core-seconds of an AMD EPYC 9005, evaluations included.
     "char-modern": TrainConfig(
         steps=1450,
@@ -76,17 +76,17 @@ PRESETS = {
         model=SMALL,
     ),
     # Shape, budget and recipe of nanoGPT's command for a GPU; its own result is 1.4697 in 3 minutes on an A100.
-    # Not measured yet: no GPU was at hand.
+    # Not measured yet: there was no GPU.
     "nanogpt-gpu": TrainConfig(
         steps=5000,
         batch_size=64,
-        sampling="random",
+        window_order="random",
         compile="default",
         optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99)),
         schedule=ScheduleConfig(kind="cosine", warmup=0.02, final=0.1),
         model=GPTConfig(context=256, core=gpt2_core(384, 6, 6, dropout=0.2)),
     ),
-    # The modern recipe at that shape. Not measured yet: no GPU was at hand.
+    # The modern recipe at that shape. Not measured yet: there was no GPU.
     "char-gpu-modern": TrainConfig(
         steps=1000,
         batch_size=64,
@@ -97,7 +97,7 @@ PRESETS = {
         schedule=PLATEAU,
         model=GPTConfig(context=256, head="untied", core=modern_core(384, 6, 6, dropout=0.2)),
     ),
-    # GPT-2's smallest shape over 10 billion tokens in batches of half a million. Not measured yet: no GPU was at hand.
+    # GPT-2's smallest shape over 10 billion tokens in batches of half a million. Not measured yet: there was no GPU.
     "gpt2-124m": TrainConfig(
         steps=19_073,
         batch_size=512,

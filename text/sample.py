@@ -1,9 +1,9 @@
-"""Let a text model write.
+"""Generate text with a trained model.
 
     python -m text.sample DIR --prompt P [--tokens N] [--temperature T] ...
 
-DIR is a run folder, or a public model: a folder in Hugging Face's layout, or its name on the hub. Without a prompt
-on a terminal it asks for one after the other; otherwise the prompt is what comes on standard input.
+DIR is a run folder, or a public model: a folder in Hugging Face's layout, or its name on the hub. Without --prompt it
+asks for prompts on a terminal; elsewhere the prompt is read from standard input.
 """
 
 from __future__ import annotations
@@ -22,34 +22,35 @@ from core.decoding.filters import Sampling
 from core.decoding.generate import generate
 from core.decoding.window import STOPPED
 from core.devices import device_kind, resolve_precision
-from text.tokens.base import Tokenizer, UnknownCharacterError, stream
+from text.tokens.base import StreamingDecoder, Tokenizer
+from text.tokens.plain import UnknownCharacterError
 from text.trained import Trained, load, load_public
 
 
 @dataclass(frozen=True)
 class SampleConfig(Sampling):
-    """Settings of `text.sample`: how the next token is chosen, and everything around it."""
+    """Settings of `text.sample`, beside those that say how the next token is chosen."""
 
     temperature: float = 0.8
     """Below 1 sharpens, above 1 flattens; 0 takes the most probable token."""
     prompt: str | None = None
-    """What to go on from; default asks, or reads standard input."""
+    """The text to continue; by default it is asked for, or read from standard input."""
     tokens: int = 500
-    """New tokens at most."""
+    """The most new tokens."""
     samples: int = 1
-    """How many continuations."""
+    """How many continuations to write."""
     seed: int = 0
-    """Seed of the first continuation; the n-th has seed + n."""
+    """Seed of the first continuation; each further one has the next seed."""
     beams: int = 0
     """Beam search with this many beams instead of sampling; 0 is off."""
     stop: str = ""
-    """Text of one token at which to stop; the tokenizer's end of text always does."""
+    """Stop at this text, which must be a single token; the tokenizer's end of text always stops."""
     checkpoint: str = "best"
     """best, last, last-good, or a step."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Arithmetic."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to run."""
+    """Where to run the model."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,14 +62,14 @@ class SampleConfig(Sampling):
         """Fields without effect under this configuration, each with the reason."""
         if self.beams:
             names = ("samples", "seed", *(f.name for f in fields(Sampling)))
-            return dict.fromkeys(names, "beam search draws nothing and takes the most probable text")
+            return dict.fromkeys(names, "beam search takes the most probable text and draws nothing at random")
         if self.temperature == 0:
-            return dict.fromkeys(("samples", "seed"), "temperature = 0 draws nothing")
+            return dict.fromkeys(("samples", "seed"), "temperature = 0 draws nothing at random")
         return {}
 
 
 def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Iterator[str]:
-    """Pieces of text as they are written; between two continuations, a line of dashes."""
+    """The text in pieces, as it is generated; a line of dashes between two continuations."""
     tokenizer, device = trained.tokenizer, trained.device
     ids = prompt_ids(tokenizer, prompt)
     stops = stop_ids(tokenizer, options.stop)
@@ -85,11 +86,11 @@ def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Itera
 
 
 def decoded(tokenizer: Tokenizer, prompt: list[int], tokens: Iterator[int]) -> Iterator[str]:
-    """The prompt, then what every token adds, whole characters only.
+    """The prompt, then what every token adds, in whole characters.
 
-    Tokens that begin or end a text are not shown, nor those beyond the tokenizer's, which have no text.
+    Tokens that begin or end a text are left out, as are those beyond the tokenizer's vocabulary, which have no text.
     """
-    decode, hidden = stream(tokenizer), (STOPPED, tokenizer.bos, tokenizer.eos)
+    decode, hidden = StreamingDecoder(tokenizer), (STOPPED, tokenizer.bos, tokenizer.eos)
     yield "".join(decode(token) for token in prompt if token not in hidden)
     for token in tokens:
         if token not in hidden and token < tokenizer.vocab_size:
@@ -98,9 +99,9 @@ def decoded(tokenizer: Tokenizer, prompt: list[int], tokens: Iterator[int]) -> I
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Ids of a prompt; an empty one is the token that begins or ends texts, or a newline, or the first there is.
+    """Ids of a prompt; of an empty one, the token that begins or ends texts, or a newline, or else token 0.
 
-    Raises ValueError naming a character that the vocabulary lacks, and its position.
+    Raises ValueError naming a character that is not in the vocabulary, and its position.
     """
     start = [] if tokenizer.bos is None else [tokenizer.bos]
     ids = start + tokenizer.encode(prompt).tolist()
@@ -122,19 +123,18 @@ def stop_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids + ([tokenizer.eos] if tokenizer.eos is not None else [])
 
 
-def show(pieces: Iterator[str]) -> None:
-    """Prints pieces of text as they come."""
+def print_pieces(pieces: Iterator[str]) -> None:
+    """Prints pieces of text as they arrive."""
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
 
 
 def converse(trained: Trained, options: SampleConfig) -> None:
-    """Asks for prompts on a terminal until the end of input; a bad prompt is explained and asked for again."""
+    """Asks for prompts on a terminal until the end of input; after a bad one it says what is wrong and asks again."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (arrow keys and history for `input`)
-    guide = "Write the beginning of a text; an empty line lets the model begin. Ctrl-C stops it, Ctrl-D ends."
-    print(guide, file=sys.stderr)
+    print("Type the beginning of a text, or nothing. Ctrl-C stops the model, Ctrl-D quits.", file=sys.stderr)
     while True:
         try:
             prompt = input("> ")
@@ -142,7 +142,7 @@ def converse(trained: Trained, options: SampleConfig) -> None:
             print()
             return
         try:
-            show(continuations(trained, prompt, options))
+            print_pieces(continuations(trained, prompt, options))
         except KeyboardInterrupt:
             print()
         except ValueError as error:
@@ -152,18 +152,16 @@ def converse(trained: Trained, options: SampleConfig) -> None:
 def sample(argv: list[str]) -> None:
     """The command."""
     folder, rest = run_folder(argv, "text.sample")
-    options = parse_fields(
-        SampleConfig(), rest, prog="python -m text.sample DIR", description="Lets a text model write."
-    )
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
+    options = parse_fields(SampleConfig(), rest, prog="python -m text.sample DIR", description="Generates text.")
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may not have every character
     device = device_kind(options.device)
     is_run = (folder / "checkpoints").is_dir() or (folder / "metrics.jsonl").exists()
     trained = load(folder, options.checkpoint, device) if is_run else load_public(str(folder), device)
     if resolve_precision(options.precision, device) == "bf16":
-        trained.model.bfloat16()  # once, where autocast would cast every weight for every token
+        trained.model.bfloat16()  # once; autocast would convert every weight for every token
     if options.prompt is None and sys.stdin.isatty():
         return converse(trained, options)
-    show(continuations(trained, options.prompt if options.prompt is not None else sys.stdin.read(), options))
+    print_pieces(continuations(trained, options.prompt if options.prompt is not None else sys.stdin.read(), options))
 
 
 if __name__ == "__main__":

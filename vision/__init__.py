@@ -1,1 +1,1 @@
-"""The vision panel: images as tokens. Empty for now; it comes next, over the same core as `text`."""
+"""The vision panel: images as tokens, over the same core as `text` and `decision`."""

@@ -1,4 +1,4 @@
-"""Give a trained model away: one ONNX file, from pixels to logits, that any runtime of the format takes.
+"""Export a trained model: one ONNX file, from pixels to logits, for any runtime of the format.
 
 python -m vision.export DIR --onnx FILE.onnx [--opset N]
 """
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """Largest difference of a logit between the file and PyTorch."""
 BATCHES = (1, 2, 5)
-"""Numbers of images at which the file is compared."""
+"""Batch sizes at which the file is compared."""
 LARGEST = 2**31 - 1
-"""Bytes of an ONNX file, which is one protobuf message."""
+"""Bytes that an ONNX file, which is one protobuf message, may have."""
 OLDEST, NEWEST = 18, 23
-"""The operator sets that PyTorch's exporter has of its own."""
+"""The operator sets that PyTorch's exporter writes without conversion."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Classifier(nn.Module):
 
 
 def export_onnx(trained: Trained, target: Path, opset: int = OLDEST) -> float:
-    """Writes a model on the CPU as an ONNX file; returns the largest difference of its logits to PyTorch's.
+    """Writes a model on the CPU as an ONNX file; returns the largest difference of its logits from PyTorch's.
 
     Raises ValueError where a package is missing, `opset` is out of range, or the model too large for the format;
-    RunFailure where the file does not compute the same. Nothing is left then, and a file before it stays.
+    RunFailure where the file does not compute the same. Nothing is written then, and an earlier file stays.
     """
     check_packages()
     if not OLDEST <= opset <= NEWEST:
@@ -83,7 +83,7 @@ def export_onnx(trained: Trained, target: Path, opset: int = OLDEST) -> float:
         describe(model, trained)
         aside.write_bytes(model.SerializeToString())
         difference = max(compare(aside, trained, example(trained, count)) for count in BATCHES)
-        if not difference <= TOLERANCE:  # not a number is no agreement
+        if not difference <= TOLERANCE:  # also where it is NaN
             raise RunFailure(f"the file's logits differ by {difference:.2g} from PyTorch's, more than {TOLERANCE:g}")
     return difference
 
@@ -96,14 +96,14 @@ def check_packages() -> None:
 
 
 def example(trained: Trained, count: int) -> Tensor:
-    """Noise in the shape of images: float32 (count, C, S, S) in 0..1, always the same."""
+    """Noise in the shape of images, always the same: float32 (count, C, S, S) in 0..1."""
     c = trained.model.config
     generator = torch.Generator().manual_seed(count)
     return torch.rand(count, c.channels, c.image_size, c.image_size, generator=generator)
 
 
 def to_onnx(classifier: Classifier, pixels: Tensor, opset: int) -> ModelProto:
-    """The model as an ONNX graph for any number of images, without traces of where it was made."""
+    """The model as an ONNX graph for any number of images, without traces of the machine."""
     with record_attention(classifier):  # the explicit path, whose operators every operator set has
         program = torch.onnx.export(
             classifier,
@@ -115,21 +115,21 @@ def to_onnx(classifier: Classifier, pixels: Tensor, opset: int) -> ModelProto:
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
-    assert program is not None  # a file was not asked for
+    assert program is not None  # since no file was given
     model = program.model_proto
     forget_origin(model.graph)
     return model
 
 
 def forget_origin(graph: GraphProto) -> None:
-    """Removes what the exporter notes at each node: lines of source code, and the folders they were in."""
+    """Removes what the exporter records at each node: lines of source code, and their folders."""
     for parts in (graph.node, graph.value_info, graph.input, graph.output, graph.initializer, [graph]):
         for part in parts:
             del part.metadata_props[:]
 
 
 def describe(model: ModelProto, trained: Trained) -> None:
-    """What a user of the file must know, as its metadata."""
+    """Writes what a user of the file must know into its metadata."""
     from onnx.helper import set_model_props
 
     prepared, size = trained.preparation, trained.model.config.image_size
@@ -167,7 +167,7 @@ def export(argv: list[str]) -> None:
         ExportConfig(),
         rest,
         prog="python -m vision.export DIR",
-        description="Gives a trained model away as an ONNX file.",
+        description="Exports a trained model as an ONNX file.",
     )
     if options.onnx == Path():
         raise ValueError("onnx is missing: name the file with --onnx FILE.onnx")

@@ -1,4 +1,4 @@
-"""Name what images show.
+"""Classify images.
 
 python -m vision.predict DIR IMAGE... [--top N] [--json] [--skip-bad]
 
@@ -23,7 +23,7 @@ from core.cli.arguments import parse_fields
 from core.cli.exits import main
 from core.devices import device_kind
 from core.training.trained import Weights
-from vision.data.given import Reader, find_images, run_folder_and_images
+from vision.data.inputs import BadImage, Reader, find_images, run_folder_and_images
 from vision.trained import Trained, load
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class PredictConfig:
     """Settings of `vision.predict`."""
 
     top: int = 5
-    """Classes to name for an image, at most."""
+    """Classes to print for each image, at most."""
     json: bool = False
     """End with one line that is a JSON object."""
     skip_bad: bool = False
@@ -62,7 +62,7 @@ class PredictConfig:
 def predictions(
     trained: Trained, images: Iterable[tuple[Path, Tensor]], top: int, batch_size: int
 ) -> Iterator[Prediction]:
-    """What the model finds in each image: files with pixels, uint8 (C, H, W), all of one shape."""
+    """The answers to images: files with pixels, uint8 (C, H, W), all of one shape."""
     classes = trained.preparation.classes
     for batch in chunks(images, batch_size):
         logits = trained.logits(torch.stack([pixels for _, pixels in batch]))  # (B, K)
@@ -72,30 +72,30 @@ def predictions(
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Runs of `size` items; the last may be shorter."""
+    """Groups of `size` consecutive items; the last may be shorter."""
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk
 
 
-def table(found: Sequence[Prediction]) -> str:
+def table(predicted: Sequence[Prediction]) -> str:
     """A line for each class: the file on the first of its lines, the class, its probability."""
-    wide = max(len(str(prediction.file)) for prediction in found)
-    longest = max(len(name) for prediction in found for name, _ in prediction.top)
+    file_width = max(len(str(prediction.file)) for prediction in predicted)
+    class_width = max(len(name) for prediction in predicted for name, _ in prediction.top)
     return "\n".join(
-        f"{'' if rank else str(prediction.file):<{wide}}  {name:<{longest}}  {100 * probability:5.1f} %"
-        for prediction in found
+        f"{'' if rank else str(prediction.file):<{file_width}}  {name:<{class_width}}  {100 * probability:5.1f} %"
+        for prediction in predicted
         for rank, (name, probability) in enumerate(prediction.top)
     )
 
 
-def as_object(found: Sequence[Prediction], reader: Reader) -> dict[str, Any]:
-    """The same for other programs, with what was skipped."""
+def as_json(predicted: Sequence[Prediction], bad: Sequence[BadImage]) -> dict[str, Any]:
+    """The same for other programs, with the images that were skipped."""
     images = [
         {"file": str(file), "top": [{"class": name, "probability": round(value, 6)} for name, value in top]}
-        for file, top in found
+        for file, top in predicted
     ]
-    return {"images": images, "skipped": [{"file": str(file), "reason": reason} for file, reason in reader.skipped]}
+    return {"images": images, "skipped": [{"file": str(file), "reason": reason} for file, reason in bad]}
 
 
 def predict(argv: list[str]) -> None:
@@ -105,16 +105,16 @@ def predict(argv: list[str]) -> None:
         PredictConfig(),
         rest,
         prog="python -m vision.predict DIR IMAGE...",
-        description="Names what images show: files, folders of them, or patterns in quotes.",
+        description="Classifies images: files, folders of them, or patterns in quotes.",
     )
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
     files = find_images(words)
     trained = load(folder, options.checkpoint, device_kind(options.device), options.weights)
     reader = Reader(trained.preparation, options.skip_bad)
-    found = list(predictions(trained, reader.read(files), options.top, options.batch_size))
-    print(table(found))
+    predicted = list(predictions(trained, reader.read(files), options.top, options.batch_size))
+    print(table(predicted))
     if options.json:
-        print(json.dumps(as_object(found, reader)))
+        print(json.dumps(as_json(predicted, reader.bad)))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
-from vision.augmentation.augment import AugmentConfig
+from vision.augmentation.config import AugmentConfig
 from vision.config import TrainConfig
-from vision.models.vit import ViTConfig
+from vision.models.config import ViTConfig
 
 PLATEAU = ScheduleConfig(kind="wsd", warmup=0.05, decay=0.5, final=0.0)
 COSINE = ScheduleConfig(kind="cosine", warmup=0.05, final=0.0)
@@ -63,7 +63,7 @@ STRONG = AugmentConfig(
 
 
 def photographs(model: ViTConfig) -> TrainConfig:
-    """DeiT's recipe, for folders of photographs; see README for starting from its public weights."""
+    """DeiT's recipe, for folders of photographs; docs/vision.md shows how to start from its public weights."""
     return TrainConfig(
         steps=20_000,
         batch_size=512,
@@ -78,9 +78,9 @@ def photographs(model: ViTConfig) -> TrainConfig:
 
 
 PRESETS = {
-    # The quick start, no data needed: 97.4 +- 0.6 % of 359 test images, having learnt from the other 1,438
-    # (--validation 0), last step, seeds 0 to 4 (benchmarks/results/learned_figures.json). Of so few images AdamW makes
-    # more than Muon, and tokens by a convolution more than patches: docs/lab-notes.md.
+    # The quick start, no data needed: 97.4 +- 0.6 % of 359 test images, trained on the other 1,438 (--validation 0),
+    # last step, seeds 0 to 4 (benchmarks/results/learned_figures.json). With so few images AdamW does better than
+    # Muon, and convolutional tokens better than patches: docs/lab-notes.md.
     "vit-digits": TrainConfig(
         steps=1000,
         batch_size=128,
@@ -97,20 +97,20 @@ PRESETS = {
             core=replace(modern_core(64, 3, 2), position=PositionConfig("learned")),
         ),
     ),
-    # 86.5 % of the official test images, having learnt from all training images (--validation 0), last step, seed 0, in
-    # 10 minutes on 2 cores of an AMD EPYC 9005 (benchmarks/results/vision_cifar_cpu.json).
+    # 86.5 % of the official test images, trained on all training images (--validation 0), last step, seed 0, in 10
+    # minutes on 2 cores of an AMD EPYC 9005 (benchmarks/results/vision_cifar_cpu.json).
     "vit-cifar-cpu": TrainConfig(
         steps=5400,
         batch_size=128,
         data="cifar10",
         eval_every=500,
-        coarse=0.6,
+        half_size=0.6,
         augment=AugmentConfig(crop="shift", shift=3, flip="alternating", smoothing=0.1),
         optimizer=MUON,
         schedule=PLATEAU,
         model=ViTConfig(image_size=32, patch=4, inputs="whitened", core=modern_core(128, 6, 4)),
     ),
-    # A plain ViT for eight minutes of one large GPU. Not measured yet: no GPU was at hand.
+    # A plain ViT for eight minutes of one large GPU. Not measured yet: no GPU was available.
     "vit-cifar-best": TrainConfig(
         minutes=8.0,
         batch_size=512,
@@ -118,7 +118,7 @@ PRESETS = {
         eval_every=1000,
         save_every=1000,
         compile="default",
-        coarse=0.6,
+        half_size=0.6,
         ema=0.999,
         augment=AugmentConfig(
             crop="shift",
@@ -138,8 +138,8 @@ PRESETS = {
         schedule=PLATEAU,
         model=ViTConfig(image_size=32, patch=2, inputs="whitened", core=modern_core(384, 8, 6, drop_path=0.1)),
     ),
-    # CCT-7/3x1 and its published recipe of 300 epochs, which reaches 96.5 (Hassani 2021, table 3). Not measured here
-    # yet: no GPU was at hand.
+    # CCT-7/3x1 and its published recipe of 300 epochs, which reaches 96.5 (Hassani 2021, table 3). Not measured
+    # here yet: no GPU was available.
     "cct-7-3x1": TrainConfig(
         steps=117_300,
         batch_size=128,

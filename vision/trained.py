@@ -1,4 +1,4 @@
-"""A trained image model, brought back from its run folder."""
+"""A trained image model, loaded from its run folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from core.training import trained
 from core.training.trained import TrainedRun, Weights, load_run
 from vision.config import TrainConfig
-from vision.data.load import Data, Preparation
+from vision.data.load import Data
+from vision.data.preparation import Preparation
 from vision.models.vit import ViT
 
 
@@ -35,7 +36,7 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu", wei
 
 
 def save_data_record(folder: Path, data: Data) -> None:
-    """Keeps in a run folder how images are prepared, and what they were."""
+    """Records in a run folder how images are prepared, and which they were."""
     data.preparation.save(folder)
     sizes = {"train": len(data.train), "validation": len(data.validation)}
     trained.save_data_record(folder, data.name, data.fingerprint, **sizes)

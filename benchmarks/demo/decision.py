@@ -80,25 +80,22 @@ def asked_against_reached(found: Mapping[str, Any]) -> Picture:
 
 def shown(found: Mapping[str, Any]) -> list[Picture]:
     """Films of the first episode of some targets, where they were taken."""
-    films = dict(zip([row["target"] for row in found["targets"]], map(Path, found["films"]), strict=False))
-    steps = {row["target"]: row["returns"][0] for row in found["targets"]}
     return [
         Picture(
-            f"Asked for {target:g}: the pole is up for {steps[target]:g} steps",
-            films[target].read_bytes(),
+            f"Asked for {target:g}: the pole is up for {found[f'target_{target:g}/film_return']:g} steps",
+            Path(found[f"target_{target:g}/film"]).read_bytes(),
             f"film of an episode of CartPole, a return of {target:g} being asked for",
             "gif",
         )
         for target in FILMED
-        if target in films
+        if f"target_{target:g}/film" in found
     ]
 
 
 def decision_figures(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    reached = {row["target"]: row["return"]["mean"] for row in found["targets"]}
     correlation = found["rank_correlation"]
     return [
-        (f"return reached when asked for {MOST:g}", f"{reached[MOST]:.0f}"),
+        (f"return reached when asked for {MOST:g}", f"{found[f'target_{MOST:g}/return_mean']:.0f}"),
         ("rank correlation of asked and reached", "none" if correlation is None else f"{correlation:.2f}"),
         ("environment steps a second", f"{found['steps_per_second']:,.0f}"),
         ("training time", duration(records[-1]["seconds"])),

@@ -19,13 +19,13 @@ from core.files.json_files import read_json
 from core.training.metrics import read_metrics
 from vision.data.batches import ImageSet, evaluation_batches
 from vision.data.load import load_data, load_test
-from vision.reports.pictures import Mistakes
+from vision.reports.errors import Errors
 from vision.trained import Trained, load
 
 CIFAR = ["vit-cifar-cpu", "--data", "cifar10", "--validation", "1000", "--eval-every", "50"]
 DIGITS = ["vit-digits", "--data", "digits", "--eval-every", "50"]
 MINUTES = "1.7"  # of training on CIFAR-10, where nothing else is said
-SEARCHED, MISTAKES = 2000, 16  # test images searched for mistakes, and the mistakes shown
+SEARCHED, ERRORS = 2000, 16  # test images searched for errors, and the errors shown
 
 
 def vision(folder: Path, budget: Sequence[str]) -> Panel:
@@ -34,8 +34,8 @@ def vision(folder: Path, budget: Sequence[str]) -> Panel:
     words, name = vision_source()
     run("vision.train", *words, "--out", str(folder), *(budget or (["--minutes", MINUTES] if words == CIFAR else [])))
     found = last_json(ask("vision.evaluate", str(folder), "--json"))
-    trained, records = load(folder), read_metrics(folder)
-    classes, evaluation = trained.preparation.classes, read_json(folder / "evaluation" / "figures.json")
+    trained, records, written = load(folder), read_metrics(folder), read_json(folder / "evaluation" / "figures.json")
+    classes = written["class_names"]
     test = load_test(trained.config.data, trained.preparation)
     attention, looks = explained(folder, trained, test)
     return Panel(
@@ -50,7 +50,7 @@ def vision(folder: Path, budget: Sequence[str]) -> Panel:
             Matrix(
                 "All test images: true class (rows), predicted class (columns)",
                 classes,
-                evaluation["confusion"],
+                written["confusion"],
             ),
             Picture(looks, attention.read_bytes(), "test images, and beside each its attention maps"),
             Gallery("Most confident errors: true class → predicted class", confident_errors(trained, test)),
@@ -96,7 +96,7 @@ def confident_errors(trained: Trained, test: ImageSet) -> list[tuple[bytes, str]
     """The most confident errors among the first test images, each with its true and its predicted class."""
     worst, classes = None, trained.preparation.classes
     for pixels, labels in evaluation_batches(test.subset(np.arange(min(SEARCHED, len(test)))), 500):
-        worst = Mistakes.of(pixels, trained.logits(pixels), labels).surest(MISTAKES, worst)
+        worst = Errors.of(pixels, trained.logits(pixels), labels).most_confident(ERRORS, worst)
     assert worst is not None
     each = zip(worst.pixels, worst.truth, worst.answer, worst.confidence.tolist(), strict=True)
     return [(as_png(image), f"{classes[is_]} → {classes[said]} {sure:.0%}") for image, is_, said, sure in each]
@@ -113,16 +113,16 @@ def as_png(pixels: Tensor) -> bytes:
 
 def vision_figures(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [
-        ("test images classified correctly", f"{found['accuracy']:.1%}"),
-        ("correct class among the five likeliest", f"{found['top5']:.1%}"),
-        ("calibration error (ECE)", f"{found['ece']:.1%}"),
+        ("test images classified correctly", f"{found['test/accuracy']:.1%}"),
+        ("correct class among the five likeliest", f"{found['test/top5']:.1%}"),
+        ("calibration error (ECE)", f"{found['test/ece']:.1%}"),
         ("training time", duration(records[-1]["seconds"])),
     ]
 
 
 def vision_facts(trained: Trained, folder: Path, found: Mapping[str, Any], data: str) -> list[tuple[str, str]]:
     config, model, core = trained.config, trained.config.model, trained.config.model.core
-    images, (low, high) = read_json(folder / "data.json"), found["accuracy_interval"]
+    images, low, high = read_json(folder / "data.json"), found["test/accuracy_low"], found["test/accuracy_high"]
     shape = f"{core.depth} blocks, {core.dim} wide, {core.n_heads} heads, patches of {model.patch} pixels"
     last = read_metrics(folder)[-1]["step"]
     return [

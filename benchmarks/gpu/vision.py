@@ -18,11 +18,12 @@ from core.devices import compile_in_place
 from core.optim.groups import build_optimizer
 from vision.augmentation.augment import Augment
 from vision.config import TrainConfig
-from vision.data.load import Images, TrainingImages
+from vision.data.batches import Images, TrainingImages
 from vision.data.preparation import Preparation
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.presets import PRESETS, modern_core
-from vision.tasks.classification import ClassificationLoss, halved
+from vision.tasks.classification import ClassificationLoss, halve
 
 CLASSES = tuple("abcdefghij")
 TINY = ViTConfig(channels=3, classes=10, core=modern_core(32, 2, 2))
@@ -50,7 +51,7 @@ def flops_per_image(config: ViTConfig) -> int:
 def measure_step(seed: int, preset: str, size: str, device: Device, compiled: str) -> dict[str, float]:
     """A preset's training step at its batch size, in bfloat16 where the device multiplies it, on random images.
 
-    `coarse_...` beside it has images of half the side, where the preset begins with them; `with_data_...` takes the
+    `half_size_...` beside it has images of half the side, where the preset begins with them; `with_data_...` takes the
     whole ones from 50,000 uint8 images on the device and varies them as the preset says.
     """
     if device == "cuda":
@@ -77,16 +78,16 @@ def measure_step(seed: int, preset: str, size: str, device: Device, compiled: st
 def time_phases(
     update: Update, batches: Iterator[tuple[Tensor, Tensor]], config: TrainConfig, size: str, device: Device
 ) -> dict[str, dict[str, float]]:
-    """Coarse steps, whole ones, and whole ones with new images each: in the order of a run, where compiling counts."""
+    """Steps at half size, at full size, and with new images each: in the order of a run, where compiling counts."""
     warmup, rounds = (1, 2) if size == "tiny" else (10, 50)
     images, targets = next(batches)
     phases: dict[str, Callable[[], None]] = {
-        "coarse_": lambda: update(halved(images), targets),
+        "half_size_": lambda: update(halve(images), targets),
         "": lambda: update(images, targets),
         "with_data_": lambda: update(*next(batches)),
     }
-    if not config.coarse:
-        del phases["coarse_"]
+    if not config.half_size:
+        del phases["half_size_"]
     timing = {"warmup": warmup, "rounds": rounds, "seconds": 15.0, "device": device}
     return {name: time_steps(step, **timing) for name, step in phases.items()}
 

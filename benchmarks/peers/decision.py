@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from core.files.weights import export_weights
 from decision.data.normaliser import Normaliser
+from decision.data.windows import Window
 from decision.environments.spaces import Space
-from decision.models.decision_transformer import DecisionTransformer, real
+from decision.models.decision_transformer import DecisionTransformer
 from decision.models.pretrained import UNUSED, Published
-from decision.models.tokens import Window
 
 if TYPE_CHECKING:
     import gymnasium
@@ -148,21 +148,21 @@ def play_one(actor: PeerActor, environment: gymnasium.Env[Any, Any], seed: int) 
 
 
 class PeerLoss(nn.Module):
-    """The mean squared error of the actions over the real steps of a `Window`, its tensors one by one -> ()."""
+    """The mean squared error of the actions over the valid steps of a `Window`, whose tensors are the arguments: ()."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, *window: Tensor) -> Tensor:
-        given = Window(*window)
-        known = real(given)  # (B, K)
+    def forward(self, *tensors: Tensor) -> Tensor:
+        window = Window(*tensors)
+        valid = window.valid()  # (B, K)
         predicted = self.model(
-            states=given.observations,
-            actions=given.actions,
-            returns_to_go=given.returns,
-            timesteps=given.timesteps,
-            attention_mask=known.long(),
+            states=window.observations,
+            actions=window.actions,
+            returns_to_go=window.returns,
+            timesteps=window.timesteps,
+            attention_mask=valid.long(),
         ).action_preds
-        errors = (predicted - given.actions).square().mean(-1)  # (B, K); as many for every batch, which compiles once
-        return errors.masked_fill(~known, 0.0).sum() / known.sum()
+        errors = (predicted - window.actions).square().mean(-1)  # (B, K); as many for every batch, which compiles once
+        return errors.masked_fill(~valid, 0.0).sum() / valid.sum()

@@ -21,9 +21,10 @@ from core.devices import autocast
 from core.optim.config import ScheduleConfig
 from core.optim.schedules import multiplier
 from vision.augmentation.augment import Augment
-from vision.data.load import Data, ImageSet, TrainingImages, evaluation_batches, load_data, load_test
+from vision.data.batches import ImageSet, TrainingImages, evaluation_batches
+from vision.data.load import Data, load_data, load_test
 from vision.data.preparation import Preparation
-from vision.models.vit import ViTConfig
+from vision.models.config import ViTConfig
 from vision.presets import PRESETS
 
 Part = Literal["validation", "test"]
@@ -107,7 +108,7 @@ def train(
     started, core, step, curve = time.monotonic(), time.process_time(), 0, dict[str, float]()
     while (elapsed := time.monotonic() - started) < 60 * minutes:
         spent = elapsed / (60 * minutes)
-        for varied, targets in augment(order.batch(step), step, spent=spent):
+        for varied, targets in augment(order.batch(step), step, progress=spent):
             peer.learn(varied, targets, spent, 0.0 if targets.is_floating_point() else config.augment.smoothing)
         step += 1
         if part == "validation" and elapsed >= 60 * (len(curve) + 1):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from vision.models.vit import ViTConfig
+from vision.models.config import ViTConfig
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader

@@ -23,11 +23,12 @@ from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer
 from core.training.run import Run
 from decision.config import TrainConfig
-from decision.data.load import Normaliser, Trajectories, Windows
-from decision.data.store import Episode, stack
+from decision.data.normaliser import Normaliser
+from decision.data.store import Episode, Trajectories, stack
+from decision.data.windows import WindowOrder
 from decision.environments.spaces import Space
 from decision.models.decision_transformer import DecisionTransformer
-from decision.tasks.imitation import DecisionLoss, real_steps
+from decision.tasks.imitation import DecisionLoss, count_steps
 
 MANY = 1_000_000  # steps: never reached
 OBSERVED = Space("box", (11,), "float64", (None,), (None,))
@@ -35,7 +36,7 @@ ACTED = Space("box", (3,), "float32", (-1.0,), (1.0,))
 EPISODES = 40  # of 10 to 1,000 steps: some windows are padded
 
 
-def random_windows(size: Size, batch: int, seed: int, device: Device = "cpu") -> Windows:
+def random_windows(size: Size, batch: int, seed: int, device: Device = "cpu") -> WindowOrder:
     """Windows of random numbers in Hopper's shapes, one or more episodes being shorter than a window."""
     draw = np.random.default_rng(seed)
     episodes = []
@@ -44,7 +45,7 @@ def random_windows(size: Size, batch: int, seed: int, device: Device = "cpu") ->
         observations = draw.normal(size=(steps, *OBSERVED.shape))
         episodes.append(Episode(observations, actions, draw.uniform(0, 4, steps), True, False, None))
     data: Trajectories = stack(episodes, environment="Hopper-v5", observation_space=OBSERVED, action_space=ACTED)
-    return Windows(data, Normaliser.of(data), size.context, batch, seed, device)
+    return WindowOrder(data, Normaliser.of(data), size.context, batch, seed, device)
 
 
 class MeanLoss(nn.Module):
@@ -55,7 +56,7 @@ class MeanLoss(nn.Module):
         self.sum = DecisionLoss(model)
 
     def forward(self, *window: Tensor) -> Tensor:
-        return self.sum(*window) / real_steps(*window)
+        return self.sum(*window) / count_steps(*window)
 
 
 def objective(side: str, size: Size, seed: int) -> nn.Module:
@@ -109,7 +110,7 @@ def train_step_in_run(
 
         def step() -> Tensor:
             _, micro_batches = next(order)
-            gradients = run.backward(loss_of, micro_batches, count=real_steps)
+            gradients = run.backward(loss_of, micro_batches, count=count_steps)
             run.update(gradients)
             return gradients.loss
 

@@ -22,7 +22,8 @@ from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer
 from core.training.run import Run
 from vision.config import TrainConfig
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.presets import modern_core, plain_core
 from vision.tasks.classification import ClassificationLoss
 

@@ -12,8 +12,10 @@ from torch import Tensor
 from benchmarks.peers.vision import torchvision_loader
 from benchmarks.steps.vision import SHAPES, Learner, build
 from core.files.downloads import data_root
-from vision.augmentation.augment import Augment, AugmentConfig
-from vision.data.load import TrainingImages, load_data
+from vision.augmentation.augment import Augment
+from vision.augmentation.config import AugmentConfig
+from vision.data.batches import TrainingImages
+from vision.data.load import load_data
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 

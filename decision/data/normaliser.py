@@ -1,4 +1,4 @@
-"""How raw numbers of an environment are scaled for a model: the same in training, evaluation and use."""
+"""How the numbers of an environment are scaled for a model, the same in training, evaluation and use."""
 
 from __future__ import annotations
 
@@ -11,36 +11,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decision.data.store import Trajectories
-from decision.models.tokens import returns_to_go
 
-CHUNK = 1 << 22  # numbers whose squares are taken at once
+CHUNK = 1 << 22  # numbers that are squared at once
 LEAST_STD = 1e-6
-"""A number that varies less than this counts as constant: it is centred and not scaled."""
+"""A number of smaller deviation counts as constant: it is centred, but not scaled."""
 
 
 @dataclass(frozen=True)
 class Normaliser:
-    """The statistics of a data set. Observations that are images or choices stay as they are."""
+    """The statistics of a data set. Observations that are images or choices are not scaled."""
 
     shape: tuple[int, ...] = ()
     """Of one observation."""
     mean: tuple[float, ...] = ()
-    """Of each number of an observation; () where observations stay as they are."""
+    """Of each number of an observation; () where observations are not scaled."""
     std: tuple[float, ...] = ()
-    """Standard deviation of each number."""
+    """Standard deviation of each number of an observation."""
     return_scale: float = 1.0
     """What returns are divided by: the largest absolute return-to-go of the data."""
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or min(self.std, default=1.0) <= 0:
-            raise ValueError(f"mean = {self.mean} and std = {self.std} must be as many numbers, std above 0")
+            raise ValueError(f"mean = {self.mean} and std = {self.std} must be equally many, std above 0")
         if not self.return_scale > 0:
             raise ValueError(f"return_scale = {self.return_scale!r} must be above 0")
 
     @classmethod
     def of(cls, data: Trajectories) -> Normaliser:
         """Mean and deviation over all steps, each rounded to float32, and the scale of returns."""
-        largest = float(np.abs(returns_to_go(data.rewards, data.offsets)).max())
+        largest = float(np.abs(data.returns_to_go()).max())
         space = data.observation_space
         if space.kind != "box" or space.is_image:
             return cls(space.shape, return_scale=largest or 1.0)
@@ -53,7 +52,7 @@ class Normaliser:
         return cls(space.shape, _float32(mean), _float32(std), largest or 1.0)
 
     def observations(self, x: Tensor) -> Tensor:
-        """Raw (..., *shape) -> float32 of mean 0 and deviation 1; images and choices as they are."""
+        """Raw (..., *shape) -> float32 of mean 0 and deviation 1; images and choices are returned unchanged."""
         if not self.mean:
             return x
         if x.device not in self._statistics:
@@ -65,7 +64,7 @@ class Normaliser:
         return (x.float() - mean) / std
 
     def returns(self, x: Tensor) -> Tensor:
-        """Returns, or returns-to-go, in the unit of the environment -> float32, in [-1, 1] for those of the data."""
+        """Returns or returns-to-go as in the environment -> float32, within [-1, 1] for those of the data."""
         return (x / self.return_scale).float()
 
     @cached_property

@@ -24,23 +24,24 @@ MINARI = "minari:"
 MINARI_EXTRA = "minari[hdf5]"
 D4RL = (".hdf5", ".h5")
 D4RL_ENVIRONMENTS = {"hopper": "Hopper-v4", "halfcheetah": "HalfCheetah-v4", "walker2d": "Walker2d-v4"}
-"""The nearest that Gymnasium has to the environments, of version 2, that D4RL recorded."""
+"""Gymnasium's closest versions of the environments (version 2) that D4RL recorded."""
 D4RL_ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts")
 
 
 def read_minari(name: str) -> Trajectories:
-    """The Minari data set `name`, as in `mujoco/hopper/medium-v0`: the local one, else downloaded.
+    """The Minari data set `name`, such as `mujoco/hopper/medium-v0`, which is downloaded unless it is installed.
 
-    Observations that are dictionaries or tuples are flattened. An episode whose end has no reason counts as truncated.
+    Observations that are dictionaries or tuples are flattened. An episode that is neither terminated nor truncated at
+    its end counts as truncated.
 
-    Raises ValueError of one sentence: Minari is not installed, there is no such set, it has spaces that no model of
-    this package takes, or what `Trajectories` raises.
+    Raises ValueError of one sentence: Minari is not installed, there is no such data set, its spaces are not handled,
+    or what `Trajectories` raises.
     """
     minari = _minari_for(name)
     try:
         with _quiet():
             data = minari.load_dataset(name, download=True)
-    except Exception as error:  # the library raises what its storages and the network raise
+    except Exception as error:  # the library raises whatever its storage and the network raise
         raise ValueError(f"{MINARI}{name} cannot be loaded: {first_line(error)}") from error
     metadata = data.storage.metadata
     try:
@@ -50,7 +51,7 @@ def read_minari(name: str) -> Trajectories:
             environment=data.env_spec.id if data.env_spec else "",
             observation_space=describe(data.observation_space),
             action_space=describe_actions(data.action_space),
-            provenance={"source": MINARI + name} | _told(metadata),
+            provenance={"source": MINARI + name} | _origin(metadata),
             reference=scores if len(scores) == 2 else None,
         )
     except ValueError as error:
@@ -58,14 +59,14 @@ def read_minari(name: str) -> Trajectories:
 
 
 def write_minari(data: Trajectories, name: str) -> None:
-    """Writes a new local Minari data set, which `read_minari` reads back as it was.
+    """Writes a new local Minari data set, which `read_minari` reads back unchanged.
 
     Raises ValueError of one sentence: Minari is not installed, the name is taken or malformed, the environment is
-    not registered, or it is not known what the episodes ended in.
+    not registered, or the data lacks the observations in which episodes end.
     """
     minari = _minari_for(name)
     if data.final_observations is None:
-        raise ValueError("a Minari data set holds the observation that each episode ends in, which this data lacks")
+        raise ValueError("a Minari data set needs the observation in which each episode ends, which this data lacks")
     metadata = _metadata(data)
     folder = minari.storage.get_dataset_path(name)
     if folder.exists():
@@ -88,17 +89,17 @@ def write_minari(data: Trajectories, name: str) -> None:
 
 
 def read_d4rl(path: Path) -> Trajectories:
-    """A file of D4RL's, `hopper_medium-v2.hdf5` and the like; the unfinished episode at its end is left out.
+    """A file of D4RL's, such as `hopper_medium-v2.hdf5`; the unfinished episode at its end is left out.
 
-    The environment is told from the file's name where it is one of D4RL_ENVIRONMENTS, else unknown. Actions are
-    taken to lie in [-1, 1], as all of D4RL's do.
+    The environment follows from the file's name where it is one of D4RL_ENVIRONMENTS, else it is unknown. Actions are
+    taken to lie within [-1, 1], as all of D4RL's do.
 
-    Raises ValueError of one sentence: h5py is not installed, or the file is cut, damaged, or lacks an array.
+    Raises ValueError of one sentence: h5py is not installed, or the file is cut short, damaged, or lacks an array.
     """
     arrays = _d4rl_arrays(path)
     ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"]) + 1
     if not len(ends):
-        raise ValueError(f"{path} holds no finished episode")
+        raise ValueError(f"{path} has no finished episode")
     whole = {name: array[: ends[-1]] for name, array in arrays.items()}
     following = whole.get("next_observations")
     observed, acted = whole["observations"].shape[1:], whole["actions"].shape[1:]
@@ -121,11 +122,11 @@ def read_d4rl(path: Path) -> Trajectories:
 
 
 def extra(module: str, package: str) -> Any:
-    """An optional library. Raises ValueError saying what to install where it is absent."""
+    """An optional library. Raises ValueError saying what to install if it is missing."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ValueError(f"this needs the library {module}, which is not there: pip install '{package}'") from error
+        raise ValueError(f"this needs the library {module}, which is not installed: pip install '{package}'") from error
 
 
 def _minari_for(name: str) -> Any:
@@ -142,11 +143,11 @@ def _d4rl_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with h5py.File(path, "r") as file:
             if missing := [name for name in D4RL_ARRAYS if name not in file]:
                 raise ValueError(f"{path} has no array {missing[0]!r}, which D4RL's files of version 2 have")
-            found = {name: file[name][()] for name in (*D4RL_ARRAYS, "next_observations") if name in file}
+            arrays = {name: file[name][()] for name in (*D4RL_ARRAYS, "next_observations") if name in file}
     except OSError as error:
-        raise ValueError(f"{path} is cut or damaged, or not an HDF5 file: {first_line(error)}") from error
-    flags = {name: found[name].astype(bool).reshape(-1) for name in ("terminals", "timeouts")}
-    return found | flags | {"rewards": found["rewards"].reshape(-1)}
+        raise ValueError(f"{path} is cut short or damaged, or not an HDF5 file: {first_line(error)}") from error
+    flags = {name: arrays[name].astype(bool).reshape(-1) for name in ("terminals", "timeouts")}
+    return arrays | flags | {"rewards": arrays["rewards"].reshape(-1)}
 
 
 def _from_minari(space: Any, episode: Any) -> Episode:
@@ -186,29 +187,29 @@ def _to_minari(data: Trajectories, number: int, episode: Episode) -> Any:
 
 
 def _metadata(data: Trajectories) -> dict[str, Any]:
-    """What Minari calls the environment and the reference scores."""
+    """The environment and the reference scores under Minari's names."""
     import gymnasium
 
-    found: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     if data.reference:
-        found |= dict(zip(("ref_min_score", "ref_max_score"), data.reference, strict=True))
+        metadata |= dict(zip(("ref_min_score", "ref_max_score"), data.reference, strict=True))
     if data.environment:
         try:
-            found["env_spec"] = gymnasium.spec(data.environment).to_json()
+            metadata["env_spec"] = gymnasium.spec(data.environment).to_json()
         except (gymnasium.error.Error, ImportError) as error:
             raise ValueError(f"environment {data.environment!r} is not registered: {first_line(error)}") from error
-    return found
+    return metadata
 
 
-def _told(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What a Minari data set says about its making."""
+def _origin(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What a Minari data set says about how it was made."""
     names = ("algorithm_name", "author", "description", "minari_version")
     return {name: str(metadata[name]) for name in names if name in metadata}
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, the library warns of nothing, and what it prints goes to standard error."""
+    """Inside, the library's warnings are ignored, and what it prints goes to standard error."""
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         yield

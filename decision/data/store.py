@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -15,52 +17,52 @@ from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write
 from core.files.serialize import from_dict, to_dict
-from decision.environments.spaces import Space, misfit
+from decision.environments.spaces import Space, mismatch
 
 FORMAT = 1
 HEADER = "header.json"
 ARRAYS = ("observations", "actions", "rewards", "terminated", "truncated", "offsets", "final_observations")
 SPACES = ("observation_space", "action_space")
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, RuntimeError, OSError)
-"""What reading a damaged file raises."""
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of all parts of a file: equal data makes equal files
+"""What reading a damaged file may raise."""
+EPOCH = (1980, 1, 1, 0, 0, 0)  # of every part of a file, so that equal data makes equal files
 
 
 class Episode(NamedTuple):
-    """What happened from a reset to the end: T steps."""
+    """One episode, from the reset to its end: T steps."""
 
     observations: NDArray[Any]
-    """Those acted on: (T, ...)."""
+    """Before each action: (T, ...)."""
     actions: NDArray[Any]
-    """As the environment took them: (T, ...)."""
+    """As the environment takes them: (T, ...)."""
     rewards: NDArray[Any]
     """(T,)."""
     terminated: bool
-    """Whether the task itself ended it."""
+    """Whether the task itself ended."""
     truncated: bool
-    """Whether something else did, such as a time limit."""
+    """Whether it was cut off by something else, such as a time limit."""
     final_observation: NDArray[Any] | None
-    """What the last action led to: (...); None where the source does not tell."""
+    """After the last action: (...); None where the source lacks it."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Trajectories:
-    """A sequence of E episodes, N steps in all; the arrays are brought to the types named.
+    """A sequence of E episodes, N steps in all; arrays are converted to the types named here.
 
     Raises ValueError of one sentence: no episode, a number that is not finite (with its episode and step), a choice
-    out of range, a shape that is not the space's, an episode that does not end where it says.
+    out of range, a shape other than the space's, an episode that does not end where it should.
     """
 
     observations: NDArray[Any]
-    """Those acted on: float32, uint8 or int64 (N, *shape), see `Space.stored`."""
+    """Before each action: float32, uint8 or int64 (N, *shape), see `Space.stored`."""
     actions: NDArray[Any]
-    """As the environment took them: float32 or int64 (N, *shape)."""
+    """As the environment takes them: float32 or int64 (N, *shape)."""
     rewards: NDArray[np.float32]
     """(N,)."""
     terminated: NDArray[np.bool_]
-    """Where the task ended an episode: (N,)."""
+    """Whether the task itself ended at a step: (N,)."""
     truncated: NDArray[np.bool_]
-    """Where a time limit, or whatever is not part of the task, did: (N,)."""
+    """Whether an episode was cut off at a step, by a time limit or otherwise: (N,)."""
     offsets: NDArray[np.int64]
     """Episode e is the steps offsets[e] ... offsets[e + 1] - 1: (E + 1,)."""
     environment: str
@@ -68,15 +70,15 @@ class Trajectories:
     observation_space: Space
     action_space: Space
     final_observations: NDArray[Any] | None = None
-    """What the last action of each episode led to: (E, *shape); None where the source does not tell."""
+    """After the last action of each episode: (E, *shape); None where the source lacks them."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Where the data comes from, as JSON values."""
     reference: tuple[float, float] | None = None
-    """Returns of a random and of an expert policy, 0 and 100 of the normalised score."""
+    """Returns of a random and of an expert policy, which score 0 and 100."""
 
     def __post_init__(self) -> None:
         observed, acted = self.observation_space, self.action_space
-        self._keep("offsets", np.int64)
+        self._convert("offsets", np.int64)
         self._check_offsets()
         for name, kind, shape in (
             ("observations", observed.stored, observed.shape),
@@ -85,10 +87,10 @@ class Trajectories:
             ("terminated", np.bool_, ()),
             ("truncated", np.bool_, ()),
         ):
-            self._keep(name, kind)
+            self._convert(name, kind)
             self._check_shape(name, (self.steps, *shape))
         if self.final_observations is not None:
-            self._keep("final_observations", observed.stored)
+            self._convert("final_observations", observed.stored)
             self._check_shape("final_observations", (len(self), *observed.shape))
         self._check_ends()
         self._check_values()
@@ -107,9 +109,9 @@ class Trajectories:
     def __getitem__(self, episode: int) -> Episode:
         """One episode, its arrays as views."""
         start, stop = self.offsets[range(len(self))[episode] :][:2]
-        here, ends = slice(start, stop), (bool(self.terminated[stop - 1]), bool(self.truncated[stop - 1]))
+        steps, ends = slice(start, stop), (bool(self.terminated[stop - 1]), bool(self.truncated[stop - 1]))
         final = None if self.final_observations is None else self.final_observations[episode]
-        return Episode(self.observations[here], self.actions[here], self.rewards[here], *ends, final)
+        return Episode(self.observations[steps], self.actions[steps], self.rewards[steps], *ends, final)
 
     def __iter__(self) -> Iterator[Episode]:
         return (self[e] for e in range(len(self)))
@@ -122,35 +124,49 @@ class Trajectories:
         """Sum of the rewards of each episode: (E,)."""
         return np.add.reduceat(self.rewards.astype(np.float64), self.offsets[:-1])
 
+    def returns_to_go(self) -> NDArray[np.float64]:
+        """R_t = r_t + r_t+1 + ... to the end of the episode (Chen 2021, section 3): (N,)."""
+        sums = np.empty(self.steps, np.float64)
+        for start, stop in pairwise(self.offsets.tolist()):
+            sums[start:stop] = np.cumsum(self.rewards[start:stop][::-1], dtype=np.float64)[::-1]
+        return sums
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that a model may learn from."""
+        digest = hashlib.sha256(self.environment.encode())
+        for name in ARRAYS[:6]:
+            digest.update(getattr(self, name).data)
+        return digest.hexdigest()
+
     def select(self, episodes: Iterable[int]) -> Trajectories:
         """The episodes at these indices, in that order."""
-        return stack([self[e] for e in episodes], **self.about())
+        return stack([self[e] for e in episodes], **self.metadata())
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """All but the arrays: environment, spaces, provenance, reference."""
         names = ("environment", "observation_space", "action_space", "provenance", "reference")
         return {name: getattr(self, name) for name in names}
 
     def top(self, percent: float) -> Trajectories:
-        """The episodes of highest return that hold at most `percent` % of all steps, at least one of them.
+        """The episodes of highest return that hold at most `percent` % of all steps, but at least one episode.
 
-        What %BC learns from (Chen 2021, section 5.1). Raises ValueError for a percentage that is not in (0, 100].
+        %BC learns from these (Chen 2021, section 5.1). Raises ValueError for a percentage outside (0, 100].
         """
         if not 0 < percent <= 100:
             raise ValueError(f"percent = {percent!r} must be above 0 and at most 100")
         best = np.argsort(-self.returns(), kind="stable")
-        held = np.cumsum(self.lengths()[best])
-        number = np.searchsorted(held, percent / 100 * self.steps, side="right")
+        steps = np.cumsum(self.lengths()[best])
+        number = np.searchsorted(steps, percent / 100 * self.steps, side="right")
         return self.select(np.sort(best[: max(1, number)]).tolist())
 
     def save(self, path: Path) -> None:
-        """Writes the native file, at once and durably: compressed .npy arrays and a JSON header in a zip archive."""
-        held = [name for name in ARRAYS if getattr(self, name) is not None]
+        """Writes the native file atomically: compressed .npy arrays and a JSON header in a zip archive."""
+        names = [name for name in ARRAYS if getattr(self, name) is not None]
         spaces = {name: to_dict(getattr(self, name)) for name in SPACES}
-        header = {"format": FORMAT, "arrays": held} | self.about() | spaces | {"provenance": dict(self.provenance)}
+        header = {"format": FORMAT, "arrays": names} | self.metadata() | spaces | {"provenance": dict(self.provenance)}
         with atomic_write(path) as aside, zipfile.ZipFile(aside, "w") as archive:
             archive.writestr(_entry(HEADER), json.dumps(header, allow_nan=False))
-            for name in held:
+            for name in names:
                 with archive.open(_entry(f"{name}.npy"), "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, getattr(self, name), allow_pickle=False)
 
@@ -158,8 +174,8 @@ class Trajectories:
     def load(cls, path: Path) -> Trajectories:
         """Reads what `save` wrote; nothing in it can execute code.
 
-        Raises ValueError of one sentence for a file that is empty, cut, damaged, or something else, and OSError for
-        one that may not be opened.
+        Raises ValueError of one sentence for a file that is empty, cut short, damaged or of another kind, and OSError
+        for one that cannot be opened.
         """
         with path.open("rb") as file:
             return cls._from(file, path)
@@ -181,19 +197,19 @@ class Trajectories:
                 header[name] = from_dict(Space, header[name])
             header["reference"] = tuple(header["reference"]) if header["reference"] else None
         except UNREADABLE as error:
-            raise ValueError(f"{path} is cut or damaged, or not a file of trajectories: {error}") from error
+            raise ValueError(f"{path} is cut short or damaged, or not a file of trajectories: {error}") from error
         try:
             return cls(**header, **arrays)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def _keep(self, name: str, kind: Any) -> None:
-        """Makes an array contiguous and of the type it is kept in."""
-        given = np.asarray(getattr(self, name))
-        if not np.can_cast(given.dtype, kind, "same_kind"):
-            raise ValueError(f"{name} of type {given.dtype} cannot be kept as {np.dtype(kind)}")
-        with np.errstate(over="ignore"):  # what is too large is found not to be finite
-            object.__setattr__(self, name, np.ascontiguousarray(given, kind).reshape(given.shape))
+    def _convert(self, name: str, kind: Any) -> None:
+        """Makes an array contiguous and of the type that it is stored in."""
+        array = np.asarray(getattr(self, name))
+        if not np.can_cast(array.dtype, kind, "same_kind"):
+            raise ValueError(f"{name} of type {array.dtype} cannot be stored as {np.dtype(kind)}")
+        with np.errstate(over="ignore"):  # numbers that are too large become infinite, which is refused later
+            object.__setattr__(self, name, np.ascontiguousarray(array, kind).reshape(array.shape))
 
     def _check_offsets(self) -> None:
         if self.offsets.ndim != 1 or len(self.offsets) < 2:
@@ -202,11 +218,11 @@ class Trajectories:
             raise ValueError("offsets must rise from 0, each episode having at least one step")
 
     def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        if (found := getattr(self, name).shape) != shape:
-            raise ValueError(f"{name} have shape {found} in place of {shape}")
+        if (actual := getattr(self, name).shape) != shape:
+            raise ValueError(f"{name} have shape {actual} instead of {shape}")
 
     def _check_ends(self) -> None:
-        """Episodes end where they are terminated or truncated, and nowhere else."""
+        """Every episode ends where it is terminated or truncated, and nowhere else."""
         expected = np.zeros(self.steps, np.bool_)
         expected[self.offsets[1:] - 1] = True
         for step in np.flatnonzero(expected != (self.terminated | self.truncated)).tolist():
@@ -239,8 +255,8 @@ class Trajectories:
         return f"step {step - self.offsets[episode]} of episode {episode}"
 
 
-def stack(episodes: Sequence[Episode], **about: Any) -> Trajectories:
-    """Episodes one after another; `about`: environment, spaces, provenance, reference. Raises what they raise."""
+def stack(episodes: Sequence[Episode], **metadata: Any) -> Trajectories:
+    """Episodes one after another, see `Trajectories.metadata`. Raises ValueError as `Trajectories` does."""
     if not episodes:
         raise ValueError("there is no episode")
     lengths = [len(episode.rewards) for episode in episodes]
@@ -256,26 +272,26 @@ def stack(episodes: Sequence[Episode], **about: Any) -> Trajectories:
         truncated=ends[1],
         offsets=offsets,
         final_observations=None if any(final is None for final in finals) else np.stack(finals),
-        **about,
+        **metadata,
     )
 
 
 def concatenate(parts: Sequence[Trajectories], provenance: Mapping[str, Any]) -> Trajectories:
     """Data sets of one environment, one after another; the reference is that of the first that has one.
 
-    Raises ValueError for different environments or spaces, naming the place in the row.
+    Raises ValueError for different environments or spaces, saying which data set differs.
     """
     first = parts[0]
     for number, part in enumerate(parts[1:], start=2):
         if part.environment != first.environment:
             raise ValueError(f"data set {number} is of {part.environment!r}, the first of {first.environment!r}")
-        reason = misfit(part.observation_space, first.observation_space)
-        reason = reason or misfit(part.action_space, first.action_space, "compared")
+        reason = mismatch(part.observation_space, first.observation_space)
+        reason = reason or mismatch(part.action_space, first.action_space, "compared")
         if reason:
             raise ValueError(f"data set {number} does not fit the first: {reason}")
-    about = first.about() | {"provenance": provenance}
-    about["reference"] = next((part.reference for part in parts if part.reference), None)
-    return stack([episode for part in parts for episode in part], **about)
+    metadata = first.metadata() | {"provenance": provenance}
+    metadata["reference"] = next((part.reference for part in parts if part.reference), None)
+    return stack([episode for part in parts for episode in part], **metadata)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -1,4 +1,4 @@
-"""What observations and actions look like: Gymnasium's spaces as plain values that go into JSON files."""
+"""The spaces of observations and actions: Gymnasium's, as plain values that fit into a JSON file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 Bounds = tuple[float | None, ...]
 SMALLEST = 36
-"""Pixels of a side below which bytes of three axes are numbers, not a picture: convolutions leave nothing of them."""
-ENDLESS = 1e30
-"""A bound beyond this is one in name only, such as the largest number of a type."""
+"""Pixels a side that an image has at least: three convolutions would leave nothing of a smaller one."""
+UNBOUNDED = 1e30
+"""Bounds beyond this, such as the largest number of a type, count as none."""
 
 
 @dataclass(frozen=True)
@@ -29,24 +29,24 @@ class Space:
     shape: tuple[int, ...]
     """Of one observation or action; () of a discrete one."""
     dtype: str
-    """NumPy's name of the numbers that the environment takes or gives."""
+    """NumPy's name of the type that the environment uses."""
     low: Bounds = ()
-    """Lowest values of a box, one for all its numbers or one for each; None where unbounded."""
+    """Lowest values of a box, one for all its numbers or one each; None where unbounded."""
     high: Bounds = ()
     """Highest values of a box, as `low`."""
     counts: tuple[int, ...] = ()
-    """How many values each choice has."""
+    """Number of values of each choice."""
     start: tuple[int, ...] = ()
-    """The least value of each choice."""
+    """Lowest value of each choice."""
 
     def __post_init__(self) -> None:
         check_choices(self)
         if min(self.shape, default=1) < 1:
-            raise ValueError(f"shape = {self.shape} must have no axis below 1")
+            raise ValueError(f"shape = {self.shape} must not have an axis below 1")
         try:
             np.dtype(self.dtype)
         except TypeError:
-            raise ValueError(f"dtype = {self.dtype!r} is no type of NumPy's") from None
+            raise ValueError(f"dtype = {self.dtype!r} is not a type of NumPy's") from None
         if self.kind == "box":
             self._check_box()
         else:
@@ -70,34 +70,34 @@ class Space:
 
     @property
     def size(self) -> int:
-        """How many numbers, or choices, one value holds."""
+        """Numbers, or choices, of one value."""
         return math.prod(self.shape)
 
     @property
     def is_image(self) -> bool:
-        """Whether values are pixels: bytes with three axes, two of them of 36 or more (see `channels_first`)."""
+        """Whether values are images: bytes with three axes, two of them at least 36 long (see `channels_first`)."""
         if self.kind != "box" or self.dtype != "uint8" or len(self.shape) != 3:
             return False
         return min(self.shape[1:] if channels_first(self.shape) else self.shape[:-1]) >= SMALLEST
 
     @property
     def stored(self) -> np.dtype[Any]:
-        """The type that values are kept in: float32, uint8 for bytes, int64 for choices."""
+        """The type that values are stored in: float32, uint8 for bytes, int64 for choices."""
         if self.kind != "box":
             return np.dtype(np.int64)
         return np.dtype(np.uint8 if self.dtype == "uint8" else np.float32)
 
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lowest and highest values of a box, infinite where unbounded or beyond 1e30: float64, each of `shape`."""
-        low = [-math.inf if x is None or x < -ENDLESS else x for x in self.low]
-        high = [math.inf if x is None or x > ENDLESS else x for x in self.high]
+        low = [-math.inf if x is None or x < -UNBOUNDED else x for x in self.low]
+        high = [math.inf if x is None or x > UNBOUNDED else x for x in self.high]
         return self._full(low), self._full(high)
 
     def _full(self, values: list[float]) -> NDArray[np.float64]:
         return np.broadcast_to(np.array(values), self.size).reshape(self.shape)
 
     def gym(self) -> gymnasium.Space[Any]:
-        """The space as Gymnasium's."""
+        """The same space as an object of Gymnasium's."""
         from gymnasium import spaces
 
         if self.kind == "box":
@@ -116,14 +116,14 @@ class Space:
 
 
 def channels_first(shape: tuple[int, ...]) -> bool:
-    """Whether pixels lie as (C, H, W), the first axis the shortest, as for stacked frames; else as (H, W, C)."""
+    """Whether images are (C, H, W), the first axis the shortest, as for stacked frames; else they are (H, W, C)."""
     return shape[0] < min(shape[1:])
 
 
 def describe(space: gymnasium.Space[Any]) -> Space:
-    """What an environment shows; dictionaries and tuples as `gymnasium.spaces.flatten_space` lays them out.
+    """A space of observations; dictionaries and tuples are flattened as by `gymnasium.spaces.flatten_space`.
 
-    Raises ValueError for a space that is none of Box, Discrete, MultiDiscrete, MultiBinary, or flattened to a box.
+    Raises ValueError for a space other than Box, Discrete, MultiDiscrete, MultiBinary, and what flattens to a box.
     """
     from gymnasium import spaces
 
@@ -135,7 +135,7 @@ def describe(space: gymnasium.Space[Any]) -> Space:
 
 
 def describe_actions(space: gymnasium.Space[Any]) -> Space:
-    """What an environment takes. Raises ValueError as `describe`, and for dictionaries and tuples, never flattened."""
+    """A space of actions. Raises ValueError as `describe` does, and for dictionaries and tuples: none is flattened."""
     from gymnasium import spaces
 
     dtype = str(space.dtype)
@@ -153,36 +153,36 @@ def describe_actions(space: gymnasium.Space[Any]) -> Space:
     raise ValueError(f"a space {kind} is neither a Box nor made of choices (Discrete, MultiDiscrete, MultiBinary)")
 
 
-def misfit(given: Space, wanted: Space, bounds: Literal["compared", "ignored"] = "ignored") -> str:
-    """Why values of the space `given` cannot serve where `wanted` is asked for, as "X, not Y"; "" where they can.
+def mismatch(actual: Space, expected: Space, bounds: Literal["compared", "ignored"] = "ignored") -> str:
+    """Why values of one space cannot be used where another is expected, as "X, not Y"; "" where they can.
 
-    Floats of any width serve as each other. `bounds` of observations say little and are ignored by default; those of
-    actions are what a model's output is scaled to.
+    Floats of any width are interchangeable. The bounds of observations are ignored by default, since they say little;
+    those of actions are what a model's output is scaled to.
     """
-    alike = (given.kind, given.shape, given.counts, given.start, given.stored)
-    if alike != (wanted.kind, wanted.shape, wanted.counts, wanted.start, wanted.stored):
-        return f"{given}, not {wanted}"
-    if bounds == "compared" and given.kind == "box":
-        for name, here, there in zip(("low", "high"), given.bounds(), wanted.bounds(), strict=True):
-            if not np.allclose(here, there):
-                place = np.flatnonzero(~np.isclose(here, there))[0]
-                return f"a box whose {name}[{place}] is {here.flat[place]:g}, not {there.flat[place]:g}"
+    values = (actual.kind, actual.shape, actual.counts, actual.start, actual.stored)
+    if values != (expected.kind, expected.shape, expected.counts, expected.start, expected.stored):
+        return f"{actual}, not {expected}"
+    if bounds == "compared" and actual.kind == "box":
+        for name, ours, theirs in zip(("low", "high"), actual.bounds(), expected.bounds(), strict=True):
+            if not np.allclose(ours, theirs):
+                place = np.flatnonzero(~np.isclose(ours, theirs))[0]
+                return f"a box whose {name}[{place}] is {ours.flat[place]:g}, not {theirs.flat[place]:g}"
     return ""
 
 
 def _bounds(values: NDArray[Any]) -> Bounds:
-    """One bound where all are the same, else one for each number."""
+    """One bound where all are equal, else one for each number."""
     numbers = [float(x) if math.isfinite(x) else None for x in values.flat]
     return (numbers[0],) if len(set(numbers)) == 1 else tuple(numbers)
 
 
 def _within(values: NDArray[np.float64], dtype: str) -> NDArray[Any]:
-    """Bounds in a box's own type; those of integers that lie at or beyond its last value become that value."""
+    """Bounds in the type of a box; where it is an integer, they are clamped to the type's lowest and highest value."""
     if not np.issubdtype(np.dtype(dtype), np.integer):
         return values.astype(dtype)
     limits = np.iinfo(np.dtype(dtype))
-    found = np.full(values.shape, limits.max, dtype)
-    found[values <= limits.min] = limits.min
+    clamped = np.full(values.shape, limits.max, dtype)
+    clamped[values <= limits.min] = limits.min
     inside = (values > limits.min) & (values < limits.max)
-    found[inside] = values[inside]
-    return found
+    clamped[inside] = values[inside]
+    return clamped

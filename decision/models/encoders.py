@@ -22,7 +22,7 @@ class VectorEncoder(nn.Linear):
 
 
 class ActionEncoder(nn.Linear):
-    """The same for continuous actions, which are first brought from their bounds to [-1, 1]."""
+    """The same for continuous actions, which are first scaled from their bounds to [-1, 1]."""
 
     def __init__(self, space: Space, dim: int):
         super().__init__(space.size, dim)
@@ -40,11 +40,11 @@ class CategoryEncoder(nn.Module):
         self.shape = space.shape
         self.table = nn.Embedding(sum(space.counts), dim)
         first = torch.tensor([0, *space.counts[:-1]]).cumsum(0) - torch.tensor(space.start)
-        self.register_buffer("first", first, persistent=False)  # (N,): the row of the value 0 of each choice
+        self.register_buffer("first", first, persistent=False)  # (N,): the row of each choice's value 0
         self.first: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = flat(x, self.shape) + self.first  # (..., N); what stands at padding may be no value
+        rows = flat(x, self.shape) + self.first  # (..., N); at padding there may be something that is not a value
         return self.table(rows.clamp(0, self.table.num_embeddings - 1)).sum(-2)
 
 
@@ -75,9 +75,9 @@ class ImageEncoder(nn.Module):
 
 
 class ActionScale(nn.Module):
-    """Continuous actions between their bounds and [-1, 1]; as they are where any bound is missing.
+    """Continuous actions from their bounds to [-1, 1] and back; unchanged where any bound is missing.
 
-    A number whose bounds are equal is 0 there.
+    A number whose bounds are equal becomes 0.
     """
 
     def __init__(self, space: Space):
@@ -95,25 +95,25 @@ class ActionScale(nn.Module):
         self.reach: Tensor
 
     def unit(self, actions: Tensor) -> Tensor:
-        """(..., *shape) of an environment -> (..., A)."""
+        """(..., *shape) as in the environment -> (..., A)."""
         actions = flat(actions, self.shape)
         return (actions - self.centre) / self.reach if self.bounded else actions
 
     def environment(self, unit: Tensor) -> Tensor:
-        """(..., A) -> (..., *shape) of an environment, inside the bounds."""
+        """(..., A) -> (..., *shape) as in the environment, within the bounds."""
         actions = unit * self.reach + self.centre if self.bounded else unit
         return actions.clamp(self.low, self.high).reshape(*unit.shape[:-1], *self.shape)
 
 
 def build_encoder(space: Space, dim: int) -> nn.Module:
-    """What turns an observation of a space into a vector."""
+    """The encoder of observations of a space."""
     if space.kind != "box":
         return CategoryEncoder(space, dim)
     return ImageEncoder(space.shape, dim) if space.is_image else VectorEncoder(space, dim)
 
 
 def build_action_encoder(space: Space, dim: int) -> nn.Module:
-    """What turns an action of a space into a vector."""
+    """The encoder of actions of a space."""
     return ActionEncoder(space, dim) if space.kind == "box" else CategoryEncoder(space, dim)
 
 
@@ -123,5 +123,5 @@ def flat(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _left(side: int) -> int:
-    """Pixels of a side after the three convolutions."""
+    """Pixels a side after the three convolutions."""
     return (((side - 8) // 4 + 1) - 4) // 2 + 1 - 2

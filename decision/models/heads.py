@@ -1,7 +1,7 @@
-"""What a state token says becomes an action: one head for each kind of prediction.
+"""From the features of a state token to an action: one head for each kind of prediction.
 
-A head is the output map, and three answers about what it gives: `loss` of the actions that were taken, the action to
-`choose`, and how many `draws` in [0, 1) that takes when it is chosen at random.
+A head is the output map and what follows from its output: the `loss` of the actions that were taken, the action to
+`choose`, and how many `draws` from [0, 1) choosing at random takes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from decision.models.encoders import ActionScale, flat
 LOG_STD = (-5.0, 2.0)
 """Bounds of the logarithm of a Gaussian's standard deviation (Zheng 2022)."""
 EDGE = 1 - 1e-6
-"""Actions nearer to a bound count as this near when they are traced back through tanh, which never reaches it."""
+"""Actions are moved this close to their bounds at most before tanh is inverted, which never reaches them."""
 
 
 class CategoricalHead(nn.Linear):
@@ -34,14 +34,14 @@ class CategoricalHead(nn.Linear):
         """Cross-entropy in nats, summed over the choices: actions int64 (..., *shape) -> (...)."""
         taken = (flat(actions, self.shape) - self.start).unbind(-1)  # N times (...)
         each = zip(logits.float().split(self.counts, dim=-1), taken, self.counts, strict=True)
-        losses = [  # what stands at padding may be no value
+        losses = [  # at padding there may be something that is not a value
             F.cross_entropy(part.movedim(-1, 1), value.clamp(0, count - 1), reduction="none")
             for part, value, count in each
         ]
         return torch.stack(losses).sum(0)
 
     def choose(self, logits: Tensor, temperature: float = 0.0, drawn: Tensor | None = None) -> Tensor:
-        """The most probable values, or what the draws say (Gumbel 1954): (B, ...) -> int64 (B, *shape)."""
+        """The most probable values, or those that the draws select (Gumbel 1954): (B, ...) -> int64 (B, *shape)."""
         if drawn is not None:
             logits = logits / temperature - (-drawn.log()).log()
         best = [part.argmax(-1) for part in logits.split(self.counts, dim=-1)]
@@ -73,7 +73,7 @@ class DeterministicHead(nn.Linear):
 class GaussianHead(nn.Linear):
     """Mean and log standard deviation of a normal action: (..., D) -> (..., 2 A).
 
-    Where the action has bounds it is the tanh of what is normal (Haarnoja 2018, appendix C).
+    Where actions have bounds, they are the tanh of a normal variable (Haarnoja 2018, appendix C).
     """
 
     def __init__(self, dim: int, space: Space, entropy_weight: float):
@@ -100,16 +100,16 @@ class GaussianHead(nn.Linear):
         return loss
 
     def choose(self, prediction: Tensor, temperature: float = 0.0, drawn: Tensor | None = None) -> Tensor:
-        """The mean (through tanh), or what the draws say: (B, 2 A) -> float32 (B, *shape)."""
+        """The mean (through tanh), or what the draws select: (B, 2 A) -> float32 (B, *shape)."""
         y, log_std = prediction.float().chunk(2, dim=-1)  # 2 x (B, A)
         if drawn is not None:
             y = y + temperature * log_std.exp() * torch.special.ndtri(drawn.clamp(1 - EDGE, EDGE))
         return self.scale.environment(y.tanh() if self.scale.bounded else y)
 
     def _surprise(self, y: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-        """-log density of the action that y (..., A) becomes, summed over the axes: (...)."""
+        """-log density of the action of y (..., A), summed over the axes: (...)."""
         surprise = ((y - mean) / log_std.exp()).square() / 2 + log_std + math.log(2 * math.pi) / 2
-        if self.scale.bounded:  # log of the slope of tanh, in a form that stays finite
+        if self.scale.bounded:  # log of tanh's derivative, in a form that stays finite
             surprise = surprise + 2 * (math.log(2) - y - F.softplus(-2 * y))
         return surprise.sum(-1)
 

@@ -1,9 +1,9 @@
-"""Decision Transformers in Hugging Face's layout, in: numerically the same actions.
+"""Decision Transformers in Hugging Face's layout are read, and predict numerically the same actions.
 
-Quirks of that layout, all of them kept or undone here: the vector of position 0 is added to every token after the
-normalisation of the embeddings, which is the same as adding it to that normalisation's bias; heads for states and
-returns are stored but were never trained; neither the context that a model was trained with nor the statistics that
-its observations and returns are scaled by are stored, and the bounds of the actions are taken to be -1 and 1.
+Quirks of that layout, which are handled here: the vector of position 0 is added to every token after the embeddings
+are normalised, which is the same as adding it to the bias of that norm; heads for states and returns are stored but
+were never trained. Neither the context nor the statistics of training are stored, nor are the bounds of the actions,
+which are taken to be -1 and 1.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from core.files.serialize import from_dict
 from core.files.tensors import Safetensors, Uninitialised
 from core.files.weights import TRANSPOSED, Layout, Rule, each_layer, import_weights, module
 from decision.environments.spaces import Space
-from decision.models.decision_transformer import DecisionConfig, DecisionTransformer
+from decision.models.config import DecisionConfig
+from decision.models.decision_transformer import DecisionTransformer
 
 CONFIG = "config.json"
 WITHOUT_EFFECT = (
     *("architectures", "model_type", "transformers_version", "_name_or_path", "dtype", "torch_dtype"),
     *("use_cache", "return_dict*", "output_*", "*_token_id", "initializer_range", "vocab_size", "n_ctx", "summary_*"),
 )
-"""Fields that leave the actions alone (`*` is anything)."""
+"""Fields without effect on the actions (`*` matches anything)."""
 UNUSED = ("encoder.wte.weight", "predict_state.*", "predict_return.*", "*.attn.bias", "*.attn.masked_bias")
-"""Weights that leave the actions alone."""
+"""Weights without effect on the actions."""
 ACTIVATIONS: dict[str, FeedForwardKind] = {
     "relu": "relu",
     "gelu": "gelu",
@@ -42,7 +43,7 @@ ACTIVATIONS: dict[str, FeedForwardKind] = {
 
 @dataclass(frozen=True)
 class Published:
-    """The fields of a `config.json` that matter; those that would change the mathematics admit what does not."""
+    """The fields of a `config.json` with an effect; of those that are not handled, only the default is accepted."""
 
     model_type: ClassVar[str] = "decision_transformer"
 
@@ -74,11 +75,11 @@ class Published:
         """From a `config.json`. Raises ValueError naming the first field that is unknown or not handled."""
         if fields.get("model_type") != cls.model_type:
             raise ValueError(f"model_type = {fields.get('model_type')!r} is not {cls.model_type!r}")
-        silent = (name for name in fields if any(fnmatchcase(name, pattern) for pattern in WITHOUT_EFFECT))
-        return from_dict(cls, {name: fields[name] for name in fields.keys() - set(silent)})
+        ignored = (name for name in fields if any(fnmatchcase(name, pattern) for pattern in WITHOUT_EFFECT))
+        return from_dict(cls, {name: fields[name] for name in fields.keys() - set(ignored)})
 
     def config(self, context: int) -> DecisionConfig:
-        """The same model in our words."""
+        """The same model as our configuration."""
         bound = 1.0 if self.action_tanh else None
         core = TransformerConfig(
             dim=self.hidden_size,
@@ -100,7 +101,7 @@ class Published:
         )
 
     def rules(self) -> list[Rule]:
-        """Which of their weights is which of ours."""
+        """How their weights map to ours."""
         ours, theirs = "core.blocks.*.", "encoder.h.*."
         attention, compute = ours + "attention.branch.", ours + "feedforward.branch."
         block = [
@@ -125,7 +126,7 @@ class Published:
 
 
 def with_first_row(rows: int) -> Layout:
-    """A vector and a table of `rows` rows, of which the first is added to it."""
+    """The sum of a vector and the first row of a table of `rows` rows."""
 
     def load(parts: Sequence[Tensor]) -> Tensor:
         return parts[0] + parts[1][0]
@@ -134,7 +135,7 @@ def with_first_row(rows: int) -> Layout:
 
 
 def load_pretrained(folder: str | Path, context: int = 20) -> DecisionTransformer:
-    """A model in Hugging Face's layout with its weights, in float32 and evaluation mode.
+    """A model in Hugging Face's layout, in float32 and evaluation mode.
 
     folder:  holds `config.json` and `model.safetensors` or its shards
     context: steps that it was trained to attend to

@@ -1,28 +1,28 @@
-"""Predicting the actions of trajectories, told the return to reach or not."""
+"""Predicting the actions of trajectories, given the return to reach or not."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from core.messages import number
 from core.training.order import Batch, Share
 from core.training.run import Run
-from decision.acting.episodes import Rollouts, rollouts
+from decision.acting.rollouts import Rollouts, roll_out
 from decision.config import TrainConfig
-from decision.data.load import Summary, Trajectories, Windows, default_targets, normalised
-from decision.models.decision_transformer import DecisionTransformer, real
-from decision.models.tokens import Window
+from decision.data.store import Trajectories
+from decision.data.summary import Summary, normalised
+from decision.data.windows import Window, WindowOrder
+from decision.models.decision_transformer import DecisionTransformer
 
 if TYPE_CHECKING:
-    from decision.acting.episodes import Environment
+    from decision.environments.make import Environment
 
 EVALUATED = 1 << 20
-"""Seed of the episodes by which the best checkpoint is chosen; the commands begin theirs from others."""
+"""Seed of the episodes by which the best checkpoint is chosen; the commands use smaller ones."""
 
 
 class Imitation:
@@ -41,7 +41,8 @@ class Imitation:
         device: torch.device,
     ):
         self.config, self.data_summary, self.environments = config, summary, environments
-        self.windows = Windows(data, summary.normaliser, config.model.context, config.batch_size, config.seed, device)
+        context, rows = config.model.context, config.batch_size
+        self.windows = WindowOrder(data, summary.normaliser, context, rows, config.seed, device)
 
     def summary(self) -> str:
         """One line about the trajectories."""
@@ -60,71 +61,71 @@ class Imitation:
         return [*self.windows.batch(step, *share)]
 
     def count(self, *window: Tensor) -> Tensor:
-        """How many steps of a micro-batch are not padding."""
-        return real_steps(*window)
+        """Steps of a micro-batch, without padding."""
+        return count_steps(*window)
 
     def evaluate(self, run: Run) -> dict[str, float]:
-        """Acts, always in float32 and in the same episodes, which the processes share."""
+        """Acts, always in float32 and in the same episodes, of which each process plays its share."""
         model = run.state.model
         assert isinstance(model, DecisionTransformer)
         if not self.config.eval_episodes:
             return {}
         with torch.autocast(run.device.type, enabled=False):
-            found = rollouts(
+            rollouts = roll_out(
                 model,
                 self.data_summary.normaliser,
                 self.environments,
-                targets_of(self.config, self.data_summary),
+                eval_targets(self.config, self.data_summary),
                 self.config.eval_episodes,
                 seed=EVALUATED,
                 share=(run.share.rank, run.share.world),
                 reduce=run.total,
             )
-        figures = mean_figures(found, self.data_summary.reference)
+        figures = mean_figures(rollouts, self.data_summary.reference)
         return {f"val/{name}": value for name, value in figures.items()}
 
 
 class DecisionLoss(nn.Module):
-    """The training objective as a module, so that it compiles and distributes as one."""
+    """The training objective as a module, so that it is compiled and distributed as one."""
 
     def __init__(self, model: DecisionTransformer):
         super().__init__()
         self.model = model
 
-    def forward(self, *window: Tensor) -> Tensor:
-        """The head's loss summed over the real steps of a `Window`, its tensors one by one -> () float32."""
-        given = Window(*window)
-        losses = self.model.head.loss(self.model(given), given.actions)  # (B, K)
-        return losses.masked_fill(~real(given), 0.0).sum()
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """The head's loss, summed over the valid steps of a `Window`, whose tensors are the arguments: () float32."""
+        window = Window(*tensors)
+        losses = self.model.head.loss(self.model(window), window.actions)  # (B, K)
+        return losses.masked_fill(~window.valid(), 0.0).sum()
 
 
-def real_steps(*window: Tensor) -> Tensor:
-    """How many steps of a `Window`, its tensors one by one, are not padding: ()."""
-    return real(Window(*window)).sum()
+def count_steps(*window: Tensor) -> Tensor:
+    """Steps of a `Window`, whose tensors are the arguments, without padding: ()."""
+    return Window(*window).lengths.sum()
 
 
-def targets_of(config: TrainConfig, summary: Summary) -> tuple[float, ...]:
-    """Returns to ask for in an evaluation, each once; none of a model that is told none."""
+def eval_targets(config: TrainConfig, summary: Summary) -> tuple[float, ...]:
+    """Returns to ask for in an evaluation, each once; none for a model without return tokens."""
     if config.model.returns == "none":
         return ()
-    asked = config.eval_targets or default_targets(np.array(summary.returns)).values()
-    return tuple(dict.fromkeys(asked))
+    targets = config.eval_targets or summary.targets().values()
+    return tuple(dict.fromkeys(targets))
 
 
-def mean_figures(found: Rollouts, reference: tuple[float, float] | None) -> dict[str, float]:
+def mean_figures(rollouts: Rollouts, reference: tuple[float, float] | None) -> dict[str, float]:
     """What is logged of an evaluation: means over the episodes.
 
-    return, length: of the target that leads furthest; score: that return normalised, where there is a reference;
-    return_R for every target R; rank_correlation of asked and reached, where there are several targets.
+    return, length: of the target with the highest mean return; score: that return normalised, where there is a
+    reference; return_R for every target R; rank_correlation of targets and returns, where there are several targets.
     """
-    best = max(found.outcomes, key=lambda outcome: outcome.episodes.returns.mean()).episodes
-    told = {"return": best.returns.mean(), "length": best.lengths.mean()}
+    best = rollouts.best().episodes
+    figures = {"return": best.returns.mean(), "length": best.lengths.mean()}
     if reference is not None:
-        told["score"] = normalised(best.returns, reference).mean()
-    for outcome in found.outcomes:
-        if outcome.target is not None:
-            told[f"return_{outcome.target:g}"] = outcome.episodes.returns.mean()
-    correlation = found.rank_correlation()
+        figures["score"] = normalised(best.returns, reference).mean()
+    for result in rollouts.results:
+        if result.target is not None:
+            figures[f"return_{result.target:g}"] = result.episodes.returns.mean()
+    correlation = rollouts.rank_correlation()
     if correlation is not None:
-        told["rank_correlation"] = correlation
-    return {name: float(value) for name, value in told.items()}
+        figures["rank_correlation"] = correlation
+    return {name: float(value) for name, value in figures.items()}

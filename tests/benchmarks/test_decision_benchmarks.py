@@ -30,16 +30,16 @@ from benchmarks.measure.record import ROOT
 from benchmarks.peers.decision import PEER, PeerActor, Size, build, installed, peer_model, play_one
 from benchmarks.steps import decision as decision_step
 from core.training.command import parse
-from decision.acting.episodes import rollouts
-from decision.collect import CollectConfig, collect
+from decision.acting.rollouts import roll_out
+from decision.collecting.config import CollectConfig
+from decision.collecting.record import collect
 from decision.config import TrainConfig
 from decision.data.store import Trajectories
 from decision.environments.make import episode_seed, make
 from decision.environments.spaces import describe
 from decision.evaluate import evaluate_run
-from decision.models.decision_transformer import real
 from decision.presets import PRESETS
-from decision.train import train
+from decision.tasks.loop import train
 from tests.core.helpers import awake
 from tests.decision.toys import DISCRETE, VECTOR, window
 
@@ -65,8 +65,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("acted", [decision_step.ACTED, DISCRETE], ids=["box", "discrete"])
 def test_both_sides_are_one_model(acted) -> None:
     ours = awake(build(SMALL, VECTOR, acted, seed=0))
-    theirs, given = peer_model(SMALL, ours), window(ours, pads=(0, 2, 5))
-    known = real(given)
+    theirs, given = peer_model(SMALL, ours), window(ours, lengths=(6, 4, 1))
+    known = given.valid()
     actions = F.one_hot(given.actions, 3).float() if acted is DISCRETE else given.actions
     with torch.no_grad():
         seen = {"states": given.observations, "actions": actions, "returns_to_go": given.returns}
@@ -97,7 +97,7 @@ def test_both_sides_act_alike_while_the_window_grows(name: str) -> None:
         ours = awake(build(size, describe(environment.observation_space), acted, seed=0))
         normaliser, noted = decision_rollout.unscaled(environment), [Noting(environment) for _ in range(2)]
         mine, other = (decision_rollout.Lasting(each, size.context) for each in noted)
-        steps = rollouts(ours, normaliser, [mine], [1000.0], 1, seed=3).steps
+        steps = roll_out(ours, normaliser, [mine], [1000.0], 1, seed=3).steps
         actor = PeerActor(peer_model(size, ours), size.context, acted, normaliser, 1000.0)
         assert play_one(actor, other, episode_seed(3, 0)) == steps
     np.testing.assert_allclose(noted[0].taken, noted[1].taken, atol=1e-4)
@@ -122,7 +122,7 @@ def test_a_lasting_episode_goes_on_where_the_pole_falls() -> None:
 def test_both_objectives_are_the_same_mean_and_have_the_same_gradient() -> None:
     short = Size(dim=32, depth=2, longest=60)
     [batch] = decision_step.random_windows(short, 64, 0).batch(0)
-    assert batch.pads.any(), "padding is part of the comparison"
+    assert not batch.valid().all(), "padding is part of the comparison"
     losses, slopes = [], []
     for side, name in (("ours", "sum.model.head.weight"), (PEER, "model.predict_action.0.weight")):
         objective = decision_step.objective(side, short, 0).eval()
@@ -204,7 +204,7 @@ def test_an_objective_compiles_once_and_whole_whatever_is_padding(side: str) -> 
     short = Size(dim=32, depth=2, longest=60)
     windows = decision_step.random_windows(short, 8, 0)
     [first], [second] = windows.batch(0), windows.batch(1)
-    assert first.pads.sum() != second.pads.sum()
+    assert first.lengths.sum() != second.lengths.sum()
     objective = decision_step.objective(side, short, 0)
     expected = objective(*second).item()
     objective.compile(backend="eager", fullgraph=True, dynamic=False)
@@ -339,4 +339,4 @@ def test_without_the_extras_the_demo_takes_random_actions_and_no_film(
     assert "--policy" not in commands[0], "random is the default"
     assert not demo_decision.can_film()
     assert 'pip install "triptych[video]"' in capsys.readouterr().out
-    assert demo_decision.shown({"targets": [{"target": 500.0, "returns": [3.0]}], "films": []}) == []
+    assert demo_decision.shown({"target_500/return_mean": 3.0}) == []

@@ -23,7 +23,8 @@ from benchmarks.peers.vision import PACKAGES, installed, peer_model, timm_model
 from benchmarks.steps import vision as vision_step
 from benchmarks.steps import vision_epoch
 from core.files.weights import import_weights
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.presets import modern_core
 from vision.pretrained.timm_layout import from_timm
 
@@ -235,8 +236,8 @@ def test_a_gpu_step_in_small_reports_consistent_figures() -> None:
     rate = found["images_per_second"]
     assert rate * found["step_seconds"] == pytest.approx(8)
     assert found["tflops"] == pytest.approx(gpu_vision.flops_per_image(gpu_vision.TINY) * rate / 1e12)
-    assert all(found[f"{phase}images_per_second"] > 0 for phase in ("coarse_", "with_data_"))
-    assert "coarse_images_per_second" not in gpu_vision.measure_step(0, "cct-7-3x1", "tiny", "cpu", "off")
+    assert all(found[f"{phase}images_per_second"] > 0 for phase in ("half_size_", "with_data_"))
+    assert "half_size_images_per_second" not in gpu_vision.measure_step(0, "cct-7-3x1", "tiny", "cpu", "off")
     assert (found["steps"], found["compiled"], found["batch"]) == (2, 0, 8)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from core.cli.exits import main
-from decision.collect import CollectConfig, collect, collect_or_join
+from decision.collect import collect_or_join
+from decision.collecting.config import CollectConfig
+from decision.collecting.record import collect
 from decision.data.store import Trajectories
 from decision.evaluate import evaluate_run
 from decision.rollout import rollout

@@ -11,7 +11,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-ID = "tests.decision.corridor:Corridor-v0"
+MODULE = "tests.decision.corridor"
+ID, OPEN, SLOPE, BROKEN = (f"{MODULE}:{name}-v0" for name in ("Corridor", "Open", "Slope", "Broken"))
 LIMIT = 8
 
 
@@ -61,7 +62,7 @@ class Pair(Corridor):
     action_space = gymnasium.spaces.Dict(hand=gymnasium.spaces.Discrete(2), foot=gymnasium.spaces.Discrete(2))
 
 
-class Told(Corridor):
+class Spoken(Corridor):
     """Says what is seen."""
 
     observation_space = gymnasium.spaces.Text(9)
@@ -81,7 +82,7 @@ for name, kind, settings in (
     ("Slope", Slope, {}),
     ("Steps", Steps, {}),
     ("Pair", Pair, {}),
-    ("Told", Told, {}),
+    ("Spoken", Spoken, {}),
     ("Narrow", Narrow, {}),
 ):
     if f"{name}-v0" not in gymnasium.registry:

@@ -1,4 +1,4 @@
-"""Data sets to test on: of any lengths and spaces, with numbers that tell where they come from."""
+"""Data sets to test on: of any lengths and spaces, with numbers that show where they come from."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ def values(space: Space, count: int, rng: np.random.Generator) -> np.ndarray[Any
 
 def episode(length: int, rng: np.random.Generator, observed: Space = VECTOR, acted: Space = CHOICE) -> Episode:
     """Random values; terminated if its length is even, else truncated."""
-    seen = values(observed, length + 1, rng)
+    observations = values(observed, length + 1, rng)
     rewards = rng.normal(size=length).astype(np.float32)
-    return Episode(seen[:-1], values(acted, length, rng), rewards, length % 2 == 0, length % 2 == 1, seen[-1])
+    ends = length % 2 == 0, length % 2 == 1
+    return Episode(observations[:-1], values(acted, length, rng), rewards, *ends, observations[-1])
 
 
 def trajectories(
-    lengths: Sequence[int], observed: Space = VECTOR, acted: Space = CHOICE, seed: int = 0, **about: Any
+    lengths: Sequence[int], observed: Space = VECTOR, acted: Space = CHOICE, seed: int = 0, **metadata: Any
 ) -> Trajectories:
     """Episodes of the given lengths."""
     rng = np.random.default_rng(seed)
-    settings = {"environment": "Example-v0", "observation_space": observed, "action_space": acted} | about
+    settings = {"environment": "Example-v0", "observation_space": observed, "action_space": acted} | metadata
     return stack([episode(length, rng, observed, acted) for length in lengths], **settings)
 
 
 def same(one: Trajectories, other: Trajectories) -> bool:
     """Whether two data sets are equal, arrays bit for bit, but for where they come from."""
-    about = {"provenance": None}
+    ignored = {"provenance": None}
     pairs = [(getattr(one, name), getattr(other, name)) for name in ("observations", "actions", "rewards", "offsets")]
     pairs += [(getattr(one, name), getattr(other, name)) for name in ("terminated", "truncated", "final_observations")]
     equal = all(np.array_equal(a, b) and getattr(a, "dtype", 0) == getattr(b, "dtype", 0) for a, b in pairs)
-    return equal and one.about() | about == other.about() | about
+    return equal and one.metadata() | ignored == other.metadata() | ignored

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from core.training.checkpoints import Checkpoints
-from core.training.run import Run
-from decision.acting.episodes import opened
-from decision.acting.experience import Experience
-from decision.collect import CollectConfig, collect
-from decision.config import OnlineConfig, TrainConfig
-from decision.data.load import Summary
+from decision.collecting.config import CollectConfig
+from decision.collecting.record import collect
+from decision.config import TrainConfig
 from decision.data.store import Trajectories
 from decision.finetune import parse_command
-from decision.models.decision_transformer import DecisionConfig, DecisionTransformer
+from decision.models.config import DecisionConfig
 from decision.presets import modern_core
-from decision.tasks.imitation import Imitation
-from decision.train import train
+from decision.tasks.loop import train
 from decision.trained import load
 from tests.processes import Commands, assert_close, assert_same_run, lines
 
@@ -88,7 +82,7 @@ def test_an_agent_learns_more_than_its_data_knows(commands: Commands, place: Pat
     assert last.max() > data.returns().max()  # 0.85 +- 0.20 of them are above it
 
 
-def test_rounds_are_told_of_without_evaluations(begun: Path, tmp_path: Path) -> None:
+def test_rounds_are_logged_without_evaluations(begun: Path, tmp_path: Path) -> None:
     words = (begun, "--out", tmp_path / "untried", "--rounds", 2, *ROUNDS, "--eval-episodes", 0)
     assert train(parse_command([*map(str, words)])) == {}
     logged = [line for line in lines(tmp_path / "untried") if "online/return" in line]
@@ -160,57 +154,12 @@ def test_an_earlier_round_that_is_missing_is_named(commands: Commands, place: Pa
     assert "round-00001.npz is missing, from which the run has learnt" in life.err[-1]
 
 
-@pytest.fixture
-def experience(cartpole: Trajectories, tmp_path: Path) -> Iterator[Experience]:
-    """One that learns from 20 episodes, 3 new ones every 4 steps."""
-    spaces = {"observation_space": cartpole.observation_space, "action_space": cartpole.action_space}
-    shape = replace(SHAPE, max_timestep=500, context=5, **spaces)
-    agent, online = DecisionTransformer(shape), OnlineConfig(every=4, episodes=3, capacity=20)
-    config = TrainConfig(
-        out=tmp_path / "run", steps=9, device="cpu", precision="fp32", batch_size=8, online=online, model=shape
-    )
-    with opened("CartPole-v1", 2) as environments, Run(config) as run:
-        task = Imitation(cartpole, Summary.of(cartpole), config, environments, run.device)
-        run.prepare(task.objective(agent), agent, lambda model: torch.optim.SGD(model.parameters()))
-        yield Experience(run, task)
-
-
-def test_the_newest_and_the_best_are_learnt_from(experience: Experience, cartpole: Trajectories) -> None:
-    experience.act_when_due()
-    first = experience.newest
-    assert first is not None
-    best = np.sort(cartpole.returns())[-17:]
-    np.testing.assert_array_equal(experience.task.windows.data.returns(), [*best, *first.returns()])
-    experience.run.step = 3
-    experience.act_when_due()
-    assert experience.newest is first
-    experience.run.step = 4
-    experience.act_when_due()
-    assert experience.newest is not first
-    assert experience.newest is not None
-    np.testing.assert_array_equal(
-        experience.task.windows.data.returns(), [*best[3:], *first.returns(), *experience.newest.returns()]
-    )
-
-
-def test_what_is_taught_is_the_return_that_was_reached(experience: Experience) -> None:
-    """And not the one that was asked for: in CartPole, the steps that were still to come."""
-    experience.act_when_due()
-    for window in (experience.task.windows.batch(step)[0] for step in range(4)):
-        real = torch.arange(5) >= window.pads.unsqueeze(1)
-        togo = window.returns.squeeze(-1) * experience.task.windows.normaliser.return_scale
-        lasting = {*experience.task.windows.data.lengths().tolist()}
-        assert {*(togo + window.timesteps)[real].round().int().tolist()} <= lasting
-    assert experience.newest is not None
-    assert experience.newest.provenance["target"] not in lasting
-
-
 BAD = {
     "no folder": (("--rounds", 3), "name a run folder first"),
     "no run": (("void",), "void is not a run folder"),
     "no run to go on with": (
         ("--resume",),
-        "--out DIR2 --resume to go on",
+        "--out DIR2 --resume to resume",
     ),
     "a budget of steps": (("{begun}", "--steps", 5), "--steps has no effect: the budget is rounds times online.every"),
     "a budget of time": (("{begun}", "--minutes", 5), "has no effect: the budget is rounds times online.every"),
@@ -233,7 +182,7 @@ def test_bad_options_are_refused_in_one_sentence(begun: Path, case: str) -> None
 @pytest.mark.parametrize(
     ("shape", "complaint"),
     [
-        ({"returns": "none"}, "online.every = 50 needs a model that is told the return to reach"),
+        ({"returns": "none"}, "online.every = 50 needs a model with model.returns = 'token'"),
         ({}, "online.every = 50 needs a head that draws actions: train with --model.head gaussian"),
     ],
 )

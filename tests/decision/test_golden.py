@@ -15,9 +15,9 @@ from core.config import PositionConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.training.metrics import read_metrics
 from decision.config import TrainConfig
-from decision.models.decision_transformer import DecisionConfig, paper_core
+from decision.models.config import DecisionConfig, paper_core
 from decision.presets import modern_core
-from decision.train import train
+from decision.tasks.loop import train
 from tests.decision.examples import CHOICE, PUSH, trajectories
 
 PAPER = TrainConfig(
@@ -54,8 +54,8 @@ GOLDEN: dict[str, tuple[TrainConfig, list[float]]] = {
     "gaussian": (
         replace(PAPER, model=replace(PAPER.model, head="gaussian")),
         [
-            *(14.27221, 3.79111, 1.32607, 1.30310, 1.30194),
-            *(1.23270, 1.20005, 1.22180, 1.16406, 1.16563),
+            *(14.27779, 3.78991, 1.32885, 1.30339, 1.30158),
+            *(1.23139, 1.20026, 1.22206, 1.16383, 1.16374),
         ],
     ),
     "modern": (

@@ -19,17 +19,19 @@ from core.cli.arguments import parse_fields
 from core.messages import number
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import Checkpoints
-from decision.acting.episodes import opened, rollouts
-from decision.collect import CollectConfig
-from decision.data.load import Summary
+from core.training.trained import matches_data
+from decision.acting.rollouts import roll_out
+from decision.collecting.config import CollectConfig
 from decision.data.store import Trajectories
-from decision.environments.make import episode_seed
+from decision.data.summary import Summary
+from decision.environments.make import episode_seed, open_environments
 from decision.environments.spaces import describe
 from decision.finetune import parse_command as parse_finetuning
 from decision.models.decision_transformer import DecisionTransformer
 from decision.presets import PRESETS, RECIPES
-from decision.train import EVALUATED, train
-from decision.trained import load, load_policy, read_data_record
+from decision.tasks.imitation import EVALUATED
+from decision.tasks.loop import train
+from decision.trained import load, load_policy, read_summary
 from tests.decision import examples
 from tests.processes import Commands, assert_close, assert_same_run, lines
 
@@ -70,9 +72,9 @@ def test_cartpole_to_500_and_to_what_is_asked(commands: Commands, place: Path) -
     life = commands.begin("decision.train", "cartpole", "--data", replay, "--out", out)
     assert life.end(180) == 0, life.err
     agent, targets = load(out, "last"), [50, 100, 200, 350, 500]
-    with opened("CartPole-v1", 50) as environments:
-        found = rollouts(agent.model, agent.summary.normaliser, environments, targets, 20)
-    assert found.outcomes[-1].episodes.returns.mean() >= 475
+    with open_environments("CartPole-v1", 50) as environments:
+        found = roll_out(agent.model, agent.summary.normaliser, environments, targets, 20)
+    assert found.results[-1].episodes.returns.mean() >= 475
     correlation = found.rank_correlation()
     assert correlation is not None
     assert correlation >= 0.8
@@ -138,13 +140,13 @@ def test_what_is_loaded_acts_as_the_run_did_when_it_was_evaluated(whole: Path) -
     """All at once, and as a policy in a loop of one's own; the averaged weights and the statistics included."""
     logged = [line for line in lines(whole) if "val/return" in line][-1]
     agent = load(whole, "last")
-    with opened("CartPole-v1", 2) as environments:
-        found = rollouts(agent.model, agent.summary.normaliser, environments, [10, 30], 2, seed=EVALUATED)
-    means = [float(outcome.episodes.returns.mean()) for outcome in found.outcomes]
+    with open_environments("CartPole-v1", 2) as environments:
+        found = roll_out(agent.model, agent.summary.normaliser, environments, [10, 30], 2, seed=EVALUATED)
+    means = [float(outcome.episodes.returns.mean()) for outcome in found.results]
     assert [logged["val/return_10"], logged["val/return_30"]] == means
     assert logged["val/return"] == max(means)
     policy, environment = load_policy(whole, "last"), gymnasium.make("CartPole-v1")
-    for episode, expected in enumerate(found.outcomes[1].episodes.returns):
+    for episode, expected in enumerate(found.results[1].episodes.returns):
         observation, _ = environment.reset(seed=episode_seed(EVALUATED, episode))
         policy.reset(target_return=30)
         total, reward, done = 0.0, 0.0, False
@@ -155,12 +157,14 @@ def test_what_is_loaded_acts_as_the_run_did_when_it_was_evaluated(whole: Path) -
 
 
 def test_a_run_folder_says_what_was_learnt_from(whole: Path, cartpole: Trajectories) -> None:
-    summary = read_data_record(whole)
+    summary = read_summary(whole)
     assert summary == Summary.of(cartpole)
-    told = json.loads((whole / "trajectories.json").read_text())
-    assert told["environment"] == "CartPole-v1"
-    assert told["targets"]["max"] == cartpole.returns().max()
-    assert len(told["returns"]) == 101
+    record = json.loads((whole / "trajectories.json").read_text())
+    assert record["environment"] == "CartPole-v1"
+    assert record["targets"]["max"] == cartpole.returns().max()
+    assert len(record["returns"]) == 101
+    assert matches_data(whole, cartpole.top(90).fingerprint())
+    assert not matches_data(whole, cartpole.fingerprint())
     shape = load(whole).config.model
     environment = gymnasium.make("CartPole-v1")
     assert shape.observation_space == describe(environment.observation_space)
@@ -190,8 +194,8 @@ def test_targets_none_of_which_is_near_the_data_are_noticed(
     words = (*SHAPE, "--data", data, "--steps", 1, "--eval-episodes", 1, "--eval-targets", *targets, "--out", out)
     low, high = cartpole.returns().min(), cartpole.returns().max()
     asked = ", ".join(map(number, targets))
-    told = f"notice: evaluations ask for {asked}, the data returns {low:.0f} to {high:.0f}: name others with --eval-tar"
-    assert any(line.startswith(told) for line in trained(commands, *words)) != near
+    notice = f"notice: evaluations ask for {asked}, the data returns {low:.0f} to {high:.0f}"
+    assert any(line.startswith(notice) for line in trained(commands, *words)) != near
 
 
 def test_behaviour_cloning_of_the_best_is_a_setting_of_the_same_loop(
@@ -219,7 +223,7 @@ def test_without_episodes_no_simulator_is_needed(commands: Commands, place: Path
 
 def test_training_goes_on_from_a_run_with_its_statistics(commands: Commands, place: Path, whole: Path) -> None:
     other = examples.trajectories(
-        [30, 40], observed=read_data_record(whole).observation_space, environment="CartPole-v1", seed=1
+        [30, 40], observed=read_summary(whole).observation_space, environment="CartPole-v1", seed=1
     )
     other.save(place / "other.npz")
     words = ("cartpole", "--data", place / "other.npz", "--init-from", whole, "--model.context", 7, "--steps", 1)
@@ -227,7 +231,7 @@ def test_training_goes_on_from_a_run_with_its_statistics(commands: Commands, pla
     trained(commands, *words, "--optimizer.kind", "adamw", "--optimizer.lr", 1e-9, "--out", place / "tuned")
     before, after = load(whole), load(place / "tuned")
     assert after.summary.normaliser == before.summary.normaliser
-    assert after.summary.fingerprint != before.summary.fingerprint
+    assert after.summary.episodes != before.summary.episodes
     assert after.model.config.context == 7
     for name, tensor in before.model.state_dict().items():
         torch.testing.assert_close(after.model.state_dict()[name], tensor, rtol=0, atol=1e-6)
@@ -276,14 +280,14 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "data that is not there": (("--data", "void.npz"), "there is no data 'void.npz'"),
     "a folder": (("--data", "{folder}"), "is a folder; accepted are: a file that decision.collect wrote"),
     "an empty file": (("--data", "{empty}"), "empty.npz is empty"),
-    "a cut file": (("--data", "{cut}"), "cut.npz is cut or damaged"),
+    "a cut file": (("--data", "{cut}"), "cut.npz is cut short or damaged"),
     "NaN": (("--data", "{nan}"), "observations: step 1 of episode 2 has nan"),
     "another environment": (
         ("--data", "{data}", "--environment", "Pendulum-v1"),
         "observations of Pendulum-v1 are box (3,) of float32, not box (4,) of float32 as those of the data",
     ),
     "an unknown environment": (("--data", "{data}", "--environment", "CartPol-v1"), "did you mean 'CartPole-v1'?"),
-    "no environment": (("--data", "{nowhere}"), "nowhere.npz does not say of which environment it is"),
+    "no environment": (("--data", "{nowhere}"), "nowhere.npz is unknown: name one with --environment"),
     "a table that is too short": (
         ("--data", "{data}", "--model.max-timestep", 12),
         "the model's table of timesteps ends at 12",
@@ -293,9 +297,9 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
         ("--data", "{data}", "--eval-targets", "nan"),
         "eval_targets = nan must be a finite",
     ),
-    "a target that nobody is told": (
+    "a target without effect": (
         ("--data", "{data}", "--model.returns", "none", "--eval-targets", 5),
-        "--eval-targets has no effect: the model is told no return to reach",
+        "--eval-targets has no effect: ",
     ),
     "nothing of the best": (("--data", "{data}", "--top-percent", 0), "top_percent = 0.0 must be above 0"),
     "a head that does not fit": (("--data", "{data}", "--model.head", "gaussian"), "head = 'gaussian' does not fit"),
@@ -312,11 +316,11 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
         ("--data", "{data}", "--eval-episodes", 0, "--eval-every", 5),
         "--eval-every has no effect: eval_episodes = 0 evaluates nothing",
     ),
-    "a time that is not told": (
+    "a model without timesteps": (
         ("--data", "{data}", "--model.timesteps", "position"),
-        "core.position.kind = 'none' tells no time",
+        "core.position.kind = 'none'",
     ),
-    "rounds that are not": (("--data", "{data}", "--online.episodes", 2), "every = 0 collects nothing"),
+    "rounds that are not": (("--data", "{data}", "--online.episodes", 2), "--online.episodes has no effect: every = 0"),
 }
 
 
@@ -352,8 +356,8 @@ def test_what_a_resumed_run_is_must_stay(commands: Commands, place: Path, data: 
     for field, was, now in (("context", 7, 4), ("max_timestep", 500, 600), ("core.dim", 16, 32)):
         changed = ("--out", place / "kept", "--resume", "--steps", 3, f"--model.{field}", now)
         life = commands.run("decision.train", *changed)
-        told = f"kept was trained with model.{field} = {was}, not {now}; keep it, or take another --out"
-        assert (life.process.exitcode, told in life.err[-1]) == (2, True), life.err
+        complaint = f"kept was trained with model.{field} = {was}, not {now}; keep it, or take another --out"
+        assert (life.process.exitcode, complaint in life.err[-1]) == (2, True), life.err
     settings = ("--data", data, "--eval-episodes", 0, "--batch-size", 8, "--device", "cpu", "--precision", "fp32")
     words = ("cartpole", *settings, "--init-from", place / "kept", "--out", place / "tuned on")
     trained(commands, *words, "--steps", 1)
@@ -362,15 +366,15 @@ def test_what_a_resumed_run_is_must_stay(commands: Commands, place: Path, data: 
     assert "was trained with model.context = 10, not 9" in life.err[-1]
 
 
-def test_a_run_of_another_panel_is_told_as_such(commands: Commands, place: Path, data: Path) -> None:
+def test_a_run_of_another_panel_is_refused(commands: Commands, place: Path, data: Path) -> None:
     (place / "text" / "checkpoints").mkdir(parents=True)
     (place / "text" / "config.json").write_text('{"format": 2, "config": {"tokenizer": "char"}}')
-    told = "text is not a run folder of decision.train: it has no trajectories.json"
+    complaint = "text is not a run folder of decision.train"
     for words in (("--out", place / "text", "--resume"), ("cartpole", "--data", data, "--init-from", place / "text")):
         life = commands.run("decision.train", *words)
-        assert (life.process.exitcode, told in life.err[-1]) == (2, True), life.err
+        assert (life.process.exitcode, complaint in life.err[-1]) == (2, True), life.err
     for use in (load, lambda folder: parse_finetuning([str(folder)])):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=complaint):
             use(place / "text")
 
 
@@ -390,7 +394,7 @@ def test_a_damaged_summary_is_named(place: Path, whole: Path) -> None:
     record = json.loads((copy / "trajectories.json").read_text())
     for returns in ([], [math.nan] * 101):
         (copy / "trajectories.json").write_text(json.dumps(record | {"returns": returns}))
-        with pytest.raises(ValueError, match=r"damaged/trajectories.json: returns of .* must be 101, all finite"):
+        with pytest.raises(ValueError, match=r"damaged/trajectories.json: returns = .* must be 101, all finite"):
             load(copy)
     (copy / "trajectories.json").write_text('{"environment": 3}')
     with pytest.raises(ValueError, match=r"damaged/trajectories.json: .*"):

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from core.config import PositionConfig, TransformerConfig
 from decision.data.normaliser import Normaliser
-from decision.environments.spaces import Space
-from decision.models.decision_transformer import DecisionConfig, DecisionTransformer
-from decision.models.tokens import Window
+from decision.data.windows import Window
+from decision.environments.make import make
+from decision.environments.spaces import Space, describe
+from decision.models.config import DecisionConfig
+from decision.models.decision_transformer import DecisionTransformer
 from tests.core.helpers import awake
 
 VECTOR = Space("box", (4,), "float32", (None,), (None,))
@@ -68,21 +70,19 @@ def others(space: Space, x: Tensor) -> Tensor:
 
 
 def window(
-    model: DecisionTransformer, rows: int = 3, steps: int = 6, pads: tuple[int, ...] = (), seed: int = 0
+    model: DecisionTransformer, rows: int = 3, steps: int = 6, lengths: tuple[int, ...] = (), seed: int = 0
 ) -> Window:
     """A random window; padding holds zeros, as in training."""
-    c = model.config
-    assert c.observation_space is not None
-    assert c.action_space is not None
-    held = torch.tensor(pads or (0,) * rows)
-    padding = torch.arange(steps) < held.unsqueeze(1)  # (B, K)
+    observed, acted = model.config.spaces()
+    valid = torch.tensor(lengths or (steps,) * rows)
+    padding = torch.arange(steps) >= valid.unsqueeze(1)  # (B, K)
     parts = (
         torch.rand(rows, steps, 1, generator=torch.Generator().manual_seed(seed)),
-        values(c.observation_space, rows, steps, seed=seed),
-        values(c.action_space, rows, steps, seed=seed + 1),
-        (torch.arange(steps) - held.unsqueeze(1)) + torch.arange(rows).unsqueeze(1),
+        values(observed, rows, steps, seed=seed),
+        values(acted, rows, steps, seed=seed + 1),
+        torch.arange(steps) + torch.arange(rows).unsqueeze(1),
     )
-    return Window(*(blank(x, padding) for x in parts), held)
+    return Window(*(blank(x, padding) for x in parts), valid)
 
 
 def blank(x: Tensor, padding: Tensor) -> Tensor:
@@ -95,3 +95,10 @@ def unscaled(space: Space = VECTOR, return_scale: float = 10.0) -> Normaliser:
     if space.kind != "box" or space.is_image:
         return Normaliser(space.shape, return_scale=return_scale)
     return Normaliser(space.shape, (0.1,) * space.size, (0.7,) * space.size, return_scale)
+
+
+def agent_for(name: str, **changes: Any) -> tuple[DecisionTransformer, Normaliser]:
+    """An awake model for an environment, and statistics."""
+    environment = make(name)
+    observed, acted = describe(environment.observation_space), describe(environment.action_space)
+    return agent("rotary", acted, observed, **changes), unscaled(observed, 100.0)

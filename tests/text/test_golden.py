@@ -15,13 +15,13 @@ from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.training.metrics import read_metrics
 from text.config import TrainConfig
-from text.models.gpt import GPTConfig
+from text.models.config import GPTConfig
 from text.train import train
 
 PLAIN = TrainConfig(
     steps=20,
     batch_size=4,
-    sampling="random",
+    window_order="random",
     optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.99)),
     model=GPTConfig(
         context=24, core=TransformerConfig(dim=32, depth=2, n_heads=2, bias="none", position=PositionConfig("learned"))

@@ -1,4 +1,4 @@
-"""`text.sample`: what its seed says, streamed, asked for, piped, and cut short."""
+"""`text.sample`: decided by its seed, streamed, interactive, piped, and stopped early."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from text.sample import SampleConfig, continuations
 from text.trained import Trained
 
 
-def test_a_sample_is_what_its_seed_says(command: Command, trained: Trained, run_folder: Path) -> None:
+def test_a_sample_is_decided_by_its_seed(command: Command, trained: Trained, run_folder: Path) -> None:
     arguments = (run_folder, "--prompt", "The king", "--tokens", 60, "--temperature", 1)
     first = written(command, *arguments, "--seed", 3)
     assert written(command, *arguments, "--seed", 3) == first
@@ -58,7 +58,7 @@ def log_probability(trained: Trained, text: str) -> float:
     return -F.cross_entropy(trained.model(ids[None, :-1])[0], ids[1:], reduction="sum").item()
 
 
-def test_an_empty_prompt_lets_the_model_begin(command: Command, run_folder: Path) -> None:
+def test_an_empty_prompt_is_a_newline(command: Command, run_folder: Path) -> None:
     assert len(written(command, run_folder, "--prompt", "", "--tokens", 9)) == 1 + 9 + 1  # a newline leads
 
 
@@ -78,7 +78,7 @@ def test_pieces_come_one_by_one(trained: Trained) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
-def test_on_a_terminal_it_asks_again_and_again(run_folder: Path, place: Path) -> None:
+def test_on_a_terminal_it_asks_for_prompts_until_the_end_of_input(run_folder: Path, place: Path) -> None:
     ours, theirs = pty.openpty()
     life = Commands(place).begin("text.sample", run_folder, "--tokens", 5, terminal=os.ttyname(theirs))
     said = ""
@@ -91,7 +91,7 @@ def test_on_a_terminal_it_asks_again_and_again(run_folder: Path, place: Path) ->
         before, _, said = said.partition(awaited)
         return before
 
-    assert "Write the beginning of a text" in until("> ")
+    assert "Ctrl-D" in until("> ")
     os.write(ours, b"The king\n")
     assert "The king\r\nThe king" in until("> ").replace("\x1b[?2004l", "")
     os.write(ours, b"A queen\n")
@@ -106,7 +106,7 @@ def test_on_a_terminal_it_asks_again_and_again(run_folder: Path, place: Path) ->
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
-def test_a_reader_that_has_seen_enough_ends_it_quietly(run_folder: Path, place: Path) -> None:
+def test_a_closed_pipe_ends_it_quietly(run_folder: Path, place: Path) -> None:
     os.mkfifo(place / "pipe")
     words = (run_folder, "--prompt", "The", "--tokens", 100_000)
     life = Commands(place).begin("text.sample", *words, stdout=place / "pipe", stderr=place / "quiet")

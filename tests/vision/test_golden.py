@@ -14,9 +14,9 @@ import pytest
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.training.metrics import read_metrics
-from vision.augmentation.augment import AugmentConfig
+from vision.augmentation.config import AugmentConfig
 from vision.config import TrainConfig
-from vision.models.vit import ViTConfig
+from vision.models.config import ViTConfig
 from vision.train import train
 
 PLAIN = TrainConfig(

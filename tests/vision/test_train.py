@@ -15,7 +15,8 @@ from torch import Tensor
 
 from core.training.checkpoints import Checkpoints
 from tests.processes import Commands, assert_close, assert_same_run, lines
-from vision.data.load import Images, load_data, load_test
+from vision.data.batches import Images
+from vision.data.load import load_data, load_test
 from vision.tasks.classification import evaluate
 from vision.trained import load
 

@@ -1,7 +1,7 @@
 """A text tokenised once: training and validation tokens on disk, read through a memory map.
 
-The text streams from its source to the disk, so neither has to fit into memory. What is kept is found again
-by the content of the text, the tokenizer's fingerprint and the fraction held out.
+The text streams from its source to the disk, a document at a time, so that neither it nor its tokens have to fit into
+memory. What was made is found again by the content of the text, the tokenizer's fingerprint and the fraction held out.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,46 +20,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write, remove, sha256
-from core.files.downloads import Remote, data_root, fetch
-from text.corpus.documents import BETWEEN_DOCUMENTS, parts, texts
+from core.files.downloads import data_root
+from core.files.json_files import read_json, write_json
+from text.corpus.documents import BETWEEN_DOCUMENTS, split, texts
 from text.corpus.sources import Source, content_hash, find_source, remembered_sha256
-from text.tokens.base import (
-    ByteTokenizer,
-    CharTokenizer,
-    Ids,
-    Tokenizer,
-    UnknownCharacterError,
-    load_tokenizer,
-)
+from text.tokens.base import Ids, Tokenizer
 from text.tokens.bpe import BPETokenizer
+from text.tokens.load import load_tokenizer, published_gpt2
+from text.tokens.plain import ByteTokenizer, CharTokenizer, UnknownCharacterError
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 
-FORMAT = 1  # of the folders written here; part of their key
+FORMAT = 2  # of the folders written here; part of their key, so that older ones are not found
 HASHES = "hashes"  # the folder of hashes of large files
 ATTEMPTS = 3  # another process may have removed, as damaged, what this one had made
-GROUP = 32  # pieces encoded together, in parallel where the tokenizer can
+TOGETHER = 1 << 20  # characters from which on texts are encoded together, in parallel where the tokenizer can
 TOKENIZERS = ("char", "byte", "bpe", "gpt2")
 BPE_VOCABULARY = 4096
-
-GPT2_INSTEAD = "take the char, byte or bpe tokenizer, which need no files"
-GPT2_VOCABULARY = Remote(
-    path="gpt2-bpe/encoder.json",
-    url="https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json",
-    sha256="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-    instead=GPT2_INSTEAD,
-)
-GPT2_MERGES = Remote(
-    path="gpt2-bpe/vocab.bpe",
-    url="https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe",
-    sha256="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-    instead=GPT2_INSTEAD,
-)
 
 
 @dataclass(frozen=True)
 class Size:
-    """How long a part is, in tokens, characters and bytes of UTF-8. Tokens between documents are no text."""
+    """How long a part is. Tokens between documents count as tokens only."""
 
     tokens: int
     chars: int
@@ -70,7 +52,7 @@ class Size:
 class Corpus:
     """A tokenised text. train, validation: uint16 or uint32 (N,), memory-mapped, read-only.
 
-    sha256: of all its tokens, by which a text is known to be the same.
+    sha256: of all its tokens, by which a text is recognised as the same.
     """
 
     name: str
@@ -101,13 +83,13 @@ def load_corpus(
     """The tokens of a text, from the cache under `root` (default: `data_root()`) or made now.
 
     data: see `text.corpus.sources.find_source`.
-    tokenizer: `char` (the characters of the text), `byte`, `bpe` (learned from the training part, of
-        `vocab_size` tokens, 4096 by default), `gpt2`, a Tokenizer, or the path of a saved one.
-    validation: the last part of the text by characters, held out: training has the first
+    tokenizer: `char` (the characters of the text), `byte`, `bpe` (learned from the training part, of `vocab_size`
+        tokens, 4096 by default), `gpt2`, a Tokenizer, or the path of a saved one.
+    validation: the fraction of the characters, at the end of the text, that is held out: training has the first
         `int((1 - validation) * n)` of n. Each part is encoded by itself.
 
-    Several documents are one text, in order, with the tokenizer's end of text between them, or else a blank
-    line. Raises ValueError for bad input: no such text, an empty one, not UTF-8, an unknown tokenizer.
+    Several documents are one text, in order, with the tokenizer's end of text between them, or else a blank line.
+    Raises ValueError for bad input: no such text, an empty one, not UTF-8, an unknown tokenizer.
     """
     if not 0 < validation < 1:
         raise ValueError(f"validation must be between 0 and 1, got {validation}")
@@ -117,58 +99,58 @@ def load_corpus(
     cache = root / "cache" / "text"
     source = find_source(data, root)
     origin = Origin(source, content_hash(source, cache / HASHES), validation, cache)
-    found = _find_tokenizer(tokenizer, origin, vocab_size, root)
+    chosen = _choose_tokenizer(tokenizer, origin, vocab_size, root)
     for _ in range(ATTEMPTS):
-        if corpus := _open(origin, found):
+        if corpus := _open(origin, chosen):
             return corpus
-        _make(origin, found)
-    raise OSError(f"{_folder(origin, found)} was written but cannot be read back")
+        _make(origin, chosen)
+    raise OSError(f"{_folder(origin, chosen)} was written but cannot be read back")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a corpus is made of, and where what was made of it is kept."""
+    """What a corpus is made from, and the cache that it is kept in."""
 
     source: Source
     content: str  # its hash
     validation: float
     cache: Path
 
-    def folder(self, *what: object) -> Path:
-        """The folder of something that follows from the content and from `what`."""
-        key = json.dumps([FORMAT, self.content, *what])
+    def folder(self, *settings: object) -> Path:
+        """The folder of something made from the content with these settings."""
+        key = json.dumps([FORMAT, self.content, *settings])
         return self.cache / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def measure(self, separator: str | None = BETWEEN_DOCUMENTS) -> tuple[int, int]:
         """The number of characters in the training part, and in all."""
-        total = sum(len(text) for text in texts(self.source, "anywhere", separator) if text)
+        total = sum(len(text) for text in texts(self.source, "character", separator) if text)
         cut = int((1 - self.validation) * total)
         if not 0 < cut < total:
             raise ValueError(f"{self.source.name} is too short to be split: it has {total} characters")
         return cut, total
 
 
-def _find_tokenizer(choice: Tokenizer | str | Path, origin: Origin, vocab_size: int | None, root: Path) -> Tokenizer:
+def _choose_tokenizer(choice: Tokenizer | str | Path, origin: Origin, vocab_size: int | None, root: Path) -> Tokenizer:
     match choice:
         case Tokenizer():
             return choice
         case "char":
-            return _learned(origin.folder("char"), lambda: CharTokenizer.train(_pieces(origin)))
+            return _learned(origin.folder("char"), lambda: CharTokenizer.train(_all_texts(origin)))
         case "byte":
             return ByteTokenizer()
         case "bpe":
             size = vocab_size or BPE_VOCABULARY
             folder = origin.folder("bpe", size, origin.validation)
-            return _learned(folder, lambda: BPETokenizer.train(_training_pieces(origin), size))
+            return _learned(folder, lambda: BPETokenizer.train(_training_texts(origin), size))
         case "gpt2":
-            return BPETokenizer.from_gpt2(fetch(GPT2_VOCABULARY, root), fetch(GPT2_MERGES, root))
+            return published_gpt2(root)
     if not Path(choice).exists():
         raise ValueError(f"tokenizer must be {', '.join(TOKENIZERS)} or the path of one, got {str(choice)!r}")
     return load_tokenizer(choice)
 
 
 def _learned(folder: Path, train: Callable[[], Tokenizer]) -> Tokenizer:
-    """The tokenizer kept in a folder, or else trained and kept there."""
+    """The tokenizer kept in a folder; trained and kept there if there is none."""
     try:
         return load_tokenizer(folder)
     except ValueError:  # none yet, or damaged
@@ -177,29 +159,29 @@ def _learned(folder: Path, train: Callable[[], Tokenizer]) -> Tokenizer:
         return tokenizer
 
 
-def _pieces(origin: Origin) -> Iterator[str]:
-    return (text for text in texts(origin.source) if text)
+def _all_texts(origin: Origin) -> Iterator[str]:
+    return (text for text in texts(origin.source, "character") if text)
 
 
-def _training_pieces(origin: Origin) -> Iterator[str]:
+def _training_texts(origin: Origin) -> Iterator[str]:
     cut, _ = origin.measure()
-    stream = parts(texts(origin.source, "words"), cut)
+    stream = split(texts(origin.source, "document"), cut)
     return (text for side, text in stream if side == "train" and text)
 
 
 def _make(origin: Origin, tokenizer: Tokenizer) -> None:
     folder = _folder(origin, tokenizer)
     remove(folder)  # it is damaged, if it is there
-    with atomic_write(folder) as aside:
-        aside.mkdir()
-        _tokenise(aside, origin, tokenizer)
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
+        _tokenise(temporary, origin, tokenizer)
 
 
 def _open(origin: Origin, tokenizer: Tokenizer) -> Corpus | None:
-    """The corpus that is kept; None if there is none, or it is damaged."""
+    """The corpus in the cache; None if there is none, or it is damaged."""
     file = _folder(origin, tokenizer) / "tokens.bin"
     try:
-        meta = json.loads(file.with_name("meta.json").read_text(encoding="utf-8"))
+        meta = read_json(file.with_name("meta.json"))
         train, val = Size(**meta["train"]), Size(**meta["validation"])
         tokens = np.memmap(file, np.dtype(meta["dtype"]), mode="r")
         if len(tokens) != train.tokens + val.tokens:
@@ -223,18 +205,18 @@ def _tokenise(folder: Path, origin: Origin, tokenizer: Tokenizer) -> None:
 
     separator = BETWEEN_DOCUMENTS if tokenizer.eos is None else None
     cut, total = origin.measure(separator)
-    stream = parts(texts(origin.source, tokenizer.cuts, separator), cut)
+    stream = split(texts(origin.source, tokenizer.unit, separator), cut)
     sizes: dict[str, dict[str, int]] = {}
     with (
         (folder / "tokens.bin").open("wb") as file,
         tqdm(total=total, unit="char", unit_scale=True, desc="tokenising", delay=1, disable=None) as bar,
     ):
-        for side, pieces in groupby(stream, itemgetter(0)):
+        for side, part in groupby(stream, itemgetter(0)):
             start = 0 if side == "train" else cut
-            sizes[side] = asdict(_write(file, map(itemgetter(1), pieces), tokenizer, start, bar.update))
+            sizes[side] = asdict(_write(file, map(itemgetter(1), part), tokenizer, start, bar.update))
     digest = sha256(folder / "tokens.bin")
     meta = {"source": origin.source.name, "dtype": _dtype(tokenizer).str, "sha256": digest, **sizes}
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    write_json(folder / "meta.json", meta)
 
 
 def _dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
@@ -243,15 +225,15 @@ def _dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
 
 def _write(
     file: BinaryIO,
-    pieces: Iterator[str | None],
+    part: Iterable[str | None],
     tokenizer: Tokenizer,
     start: int,
     progress: Callable[[int], object],
 ) -> Size:
-    """Encodes the part of a text from character `start` on; None stands for the end of a document."""
+    """Encodes the part of the text from character `start` on; None is the end of a document."""
     dtype = _dtype(tokenizer)
     tokens = chars = size = 0
-    while group := list(islice(pieces, GROUP)):
+    for group in _grouped(part):
         encoded = iter(_encode(tokenizer, [text for text in group if text is not None], start + chars))
         for text in group:
             ids = next(encoded) if text is not None else np.array([tokenizer.eos])
@@ -263,10 +245,24 @@ def _write(
     return Size(tokens, chars, size)
 
 
-def _encode(tokenizer: Tokenizer, pieces: list[str], position: int) -> list[Ids]:
-    """Encodes pieces of which the first is at `position` in the text."""
+def _grouped(part: Iterable[str | None]) -> Iterator[list[str | None]]:
+    """Texts in groups of TOGETHER characters, or somewhat more."""
+    group: list[str | None] = []
+    length = 0
+    for text in part:
+        group.append(text)
+        length += len(text or "")
+        if length >= TOGETHER:
+            yield group
+            group, length = [], 0
+    if group:
+        yield group
+
+
+def _encode(tokenizer: Tokenizer, group: list[str], position: int) -> list[Ids]:
+    """Encodes texts of which the first is at `position` in the whole."""
     try:
-        return tokenizer.encode_batch(pieces)
+        return tokenizer.encode_batch(group)
     except UnknownCharacterError as error:
-        position += "".join(pieces).index(error.character)
+        position += "".join(group).index(error.character)
         raise UnknownCharacterError(error.character, position, error.vocab_size) from None

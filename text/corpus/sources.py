@@ -1,15 +1,12 @@
-"""Where text comes from: a name, a file, a folder, a glob, or a Hugging Face data set, as a row of documents.
+"""Where text comes from: a name, a file, a folder, a glob, or a Hugging Face data set, as a sequence of documents.
 
-A document is read in blocks of bytes, again and again, and never held whole, so that a corpus may be larger
-than memory.
+A document is read in blocks of bytes, anew for each pass, so that a corpus may be larger than memory.
 """
 
 from __future__ import annotations
 
-import difflib
 import glob
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.files.atomic import atomic_write, sha256
+from core.files.atomic import sha256
 from core.files.downloads import Remote, fetch
+from core.files.json_files import read_json, write_json
+from core.messages import first_line, nearest
 
 NAMES = ("shakespeare", "pydoc")
 PREFIX = "hf:"
@@ -26,7 +25,6 @@ PROSE = (".txt", ".text", ".md", ".rst", ".tex", ".org")
 CODE = (".py", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".js", ".ts", ".java", ".sh")
 SUFFIXES = PROSE + CODE  # what counts as text in a folder
 HUGGING_FACE = f"{PREFIX}NAME[:CONFIG][:SPLIT][:COLUMN]"
-ACCEPTED = f"{', '.join(NAMES)}, a text file, a folder or glob of text files, {HUGGING_FACE}"
 REMEMBERED = 64 << 20  # bytes from which on a file's hash is remembered
 
 BLOCK = 1 << 18  # bytes read at once
@@ -36,13 +34,13 @@ SHAKESPEARE = Remote(
     url="https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
     "/data/tinyshakespeare/input.txt",
     sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-    instead="take `pydoc`, Python's own documentation, which needs no network",
+    instead="use `pydoc`, Python's own documentation, which needs no network",
 )
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text. label: what an error calls it. read: its UTF-8 in blocks of bytes, from the start."""
+    """One text. label: what an error calls it. read: its UTF-8 from the start, in blocks of bytes."""
 
     label: str
     read: Callable[[], Iterator[bytes]]
@@ -51,7 +49,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Source:
-    """A row of documents, always in the same order."""
+    """A sequence of documents, always in the same order."""
 
     name: str
     documents: Callable[[], Iterator[Document]]
@@ -61,11 +59,11 @@ def find_source(data: str | Path, root: Path | None = None) -> Source:
     """The documents that `data` names.
 
     - `shakespeare`: Karpathy's tiny Shakespeare, 1.1 MB, under `root` (default: `data_root()`) or downloaded.
-    - `pydoc`: the documentation that comes with this Python, about 0.5 MB; other versions have other words.
+    - `pydoc`: the documentation that comes with this Python, about 0.5 MB; it differs between versions.
     - a file, whatever its suffix; a glob (`**` goes into folders), every file that it matches.
-    - a folder: every file below it with one of SUFFIXES, none hidden, by its path in order.
-    - `hf:NAME[:CONFIG][:SPLIT][:COLUMN]`: a data set of the `datasets` library, one document a row; by
-      default the split `train`, and the column `text` or the only one.
+    - a folder: every file below it with one of SUFFIXES, hidden ones left out, in the order of their paths.
+    - `hf:NAME[:CONFIG][:SPLIT][:COLUMN]`: a data set of the `datasets` library, one document a row; by default the
+      split `train`, and the column `text` or the only one.
 
     Empty documents are left out. Raises ValueError, saying what is accepted, if there is no such thing.
     """
@@ -80,7 +78,7 @@ def find_source(data: str | Path, root: Path | None = None) -> Source:
 
 
 def content_hash(source: Source, memory: Path) -> str:
-    """SHA-256 over the hashes of all documents. Those of large files are remembered in the folder `memory`.
+    """SHA-256 over the hashes of all documents. Those of large files are kept in the folder `memory`.
 
     Raises ValueError if the source holds no text at all.
     """
@@ -98,22 +96,21 @@ def content_hash(source: Source, memory: Path) -> str:
 
 
 def remembered_sha256(path: Path, memory: Path) -> str:
-    """SHA-256 of a file; a large one is read only if its size or time of change is not what it was."""
+    """SHA-256 of a file; a large one is read again only if its size or modification time has changed."""
     status = path.stat()
     if status.st_size < REMEMBERED:
         return sha256(path)
-    place = str(path.resolve())
-    stamp = [place, status.st_size, status.st_mtime_ns]
-    note = memory / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.json"
+    resolved = str(path.resolve())
+    stamp = [resolved, status.st_size, status.st_mtime_ns]
+    note = memory / f"{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:32]}.json"
     try:
-        noted = json.loads(note.read_text(encoding="utf-8"))
+        noted = read_json(note)
         if noted["stamp"] == stamp:
             return str(noted["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not noted, or not readable: hashed anew
+        pass  # no note, or not a readable one
     digest = sha256(path)
-    with atomic_write(note) as aside:
-        aside.write_text(json.dumps({"stamp": stamp, "sha256": digest}), encoding="utf-8")
+    write_json(note, {"stamp": stamp, "sha256": digest})
     return digest
 
 
@@ -140,16 +137,17 @@ def _matching(data: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(_visible_texts(path), key=lambda file: file.relative_to(path).as_posix())
-        if not found:
+        files = sorted(_visible_texts(path), key=lambda file: file.relative_to(path).as_posix())
+        if not files:
             raise ValueError(f"{data} holds no text: files ending in {' '.join(SUFFIXES)} are read")
-        return found
+        return files
     if glob.has_magic(data):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
         if files := [match for match in matches if match.is_file()]:
             return files
         raise ValueError(f"{data} matches no file")
-    raise ValueError(f"there is no text or file {data!r}{_suggestion(data)}: accepted are {ACCEPTED}")
+    accepted = f"accepted are {', '.join(NAMES)}, a text file, a folder or glob of text files, {HUGGING_FACE}"
+    raise ValueError(f"data = {data!r} is neither a file nor the name of a text; {nearest(data, NAMES, accepted)}")
 
 
 def _visible_texts(folder: Path) -> Iterator[Path]:
@@ -159,16 +157,11 @@ def _visible_texts(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def _suggestion(data: str) -> str:
-    close = difflib.get_close_matches(data, NAMES, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def _pydoc() -> Source:
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
-        raise ValueError("pydoc is not there: this Python comes without pydoc_data.topics") from error
+        raise ValueError("data = 'pydoc' is not available: this Python comes without pydoc_data.topics") from error
     text = "\n\n".join(topics[name].strip("\n") for name in sorted(topics)) + "\n"
     document = Document("pydoc", lambda: iter([text.encode()]))
     return Source("pydoc", lambda: iter([document]))
@@ -199,8 +192,7 @@ def _load_rows(data: str, name: str, config: str | None, split: str) -> Any:
     try:
         return load_dataset(name, config, split=split)
     except Exception as error:  # the library raises what its readers and the network raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{data} cannot be loaded as {HUGGING_FACE}: {reason}") from error
+        raise ValueError(f"{data} cannot be loaded as {HUGGING_FACE}: {first_line(error)}") from error
 
 
 def _text_column(data: str, rows: Any, column: str) -> str:

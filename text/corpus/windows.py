@@ -1,6 +1,6 @@
 """From tokens to batches: windows to train on, and windows that cover the validation text.
 
-Every batch is a pure function of (seed, step, rank), and only its own windows are read from the disk.
+Every batch is a pure function of (seed, step, rank), and only its own windows are read from disk.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.checks import check_choices, check_positive
 from core.training.order import drawn, epochs, share, shuffled, stream
 from text.corpus.load import Tokens
 
@@ -23,18 +24,17 @@ IGNORED = -100
 """A target that does not count."""
 
 Batch = tuple[Tensor, Tensor]
-Sampling = Literal["shuffled", "random"]
+WindowOrder = Literal["shuffled", "random"]
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingWindows:
-    """Windows of `context` tokens, and as targets the same moved on by one.
+    """Windows of `context` tokens; their targets are the same tokens, shifted by one.
 
     tokens: the training part, integers (N,), in memory or memory-mapped.
     batch_size: windows of one optimiser step, over all processes and micro-batches.
-    sampling: "shuffled" tiles the text, with a phase of its own each epoch, and takes every tile once an
-        epoch (up to 2 * context tokens at the ends are left out); "random" takes windows from anywhere, as
-        nanoGPT does.
+    order: "shuffled" tiles the text, from another offset each epoch, and takes every tile once an epoch (up to
+        2 * context tokens at the ends are left out); "random" takes windows from anywhere, as nanoGPT does.
 
     Raises ValueError for a bad value, or a text shorter than one window and its last target.
     """
@@ -43,13 +43,11 @@ class TrainingWindows:
     context: int
     batch_size: int
     seed: int = 0
-    sampling: Sampling = "shuffled"
+    order: WindowOrder = "shuffled"
 
     def __post_init__(self) -> None:
-        if self.sampling not in get_args(Sampling):
-            raise ValueError(f"sampling must be shuffled or random, got {self.sampling!r}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        check_choices(self)
+        check_positive(self, "batch_size")
         _check_length("training", self.tokens, self.context)
 
     @property
@@ -60,22 +58,22 @@ class TrainingWindows:
     def batch(self, step: int, rank: int = 0, world: int = 1, accumulate: int = 1) -> list[Batch]:
         """The micro-batches of a rank at a step: `accumulate` pairs (ids, targets), each int64 (b, context).
 
-        b = batch_size / (world * accumulate); together, the ranks' micro-batches are one global batch,
-        whatever their number. Raises ValueError if that does not divide.
+        b = batch_size / (world * accumulate); the micro-batches of all ranks together are the same global batch,
+        whatever their number. Raises ValueError if batch_size does not divide.
         """
         starts = self._starts(step)
         return [self._read(part) for part in share(starts, rank, world, accumulate)]
 
     def _starts(self, step: int) -> NDArray[np.int64]:
         """Where the windows of the global batch begin: int64 (batch_size,)."""
-        if self.sampling == "random":
+        if self.order == "random":
             return drawn(self.seed, step, self.batch_size, len(self.tokens) - self.context)
         tiles = shuffled(self.seed, step, self.batch_size, self.items)
         epoch = epochs(step, self.batch_size, self.items)
         room = min(self.context, len(self.tokens) - self.items * self.context)
         first, last = int(epoch[0]), int(epoch[-1])
-        phases = np.array([_phase(self.seed, e, room) for e in range(first, last + 1)])
-        return tiles * self.context + phases[epoch - first]
+        offsets = np.array([_offset(self.seed, e, room) for e in range(first, last + 1)])
+        return tiles * self.context + offsets[epoch - first]
 
     def _read(self, starts: NDArray[np.int64]) -> Batch:
         rows = self._windows[starts]  # (b, context + 1)
@@ -89,9 +87,9 @@ class TrainingWindows:
 def validation_batches(tokens: Tokens, context: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
     """The whole validation text, in order, as windows of `context` that do not overlap.
 
-    Yields (ids, targets), each int64 (batch_size, context). Over all batches and ranks every token but the
-    first is a target exactly once; places beyond the end have the target IGNORED. All ranks get the same
-    number of batches, all of one shape, the last ones possibly without any target.
+    Yields (ids, targets), each int64 (batch_size, context). Over all batches and ranks every token but the first is a
+    target exactly once; places beyond the end have the target IGNORED. All ranks get the same number of batches, all
+    of one shape, the last ones possibly without any target.
     Raises ValueError for a text shorter than one window and its last target.
     """
     _check_length("validation", tokens, context)
@@ -116,7 +114,7 @@ def _tensor(rows: NDArray[Any]) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _phase(seed: int, epoch: int, room: int) -> int:
+def _offset(seed: int, epoch: int, room: int) -> int:
     """Where the first tile of an epoch begins, in 0..room - 1."""
     return int(stream(seed, "phase", epoch).random_raw()) % room
 
@@ -127,5 +125,5 @@ def _check_length(part: str, tokens: Tokens, context: int) -> None:
     if len(tokens) <= context:
         raise ValueError(
             f"the {part} text has {len(tokens)} tokens, a context of {context} needs at least {context + 1}: "
-            f"take a longer text or a shorter context"
+            f"use a longer text or a shorter context"
         )

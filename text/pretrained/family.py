@@ -12,112 +12,100 @@ from typing import Any, ClassVar, Literal
 from core.config import TransformerConfig
 from core.files.serialize import from_dict, to_dict
 from core.files.weights import WEIGHT, Rule, module
-from text.models.gpt import GPTConfig
+from text.models.config import GPTConfig
 
-Holds = Mapping[str, tuple[object, ...]]
+CONFIG = "config.json"
+Supported = Mapping[str, tuple[object, ...]]
 
-WITHOUT_EFFECT = (
-    *("architectures", "model_type", "transformers_version", "_name_or_path", "dtype", "torch_dtype"),
-    *("use_cache", "return_dict*", "output_*", "_attn_implementation*", "attn_implementation", "is_decoder"),
-    *(
-        "bos_token_id",
-        "eos_token_id",
-        "pad_token_id",
-        "unk_token_id",
-        "sep_token_id",
-        "decoder_start_token_id",
-    ),
-    *("initializer_range", "id2label", "label2id", "num_labels", "_num_labels", "problem_type"),
-    *("task_specific_params", "finetuning_task", "tokenizer_class", "prefix", "transformers.js_config", "unsloth_*"),
-    *("chunk_size_feed_forward", "gradient_checkpointing", "torchscript", "use_bfloat16", "tf_legacy_loss"),
-    *(
-        "max_length",
-        "min_length",
-        "do_sample",
-        "early_stopping",
-        "num_beams",
-        "num_beam_groups",
-        "temperature",
-    ),
-    *("top_k", "top_p", "typical_p", "diversity_penalty", "repetition_penalty", "length_penalty"),
-    *("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences"),
-    *("forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "suppress_tokens"),
-    *("begin_suppress_tokens", "exponential_decay_length_penalty"),
+WITHOUT_EFFECT = tuple(
+    """
+    architectures model_type transformers_version _name_or_path dtype torch_dtype
+    use_cache return_dict* output_* _attn_implementation* attn_implementation is_decoder
+    bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id decoder_start_token_id
+    initializer_range id2label label2id num_labels _num_labels problem_type
+    task_specific_params finetuning_task tokenizer_class prefix transformers.js_config unsloth_*
+    chunk_size_feed_forward gradient_checkpointing torchscript use_bfloat16 tf_legacy_loss
+    max_length min_length do_sample early_stopping num_beams num_beam_groups temperature
+    top_k top_p typical_p diversity_penalty repetition_penalty length_penalty
+    no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences
+    forced_bos_token_id forced_eos_token_id remove_invalid_values suppress_tokens
+    begin_suppress_tokens exponential_decay_length_penalty
+    """.split()
 )
-"""Fields that leave the logits of any family alone: bookkeeping, training, decoding (`*` is anything)."""
+"""Fields that do not change the logits of any family: bookkeeping, training, decoding (`*` matches anything)."""
 
 
 @dataclass(frozen=True)
 class Family(ABC):
-    """The fields of a `config.json` that matter, under their names there, and what follows from them.
+    """The fields of a `config.json` that matter, under their names there.
 
-    A field that would change the mathematics admits only the value that does not. Any field that is neither
-    here nor among those without effect is refused.
+    A field that would change the mathematics accepts only the value that does not. Any field that is neither listed by
+    the class nor among those without effect is refused.
     """
 
     model_type: ClassVar[str]
     architecture: ClassVar[str]
-    """Name of the class with a head that other tools build."""
+    """The class, head included, that transformers builds."""
     prefix: ClassVar[str]
-    """How the names of all weights but the head's begin, where they were saved with a head."""
+    """What the names of all weights but the head's begin with, where they were saved with a head."""
     embedding: ClassVar[str]
     """The weight that a tied head repeats."""
     buffers: ClassVar[tuple[str, ...]]
-    """Patterns of weights that say nothing: masks and frequencies."""
+    """Patterns of stored tensors that are not weights: masks and frequencies."""
     without_effect: ClassVar[tuple[str, ...]]
-    """Patterns of further fields that leave the logits alone."""
-    holds: ClassVar[Holds]
-    """What the family can express: the values it has words for, by field of our configuration."""
+    """Patterns of further fields that do not change the logits."""
+    supported: ClassVar[Supported]
+    """What the family can express: the accepted values, by field of our configuration."""
 
     @classmethod
-    def read(cls, fields: Mapping[str, Any]) -> Family:
-        """From a `config.json`. Raises ValueError naming the first field that is unknown or not handled."""
-        silent = WITHOUT_EFFECT + cls.without_effect
+    def from_fields(cls, fields: Mapping[str, Any]) -> Family:
+        """From the fields of a `config.json`. Raises ValueError naming the first that is unknown or not supported."""
+        ignored = WITHOUT_EFFECT + cls.without_effect
         return from_dict(
-            cls, {k: v for k, v in fields.items() if not any(fnmatchcase(k, pattern) for pattern in silent)}
+            cls, {name: value for name, value in fields.items() if not any(fnmatchcase(name, p) for p in ignored)}
         )
 
-    def write(self) -> dict[str, Any]:
-        """As a `config.json` that other tools build the model from."""
+    def to_fields(self) -> dict[str, Any]:
+        """The fields of a `config.json` that other tools build the model from."""
         names = {"model_type": self.model_type, "architectures": [self.architecture], "dtype": "float32"}
         return names | to_dict(self)
 
     @abstractmethod
-    def config(self) -> GPTConfig:
-        """The same model in our words."""
+    def to_config(self) -> GPTConfig:
+        """The same model as a configuration of ours."""
 
     @classmethod
     @abstractmethod
-    def of(cls, config: GPTConfig) -> Family:
-        """Our model in their words. Raises ValueError naming a field for which they have none."""
+    def from_config(cls, config: GPTConfig) -> Family:
+        """The fields for a model of ours. Raises ValueError naming a setting that the family cannot express."""
 
     @classmethod
     @abstractmethod
     def rules(cls, config: GPTConfig) -> list[Rule]:
-        """Which of their weights is which of ours, in the layout with a head."""
+        """Which of their weights are which of ours, in the layout with a head."""
 
     @classmethod
-    def require(cls, config: GPTConfig) -> TransformerConfig:
-        """Our core, if the family can express it; ValueError naming the first field of which it cannot."""
-        for name, accepted in cls.holds.items():
-            cls.check(name, attrgetter(name)(config), accepted)
+    def require_supported(cls, config: GPTConfig) -> TransformerConfig:
+        """Our core, if the family can express it; ValueError naming the first setting that it cannot."""
+        for name, accepted in cls.supported.items():
+            cls.require(name, attrgetter(name)(config), accepted)
         return config.core
 
     @classmethod
-    def check(cls, name: str, value: object, accepted: Sequence[object]) -> None:
-        """Raise ValueError unless the family can express this value of our field."""
+    def require(cls, name: str, value: object, accepted: Sequence[object]) -> None:
+        """Raises ValueError unless a setting of ours has one of the accepted values."""
         if value not in accepted:
             raise ValueError(
-                f"{name} = {value!r} has no place in the {cls.model_type} layout, "
-                f"which holds: {', '.join(map(str, accepted))}"
+                f"{name} = {value!r} cannot be expressed in the {cls.model_type} layout, "
+                f"which supports: {', '.join(map(str, accepted))}"
             )
 
 
 def head_kind(tied: bool) -> Literal["tied", "untied"]:
-    """Their flag in our word."""
+    """Their flag as our choice."""
     return "tied" if tied else "untied"
 
 
 def head_rules(config: GPTConfig) -> list[Rule]:
-    """A tied head has no weight of its own."""
+    """The rule of the head; a tied one has no weight of its own."""
     return [] if config.head == "tied" else module("head", "lm_head", kinds=WEIGHT)

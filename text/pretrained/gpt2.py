@@ -7,17 +7,17 @@ from typing import ClassVar, Literal
 
 from core.config import FeedForwardKind, PositionConfig, TransformerConfig
 from core.files.weights import TRANSPOSED, WEIGHT, Rule, each_layer, module
-from text.models.gpt import GPTConfig
-from text.pretrained.family import Family, Holds, head_kind, head_rules
+from text.models.config import GPTConfig
+from text.pretrained.family import Family, Supported, head_kind, head_rules
 
 Activation = Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu"]
-OURS: dict[Activation, FeedForwardKind] = {
+TO_OURS: dict[Activation, FeedForwardKind] = {
     "gelu_new": "gelu-tanh",
     "gelu_pytorch_tanh": "gelu-tanh",
     "gelu": "gelu",
     "relu": "relu",
 }
-THEIRS: dict[FeedForwardKind, Activation] = {"gelu-tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
+FROM_OURS: dict[FeedForwardKind, Activation] = {"gelu-tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class GPT2(Family):
     embedding = "transformer.wte.weight"
     buffers = ("*.attn.bias", "*.attn.masked_bias")
     without_effect = ("n_ctx", "n_special", "predict_special_tokens", "summary_*")
-    holds: ClassVar[Holds] = {
+    supported: ClassVar[Supported] = {
         "core.position.kind": ("learned",),
-        "core.feedforward": tuple(THEIRS),
+        "core.feedforward": tuple(FROM_OURS),
         "core.norm": ("layernorm",),
         "core.norm_placement": ("pre",),
         "core.qk_norm": ("none",),
@@ -61,13 +61,13 @@ class GPT2(Family):
         if self.embd_pdrop != self.resid_pdrop:
             raise ValueError(f"embd_pdrop = {self.embd_pdrop} must equal resid_pdrop = {self.resid_pdrop}")
 
-    def config(self) -> GPTConfig:
+    def to_config(self) -> GPTConfig:
         core = TransformerConfig(
             dim=self.n_embd,
             depth=self.n_layer,
             n_heads=self.n_head,
             ffn_dim=self.n_inner,
-            feedforward=OURS[self.activation_function],
+            feedforward=TO_OURS[self.activation_function],
             norm_eps=self.layer_norm_epsilon,
             position=PositionConfig("learned"),
             dropout=self.resid_pdrop,
@@ -76,10 +76,10 @@ class GPT2(Family):
         return GPTConfig(self.vocab_size, self.n_positions, head_kind(self.tie_word_embeddings), core)
 
     @classmethod
-    def of(cls, config: GPTConfig) -> GPT2:
-        core = cls.require(config)
-        cls.check("core.n_kv_heads", core.key_heads, [core.n_heads])
-        cls.check("core.head_dim", core.head_width, [core.dim / core.n_heads])
+    def from_config(cls, config: GPTConfig) -> GPT2:
+        core = cls.require_supported(config)
+        cls.require("core.n_kv_heads", core.key_heads, [core.n_heads])
+        cls.require("core.head_dim", core.head_width, [core.dim / core.n_heads])
         return cls(
             vocab_size=config.vocab_size,
             n_positions=config.context,
@@ -87,7 +87,7 @@ class GPT2(Family):
             n_layer=core.depth,
             n_head=core.n_heads,
             n_inner=core.ffn_dim,
-            activation_function=THEIRS[core.feedforward],
+            activation_function=FROM_OURS[core.feedforward],
             layer_norm_epsilon=core.norm_eps,
             resid_pdrop=core.dropout,
             embd_pdrop=core.dropout,

@@ -1,4 +1,4 @@
-"""Llama (Touvron 2023) and its followers: RMSNorm, rotary positions, gated feed-forward, grouped heads."""
+"""Llama (Touvron 2023) and models like it: RMSNorm, rotary positions, gated feed-forward, grouped heads."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from torch import Tensor
 
 from core.config import FeedForwardKind, OptionalNormKind, PositionConfig, TransformerConfig
 from core.files.weights import BOTH, WEIGHT, Layout, Rule, each_layer, module, stacked
-from text.models.gpt import GPTConfig
-from text.pretrained.family import Family, Holds, head_kind, head_rules
+from text.models.config import GPTConfig
+from text.pretrained.family import Family, Supported, head_kind, head_rules
 
 Activation = Literal["silu", "gelu"]
 Pairing = Literal["interleaved", "halves"]
 Bias = Literal["all", "qkv", "none"]
-OURS: dict[Activation, FeedForwardKind] = {"silu": "swiglu", "gelu": "geglu"}
-THEIRS: dict[FeedForwardKind, Activation] = {"swiglu": "silu", "geglu": "gelu"}
+TO_OURS: dict[Activation, FeedForwardKind] = {"silu": "swiglu", "gelu": "geglu"}
+FROM_OURS: dict[FeedForwardKind, Activation] = {"swiglu": "silu", "geglu": "gelu"}
 
 
 @dataclass(frozen=True)
 class LlamaLike(Family):
-    """The fields that they share."""
+    """The fields that these models share."""
 
     prefix = "model."
     embedding = "model.embed_tokens.weight"
     buffers = ("*.rotary_emb.inv_freq",)
     qk_norm: ClassVar[OptionalNormKind] = "none"
     without_effect: ClassVar[tuple[str, ...]] = ("pretraining_tp", "is_llama_config")
-    holds: ClassVar[Holds] = {
+    supported: ClassVar[Supported] = {
         "core.position.kind": ("rotary",),
-        "core.feedforward": tuple(THEIRS),
+        "core.feedforward": tuple(FROM_OURS),
         "core.norm": ("rmsnorm",),
         "core.norm_placement": ("pre",),
         "core.qk_norm": ("none",),
@@ -62,23 +62,23 @@ class LlamaLike(Family):
                 number = key == "rope_theta" and isinstance(value, (int, float))
                 if not number and (key not in ("rope_type", "type") or value != "default"):
                     raise ValueError(
-                        f"{name}.{key} = {value!r} is not handled: accepted are a rope_theta and rope_type = 'default'"
+                        f"{name}.{key} = {value!r} is not supported: accepted are rope_theta and rope_type = 'default'"
                     )
-        self.base()
+        self.rotary_base()
 
-    def base(self) -> float:
-        """The rotary base, in whichever place it is written; ValueError if two places differ."""
-        nested = [(given or {}).get("rope_theta") for given in (self.rope_parameters, self.rope_scaling)]
-        given = {float(base) for base in (self.rope_theta, *nested) if base is not None}
-        if len(given) > 1:
-            raise ValueError(f"rope_theta is given twice, as {' and '.join(map(str, sorted(given)))}")
-        return given.pop() if given else 10000.0
+    def rotary_base(self) -> float:
+        """The rotary base, wherever it is written; ValueError if two places differ."""
+        nested = [(fields or {}).get("rope_theta") for fields in (self.rope_parameters, self.rope_scaling)]
+        bases = {float(base) for base in (self.rope_theta, *nested) if base is not None}
+        if len(bases) > 1:
+            raise ValueError(f"rope_theta is given twice, as {' and '.join(map(str, sorted(bases)))}")
+        return bases.pop() if bases else 10000.0
 
     def bias(self) -> Bias:
-        """Which of our linear maps carry a bias."""
+        """Which of our linear maps have a bias."""
         return "none"
 
-    def config(self) -> GPTConfig:
+    def to_config(self) -> GPTConfig:
         core = TransformerConfig(
             dim=self.hidden_size,
             depth=self.num_hidden_layers,
@@ -86,19 +86,19 @@ class LlamaLike(Family):
             n_kv_heads=self.num_key_value_heads or self.num_attention_heads,
             head_dim=self.head_dim or self.hidden_size // max(1, self.num_attention_heads),
             ffn_dim=self.intermediate_size,
-            feedforward=OURS[self.hidden_act],
+            feedforward=TO_OURS[self.hidden_act],
             norm="rmsnorm",
             norm_eps=self.rms_norm_eps,
             qk_norm=self.qk_norm,
             bias=self.bias(),
-            position=PositionConfig("rotary", base=self.base(), pairing="halves"),
+            position=PositionConfig("rotary", base=self.rotary_base(), pairing="halves"),
             attention_dropout=self.attention_dropout,
         )
         return GPTConfig(self.vocab_size, self.max_position_embeddings, head_kind(self.tie_word_embeddings), core)
 
     @classmethod
-    def of(cls, config: GPTConfig) -> LlamaLike:
-        core = cls.require(config)
+    def from_config(cls, config: GPTConfig) -> LlamaLike:
+        core = cls.require_supported(config)
         return cls(
             vocab_size=config.vocab_size,
             hidden_size=core.dim,
@@ -108,18 +108,18 @@ class LlamaLike(Family):
             max_position_embeddings=config.context,
             num_key_value_heads=core.key_heads,
             head_dim=core.head_width,
-            hidden_act=THEIRS[core.feedforward],
+            hidden_act=FROM_OURS[core.feedforward],
             rms_norm_eps=core.norm_eps,
             rope_theta=core.position.base,
             rope_parameters={"rope_theta": core.position.base, "rope_type": "default"},
             attention_dropout=core.attention_dropout,
             tie_word_embeddings=config.head == "tied",
-            **cls.own(core),
+            **cls.own_fields(core),
         )
 
     @classmethod
-    def own(cls, core: TransformerConfig) -> dict[str, Any]:
-        """Values of the fields that this follower alone has."""
+    def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
+        """Values of the fields that only this family has."""
         return {}
 
     @classmethod
@@ -129,11 +129,11 @@ class LlamaLike(Family):
 
 @dataclass(frozen=True)
 class Llama(LlamaLike):
-    """Llama; its biases are everywhere or nowhere."""
+    """Llama, with biases everywhere or nowhere."""
 
     model_type = "llama"
     architecture = "LlamaForCausalLM"
-    holds: ClassVar[Holds] = {**LlamaLike.holds, "core.bias": ("none", "all")}
+    supported: ClassVar[Supported] = {**LlamaLike.supported, "core.bias": ("none", "all")}
 
     attention_bias: bool = False
     mlp_bias: bool = False
@@ -148,7 +148,7 @@ class Llama(LlamaLike):
         return "all" if self.attention_bias else "none"
 
     @classmethod
-    def own(cls, core: TransformerConfig) -> dict[str, Any]:
+    def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
         if core.dim % core.n_heads:
             raise ValueError(f"core.n_heads = {core.n_heads} must divide core.dim = {core.dim} in the llama layout")
         return {"attention_bias": core.bias == "all", "mlp_bias": core.bias == "all"}
@@ -156,7 +156,7 @@ class Llama(LlamaLike):
 
 @dataclass(frozen=True)
 class Mistral(LlamaLike):
-    """Mistral (Jiang 2023), where its window spans the whole context."""
+    """Mistral (Jiang 2023), if its window spans the whole context."""
 
     model_type = "mistral"
     architecture = "MistralForCausalLM"
@@ -172,18 +172,18 @@ class Mistral(LlamaLike):
             )
 
     @classmethod
-    def own(cls, core: TransformerConfig) -> dict[str, Any]:
+    def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
         return {"sliding_window": None}
 
 
 @dataclass(frozen=True)
 class Qwen2(LlamaLike):
-    """Qwen2 (Yang 2024): queries, keys and values carry a bias."""
+    """Qwen2 (Yang 2024): queries, keys and values have a bias."""
 
     model_type = "qwen2"
     architecture = "Qwen2ForCausalLM"
     without_effect = (*LlamaLike.without_effect, "sliding_window", "max_window_layers")
-    holds: ClassVar[Holds] = {**LlamaLike.holds, "core.bias": ("qkv",)}
+    supported: ClassVar[Supported] = {**LlamaLike.supported, "core.bias": ("qkv",)}
 
     use_sliding_window: Literal[False] = False
     use_mrope: Literal[False] = False
@@ -200,7 +200,7 @@ class Qwen3(LlamaLike):
     model_type = "qwen3"
     architecture = "Qwen3ForCausalLM"
     without_effect = (*LlamaLike.without_effect, "sliding_window", "max_window_layers")
-    holds: ClassVar[Holds] = {**LlamaLike.holds, "core.qk_norm": ("rmsnorm",)}
+    supported: ClassVar[Supported] = {**LlamaLike.supported, "core.qk_norm": ("rmsnorm",)}
     qk_norm = "rmsnorm"
 
     attention_bias: Literal[False] = False
@@ -209,24 +209,24 @@ class Qwen3(LlamaLike):
 
 
 def llama_rules(config: GPTConfig, pairing: Pairing) -> list[Rule]:
-    """The weights of all of them; `pairing`: which channels of their heads rotate together."""
+    """The weights of all these models. pairing: which channels of their heads rotate together."""
     core, ours, theirs = config.core, "core.blocks.*.", "model.layers.*."
-    attention, compute = ours + "attention.branch.", ours + "feedforward.branch."
+    attention, feedforward = ours + "attention.branch.", ours + "feedforward.branch."
     qkv = [f"{theirs}self_attn.{name}_proj" for name in "qkv"]
-    gate = [f"{theirs}mlp.{name}_proj" for name in ("gate", "up")]
-    some = WEIGHT if core.bias == "none" else BOTH
-    every = BOTH if core.bias == "all" else WEIGHT
+    gate_and_up = [f"{theirs}mlp.{name}_proj" for name in ("gate", "up")]
+    qkv_kinds = WEIGHT if core.bias == "none" else BOTH
+    kinds = BOTH if core.bias == "all" else WEIGHT
     n_heads = (core.n_heads, core.key_heads, core.key_heads)
     block = [
         *module(ours + "attention.norm", theirs + "input_layernorm", kinds=WEIGHT),
-        *module(attention + "qkv", *qkv, kinds=some, layout=turned(core, n_heads, pairing)),
-        *module(attention + "out", theirs + "self_attn.o_proj", kinds=every),
+        *module(attention + "qkv", *qkv, kinds=qkv_kinds, layout=heads_layout(core, n_heads, pairing)),
+        *module(attention + "out", theirs + "self_attn.o_proj", kinds=kinds),
         *module(ours + "feedforward.norm", theirs + "post_attention_layernorm", kinds=WEIGHT),
-        *module(compute + "up", *gate, kinds=every, layout=stacked(core.ffn_width, core.ffn_width)),
-        *module(compute + "out", theirs + "mlp.down_proj", kinds=every),
+        *module(feedforward + "up", *gate_and_up, kinds=kinds, layout=stacked(core.ffn_width, core.ffn_width)),
+        *module(feedforward + "out", theirs + "mlp.down_proj", kinds=kinds),
     ]
     for name in ("q_norm", "k_norm") if core.qk_norm != "none" else ():
-        gain = turned(core, (1,), pairing)
+        gain = heads_layout(core, (1,), pairing)
         block += module(attention + name, f"{theirs}self_attn.{name}", kinds=WEIGHT, layout=gain)
     return [
         *module("embed", "model.embed_tokens", kinds=WEIGHT),
@@ -236,21 +236,21 @@ def llama_rules(config: GPTConfig, pairing: Pairing) -> list[Rule]:
     ]
 
 
-def turned(core: TransformerConfig, n_heads: tuple[int, ...], theirs: Pairing) -> Layout:
-    """Parts of so many heads on top of each other; the first two rotate: their channels are put in order."""
+def heads_layout(core: TransformerConfig, n_heads: tuple[int, ...], theirs: Pairing) -> Layout:
+    """Parts of `n_heads` heads each, stacked; the first two (queries, keys) rotate, by pairs of channels as ours do."""
     stack, ours = stacked(*(count * core.head_width for count in n_heads)), core.position.pairing
     if ours == theirs:
         return stack
 
     def reorder(parts: Sequence[Tensor], to: Pairing) -> list[Tensor]:
-        rotating = [paired(part, count, to) for part, count in zip(parts[:2], n_heads[:2], strict=True)]
+        rotating = [reorder_pairs(part, count, to) for part, count in zip(parts[:2], n_heads[:2], strict=True)]
         return [*rotating, *parts[2:]]
 
     return Layout(lambda parts: stack.load(reorder(parts, ours)), lambda own: reorder(stack.save(own), theirs))
 
 
-def paired(rows: Tensor, n_heads: int, to: Pairing) -> Tensor:
-    """Channels (heads x Dh, ...) of the other pairing in the order of this one; pair n stays pair n."""
+def reorder_pairs(rows: Tensor, n_heads: int, to: Pairing) -> Tensor:
+    """Channels (heads x Dh, ...) from the other pairing to this one; pair n stays pair n."""
     if to == "halves":
         return rearrange(rows, "(h n two) ... -> (h two n) ...", h=n_heads, two=2)
     return rearrange(rows, "(h two n) ... -> (h n two) ...", h=n_heads, two=2)

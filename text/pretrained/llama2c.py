@@ -1,8 +1,8 @@
-"""llama2.c's own files (Karpathy 2023): a checkpoint of "version 0", and the tokenizer beside it.
+"""llama2.c's own files (Karpathy 2023): a checkpoint of "version 0", and the tokenizer that belongs to it.
 
-A checkpoint is seven int32 (dim, hidden, layers, heads, key heads, tokens, context), then float32: each kind
-of weight for all layers in a row, then two tables of the rotation, which follow from base 10000. A negative
-number of tokens says that a head of its own comes last. All is little-endian.
+A checkpoint is seven int32 (dim, hidden, layers, heads, key heads, tokens, context), then float32: each kind of weight
+for all layers in turn, then two tables of the rotation, which follow from base 10000. A negative number of tokens says
+that an untied head comes last. All numbers are little-endian.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from torch import Tensor
 from core.config import PositionConfig, TransformerConfig
 from core.files.tensors import Uninitialised
 from core.files.weights import import_weights
-from text.models.gpt import GPT, GPTConfig
+from text.models.config import GPTConfig
+from text.models.gpt import GPT
 from text.pretrained.family import head_kind
 from text.pretrained.llama import llama_rules
 
 HEADER = struct.Struct("<7i")
-ROTATION = "rotation"  # tables that nothing needs
+ROTATION = "rotation"  # tables that are not needed
 Section = tuple[str, tuple[int, ...]]
 
 
@@ -38,7 +39,7 @@ def load_llama2c(path: str | Path) -> GPT:
     sections = list(_sections(config))
     expected = HEADER.size + 4 * sum(prod(shape) for _, shape in sections)
     if path.stat().st_size != expected:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, its header asks for {expected}")
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, its header describes {expected}")
     with Uninitialised():
         model = GPT(config)
     numbers = torch.from_numpy(np.fromfile(path, "<f4", offset=HEADER.size))
@@ -72,7 +73,7 @@ def _config(path: Path) -> GPTConfig:
 
 
 def _sections(config: GPTConfig) -> Iterator[Section]:
-    """What the file holds, in order: names (`*` is a layer, and then the first axis) and shapes."""
+    """What the file holds, in order: names and shapes; `*` stands for the layers, which are then the first axis."""
     c, layer, tokens = config.core, "model.layers.*.", (config.vocab_size, config.core.dim)
     queries, keys = c.n_heads * c.head_width, c.key_heads * c.head_width
     yield "model.embed_tokens.weight", tokens
@@ -103,7 +104,7 @@ def _weights(numbers: Tensor, sections: Iterable[Section]) -> Iterator[tuple[str
 
 @dataclass(frozen=True)
 class LlamaCTokenizer:
-    """The pieces of a `tokenizer.bin`, for decoding: enough to read what a checkpoint says."""
+    """The pieces of a `tokenizer.bin`, for decoding only."""
 
     pieces: tuple[bytes, ...]
     bos: int = 1
@@ -111,18 +112,18 @@ class LlamaCTokenizer:
 
     @classmethod
     def read(cls, path: str | Path) -> LlamaCTokenizer:
-        """An int32, then of each piece a float32 score, an int32 length, the bytes. ValueError if cut."""
-        data, place, pieces = Path(path).read_bytes(), 4, []
-        while place < len(data):
-            length = int.from_bytes(data[place + 4 : place + 8], "little")
-            pieces.append(data[place + 8 : place + 8 + length])
-            place += 8 + length
-        if place != len(data) or len(pieces) <= cls.eos:
-            raise ValueError(f"{path} is cut or not a llama2.c tokenizer")
+        """An int32, then for each piece a float32 score, an int32 length, its bytes. ValueError if truncated."""
+        data, offset, pieces = Path(path).read_bytes(), 4, []
+        while offset < len(data):
+            length = int.from_bytes(data[offset + 4 : offset + 8], "little")
+            pieces.append(data[offset + 8 : offset + 8 + length])
+            offset += 8 + length
+        if offset != len(data) or len(pieces) <= cls.eos:
+            raise ValueError(f"{path} is truncated or not a llama2.c tokenizer")
         return cls(tuple(pieces))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of token ids: without the ends, and without the space that the first piece begins with."""
+        """Text of token ids, without bos and eos and without the space that the first piece begins with."""
         raw = b"".join(self._bytes(token) for token in ids if token not in (self.bos, self.eos))
         return raw.removeprefix(b" ").decode("utf-8", "replace")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -13,26 +14,32 @@ from torch.nn import functional as F
 
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
+from core.files.atomic import write_text
 from core.training.order import Batch, Share
 from core.training.run import Run
+from core.training.trained import save_data_record
 from text.config import TrainConfig
 from text.corpus.load import Corpus
 from text.corpus.windows import IGNORED, TrainingWindows, validation_batches
-from text.models.gpt import GPT, GPTConfig
+from text.models.config import GPTConfig
+from text.models.gpt import GPT
+from text.tasks.task import TextTask
+
+PROMPT = 16  # tokens of the held-out text that a sample continues
 
 
-class LanguageModelling:
+class LanguageModelling(TextTask):
     """Windows of a text, cross-entropy of each next token, the loss over the whole held-out part."""
 
     unit = "tokens"
     best = "val/loss"
     mode: Literal["min", "max"] = "min"
+    use = "generate text with: python -m text.sample"
 
     def __init__(self, corpus: Corpus, config: TrainConfig):
         self.corpus, self.config = corpus, config
-        self.windows = TrainingWindows(
-            corpus.train, config.model.context, config.batch_size, config.seed, config.sampling
-        )
+        context, order = config.model.context, config.window_order
+        self.windows = TrainingWindows(corpus.train, context, config.batch_size, config.seed, order)
 
     def summary(self) -> str:
         """One line about the text."""
@@ -42,6 +49,13 @@ class LanguageModelling:
             f"a vocabulary of {corpus.tokenizer.vocab_size:,}"
         )
 
+    def save_data(self, folder: Path) -> None:
+        """Keeps the tokenizer in a run folder, and what the text was."""
+        corpus = self.corpus
+        corpus.tokenizer.save(folder)
+        sizes = {"train": asdict(corpus.train_size), "validation": asdict(corpus.val_size)}
+        save_data_record(folder, corpus.name, corpus.sha256, **sizes)
+
     def objective(self, model: GPT) -> nn.Module:
         """The model with its loss."""
         return NextTokenLoss(model)
@@ -50,27 +64,29 @@ class LanguageModelling:
         """The micro-batches of a step: pairs (ids, targets), each int64 (b, context)."""
         return [*self.windows.batch(step, *share)]
 
-    def count(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """How many targets of a micro-batch count."""
-        return real_targets(ids, targets)
+    @staticmethod
+    def count(*batch: Tensor) -> Tensor:
+        """How many targets of a micro-batch count: ()."""
+        _, targets = batch
+        return (targets != IGNORED).sum()
 
     def evaluate(self, run: Run) -> dict[str, float]:
-        """The whole held-out text, shared among the processes."""
-        context, rows = self.config.model.context, self.config.eval_batch or rows_at_once(self.config.model)
-        share = (run.share.rank, run.share.world)
-        objective = run.state.objective
+        """The metrics of `evaluate` on the whole held-out text, shared among the processes."""
+        model = self.config.model
+        rows, share = self.config.eval_batch or default_rows(model), (run.share.rank, run.share.world)
+        objective, context = run.state.objective, model.context
         return evaluate(objective, self.corpus, context, rows, device=run.device, share=share, reduce=run.total)
 
-    def write_sample(self, run: Run) -> None:
-        """What the model writes by now, after the first words of the held-out text: samples/step-*.txt."""
+    def show(self, run: Run) -> None:
+        """Continues the beginning of the held-out text, in samples/step-*.txt."""
         if not (run.main and self.config.sample):
             return
-        model, sampling = run.state.model, Sampling(temperature=0.8)
+        model, tokenizer = run.state.model, self.corpus.tokenizer
         assert isinstance(model, GPT)
-        prompt = [int(token) for token in self.corpus.validation[:16]]
+        prompt, sampling = self.corpus.validation[:PROMPT].tolist(), Sampling(temperature=0.8)
         [new] = complete(model, [prompt], self.config.sample, sampling, seeds=[self.config.seed], device=run.device)
-        known = [token for token in prompt + new if token < self.corpus.tokenizer.vocab_size]  # the model's may be more
-        write_sample(run.folder / "samples" / f"step-{run.step:08d}.txt", self.corpus.tokenizer.decode(known))
+        ids = [token for token in prompt + new if token < tokenizer.vocab_size]  # the model's vocabulary may be larger
+        write_text(run.folder / "samples" / f"step-{run.step:08d}.txt", tokenizer.decode(ids))
 
 
 class NextTokenLoss(nn.Module):
@@ -84,11 +100,6 @@ class NextTokenLoss(nn.Module):
         """Cross-entropy summed over the targets that are not IGNORED, in nats: 2 x (B, T) int64 -> () float32."""
         logits = self.model(ids).flatten(0, 1).float()  # (B T, V)
         return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
-
-
-def real_targets(ids: Tensor, targets: Tensor) -> Tensor:
-    """How many targets of a micro-batch count: ()."""
-    return (targets != IGNORED).sum()
 
 
 @torch.no_grad()
@@ -119,12 +130,6 @@ def evaluate(
     return {f"val/{name}": value for name, value in figures.items()}
 
 
-def rows_at_once(model: GPTConfig) -> int:
+def default_rows(model: GPTConfig) -> int:
     """How many windows to evaluate at once: 64, or fewer, so that their logits take no more than 1 GiB of float32."""
     return max(1, min(64, 2**28 // (model.context * model.vocab_size)))
-
-
-def write_sample(path: Path, text: str) -> None:
-    """Writes a file into a folder that is made if it is not there."""
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")

@@ -1,14 +1,13 @@
-"""Text to token ids and back: what a tokenizer is, and the two plain ones, of characters and of bytes.
+"""What a tokenizer is: text to token ids and back.
 
-A tokenizer is a table of byte strings, one per id, and a way to cover a text with them. Decoding is then the
-same for all: the bytes in a row, read as UTF-8. So is decoding one token at a time (`stream`).
+A tokenizer is a table of byte strings, one per id, and a way to cover a text with them. Decoding is then the same for
+all of them: join the bytes and read them as UTF-8, at once or one token at a time (`StreamingDecoder`).
 """
 
 from __future__ import annotations
 
 import codecs
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -18,14 +17,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.files.atomic import atomic_write
+from core.files.atomic import write_text
 
 Ids = NDArray[np.int64]
-Cuts = Literal["anywhere", "words", "nowhere"]
 
 FILE = "tokenizer.json"
-GPT2_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
-CHUNK = 1 << 15  # characters looked up at once
 
 
 class Tokenizer(ABC):
@@ -33,17 +29,15 @@ class Tokenizer(ABC):
 
     pieces: the bytes of each token; the vocabulary is as large as the table is long.
     eos, bos: the ids that end and begin a text, where there are any.
-    cuts: where a text may be cut without changing its tokens: "anywhere"; between "words", that is before a
-        space that follows a non-space, or between lines, after a newline that follows a non-space and comes
-        before a letter or digit; or "nowhere".
-    lead: bytes that encoding puts before a text and decoding takes away again (SentencePiece's first space).
+    unit: the least text whose tokens do not depend on what stands around it, "character" or "document".
+    prefix: bytes that encoding puts before a text and decoding removes again (SentencePiece's first space).
     """
 
     kind: ClassVar[str]
-    cuts: Cuts = "anywhere"
+    unit: ClassVar[Literal["character", "document"]]
     eos: int | None = None
     bos: int | None = None
-    lead: bytes = b""
+    prefix: bytes = b""
 
     @property
     @abstractmethod
@@ -51,11 +45,11 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> Ids:
-        """Token ids of a text: int64 (T,). Raises ValueError if the text cannot be expressed."""
+        """Token ids of a text: int64 (T,). Raises ValueError if the vocabulary cannot express the text."""
 
     @abstractmethod
     def to_json(self) -> str:
-        """Everything that decides the ids; `load_tokenizer` reads it back."""
+        """Everything that determines the ids, as `text.tokens.load.load_tokenizer` reads it."""
 
     @property
     def vocab_size(self) -> int:
@@ -63,7 +57,7 @@ class Tokenizer(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of `to_json()`: two tokenizers with one fingerprint give the same ids."""
+        """SHA-256 of `to_json()`: tokenizers with equal fingerprints give equal ids."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
@@ -71,9 +65,9 @@ class Tokenizer(ABC):
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids (T,), bytes that are not UTF-8 as U+FFFD. ValueError for an unknown id."""
+        """The text of token ids (T,), bytes that are not UTF-8 as U+FFFD. Raises ValueError for an unknown id."""
         raw = b"".join(self.piece(int(token)) for token in ids)
-        return raw.removeprefix(self.lead).decode("utf-8", "replace")
+        return raw.removeprefix(self.prefix).decode("utf-8", "replace")
 
     def piece(self, token: int) -> bytes:
         """The bytes of one token. Raises ValueError for an id outside the vocabulary."""
@@ -82,9 +76,8 @@ class Tokenizer(ABC):
         return self.pieces[token]
 
     def save(self, folder: Path | str) -> None:
-        """Writes `tokenizer.json` into a folder, whole or not at all."""
-        with atomic_write(Path(folder) / FILE) as aside:
-            aside.write_text(self.to_json(), encoding="utf-8")
+        """Writes `tokenizer.json` into a folder, atomically."""
+        write_text(Path(folder) / FILE, self.to_json())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size})"
@@ -96,139 +89,24 @@ class Tokenizer(ABC):
         return hash(self.fingerprint)
 
 
-class Stream:
-    """Decoding token by token: call it with an id, it returns the text that is complete by now, perhaps "".
+class StreamingDecoder:
+    """Decodes token by token: each call takes an id and returns the text completed by it, which may be empty.
 
-    A character split over several tokens comes with its last one. The texts returned, and that of `finish()`,
-    which flushes an incomplete character as U+FFFD, join to `tokenizer.decode` of all the ids. To continue a
-    prompt, feed it the prompt's ids first.
+    A character split over several tokens is returned with the last of them. The texts returned, and that of `finish()`,
+    which gives an incomplete character as U+FFFD, join to `tokenizer.decode` of all the ids. To continue a prompt,
+    feed it the prompt's ids first.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._lead = tokenizer.lead
+        self._prefix = tokenizer.prefix
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def __call__(self, token: int) -> str:
         piece = self._tokenizer.piece(token)
-        if piece and self._lead:
-            piece, self._lead = piece.removeprefix(self._lead), b""
+        if piece and self._prefix:
+            piece, self._prefix = piece.removeprefix(self._prefix), b""
         return self._decoder.decode(piece)
 
     def finish(self) -> str:
         return self._decoder.decode(b"", final=True)
-
-
-def stream(tokenizer: Tokenizer) -> Stream:
-    """A decoder for tokens that come one at a time."""
-    return Stream(tokenizer)
-
-
-class UnknownCharacterError(ValueError):
-    """A text holds a character that the vocabulary lacks."""
-
-    def __init__(self, character: str, position: int, vocab_size: int) -> None:
-        self.character, self.position, self.vocab_size = character, position, vocab_size
-        super().__init__(
-            f"the character {character!r} (U+{ord(character):04X}) at position {position} is not among the "
-            f"{vocab_size} of the vocabulary: leave it out, or train with a byte or bpe tokenizer, "
-            f"which take any text"
-        )
-
-
-class CharTokenizer(Tokenizer):
-    """One token per character, of the characters given, sorted by code point."""
-
-    kind = "char"
-
-    def __init__(self, characters: Iterable[str]) -> None:
-        self.characters = "".join(sorted(set(characters)))
-        if not self.characters:
-            raise ValueError("characters must hold at least one character, got none")
-        if any("\ud800" <= character <= "\udfff" for character in self.characters):
-            raise ValueError("characters must be Unicode characters, got a lone surrogate")
-
-    @classmethod
-    def train(cls, texts: Iterable[str]) -> CharTokenizer:
-        """The tokenizer of every character that occurs in the texts."""
-        seen = np.zeros(0x110000, bool)
-        for text in texts:
-            seen[_code_points(text)] = True
-        return cls(map(chr, np.flatnonzero(seen).tolist()))
-
-    @cached_property
-    def pieces(self) -> list[bytes]:
-        return [character.encode() for character in self.characters]
-
-    @cached_property
-    def _table(self) -> NDArray[np.int32]:
-        """The id of every code point, -1 where there is none."""
-        table = np.full(0x110000, -1, np.int32)
-        table[_code_points(self.characters)] = np.arange(len(self.characters))
-        return table
-
-    def encode(self, text: str) -> Ids:
-        """Token ids, one per character: int64 (T,). Raises UnknownCharacterError, a ValueError."""
-        ids = np.empty(len(text), np.int64)
-        for start in range(0, len(text), CHUNK):
-            chunk = self._table[_code_points(text[start : start + CHUNK])]
-            ids[start : start + CHUNK] = chunk
-            if chunk.min() < 0:
-                position = start + int(np.argmin(chunk))  # the first -1
-                raise UnknownCharacterError(text[position], position, self.vocab_size)
-        return ids
-
-    def to_json(self) -> str:
-        return json.dumps({"tokenizer": self.kind, "characters": self.characters})
-
-
-class ByteTokenizer(Tokenizer):
-    """One token per byte of UTF-8: 256 ids, any text."""
-
-    kind = "byte"
-    pieces = tuple(bytes([value]) for value in range(256))
-
-    def encode(self, text: str) -> Ids:
-        """Token ids, one per byte: int64 (T,). Raises ValueError for a lone surrogate."""
-        return np.frombuffer(text.encode(), np.uint8).astype(np.int64)
-
-    def to_json(self) -> str:
-        return json.dumps({"tokenizer": self.kind})
-
-
-def load_tokenizer(path: Path | str) -> Tokenizer:
-    """The tokenizer of a folder: `tokenizer.json`, or GPT-2's two files under either of their names.
-
-    `path` may also be a `tokenizer.json` itself. Raises ValueError if there is none, or it is of another
-    kind.
-    """
-    from text.tokens.bpe import BPETokenizer
-
-    path = Path(path)
-    file = path / FILE if path.is_dir() else path
-    if file.is_file():
-        return _from_json(file)
-    for vocabulary, merges in GPT2_FILES:
-        if (path / vocabulary).is_file() and (path / merges).is_file():
-            return BPETokenizer.from_gpt2(path / vocabulary, path / merges)
-    accepted = ", or ".join([FILE, *(" and ".join(pair) for pair in GPT2_FILES)])
-    raise ValueError(f"there is no tokenizer in {path}: accepted are {accepted}")
-
-
-def _from_json(file: Path) -> Tokenizer:
-    from text.tokens.bpe import BPETokenizer
-
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        match saved:
-            case {"tokenizer": "char", "characters": str(characters)}:
-                return CharTokenizer(characters)
-            case {"tokenizer": "byte"}:
-                return ByteTokenizer()
-        return BPETokenizer.from_json(file)
-    except Exception as error:  # the library raises nothing more precise
-        raise ValueError(f"{file} is not a tokenizer that can be read: {error}") from error
-
-
-def _code_points(text: str) -> NDArray[np.uint32]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")

@@ -10,31 +10,30 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from text.tokens.base import Cuts, Ids, Tokenizer
+from text.tokens.base import Ids, Tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
 
 END_OF_TEXT = ("<|endoftext|>", "</s>", "<|end_of_text|>")  # GPT-2, Llama 2, Llama 3
 BEGIN_OF_TEXT = ("<s>", "<|begin_of_text|>")
-GPT4_SPLIT = r"|\s*[\r\n]+|\s+(?!\S)|\s+"  # how the pattern of GPT-4 and its followers ends
 
 
 class BPETokenizer(Tokenizer):
     """A byte-pair encoding, byte-level as GPT-2's, or SentencePiece's as Llama 2's.
 
-    Text is only ever text: the name of a special token in it is encoded letter by letter, and nothing is
-    added before or after. Raises ValueError if the library's tokenizer is of another family.
+    Text is only ever text: the name of a special token in it is encoded letter by letter, and no token is added before
+    or after. Raises ValueError if the library's tokenizer is of another family.
     """
 
     kind = "bpe"
+    unit = "document"
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         description = json.loads(backend.to_str())
         self._family = _family(description)
         _check_bytes(backend, self._family)
-        self.cuts = _cuts(description)
-        self.lead = _lead(description)
+        self.prefix = _prefix(description)
         self._backend = backend
         backend.no_truncation()
         backend.no_padding()
@@ -46,8 +45,8 @@ class BPETokenizer(Tokenizer):
     def train(cls, texts: Iterable[str], vocab_size: int) -> BPETokenizer:
         """Learned from texts (Sennrich et al. 2016, over bytes as in GPT-2, Radford et al. 2019).
 
-        Id 0 is the end of a text, then come the 256 bytes, then the merges. A small corpus may not have
-        enough pairs to reach `vocab_size`. Raises ValueError for a `vocab_size` below 257.
+        Id 0 is the end of a text, then come the 256 bytes, then the merges. A small corpus may not have enough pairs to
+        reach `vocab_size`. Raises ValueError for a `vocab_size` below 257.
         """
         from tokenizers import models, trainers
 
@@ -109,7 +108,7 @@ class BPETokenizer(Tokenizer):
 
 
 def _byte_level(model: tokenizers.models.Model) -> tokenizers.Tokenizer:
-    """GPT-2's frame around a model: its way to split words, its alphabet of bytes."""
+    """A model with GPT-2's splitting into words and its alphabet of bytes."""
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, pre_tokenizers
 
@@ -142,7 +141,7 @@ def _sentencepiece_piece(token: str) -> bytes:
     return token.replace("\u2581", " ").encode()
 
 
-# What a tokenizer.json says of itself. A part is one step, or a "Sequence" of them.
+# Reading a tokenizer.json. A part of it is one step, or a "Sequence" of steps.
 
 
 def _steps(part: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -160,8 +159,8 @@ def _family(description: dict[str, Any]) -> Literal["byte-level", "sentencepiece
         return "byte-level"
     if model == "BPE" and decoders & {"ByteFallback", "Metaspace"}:
         return "sentencepiece"
-    found = f"{model} with {', '.join(sorted(decoders)) or 'no decoder'}"
-    raise ValueError(f"a tokenizer must be byte-pair encoding, byte-level or SentencePiece's, got {found}")
+    described = f"{model} with {', '.join(sorted(decoders)) or 'no decoder'}"
+    raise ValueError(f"a tokenizer must be byte-pair encoding, byte-level or SentencePiece's, got {described}")
 
 
 def _check_bytes(backend: tokenizers.Tokenizer, family: str) -> None:
@@ -170,26 +169,10 @@ def _check_bytes(backend: tokenizers.Tokenizer, family: str) -> None:
         raise ValueError(f"a byte-level vocabulary must hold all 256 bytes, {missing[0]} is missing")
 
 
-def _lead(description: dict[str, Any]) -> bytes:
+def _prefix(description: dict[str, Any]) -> bytes:
     for step in _steps(description["decoder"]):
         if step["type"] == "Strip" and step["content"] == " " and step["start"] > 0:
             return b" "
         if step["type"] == "Metaspace" and step.get("prepend_scheme", "always") != "never":
             return b" "
     return b""
-
-
-def _cuts(description: dict[str, Any]) -> Cuts:
-    """Between words for the two splits of which that is proven: GPT-2's, and GPT-4's as Llama 3 has it."""
-    splits = False
-    for step in _steps(description["normalizer"]) + _steps(description["pre_tokenizer"]):
-        match step:
-            case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": regex}:
-                splits = splits or regex
-            case {"type": "Split", "pattern": {"Regex": str(pattern)}} if pattern.endswith(GPT4_SPLIT):
-                splits = True
-            case {"type": "NFC"}:
-                pass
-            case _:
-                return "nowhere"
-    return "words" if splits else "nowhere"

@@ -11,15 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.training.order import epochs, shuffled, stream
-
-if TYPE_CHECKING:
-    from vision.augmentation.augment import AugmentConfig
+from vision.augmentation.config import AugmentConfig
 
 Array = NDArray[Any]
 
@@ -44,16 +42,16 @@ radians, slopes, fractions of the side, factors, bits kept, the value from which
 NAMES = tuple(OPERATIONS)
 GEOMETRY = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 ONE_SIDED = ("posterize", "solarize")
-"""The others go either way from strength 0, with equal chance."""
+"""The others go in either direction from strength 0, with equal probability."""
 
 TRIES = 10
 OFFSETS = 2**16
-"""How many places in the table of noise an image's own may begin at."""
+"""How many places of the noise table an image's noise may begin at."""
 
 
 @dataclass(frozen=True)
-class Chance:
-    """The chance of a step: uniform numbers for each image of its global batch."""
+class UniformNumbers:
+    """Random numbers of a step, uniform and independent, for each image of its global batch."""
 
     seed: int
     step: int
@@ -70,49 +68,49 @@ class Draws:
     """What was drawn for each of B images."""
 
     offset: Array
-    """int64 (B, 2): how far down and to the right of a place is the pixel that it shows."""
+    """int64 (B, 2): how many rows and columns away from a place its pixel comes from."""
     box: Array
     """int64 (B, 4): top, left, height and width of the part that becomes the whole."""
     flip: Array
     """bool (B,): whether it is mirrored."""
     kinds: Array
-    """int64 (B, operations): which operations, as places in NAMES."""
+    """int64 (B, operations): which operations, as indices into NAMES."""
     amounts: Array
-    """float32 (B, operations): how much of each."""
+    """float32 (B, operations): the amount of each."""
     erased: Array
     """int64 (B, 4): top, left, height and width of what is erased; all 0 = nothing."""
     noise: Array
-    """int64 (B,): where in the table of noise the image's own begins."""
+    """int64 (B,): where in the noise table the image's noise begins."""
 
-    def of(self, rows: Array) -> Draws:
+    def subset(self, rows: Array) -> Draws:
         """Those of some of the images."""
         return Draws(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
-def draw(config: AugmentConfig, chance: Chance, items: int, sides: Sequence[int], size: int) -> Draws:
-    """What is drawn for the images of a step, out of `items`, stored with `sides` (H, W), shown with side `size`."""
+def draw(config: AugmentConfig, random: UniformNumbers, items: int, sides: Sequence[int], size: int) -> Draws:
+    """What is drawn for the images of a step, out of `items`; stored with sides (H, W), augmented with side `size`."""
     operations = config.operations if config.strength else 0
-    kinds = (chance("operations", operations) * len(NAMES)).astype(np.int64)
-    signs = np.where(chance("signs", operations) < 0.5, -1, 1)
+    kinds = (random("operations", operations) * len(NAMES)).astype(np.int64)
+    signs = np.where(random("signs", operations) < 0.5, -1, 1)
     return Draws(
-        offset=offsets(config, chance),
-        box=boxes(config, chance, sides),
-        flip=flips(config, chance, items),
+        offset=offsets(config, random),
+        box=boxes(config, random, sides),
+        flip=flips(config, random, items),
         kinds=kinds,
         amounts=amounts(kinds, signs, config.strength),
-        erased=erasures(config, chance, size),
-        noise=(chance("noise")[:, 0] * OFFSETS).astype(np.int64),
+        erased=erasures(config, random, size),
+        noise=(random("noise")[:, 0] * OFFSETS).astype(np.int64),
     )
 
 
-def flips(config: AugmentConfig, chance: Chance, items: int) -> Array:
+def flips(config: AugmentConfig, random: UniformNumbers, items: int) -> Array:
     """bool (B,). Alternating: an image's first orientation is random, and every epoch changes it."""
     if config.flip == "none":
-        return np.zeros(chance.images, bool)
+        return np.zeros(random.images, bool)
     if config.flip == "random":
-        return chance("flip")[:, 0] < 0.5
-    place = chance.seed, chance.step, chance.images, items
-    return (first_orientations(chance.seed, items)[shuffled(*place)] + epochs(*place[1:])) % 2 == 1
+        return random("flip")[:, 0] < 0.5
+    place = random.seed, random.step, random.images, items
+    return (first_orientations(random.seed, items)[shuffled(*place)] + epochs(*place[1:])) % 2 == 1
 
 
 @lru_cache(maxsize=1)
@@ -121,30 +119,30 @@ def first_orientations(seed: int, items: int) -> Array:
     return (stream(seed, "augment orientation").random_raw(items) & np.uint64(1)).astype(np.int64)
 
 
-def offsets(config: AugmentConfig, chance: Chance) -> Array:
+def offsets(config: AugmentConfig, random: UniformNumbers) -> Array:
     """int64 (B, 2) in -shift..shift."""
     if config.crop != "shift":
-        return np.zeros((chance.images, 2), np.int64)
-    return (chance("shift", 2) * (2 * config.shift + 1)).astype(np.int64) - config.shift
+        return np.zeros((random.images, 2), np.int64)
+    return (random("shift", 2) * (2 * config.shift + 1)).astype(np.int64) - config.shift
 
 
-def boxes(config: AugmentConfig, chance: Chance, sides: Sequence[int]) -> Array:
+def boxes(config: AugmentConfig, random: UniformNumbers, sides: Sequence[int]) -> Array:
     """Parts to be resized, int64 (B, 4), as torchvision's RandomResizedCrop draws them."""
     if config.crop != "resized":
-        return np.tile(np.array((0, 0, *sides)), (chance.images, 1))
-    return rectangles(chance("box", 2 * TRIES + 2), sides, (config.min_area, 1), (3 / 4, 4 / 3))
+        return np.tile(np.array((0, 0, *sides)), (random.images, 1))
+    return rectangles(random("box", 2 * TRIES + 2), sides, (config.min_area, 1), (3 / 4, 4 / 3))
 
 
-def erasures(config: AugmentConfig, chance: Chance, size: int) -> Array:
+def erasures(config: AugmentConfig, random: UniformNumbers, size: int) -> Array:
     """What is erased of images with side `size`, int64 (B, 4)."""
     if config.erase == "none":
-        return np.zeros((chance.images, 4), np.int64)
+        return np.zeros((random.images, 4), np.int64)
     if config.erase == "cutout":
-        corner = (chance("erase", 2) * size).astype(np.int64) - config.erase_size // 2
+        corner = (random("erase", 2) * size).astype(np.int64) - config.erase_size // 2
         box = np.concatenate((corner, np.full_like(corner, config.erase_size)), 1)
     else:
-        box = rectangles(chance("erase", 2 * TRIES + 2), (size, size), (0.02, 1 / 3), (0.3, 1 / 0.3))
-    return np.where(chance("erased") < config.erase_probability, box, 0)
+        box = rectangles(random("erase", 2 * TRIES + 2), (size, size), (0.02, 1 / 3), (0.3, 1 / 0.3))
+    return np.where(random("erased") < config.erase_probability, box, 0)
 
 
 def rectangles(numbers: Array, sides: Sequence[int], areas: tuple[float, float], aspects: tuple[float, float]) -> Array:
@@ -178,8 +176,8 @@ def amounts(kinds: Array, signs: Array, strength: float) -> Array:
 def affine(kinds: Array, amounts: Array, size: int) -> Array:
     """The geometric operations of each image in one matrix, about its centre: float32 (B, 2, 3).
 
-    It leads from a place (x, y, 1), in pixels from the centre, back to what is shown there. Rotation is clockwise,
-    translation by whole pixels.
+    It maps a place (x, y, 1) of the result, in pixels from the centre, to where its colour comes from. Rotation is
+    clockwise, translation by whole pixels.
     """
     whole = np.tile(np.eye(3), (len(kinds), 1, 1))  # (B, 3, 3)
     for kind, amount in zip(kinds.T, amounts.T, strict=True):

@@ -1,69 +1,82 @@
-"""Mixup and CutMix by timm, as a pure function of (seed, step, rank, micro-batch)."""
+"""Mixup and CutMix: how a micro-batch is mixed, a pure function of (seed, step, rank, micro-batch).
+
+Image i of a micro-batch of n is mixed with image n - 1 - i, all of them in the same proportion: timm's mode "batch",
+which is DeiT's as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from core.training.order import stream
+from core.training import order
+from vision.augmentation.config import AugmentConfig
 
-if TYPE_CHECKING:
-    from vision.augmentation.augment import AugmentConfig
-
-Place = tuple[int, int, int]
-"""Step, rank and number of a micro-batch."""
+Box = tuple[int, int, int, int]
+"""First row, end of rows, first column, end of columns."""
 
 
-class Mixing:
-    """Image i of a micro-batch of n is mixed with image n - 1 - i, all of them in the same proportion.
+class Mix(NamedTuple):
+    """How images are mixed: the share of an image that stays its own, and with cutmix the box that is pasted."""
 
-    One draw for the whole micro-batch is timm's mode "batch" (also DeiT's); its other modes loop over the images.
-    """
-
-    def __init__(self, config: AugmentConfig, classes: int, seed: int):
-        from timm.data.mixup import Mixup
-
-        self.seed, self.classes, self.smoothing = seed, classes, config.smoothing
-        self.mixup = Mixup(
-            mixup_alpha=config.mixup,
-            cutmix_alpha=config.cutmix,
-            prob=config.mix_probability,
-            switch_prob=config.switch,
-            label_smoothing=config.smoothing,
-            num_classes=classes,
-        )
-
-    def mix(self, images: Tensor, labels: Tensor, place: Place) -> tuple[Tensor, Tensor]:
-        """Mixed images and their targets: float (B, C, H, W), overwritten; int64 (B,) -> the same and float32 (B, K).
-
-        Targets are smoothed, and sum to 1. Raises ValueError for an odd number of images.
-        """
-        if len(images) % 2:
-            raise ValueError(
-                f"batch_size makes micro-batches of {len(images)} images; mixup and cutmix pair them, "
-                f"and need an even number"
-            )
-        with numpy_seeded(self.seed, place):
-            return self.mixup(images, labels)
-
-    def soft(self, labels: Tensor) -> Tensor:
-        """Targets of images that are not mixed, smoothed, of the same kind: int64 (B,) -> float32 (B, K)."""
-        from timm.data.mixup import mixup_target
-
-        return mixup_target(labels, self.classes, smoothing=self.smoothing)
+    share: float = 1.0
+    box: Box | None = None
 
 
-@contextmanager
-def numpy_seeded(seed: int, place: Place) -> Iterator[None]:
-    """Inside, NumPy's global generator, from which timm draws, is seeded for a micro-batch; afterwards as before."""
+def draw_mix(config: AugmentConfig, seed: int, place: tuple[int, int, int], size: int) -> Mix:
+    """Draws how a micro-batch of images of side `size` is mixed; place: its step, rank and number."""
     step, rank, micro = place
-    before = np.random.get_state()
-    np.random.seed(stream(seed, f"mixing {rank} {micro}", step).random_raw(4).astype("<u8").view("<u4"))
-    try:
-        yield
-    finally:
-        np.random.set_state(before)
+    random = np.random.RandomState(order.stream(seed, f"mixing {rank} {micro}", step))
+    if random.rand() >= config.mix_probability:
+        return Mix()
+    if config.mixup and config.cutmix:
+        cuts = random.rand() < config.switch_probability
+    else:
+        cuts = config.cutmix > 0
+    alpha = config.cutmix if cuts else config.mixup
+    share = random.beta(alpha, alpha)
+    return draw_box(random, share, size) if cuts else Mix(share)
+
+
+def draw_box(random: np.random.RandomState, share: float, size: int) -> Mix:
+    """A square of area 1 - share centred anywhere and cut off at the border; the share is then that of what is left.
+
+    Yun 2019, equation 2 and appendix A.
+    """
+    side = int(size * (1 - share) ** 0.5)
+    starts = random.randint(size, size=2) - side // 2
+    top, left = (int(start) for start in starts.clip(0))
+    bottom, right = (int(end) for end in (starts + side).clip(0, size))
+    return Mix(1 - (bottom - top) * (right - left) / size**2, (top, bottom, left, right))
+
+
+def mix_images(images: Tensor, mix: Mix) -> Tensor:
+    """float (B, C, S, S), overwritten -> the same. Raises ValueError for an odd number of images."""
+    if len(images) % 2:
+        raise ValueError(
+            f"batch_size makes micro-batches of {len(images)} images; mixup and cutmix mix them in pairs, "
+            f"and need an even number"
+        )
+    if mix.share == 1:
+        return images
+    others = images.flip(0)
+    if mix.box is None:
+        return images.mul_(mix.share).add_(others.mul_(1 - mix.share))
+    top, bottom, left, right = mix.box
+    images[..., top:bottom, left:right] = others[..., top:bottom, left:right]
+    return images
+
+
+def mix_targets(targets: Tensor, mix: Mix) -> Tensor:
+    """Probabilities float32 (B, K) -> the same."""
+    return targets * mix.share + targets.flip(0) * (1 - mix.share)
+
+
+def soft_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Labels as probabilities, smoothed: int64 (B,) -> float32 (B, K)."""
+    even = smoothing / classes
+    targets = torch.full((len(labels), classes), even, device=labels.device)
+    return targets.scatter_(1, labels.unsqueeze(1), 1 - smoothing + even)

@@ -10,11 +10,11 @@ GREY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in luminance (ITU-R BT.601)."""
 
 
-# Where pixels come from
+# Geometry
 
 
-def shifted(pixels: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
-    """Moved images, reflected at their borders, then some of them mirrored left to right.
+def shift(pixels: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
+    """Moves images, reflected at their borders, then mirrors some of them left to right.
 
     Place (y, x) shows what was at (y, x) + offset. pixels (B, C, H, W) of any dtype; offset int64 (B, 2), rows and
     columns, each smaller than its side; flip bool (B,) -> (B, C, H, W).
@@ -28,8 +28,8 @@ def shifted(pixels: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
     return pixels.flatten(2).gather(2, places).view_as(pixels)
 
 
-def resampled(pixels: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
-    """The inside of a box of each image at another size, bilinear and antialiased, then some mirrored left to right.
+def resample(pixels: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
+    """Resizes the inside of a box of each image, bilinear and antialiased, then mirrors some left to right.
 
     Both axes are resampled by a matrix (the triangle filter of Pillow and torch), whose entries outside the box
     are 0. pixels (B, C, H, W); box (B, 4): top, left, height and width in pixels; flip bool (B,) -> float32
@@ -43,8 +43,8 @@ def resampled(pixels: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
     return torch.einsum("bsh,bcht->bcst", rows, across.unflatten(1, (channels, height)))
 
 
-def warped(images: Tensor, matrix: Tensor) -> Tensor:
-    """Affinely moved images, bilinear; what comes from outside is 0.
+def warp(images: Tensor, matrix: Tensor) -> Tensor:
+    """Maps images affinely, bilinear; what comes from outside is 0.
 
     Place p shows what was at matrix @ (p, 1), where p = (x, y) in pixels from the centre.
     images float (B, C, S, S); matrix (B, 2, 3) -> (B, C, S, S).
@@ -55,8 +55,8 @@ def warped(images: Tensor, matrix: Tensor) -> Tensor:
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def erased(images: Tensor, box: Tensor, filling: Tensor | None = None) -> Tensor:
-    """Images whose pixels inside a box are 0, or what they are in `filling`.
+def erase(images: Tensor, box: Tensor, filling: Tensor | None = None) -> Tensor:
+    """Sets the pixels inside a box to 0, or to those of `filling`.
 
     images and filling float (B, C, H, W); box int64 (B, 4): top, left, height and width, which may reach beyond the
     borders -> (B, C, H, W).

@@ -1,7 +1,7 @@
-"""From images to batches of pixels: to train on, in an order of their own each epoch, and to evaluate, each once.
+"""From images to batches of pixels: to train on, in another order each epoch, and to evaluate, each image once.
 
-Every training batch is a pure function of (seed, step, rank). Pixels are taken on the device they are held on,
-or, where they are too many to be held, decoded ahead of their use; who takes batches sees no difference.
+Every training batch is a pure function of (seed, step, rank). Pixels are taken on the device that holds them or,
+where they are too many to be held, decoded ahead of their use; the batches are the same.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from core.devices import to_device
-from core.training.order import share, shuffled
-from vision.data.stream import Batch, Indices, Streamed, spread
+from core.training.order import Batch, Indices, share, shuffled
+from vision.data.decoding import Streamed, evenly_spaced
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +38,15 @@ class Images:
         """The images at `indices`, in that order."""
         return Images(*self._take(indices))
 
-    def some(self, number: int) -> Tensor:
-        """Pixels of `number` images, or of all if there are fewer, spread evenly: uint8 (n, C, H, W)."""
-        return self._take(spread(len(self), number))[0]
+    def sample(self, count: int) -> Tensor:
+        """Pixels of `count` images, or of all if there are fewer, evenly spaced: uint8 (n, C, H, W)."""
+        return self._take(evenly_spaced(len(self), count))[0]
 
     def batches(self, order: Iterable[Indices]) -> Iterator[Batch]:
         """For each array of indices in `order`, which may be endless: uint8 (b, C, H, W), int64 (b,)."""
         return map(self._take, order)
 
-    def _take(self, indices: Indices) -> Batch:
+    def _take(self, indices: Indices) -> tuple[Tensor, Tensor]:
         rows = to_device(torch.from_numpy(indices), self.labels.device)
         return self.pixels.index_select(0, rows), self.labels.index_select(0, rows)
 
@@ -66,28 +66,26 @@ class TrainingImages:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.images, self.batch_size, self.seed = images, batch_size, seed
         self._batches: Iterator[Batch] = iter(())
-        self._next: tuple[int, ...] = ()  # the arguments that `_batches` goes on with
+        self._next: tuple[int, ...] = ()  # the arguments with which `_batches` continues
 
     def batch(self, step: int, rank: int = 0, world: int = 1, accumulate: int = 1) -> list[Batch]:
         """The micro-batches of a rank at a step: `accumulate` pairs of uint8 (b, C, H, W) and int64 (b,).
 
-        b = batch_size / (world * accumulate); together, the ranks' micro-batches are one global batch,
-        whatever their number. Steps may be asked for in any order; streamed, they are prepared ahead for as
-        long as they follow each other. Raises ValueError if the batch does not divide.
+        b = batch_size / (world * accumulate); together, the ranks' micro-batches are one global batch, whatever
+        their number. Steps may be asked for in any order; streamed ones are prepared ahead as long as they are
+        consecutive. Raises ValueError if the batch does not divide.
         """
         if self._next != (step, rank, world, accumulate):
-            globally = partial(shuffled, self.seed, batch_size=self.batch_size, items=len(self.images))
-            self._batches = self.images.batches(_from_step(step, globally, rank, world, accumulate))
+            whole = partial(shuffled, self.seed, batch_size=self.batch_size, items=len(self.images))
+            self._batches = self.images.batches(_from_step(step, whole, rank, world, accumulate))
         self._next = (step + 1, rank, world, accumulate)
         return [next(self._batches) for _ in range(accumulate)]
 
 
-def _from_step(
-    step: int, globally: Callable[[int], Indices], rank: int, world: int, accumulate: int
-) -> Iterator[Indices]:
-    """A rank's micro-batches from a step on, without end. Knows nothing of who asks, or workers would outlive them."""
+def _from_step(step: int, whole: Callable[[int], Indices], rank: int, world: int, accumulate: int) -> Iterator[Indices]:
+    """A rank's micro-batches from a step on, without end. Holds no TrainingImages, or its workers would outlive it."""
     for later in count(step):
-        yield from share(globally(later), rank, world, accumulate)
+        yield from share(whole(later), rank, world, accumulate)
 
 
 def evaluation_batches(images: ImageSet, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""A folder of images, a sub-folder a class: which files there are, and which class each shows."""
+"""A folder of images with a sub-folder for each class: its files and their classes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from vision.data.files import SUFFIXES
 Part = Literal["train", "validation", "test"]
 Labels = NDArray[np.int64]
 
-VALIDATION = ("val", "valid", "validation")
-NAMED = 3  # files that a sentence names before it only counts them
+FOLDERS: dict[Part, tuple[str, ...]] = {
+    "train": ("train",),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test",),
+}
+"""Names of the sub-folder that may hold a part."""
+FEW = 3  # names that a sentence lists before it only counts them
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The images of one part of a folder, by class and path in order.
+    """The images of one part of a folder, ordered by class and path.
 
     files: paths under `folder`, with `/`. labels: int64 (N,). stamps: int64 (N, 2), size in bytes and time of
     change in ns.
@@ -43,11 +48,11 @@ class Listing:
         files = tuple(self.files[i] for i in indices)
         return Listing(self.folder, self.classes, files, self.labels[indices], self.stamps[indices])
 
-    def digest(self, *what: object, place: Literal["here", "anywhere"] = "anywhere") -> str:
-        """SHA-256 of the paths, sizes and labels, and of `what`; "here": of the folder and times of change as well."""
-        digest = hashlib.sha256(repr([*what, place == "here" and str(self.folder.resolve())]).encode())
+    def digest(self, *what: object, of: Literal["content", "files"] = "content") -> str:
+        """SHA-256 of the paths, sizes and labels, and of `what`; "files": of the folder and times of change as well."""
+        digest = hashlib.sha256(repr([*what, of == "files" and str(self.folder.resolve())]).encode())
         digest.update("\0".join(self.files).encode(errors="surrogateescape"))
-        digest.update(self.stamps[:, : 2 if place == "here" else 1].tobytes())
+        digest.update(self.stamps[:, : 2 if of == "files" else 1].tobytes())
         digest.update(self.labels.tobytes())
         return digest.hexdigest()
 
@@ -65,21 +70,24 @@ def list_part(root: Path, part: Part) -> Listing | None:
     return None if folder is None else _list(folder)
 
 
+def part_folders(root: Path) -> dict[Part, Path]:
+    """The sub-folders that hold a part of a folder's images."""
+    places = {part: [root / name for name in names if (root / name).is_dir()] for part, names in FOLDERS.items()}
+    return {part: folders[0] for part, folders in places.items() if folders}
+
+
 def first_few(names: list[str]) -> str:
     """The first names of a list, and how many more there are."""
-    more = len(names) - NAMED
-    return "; ".join(names[:NAMED]) + (f"; and {more:,} more" if more > 0 else "")
+    more = len(names) - FEW
+    return "; ".join(names[:FEW]) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def _part_folder(root: Path, part: Part) -> Path | None:
-    names = {"train": ("train",), "validation": VALIDATION, "test": ("test",)}
-    found = {key: next((root / name for name in names[key] if (root / name).is_dir()), None) for key in names}
-    others = [str(folder) for key, folder in found.items() if folder and key != "train"]
-    if found["train"] is None and others:
+    folders = part_folders(root)
+    others = [str(folder) for other, folder in folders.items() if other != "train"]
+    if others and "train" not in folders:
         raise ValueError(f"{root} has {' and '.join(others)} but no {root / 'train'} to train on")
-    if part == "train":
-        return found["train"] or root
-    return found[part]
+    return folders.get(part, root if part == "train" else None)
 
 
 def _list(folder: Path) -> Listing:
@@ -99,7 +107,7 @@ def _list(folder: Path) -> Listing:
             labels.append(label)
             stamps.append((status.st_size, status.st_mtime_ns))
     if ignored:
-        notice(f"left out {ignored:,} files in {folder}, hidden or no images: those end in {' '.join(SUFFIXES)}")
+        notice(f"left out {ignored:,} files in {folder}, hidden or not images: those end in {' '.join(SUFFIXES)}")
     return Listing(folder, tuple(classes), tuple(files), np.array(labels), np.array(stamps))
 
 

@@ -1,4 +1,4 @@
-"""Image sets that go by a name: official files, verified, of which training reads its own part alone."""
+"""Image sets known by name: official files, verified, of which training reads its own part alone."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def read_named(name: str, part: Part, root: Path) -> Labelled:
     if not folder.is_dir():
         _download(name, kind, folder, inner)
     published = _published(kind, part)
-    _verify(folder, published, _home(kind))
+    _verify(folder, published, home(kind))
     return _labelled(_limited_to(kind, list(published))(root / name, train=part == "train"))
 
 
@@ -128,27 +128,28 @@ def _published(kind: Any, part: Part) -> dict[str, str | int]:
 
 
 def _limited_to(kind: Any, files: list[str]) -> Any:
-    """A torchvision data set that knows of these files alone, and takes them as verified; the original asks for all."""
+    """A torchvision data set of these files alone, taken as verified; the original wants all of them."""
     if _is_cifar(kind):
         lists = {name: [[file, None] for file, _ in getattr(kind, name) if file in files] for name in CIFAR_LISTS}
         return type(kind.__name__, (kind,), lists)
     return type(kind.__name__, (kind,), {"resources": [(file, None) for file in files]})
 
 
-def _home(kind: Any) -> str:
+def home(kind: Any) -> str:
+    """Where a torchvision data set is downloaded from."""
     return str(kind.url if _is_cifar(kind) else kind.mirrors[0])
 
 
-def _verify(folder: Path, published: dict[str, str | int], home: str) -> None:
-    again = f"remove {folder} to have it downloaded from {home}"
+def _verify(folder: Path, published: dict[str, str | int], source: str) -> None:
+    again = f"remove {folder} to have it downloaded from {source}"
     for name, wanted in published.items():
         path = folder / name
         if not path.is_file():
             raise ValueError(f"{path} is missing: put it there, or {again}")
-        found = path.stat().st_size if isinstance(wanted, int) else _md5(path)
-        if found != wanted:
+        actual = path.stat().st_size if isinstance(wanted, int) else _md5(path)
+        if actual != wanted:
             measure = "size in bytes" if isinstance(wanted, int) else "md5"
-            raise ValueError(f"{path} is not the published file (its {measure} is {found}, not {wanted}): {again}")
+            raise ValueError(f"{path} is not the published file (its {measure} is {actual}, not {wanted}): {again}")
 
 
 def _md5(path: Path) -> str:
@@ -157,8 +158,8 @@ def _md5(path: Path) -> str:
 
 
 def _download(name: str, kind: Any, folder: Path, inner: Path) -> None:
-    """Has torchvision download, verify and unpack everything aside; `folder` is then there as a whole, or not."""
-    with atomic_write(folder) as aside, _patience():
+    """Has torchvision download, verify and unpack everything aside, so that `folder` is complete or absent."""
+    with atomic_write(folder) as aside, _time_limit():
         workspace = aside / "download"
         try:
             kind(workspace, download=True)
@@ -167,7 +168,7 @@ def _download(name: str, kind: Any, folder: Path, inner: Path) -> None:
                 raise
             reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
             raise ValueError(
-                f"{name} is missing and could not be downloaded from {_home(kind)} ({reason}): "
+                f"{name} is missing and could not be downloaded from {home(kind)} ({reason}): "
                 f"put its files, unpacked, into {folder}, or {INSTEAD}"
             ) from error
         for file in (workspace / inner).iterdir():
@@ -176,8 +177,8 @@ def _download(name: str, kind: Any, folder: Path, inner: Path) -> None:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
-    """Inside, a server that stays silent is given up after TIMEOUT, and nothing is printed to stdout."""
+def _time_limit() -> Iterator[None]:
+    """Inside, a server that does not answer fails after TIMEOUT, and nothing is printed to stdout."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:

@@ -1,4 +1,4 @@
-"""What turns stored pixels into a model's input; kept in the run folder, so that a reloaded model is complete."""
+"""How stored pixels become a model's input; kept in the run folder, so that a reloaded model is complete."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Preparation:
     side: int
     """Height and width of stored images, in pixels."""
     crop: float = 1.0
-    """Side of the central square that is looked at, as a fraction of the shorter side."""
+    """Side of the central square that the model is given, as a fraction of the shorter side."""
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) < max(2, len(self.classes)):

@@ -1,8 +1,8 @@
-"""Images become tokens that know where they are: (row, column)."""
+"""From images to tokens and their coordinates, (row, column)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import torch
 from einops import rearrange
@@ -11,9 +11,7 @@ from torch.nn import functional as F
 
 from core.init import Initials
 from core.positions import index
-
-if TYPE_CHECKING:
-    from vision.models.vit import ViTConfig
+from vision.models.config import ViTConfig
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
@@ -35,7 +33,7 @@ def unpatchify(patches: Tensor, patch: int, rows: int) -> Tensor:
 def grid(side: int, scaled_to: int | None = None, device: torch.device | None = None) -> Tensor:
     """(row, column) of a square grid in reading order: (side^2, 2), int64.
 
-    scaled_to: side of another grid over the same image, in whose coordinates these are then told: float32.
+    scaled_to: side of another grid over the same image, whose coordinates are used instead: float32.
     """
     coords = torch.arange(side, device=device)
     if scaled_to is not None:
@@ -55,12 +53,12 @@ class PatchEmbedding(nn.Module):
         return self.project(self.read(images))
 
     def read(self, images: Tensor) -> Tensor:
-        """What the map is applied to: (B, N, C patch patch)."""
+        """The inputs of the map: (B, N, C patch patch)."""
         return patchify(images, self.patch)
 
 
 class WhitenedPatchEmbedding(PatchEmbedding):
-    """The same map of whitened patches: it can learn nothing else, but learns it sooner (docs/lab-notes.md)."""
+    """The same map of whitened patches: it can represent the same functions, but learns sooner (docs/lab-notes.md)."""
 
     def __init__(self, channels: int, patch: int, dim: int):
         super().__init__(channels, patch, dim)
@@ -72,10 +70,10 @@ class WhitenedPatchEmbedding(PatchEmbedding):
 
     @torch.no_grad()
     def fit(self, images: Tensor, floor: float = 1e-2) -> None:
-        """Take the whitening from the patches of normalised training images (N, C, S, S).
+        """Computes the whitening from the patches of normalised training images (N, C, S, S).
 
         Rows of the matrix are principal components over the root of their variance (Hyvarinen 2000, section 5.2);
-        `floor` is added to the variances, so that what hardly varies is not blown up.
+        `floor` is added to the variances, so that directions of hardly any variance are not amplified.
         """
         patches = super().read(images).flatten(0, 1).double()  # (N patches, C patch patch)
         variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
@@ -88,7 +86,7 @@ class ConvTokenizer(nn.Module):
     def __init__(self, channels: int, layers: int, dim: int):
         super().__init__()
         widths = [channels, *[64] * (layers - 1), dim]
-        self.layers = nn.Sequential(*(self._layer(widths[i], widths[i + 1]) for i in range(layers)))
+        self.layers = nn.Sequential(*(self._layer(*pair) for pair in pairwise(widths)))
 
     def forward(self, images: Tensor) -> Tensor:
         return rearrange(self.layers(images), "b d h w -> b (h w) d")
@@ -101,7 +99,7 @@ class ConvTokenizer(nn.Module):
 
 
 class ImageTokens(nn.Module):
-    """Tokens of an image: first the learned ones (class, registers), which are nowhere in it, then its patches."""
+    """Tokens of an image: first the learned ones (class, registers), which lie outside it, then its patches."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
@@ -130,15 +128,15 @@ class ImageTokens(nn.Module):
         return x, coords
 
     def locate(self, side: int | None = None, device: torch.device | None = None) -> Tensor:
-        """Where the tokens are: the learned ones before the image's first row and column, or first in line.
+        """Coordinates of the tokens: learned ones come before the first row and column, or first in the sequence.
 
-        side: patches along a side; others than the model's own are told in the coordinates of its own grid.
-        Raises ValueError for that where positions know whole places only.
+        side: patches along a side; if it is not the model's own, coordinates are still those of the model's own grid.
+        Raises ValueError for another side where positions take whole coordinates only.
         """
         c = self.config
         side = c.side if side is None else side
         if side != c.side and not c.continuous:
-            raise ValueError(f"images have {side} patches a side; positions of this model are of {c.side} and no other")
+            raise ValueError(f"images have {side} patches along a side; this model has positions for {c.side} only")
         if c.coordinates == "raster":
             return index(c.learned_tokens + side**2, device=device)  # (T, 1)
         scale = c.coordinate_side or c.side

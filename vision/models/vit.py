@@ -2,83 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 from torch import Tensor, nn
 
-from core.checks import check_choices, check_positive
-from core.config import TransformerConfig
 from core.graph import full
 from core.init import initialise
 from core.transformer import EVERY, Transformer
+from vision.models.config import ViTConfig
 from vision.models.tokens import ImageTokens
-
-INTEGER_POSITIONS = ("learned", "t5")
-"""Kinds of positions that know whole coordinates only."""
-
-
-@dataclass(frozen=True)
-class ViTConfig:
-    """The shape of a Vision Transformer."""
-
-    image_size: int = 32
-    """Side of the (square) images, in pixels; others are brought to it."""
-    channels: int = 0
-    """Colour channels: 3, or 1 for grey; 0 = what the data has."""
-    classes: int = 0
-    """Number of classes; 0 = what the data has."""
-    patch: int = 4
-    """Side of a patch, in pixels; with the tokenizer conv, by how much it shrinks the image, a power of 2."""
-    tokenizer: Literal["patches", "conv"] = "patches"
-    """A linear map of each patch (ViT), or convolutions with pooling (CCT)."""
-    inputs: Literal["pixels", "whitened"] = "pixels"
-    """What the map of patches reads: pixels, or patches whitened by the statistics of the training images."""
-    pool: Literal["mean", "class", "attention"] = "mean"
-    """What the head reads: the mean of the patches, a class token, or an attention-weighted mean (CCT's SeqPool)."""
-    registers: int = 0
-    """Learned tokens beside the patches that nobody reads (Darcet 2024)."""
-    coordinates: Literal["grid", "raster"] = "grid"
-    """Where a patch is: (row, column), or its number in reading order, as the ViT paper's learned positions have it."""
-    coordinate_side: int | None = None
-    """Side of the grid in whose coordinates patches are told, if it is not the model's own: after a change of size."""
-    final_norm: Literal["tokens", "pooled"] = "tokens"
-    """Whether the last normalisation comes before the pooling or after it."""
-    core: TransformerConfig = field(default_factory=TransformerConfig)
-    """The shape of the blocks."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_positive(self, "image_size", "patch", "coordinate_side")
-        for name in ("channels", "classes", "registers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 0")
-        if self.image_size % self.patch:
-            raise ValueError(f"patch = {self.patch} must divide image_size = {self.image_size}")
-        if self.tokenizer == "conv" and (self.patch < 2 or self.patch & (self.patch - 1)):
-            raise ValueError(f"patch = {self.patch} must be a power of 2 for tokenizer = 'conv', which halves images")
-        if self.tokenizer == "conv" and self.inputs == "whitened":
-            raise ValueError("inputs = 'whitened' needs tokenizer = 'patches': a conv tokenizer reads pixels")
-        if self.coordinate_side is not None and not self.continuous:
-            raise ValueError(
-                f"coordinate_side = {self.coordinate_side} needs coordinates = 'grid' and positions that take "
-                f"fractions, not {self.core.position.kind!r}"
-            )
-
-    @property
-    def side(self) -> int:
-        """Patches along a side."""
-        return self.image_size // self.patch
-
-    @property
-    def continuous(self) -> bool:
-        """Whether places between those of the grid mean something, so that images of another size may pass through."""
-        return self.coordinates == "grid" and self.core.position.kind not in INTEGER_POSITIONS
-
-    @property
-    def learned_tokens(self) -> int:
-        """Tokens before the patches: the class token, if there is one, then the registers."""
-        return (self.pool == "class") + self.registers
 
 
 class ViT(nn.Module):
@@ -121,13 +51,13 @@ class ViT(nn.Module):
         return [[self.embed, *below], *blocks]
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters of two axes that are no matrices: learned tokens, and tables of positions."""
+        """Parameters of two axes that are not matrices: learned tokens, and tables of positions."""
         tables = {f"core.position.{name}" for name, _ in self.core.position.named_parameters()}
         return tables | ({"embed.learned"} if self.embed.learned is not None else set())
 
 
 class Pool(nn.Module):
-    """One vector for an image, from the tokens that it has the core `read`: (B, N, D) -> (B, D)."""
+    """One vector for an image, from those of its tokens that it reads: (B, N, D) -> (B, D)."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()

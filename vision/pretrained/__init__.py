@@ -1,1 +1,1 @@
-"""Public weights in timm's layout, and models brought to another size."""
+"""Public weights in timm's layout, and models resized."""

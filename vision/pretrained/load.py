@@ -1,12 +1,11 @@
-"""Weights to start from: a run of ours, timm's public models, or a file in timm's layout; the same outputs here."""
+"""Weights to start from: a run of ours, a public model of timm, or a file in timm's layout, to the same outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +13,13 @@ from torch import Tensor, nn
 from core.files.json_files import read_json
 from core.files.tensors import PICKLES, WEIGHTS, Safetensors, Uninitialised, load_into, read_tensors
 from core.files.weights import Rule, import_weights
-from core.messages import notice
-from vision.models.vit import ViT, ViTConfig
+from core.messages import first_line, nearest, notice
+from vision.data.preparation import Preparation
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.pretrained.resize import HEAD, adapt
 from vision.pretrained.timm_layout import from_timm, infer, rules
 from vision.trained import load
-
-if TYPE_CHECKING:
-    from vision.data.preparation import Preparation
 
 TIMM = "timm:"
 CONFIG = "config.json"
@@ -42,12 +40,12 @@ class Pretrained:
     classes: tuple[str, ...] = ()
     """Their names, by label; empty = unknown."""
     assumed: str = ""
-    """What nothing told, and was taken to be so."""
+    """What no file says, and was assumed."""
 
-    def prepared(self, preparation: Preparation) -> Preparation:
-        """The preparation of other images, normalised as those that the model was trained on.
+    def adapt_preparation(self, preparation: Preparation) -> Preparation:
+        """The preparation of other images, normalised like those that the model was trained on.
 
-        Says so on stderr where a head goes on from as many classes of other names. Raises ValueError when the
+        Says so on stderr where the head is kept for as many classes of other names. Raises ValueError when the
         images have another number of channels.
         """
         if preparation.channels != self.config.channels:
@@ -57,7 +55,7 @@ class Pretrained:
         now = preparation.classes
         if len(self.classes) == len(now) and self.classes != now:
             was, is_ = next((a, b) for a, b in zip(self.classes, now, strict=True) if a != b)
-            notice(f"the head goes on from classes of other names: from {was} to {is_}, for one")
+            notice(f"the head is kept, though classes have other names: {was} is now {is_}, for example")
         if self.mean is None or self.std is None:
             return preparation
         return replace(preparation, mean=self.mean, std=self.std)
@@ -68,8 +66,8 @@ def read_pretrained(name: str) -> Pretrained:
 
     - a run folder of vision.train: its best checkpoint, averaged weights where it has any
     - timm:NAME, a model of timm, whose weights are downloaded from the Hugging Face hub once
-    - a .safetensors file in timm's layout, or a folder with model.safetensors; its shape is told by the
-      config.json beside it, as timm writes it, or else by the tensors, as far as they do (`timm_layout.infer`)
+    - a .safetensors file in timm's layout, or a folder with model.safetensors; its shape comes from the
+      config.json beside it, as timm writes it, or else from the tensors, as far as possible (`timm_layout.infer`)
 
     Raises ValueError naming what is missing, damaged, or of an architecture that is not handled. A local pickle
     is never read.
@@ -92,20 +90,20 @@ def load_pretrained(name: str, config: ViTConfig) -> ViT:
     """A model of `config` that starts from the weights of `read_pretrained(name)`.
 
     config: theirs but for image_size, patch and classes (`resized`); a head for another number of classes
-        starts anew, with a notice on stderr.
+        is initialised, with a notice on stderr.
 
     Raises what `read_pretrained` raises, and ValueError where `config` differs in more.
     """
-    given = read_pretrained(name)
-    weights = adapt(given.weights, given.config, config)
+    source = read_pretrained(name)
+    weights = adapt(source.weights, source.config, config)
     model = ViT(config)
     fresh = {n: t for n, t in model.state_dict().items() if n.startswith(HEAD) and n not in weights}
     load_into(model, weights | fresh, Path(name))
-    if given.assumed:
-        notice(f"{name}: {given.assumed}")
+    if source.assumed:
+        notice(f"{name}: {source.assumed}")
     if fresh:
-        had = f"has one of {given.config.classes}" if given.config.classes else "has none"
-        notice(f"the head of {config.classes} classes starts anew: {name} {had}")
+        had = f"has one of {source.config.classes}" if source.config.classes else "has none"
+        notice(f"the head of {config.classes} classes is trained from scratch: {name} {had}")
     return model
 
 
@@ -121,52 +119,55 @@ def _from_hub(name: str) -> Pretrained:
     import timm
 
     origin = f"{TIMM}{name}"
-    described = _described(origin, name, {})
+    skeleton = _build_timm(origin, name, {})
     try:
-        from_timm(described)
-        weights = read_tensors(_downloaded(described))
+        from_timm(skeleton)
+        weights = read_tensors(_download(skeleton))
     except ValueError as error:
         raise ValueError(f"{origin}: {error}") from error
     theirs = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": weights})
-    return _as_told(theirs.state_dict(), theirs)
+    return _from_model(theirs, theirs.state_dict())
 
 
-def _downloaded(described: nn.Module) -> Path:
-    """The weights of a model on the Hugging Face hub, downloaded once. ValueError saying how else to get them."""
+def _download(model: nn.Module) -> Path:
+    """The weights of a model of timm from the Hugging Face hub, downloaded once.
+
+    Raises ValueError saying how else to get them.
+    """
     from huggingface_hub import snapshot_download
 
-    about: Any = described.pretrained_cfg
-    instead = f"name a folder with its {WEIGHTS} and {CONFIG}"
-    if not about.get("hf_hub_id"):
-        raise ValueError(f"timm knows of no weights on the Hugging Face hub; {instead}")
+    settings: Any = model.pretrained_cfg
+    name, instead = settings.get("hf_hub_id"), f"name a folder with its {WEIGHTS} and {CONFIG}"
+    if not name:
+        raise ValueError(f"timm names no weights on the Hugging Face hub; {instead}")
     try:
-        file = Path(snapshot_download(about["hf_hub_id"], allow_patterns=[WEIGHTS])) / WEIGHTS
-    except Exception as error:  # the client's errors have no base in common
+        file = Path(snapshot_download(name, allow_patterns=[WEIGHTS])) / WEIGHTS
+    except Exception as error:  # the client's errors have no common base
         raise ValueError(
-            f"{about['hf_hub_id']} could not be had from the Hugging Face hub ({_first_line(error)}); connect once, "
+            f"{name} could not be downloaded from the Hugging Face hub ({first_line(error)}): connect once, "
             f"or {instead}"
         ) from error
     if not file.is_file():
-        raise ValueError(f"there is no {WEIGHTS} of {about['hf_hub_id']} on the Hugging Face hub; {instead}")
+        raise ValueError(f"there is no {WEIGHTS} of {name} on the Hugging Face hub; {instead}")
     return file
 
 
 def _from_tensors(weights: Mapping[str, Tensor], path: Path) -> Pretrained:
     """Weights in timm's layout, from a file or a folder."""
     beside = (path if path.is_dir() else path.parent) / CONFIG
-    told = _told_by(beside) if beside.is_file() else None
+    model = _read_model(beside) if beside.is_file() else None
     try:
-        return _as_inferred(weights) if told is None else _as_told(weights, told)
+        return _from_shapes(weights) if model is None else _from_model(model, weights)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _as_told(weights: Mapping[str, Tensor], told: nn.Module) -> Pretrained:
-    """Weights of a model of timm, and what it knows of its images."""
-    config, table = from_timm(told)
-    about: Any = told.pretrained_cfg
+def _from_model(model: nn.Module, weights: Mapping[str, Tensor]) -> Pretrained:
+    """Weights of a model of timm, and what its settings say about its images."""
+    config, table = from_timm(model)
+    settings: Any = model.pretrained_cfg
     ours = _in_our_layout(config, weights, table)
-    mean, std, names = (_listed(about.get(name)) for name in ("mean", "std", "label_names"))
+    mean, std, names = (_as_tuple(settings.get(name)) for name in ("mean", "std", "label_names"))
     known = len(mean) == len(std) == config.channels and all(isinstance(x, int | float) for x in mean + std)
     if not known:
         mean = std = ()
@@ -175,16 +176,16 @@ def _as_told(weights: Mapping[str, Tensor], told: nn.Module) -> Pretrained:
     )
 
 
-def _as_inferred(weights: Mapping[str, Tensor]) -> Pretrained:
-    """Weights that nothing but their names and shapes tells of."""
+def _from_shapes(weights: Mapping[str, Tensor]) -> Pretrained:
+    """Weights of which only names and shapes are known."""
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     config = infer(shapes)
     ours, core = _in_our_layout(config, weights, rules(config, shapes)), config.core
     return Pretrained(
         config,
         ours,
-        assumed=f"there is no {CONFIG} beside it; taken for {core.n_heads} heads, {core.feedforward}, norm_eps = "
-        f"{core.norm_eps}, pool = {config.pool!r}, and images normalised like those to come",
+        assumed=f"there is no {CONFIG} beside it; assumed are {core.n_heads} heads, {core.feedforward}, norm_eps = "
+        f"{core.norm_eps}, pool = {config.pool!r}, and images normalised like those of this run",
     )
 
 
@@ -196,7 +197,7 @@ def _in_our_layout(config: ViTConfig, weights: Mapping[str, Tensor], table: list
     return model.state_dict()
 
 
-def _told_by(file: Path) -> nn.Module:
+def _read_model(file: Path) -> nn.Module:
     """The model that a config.json of timm describes, without weights."""
     fields = read_json(file)
     if not isinstance(fields.get("architecture"), str):
@@ -204,33 +205,27 @@ def _told_by(file: Path) -> nn.Module:
     for name in ("model_args", "pretrained_cfg"):
         if not isinstance(fields.setdefault(name, {}), dict):
             raise ValueError(f"{file}: {name} = {fields[name]!r} is not an object")
-    about = fields["pretrained_cfg"]
-    if about and "label_names" in fields:
-        about["label_names"] = fields["label_names"]
+    settings = fields["pretrained_cfg"]
+    if settings and "label_names" in fields:
+        settings["label_names"] = fields["label_names"]
     top = {name: fields[name] for name in ("num_classes", "global_pool") if name in fields}
-    return _described(str(file), fields["architecture"], fields["model_args"] | top | {"pretrained_cfg": about})
+    return _build_timm(str(file), fields["architecture"], fields["model_args"] | top | {"pretrained_cfg": settings})
 
 
-def _described(origin: str, architecture: str, settings: Mapping[str, Any]) -> nn.Module:
+def _build_timm(origin: str, architecture: str, settings: Mapping[str, Any]) -> nn.Module:
     """A model of timm without memory for its weights."""
     import timm
 
     if not timm.is_model(architecture):
-        close = get_close_matches(architecture, timm.list_models(), n=1)
-        raise ValueError(
-            f"{origin}: timm knows no {architecture!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-        )
+        hint = nearest(architecture, timm.list_models(), "timm.list_models() names all that there are")
+        raise ValueError(f"{origin}: timm has no {architecture!r}; {hint}")
     try:
         with torch.device("meta"):
             return timm.create_model(architecture, pretrained=False, checkpoint_path=None, **settings)
-    except Exception as error:  # what a constructor makes of settings that it does not know
-        raise ValueError(f"{origin}: timm cannot build {architecture!r}: {_first_line(error)}") from error
+    except Exception as error:  # whatever a constructor raises for unknown settings
+        raise ValueError(f"{origin}: timm cannot build {architecture!r}: {first_line(error)}") from error
 
 
-def _listed(value: object) -> tuple[Any, ...]:
-    """The items of a list; nothing where it is none."""
+def _as_tuple(value: object) -> tuple[Any, ...]:
+    """The items of a list; nothing where it is not one."""
     return tuple(value) if isinstance(value, list | tuple) else ()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -1,4 +1,4 @@
-"""A Vision Transformer of timm in our words: its shape, and which of its tensors is which of ours.
+"""A Vision Transformer of timm as a configuration of ours, and the correspondence of its tensors to ours.
 
 What is handled is listed: the modules of a model, the names of its tensors. Anything else is refused by name.
 """
@@ -15,7 +15,7 @@ from torch import nn
 
 from core.config import FeedForwardKind, NormKind, PositionConfig, TransformerConfig
 from core.files.weights import BOTH, SAME, WEIGHT, Layout, Rule, each_layer, module, stacked
-from vision.models.vit import ViTConfig
+from vision.models.config import ViTConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shapes of a model's tensors, by timm's names."""
@@ -68,11 +68,11 @@ HANDLED: dict[str, tuple[str, ...]] = {
 """The modules of timm's VisionTransformer and of which class each may be."""
 
 ABSENT = Layout(lambda parts: torch.zeros(()), lambda ours: [])
-"""A tensor of ours that theirs do without, which is to say that it is zero there."""
+"""A tensor of ours that their model does not have: zero."""
 
 
 @dataclass(frozen=True)
-class Told:
+class Details:
     """What the shapes of the tensors leave open."""
 
     image_size: int
@@ -95,7 +95,7 @@ def from_timm(model: nn.Module) -> tuple[ViTConfig, list[Rule]]:
     blocks: Any = model.blocks
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     norms = [part for part in model.modules() if type(part).__name__ in NORMS]
-    told = Told(
+    details = Details(
         image_size=_square("img_size", model.patch_embed.img_size),  # type: ignore[union-attr, arg-type]
         n_heads=_only("num_heads", (block.attn.num_heads for block in blocks)),
         pool="class" if model.global_pool == "token" else "mean",
@@ -103,12 +103,12 @@ def from_timm(model: nn.Module) -> tuple[ViTConfig, list[Rule]]:
         norm=_only("norm", (NORMS[type(norm).__name__] for norm in norms)),
         norm_eps=_only("eps", (norm.eps for norm in norms)),
     )
-    config = describe(shapes, told)
+    config = describe(shapes, details)
     return config, rules(config, shapes)
 
 
 def infer(shapes: Shapes) -> ViTConfig:
-    """The likely shape of a model of which the tensors are all that is known.
+    """The likely shape of a model of which only the tensors are known.
 
     Images are as large as the grid of positions, a head is 64 channels wide where its normalisation does not say
     otherwise, activations are GELU (or SiLU where gated), eps is 1e-6, and a class token is what the head reads.
@@ -123,9 +123,9 @@ def infer(shapes: Shapes) -> ViTConfig:
     dim, _, patch, _ = shapes["patch_embed.proj.weight"]
     (width,) = shapes.get("blocks.0.attn.q_norm.weight", (64,))
     if dim % width:
-        raise ValueError(f"the width {dim} is no multiple of {width} channels a head; a config.json beside would tell")
+        raise ValueError(f"the width {dim} is not a multiple of {width} channels per head; add its config.json")
     gated = shapes.get("blocks.0.mlp.fc1.weight", (0,))[0] != shapes["blocks.0.mlp.fc2.weight"][1]
-    told = Told(
+    details = Details(
         image_size=patch * _side(shapes),
         n_heads=dim // width,
         pool="class" if "cls_token" in shapes and "fc_norm.weight" not in shapes else "mean",
@@ -133,32 +133,32 @@ def infer(shapes: Shapes) -> ViTConfig:
         norm="layernorm" if "blocks.0.norm1.bias" in shapes else "rmsnorm",
         norm_eps=1e-6,
     )
-    return describe(shapes, told)
+    return describe(shapes, details)
 
 
-def describe(shapes: Shapes, told: Told) -> ViTConfig:
-    """The shape of a model in our words."""
+def describe(shapes: Shapes, details: Details) -> ViTConfig:
+    """The shape of a model as a configuration of ours."""
     dim, channels, *sides = shapes["patch_embed.proj.weight"]
     normed = "blocks.0.attn.q_norm.weight" in shapes
     core = TransformerConfig(
         dim=dim,
         depth=len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
-        n_heads=told.n_heads,
+        n_heads=details.n_heads,
         ffn_dim=shapes["blocks.0.mlp.fc2.weight"][1],
-        feedforward=told.feedforward,
-        norm=told.norm,
-        norm_eps=told.norm_eps,
-        qk_norm=told.norm if normed else "none",
+        feedforward=details.feedforward,
+        norm=details.norm,
+        norm_eps=details.norm_eps,
+        qk_norm=details.norm if normed else "none",
         position=PositionConfig("learned" if "pos_embed" in shapes else "none"),
         layer_scale=1e-5 if "blocks.0.ls1.gamma" in shapes else None,
     )
     return ViTConfig(
-        image_size=told.image_size,
+        image_size=details.image_size,
         channels=channels,
         classes=shapes.get("head.weight", (0,))[0],
         patch=_square("patch_size", sides),
-        pool=told.pool,
-        registers=_prefix(shapes) - (told.pool == "class"),
+        pool=details.pool,
+        registers=_prefix(shapes) - (details.pool == "class"),
         coordinates="raster",
         final_norm="pooled" if "fc_norm.weight" in shapes else "tokens",
         core=core,
@@ -166,7 +166,7 @@ def describe(shapes: Shapes, told: Told) -> ViTConfig:
 
 
 def rules(config: ViTConfig, shapes: Shapes) -> list[Rule]:
-    """Which of their tensors is which of ours: complete for the model of `config`, whatever it does without."""
+    """How their tensors correspond to ours: complete for the model of `config`, whatever theirs lacks."""
     patch = (config.channels, config.patch, config.patch)
     kernel = Layout(lambda parts: parts[0].flatten(1), lambda ours: [ours.unflatten(1, patch)])  # (D, C p q)
     final = ("norm", "fc_norm") if config.final_norm == "pooled" else ("core.norm", "norm")
@@ -206,7 +206,7 @@ def _block(core: TransformerConfig, shapes: Shapes) -> list[Rule]:
 
 
 def _linear(shapes: Shapes, ours: str, *theirs: str, layout: Layout = SAME) -> list[Rule]:
-    """A linear map; one that carries no bias has a bias of zero."""
+    """A linear map; one without a bias has a bias of zero here."""
     table = module(ours, *theirs, kinds=WEIGHT, layout=layout)
     if f"{theirs[0]}.bias".replace("*", "0") not in shapes:
         return [*table, Rule(f"{ours}.bias", (), ABSENT)]
@@ -235,7 +235,7 @@ def _learned(shapes: Shapes) -> Rule:
 
 
 def _positions(without: int) -> Rule:
-    """Positions (1, N, D), or (1, P + N, D), are a table (P + N, D); `without`: the first rows, zero where none are."""
+    """Positions (1, N, D), or (1, P + N, D), are a table (P + N, D); without: its first rows that theirs lack: zero."""
     layout = Layout(
         lambda parts: torch.cat((parts[0].new_zeros(without, parts[0].shape[-1]), parts[0][0])),
         lambda ours: [ours[without:].unsqueeze(0)],
@@ -280,13 +280,13 @@ def _prefix(shapes: Shapes) -> int:
 
 
 def _side(shapes: Shapes) -> int:
-    """The side of the grid of positions, which the learned tokens share, or not."""
+    """The side of the grid of positions, which may include the learned tokens or not."""
     places = shapes["pos_embed"][1]
     for patches in (places - _prefix(shapes), places):
         side = round(max(patches, 0) ** 0.5)
         if side and side**2 == patches:
             return side
-    raise ValueError(f"pos_embed has {places} places, which are no square grid beside {_prefix(shapes)} learned tokens")
+    raise ValueError(f"pos_embed has {places} places, not a square grid beside {_prefix(shapes)} learned tokens")
 
 
 def _square(name: str, sides: Iterable[int]) -> int:
@@ -297,8 +297,8 @@ def _square(name: str, sides: Iterable[int]) -> int:
 
 
 def _only(name: str, values: Iterable[Any]) -> Any:
-    """What all values are. Raises ValueError if they differ."""
-    found = list(dict.fromkeys(values))
-    if len(found) != 1:
-        raise ValueError(f"{name} must be one for all layers, got {', '.join(map(str, found))}")
-    return found[0]
+    """The value that all have in common. Raises ValueError if they differ."""
+    different = list(dict.fromkeys(values))
+    if len(different) != 1:
+        raise ValueError(f"{name} must be the same in all layers, got {', '.join(map(str, different))}")
+    return different[0]

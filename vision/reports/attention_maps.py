@@ -1,7 +1,7 @@
-"""What a model looks at, by the weights of its attention: arithmetic, no pictures.
+"""What a model attends to, by the weights of its attention: arithmetic, no pictures.
 
-A layer's weights are (B, H, T, T): rows are queries and sum to one. A reader (B, T) says in which shares the model's
-answer is read from its last tokens: all of it from a class token, or evenly from the patches.
+A layer's weights are (B, H, T, T): rows are queries and sum to one. Pooling weights (B, T) are the shares in which the
+model's answer is made of its last tokens: all of it of a class token, or evenly of the patches.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vision.models.vit import Pool
 def join_heads(attention: Tensor, head: str) -> Tensor:
     """One map for all heads, or for one of them: (B, H, T, T) -> (B, T, T).
 
-    head: "mean", "max", or a number from 1 on. The greatest weights are divided by their sum over a row again.
+    head: "mean", "max", or a number from 1 on. The maxima are divided by their sum over a row.
     Raises ValueError for another.
     """
     if head == "mean":
@@ -32,13 +32,13 @@ def join_heads(attention: Tensor, head: str) -> Tensor:
     return attention[:, int(head) - 1]
 
 
-def received(attention: Tensor, reader: Tensor) -> Tensor:
-    """What each token gets of the attention of those that are read: (B, T, T), (B, T) -> (B, T)."""
-    return torch.einsum("bq,bqk->bk", reader, attention)
+def pooled_attention(attention: Tensor, pooling: Tensor) -> Tensor:
+    """The attention that each token gets from the pooled ones, by their weights: (B, T, T), (B, T) -> (B, T)."""
+    return torch.einsum("bq,bqk->bk", pooling, attention)
 
 
 def rollout(layers: Sequence[Tensor]) -> Tensor:
-    """How much of each token reaches each token through all layers: L x (B, T, T) -> (B, T, T), rows sum to one.
+    """How much of each token reaches each other through all layers: L x (B, T, T) -> (B, T, T), rows sum to one.
 
     The product of (A + I) / 2 over the layers, last to first, where I stands for the residual path (Abnar &
     Zuidema 2020, section 3).
@@ -52,7 +52,7 @@ def rollout(layers: Sequence[Tensor]) -> Tensor:
 
 
 def on_grid(tokens: Tensor, learned: int) -> Tensor:
-    """Shares of the patches, 1 = what each token had if all had the same: (B, T) -> (B, side, side).
+    """Shares of the patches, where 1 is an even share among all tokens: (B, T) -> (B, side, side).
 
     learned: how many tokens come before the patches.
     """
@@ -60,9 +60,10 @@ def on_grid(tokens: Tensor, learned: int) -> Tensor:
     return rearrange(patches, "b (h w) -> b h w", h=round(patches.shape[1] ** 0.5))
 
 
-def reader(pool: Pool, heard: Tensor, tokens: int) -> Tensor:
-    """The shares in which an answer is read from all T `tokens`: those `heard` (B, N, D) -> (B, T), rows sum to one."""
-    shares = heard.new_zeros(len(heard), tokens)
-    even = 1 / heard.shape[1]
-    shares[:, pool.read] = even if pool.attention is None else pool.attention(heard).squeeze(-1).softmax(-1)
-    return shares
+def pooling_weights(pool: Pool, features: Tensor) -> Tensor:
+    """The shares in which the answer is made of all tokens after the core: (B, T, D) -> (B, T), rows sum to one."""
+    read = features[:, pool.read]  # (B, N, D)
+    weights = features.new_zeros(features.shape[:2])
+    even = 1 / read.shape[1]
+    weights[:, pool.read] = even if pool.attention is None else pool.attention(read).squeeze(-1).softmax(-1)
+    return weights

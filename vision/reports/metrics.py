@@ -1,8 +1,7 @@
-"""How good a classifier's answers are, as sums that add up over batches and over processes."""
+"""Figures of a classifier's answers, from sums that add up over batches and over processes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,19 +11,17 @@ from torch.nn import functional as F
 
 BINS = 15
 """Equal intervals of confidence for calibration, as in Guo 2017."""
-Z = 1.959963984540054
-"""The normal distribution's two-sided 95 % quantile."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """What is known of the answers to some images; `+` joins the tallies of disjoint images.
+    """Sums over the answers to some images; `+` adds those of other images.
 
-    confusion: int64 (K, K), images of a true class (row) that were taken for a class (column)
-    top5: float64 (), images whose class is among the 5 likeliest
+    confusion: int64 (K, K), images of a true class (row) that were assigned to a class (column)
+    top5: float64 (), images whose class is among the 5 most probable
     loss: float64 (), negative log-likelihood in nats, summed
-    bins: float64 (3, BINS), by confidence, the probability of the likeliest class: images, summed confidence,
-        right answers; bin m holds confidences in (m / BINS, (m + 1) / BINS]
+    bins: float64 (3, BINS), by confidence, the probability of the answer: images, summed confidence, correct
+        answers; bin m holds confidences in (m / BINS, (m + 1) / BINS]
     """
 
     confusion: Tensor
@@ -47,14 +44,14 @@ class Tally:
         logits, labels = logits.detach().cpu().double(), labels.cpu()
         classes = logits.shape[1]
         ranked = logits.sort(dim=1, descending=True, stable=True).indices[:, :5]  # (B, 5)
-        predicted, right = ranked[:, 0], ranked == labels[:, None]
+        answer, correct = ranked[:, 0], ranked == labels[:, None]
         confidence = logits.softmax(1).amax(1)  # (B,)
-        confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+        confusion = torch.bincount(labels * classes + answer, minlength=classes**2).reshape(classes, classes)
         return cls(
             confusion,
-            right.any(1).sum(dtype=torch.float64),
+            correct.any(1).sum(dtype=torch.float64),
             F.cross_entropy(logits, labels, reduction="sum"),
-            binned(confidence, right[:, 0]),
+            binned(confidence, correct[:, 0]),
         )
 
     def __add__(self, other: Tally) -> Tally:
@@ -80,13 +77,13 @@ class Tally:
 
     @property
     def correct(self) -> int:
-        """Images whose likeliest class is their own."""
+        """Images assigned to their own class."""
         return int(self.confusion.trace())
 
     def figures(self) -> dict[str, float]:
         """accuracy, top5 and ece (expected calibration error, Guo 2017, eq. 3) in 0..1; loss in nats per image."""
         if not self.count:
-            raise ValueError("there are no images to judge the model by")
+            raise ValueError("there are no images to evaluate the model on")
         _, confidence, correct = self.bins
         return {
             "accuracy": self.correct / self.count,
@@ -98,12 +95,12 @@ class Tally:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How well one class is told from the others, each figure in 0..1; NaN where it asks about no image."""
+    """Figures of one class, each in 0..1; NaN where no image counts."""
 
     precision: float
-    """Of the images taken for the class, the share that is of it."""
+    """Of the images assigned to the class, the share that belongs to it."""
     recall: float
-    """Of the images of the class, the share taken for it."""
+    """Of the images of the class, the share assigned to it."""
     f1: float
     """The harmonic mean of both."""
     count: int
@@ -112,22 +109,28 @@ class ClassFigures:
 
 def by_class(confusion: Tensor) -> list[ClassFigures]:
     """Precision, recall, F1 and count of each class, from a confusion matrix (K, K) with the truth in rows."""
-    right, taken, count = (sums.double() for sums in (confusion.diagonal(), confusion.sum(0), confusion.sum(1)))
-    columns = (right / taken, right / count, 2 * right / (taken + count), count.long())  # (K,) each
-    return [ClassFigures(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    from sklearn.metrics import precision_recall_fscore_support
+
+    classes = torch.arange(len(confusion))
+    truth, answer = torch.cartesian_prod(classes, classes).T  # (K^2,) each: the cells of the matrix
+    columns = precision_recall_fscore_support(
+        truth, answer, labels=classes, sample_weight=confusion.flatten(), zero_division=float("nan")
+    )
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [ClassFigures(precision, recall, f1, int(count)) for precision, recall, f1, count in rows]
 
 
-def binned(confidence: Tensor, right: Tensor) -> Tensor:
-    """The `bins` of a Tally: confidence float64 (B,), right bool (B,) -> float64 (3, BINS)."""
+def binned(confidence: Tensor, correct: Tensor) -> Tensor:
+    """The `bins` of a Tally: confidence float64 (B,), correct bool (B,) -> float64 (3, BINS)."""
     edges = torch.arange(1, BINS, dtype=torch.float64) / BINS
     into = torch.bucketize(confidence, edges)  # (B,)
-    rows = (torch.ones_like(confidence), confidence, right.double())
+    rows = (torch.ones_like(confidence), confidence, correct.double())
     return torch.stack([torch.bincount(into, weights=row, minlength=BINS) for row in rows])
 
 
 def wilson(correct: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of which `correct` of `count` were seen (Wilson 1927)."""
-    share, spread = correct / count, Z * Z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    """The 95 % interval of a proportion of which `correct` of `count` were observed (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, count).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,17 +1,15 @@
-"""What a classifier gets wrong, as pictures: confusions, the surest mistakes, calibration."""
+"""What a classifier gets right and wrong, as pictures: confusions, the most confident errors, calibration."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from core.files.atomic import atomic_write
+from core.files.figures import ACCENT, ALARM, INK, PALE, PAPER, RULE, SOFT, blank_figure
+from vision.reports.errors import Errors
 from vision.reports.metrics import BINS, Tally
 
 if TYPE_CHECKING:
@@ -19,45 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-PAPER, INK, SOFT, RULE = "#fbfaf7", "#1e1d1a", "#68645c", "#ddd8cd"
-PALE, ACCENT, ALARM = "#94c2a3", "#2d7548", "#a3530f"
 COUNTED = 20  # classes up to which the cells of a confusion matrix hold their counts
 NAMED = 100  # classes up to which each of them has its name beside its row
-COLUMNS = 6  # of the grid of mistakes
+COLUMNS = 6  # of the grid of errors
 COARSE = 64  # pixels of a side up to which an image is shown with its pixels as squares
-
-
-@dataclass(frozen=True, eq=False)
-class Mistakes:
-    """Images taken for another class, the surest first.
-
-    pixels: uint8 (N, C, H, W). truth, answer: int64 (N,). confidence: float64 (N,), of the answer.
-    """
-
-    pixels: Tensor
-    truth: Tensor
-    answer: Tensor
-    confidence: Tensor
-
-    def __len__(self) -> int:
-        return len(self.truth)
-
-    @classmethod
-    def of(cls, pixels: Tensor, logits: Tensor, labels: Tensor) -> Mistakes:
-        """All mistakes of a batch: pixels (B, C, H, W), logits (B, K), labels (B,)."""
-        confidence, answer = logits.cpu().double().softmax(1).max(1)  # (B,), (B,)
-        wrong = answer != labels.cpu()
-        return cls(pixels.cpu()[wrong], labels.cpu()[wrong], answer[wrong], confidence[wrong])
-
-    def surest(self, most: int, others: Mistakes | None = None) -> Mistakes:
-        """The `most` surest of these and others together."""
-        parts = [self] if others is None else [self, others]
-        confidence = torch.cat([part.confidence for part in parts])
-        order = confidence.argsort(descending=True, stable=True)[:most]
-        pixels, truth, answer = (
-            torch.cat([getattr(part, name) for part in parts])[order] for name in ("pixels", "truth", "answer")
-        )
-        return Mistakes(pixels, truth, answer, confidence[order])
 
 
 def confusion_picture(confusion: Tensor, classes: Sequence[str]) -> Figure:
@@ -65,7 +28,7 @@ def confusion_picture(confusion: Tensor, classes: Sequence[str]) -> Figure:
     from matplotlib.colors import PowerNorm
 
     side = min(14.0, 3.0 + 0.52 * len(classes))
-    figure = _figure(side + 0.9, side)
+    figure = blank_figure(side + 0.9, side)
     axes = figure.add_subplot()
     shares = confusion / confusion.sum(1, keepdim=True).clamp(min=1)  # (K, K)
     image = axes.imshow(shares.numpy(), cmap=_shades(), norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
@@ -79,22 +42,22 @@ def confusion_picture(confusion: Tensor, classes: Sequence[str]) -> Figure:
     bar.set_label("share of the class's images", color=SOFT, fontsize=9)
     bar.ax.tick_params(length=0)
     bar.outline.set_visible(False)
-    axes.set_title(_right(confusion), color=INK, fontsize=10, loc="left", pad=8)
+    axes.set_title(_accuracy(confusion), color=INK, fontsize=10, loc="left", pad=8)
     return figure
 
 
-def mistakes_picture(mistakes: Mistakes, classes: Sequence[str]) -> Figure:
+def errors_picture(errors: Errors, classes: Sequence[str]) -> Figure:
     """The images with truth, answer and its probability above each; one sentence where there is none."""
-    columns = min(COLUMNS, max(3, len(mistakes)))
-    rows = max(1, math.ceil(len(mistakes) / columns))
-    figure = _figure(1.8 * columns, 2.2 * rows + 0.4)
-    figure.suptitle("The surest mistakes: truth → answer, probability", color=INK, fontsize=10)
-    if not len(mistakes):
-        figure.text(0.5, 0.4, "There are none: every answer is right.", color=SOFT, ha="center")
+    columns = min(COLUMNS, max(3, len(errors)))
+    rows = max(1, math.ceil(len(errors) / columns))
+    figure = blank_figure(1.8 * columns, 2.2 * rows + 0.4)
+    figure.suptitle("The most confident errors: truth → answer, probability", color=INK, fontsize=10)
+    if not len(errors):
+        figure.text(0.5, 0.4, "There are none: every answer is correct.", color=SOFT, ha="center")
         return figure
     bare = {"xticks": [], "yticks": [], "frame_on": False}
     grid = figure.subplots(rows, columns, squeeze=False, subplot_kw=bare).flat
-    each = zip(mistakes.pixels, mistakes.truth, mistakes.answer, mistakes.confidence.tolist(), strict=True)
+    each = zip(errors.pixels, errors.truth, errors.answer, errors.confidence.tolist(), strict=True)
     for axes, (pixels, truth, answer, confidence) in zip(grid, each, strict=False):
         _show(axes, pixels)
         axes.set_title(_short(classes[truth], 18), fontsize=8, color=SOFT, y=1, pad=17)
@@ -104,41 +67,24 @@ def mistakes_picture(mistakes: Mistakes, classes: Sequence[str]) -> Figure:
 
 
 def calibration_picture(tally: Tally) -> Figure:
-    """A reliability diagram (Guo 2017, figure 1): how often answers of some confidence are right, and how many."""
+    """A reliability diagram (Guo 2017, figure 1): the share of correct answers by confidence, and their number."""
     images, confidence, correct = tally.bins.numpy()
-    figure = _figure(5.4, 6.0)
+    figure = blank_figure(5.4, 6.0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     used = images > 0
-    middles, seen = (used.nonzero()[0] + 0.5) / BINS, images[used]
-    upper.bar(middles, correct[used] / seen, 0.92 / BINS, color=PALE, label="answers that are right")
+    middles, counts = (used.nonzero()[0] + 0.5) / BINS, images[used]
+    upper.bar(middles, correct[used] / counts, 0.92 / BINS, color=PALE, label="answers that are correct")
     ends = (middles - 0.46 / BINS, middles + 0.46 / BINS)
-    upper.hlines(confidence[used] / seen, *ends, color=ALARM, lw=2.5, label="mean confidence")
+    upper.hlines(confidence[used] / counts, *ends, color=ALARM, lw=2.5, label="mean confidence")
     upper.plot([0, 1], [0, 1], color=SOFT, lw=1, ls=":")
-    upper.set(ylim=(0, 1.01), xlim=(0, 1), ylabel="right")
+    upper.set(ylim=(0, 1.01), xlim=(0, 1), ylabel="correct")
     upper.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, fontsize=9, labelcolor=INK)
-    lower.bar(middles, seen / tally.count, 0.92 / BINS, color=SOFT)
+    lower.bar(middles, counts / tally.count, 0.92 / BINS, color=SOFT)
     lower.set(xlabel="confidence: probability of the answer", ylabel="images")
     for axes in (upper, lower):
         _percentages(axes)
     error = _percent(tally.figures()["ece"])
     figure.suptitle(f"Expected calibration error {error}, {tally.count:,} images", color=INK, fontsize=10)
-    return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG file, whole or not at all, in place of any before it."""
-    with atomic_write(path) as aside:
-        figure.savefig(aside, format="png", dpi=150, facecolor=PAPER)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """An empty sheet in inches, apart from pyplot and its global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure((width, height), facecolor=PAPER)
-    figure.set_layout_engine("constrained", w_pad=0.09, h_pad=0.09)
-    FigureCanvasAgg(figure)
     return figure
 
 
@@ -201,9 +147,9 @@ def _plain(axes: Axes) -> None:
         spine.set_color(RULE)
 
 
-def _right(confusion: Tensor) -> str:
+def _accuracy(confusion: Tensor) -> str:
     count = int(confusion.sum())
-    return f"{_percent(int(confusion.trace()) / max(1, count))} of {count:,} images right"
+    return f"{_percent(int(confusion.trace()) / max(1, count))} of {count:,} images correct"
 
 
 def _percent(share: float, digits: int = 2) -> str:

@@ -1,82 +1,62 @@
-"""What an evaluation found: tables for a terminal, JSON for programs, pictures for people."""
+"""An evaluation reported: tables for a terminal, JSON for programs, pictures for people."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
-from vision.reports.metrics import ClassFigures, Tally, by_class, wilson
-from vision.reports.pictures import Mistakes, calibration_picture, confusion_picture, mistakes_picture, save
+from core.files.figures import save_figure
+from core.files.json_files import write_json
+from core.training.trained import flat
+from vision.reports.metrics import ClassFigures, by_class, wilson
+from vision.reports.pictures import calibration_picture, confusion_picture, errors_picture
+from vision.tasks.evaluation import Evaluation, Variant
 
 NAME = 20  # characters of a class's name
 LISTED = 100  # classes up to which all are listed
 HARDEST = 20  # of more classes, those listed
-SPREAD = 20  # classes up to which a confusion matrix fits into a terminal
+MATRIX = 20  # classes up to which a confusion matrix fits into a terminal
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """What became of a set of images, each seen as it is, and with several views of it joined (None without)."""
-
-    plain: Tally
-    joined: Tally | None
-    mistakes: Mistakes
-
-
-class Variant(NamedTuple):
-    """One way of answering: its name in tables, what its figures' names end with, and its tally."""
-
-    name: str
-    suffix: str
-    tally: Tally
-
-
-def variants(results: Mapping[str, Judged], views: str) -> Iterator[Variant]:
-    """By the name of the weights; the first has no suffix, and none of them is a part of another."""
-    for kind, judged in results.items():
-        suffix = f"_{kind}" if kind != next(iter(results)) else ""
-        yield Variant(f"{kind} weights", suffix, judged.plain)
-        if judged.joined is not None:
-            yield Variant(f"{kind} weights, {views}", f"{suffix}_tta", judged.joined)
-
-
-def as_json(found: Sequence[Variant], classes: Sequence[str]) -> dict[str, Any]:
-    """All figures of every variant; by class, and the confusion matrix, of the first. What is not finite is None."""
+def key_figures(split: str, variants: Sequence[Variant], classes: Sequence[str]) -> dict[str, Any]:
+    """`SPLIT/metric` of every variant, and `classes/NAME/metric` of the first."""
     figures: dict[str, Any] = {}
-    for _, suffix, tally in found:
-        own = tally.figures() | {"accuracy_interval": list(wilson(tally.correct, tally.count))}
-        figures |= {f"{name}{suffix}": value for name, value in own.items()}
-    confusion = found[0].tally.confusion
-    rows = zip(classes, by_class(confusion), strict=True)
-    figures["classes"] = {name: {key: _finite(value) for key, value in asdict(row).items()} for name, row in rows}
-    return {name: _finite(value) for name, value in figures.items()} | {"confusion": confusion.tolist()}
+    for _, key, tally in variants:
+        low, high = wilson(tally.correct, tally.count)
+        own = tally.figures() | {"accuracy_low": low, "accuracy_high": high}
+        figures |= {f"{split}{key}/{metric}": value for metric, value in own.items()}
+    rows = zip(classes, by_class(variants[0].tally.confusion), strict=True)
+    return figures | flat({"classes": {name: asdict(row) for name, row in rows}})
 
 
-def tables(found: Sequence[Variant], classes: Sequence[str]) -> list[str]:
-    """All variants; then, of the first, every class, and its confusions where they fit."""
-    confusion = found[0].tally.confusion
-    matrix = [confusion_table(confusion, classes)] if len(classes) <= SPREAD else []
-    return [summary_table(found), class_table(confusion, classes), *matrix]
+def write_figures(figures: dict[str, Any], evaluation: Evaluation, classes: Sequence[str], folder: Path) -> None:
+    """Writes confusion.png, errors.png, calibration.png and, with the confusion matrix, figures.json."""
+    confusion = evaluation.plain.confusion
+    save_figure(confusion_picture(confusion, classes), folder / "confusion.png")
+    save_figure(errors_picture(evaluation.errors, classes), folder / "errors.png")
+    save_figure(calibration_picture(evaluation.plain), folder / "calibration.png")
+    matrix = {"class_names": list(classes), "confusion": confusion.tolist()}
+    write_json(folder / "figures.json", flat(figures) | matrix)
 
 
-def draw(judged: Judged, classes: Sequence[str], folder: Path) -> None:
-    """Writes confusion.png, mistakes.png and calibration.png; OSError where that is not possible."""
-    save(confusion_picture(judged.plain.confusion, classes), folder / "confusion.png")
-    save(mistakes_picture(judged.mistakes, classes), folder / "mistakes.png")
-    save(calibration_picture(judged.plain), folder / "calibration.png")
+def tables(variants: Sequence[Variant], classes: Sequence[str]) -> list[str]:
+    """All variants; then, of the first, every class, and its confusion matrix where it fits."""
+    confusion = variants[0].tally.confusion
+    matrix = [confusion_table(confusion, classes)] if len(classes) <= MATRIX else []
+    return [summary_table(variants), class_table(confusion, classes), *matrix]
 
 
-def summary_table(found: Sequence[Variant]) -> str:
+def summary_table(variants: Sequence[Variant]) -> str:
     """A line for each variant."""
-    width = max(len(variant.name) for variant in found)
+    width = max(len(variant.name) for variant in variants)
     heading = f"{'accuracy':>11}{'95 % interval':>18}{'top-5':>11}{'loss (nats)':>14}{'ECE':>11}"
     lines = [" " * width + heading]
-    for name, _, tally in found:
+    for name, _, tally in variants:
         figures, (low, high) = tally.figures(), wilson(tally.correct, tally.count)
         interval = f"{100 * low:.2f} - {100 * high:.2f} %"
         lines.append(
@@ -113,7 +93,7 @@ def confusion_table(confusion: Tensor, classes: Sequence[str]) -> str:
 
 
 def _percent(share: float) -> str:
-    """In ten characters; a dash where there is nothing to know."""
+    """In ten characters; a dash for NaN."""
     return f"{'-':>10}" if math.isnan(share) else f"{100 * share:>8.2f} %"
 
 
@@ -122,9 +102,5 @@ def _short(name: str) -> str:
 
 
 def _difficulty(row: ClassFigures) -> float:
-    """The F1, with what has none at the end."""
+    """The F1; classes without one come last."""
     return math.inf if math.isnan(row.f1) else row.f1
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Telling the classes of images apart."""
+"""Image classification."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vision.reports.metrics import Tally
 
 
 class Classification:
-    """Images varied anew at every step, cross-entropy of their classes, accuracy on those held out."""
+    """Images augmented anew at every step, cross-entropy of their classes, accuracy on those held out."""
 
     unit = "images"
     best = "val/accuracy"
@@ -48,17 +48,17 @@ class Classification:
         return ClassificationLoss(model, self.config.augment.smoothing)
 
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:
-        """The micro-batches of a step: images (b, C, S, S), varied, and their classes (b,) or shares (b, K)."""
+        """The micro-batches of a step: images (b, C, S, S), augmented, and labels (b,) or probabilities (b, K)."""
         stored = [(to_device(x, self.device), to_device(y, self.device)) for x, y in self.images.batch(step, *share)]
-        varied = self.augment(stored, step, share.rank, share.world, progress)
-        return [(halved(x), y) for x, y in varied] if progress < self.config.coarse else [*varied]
+        augmented = self.augment(stored, step, share, progress)
+        return [(halve(x), y) for x, y in augmented] if progress < self.config.half_size else augmented
 
-    def count(self, images: Tensor, targets: Tensor) -> int:
-        """How many images a micro-batch has."""
-        return len(images)
+    def count(self, *batch: Tensor) -> int:
+        """The number of images in a micro-batch."""
+        return len(batch[0])
 
     def evaluate(self, run: Run) -> dict[str, float]:
-        """All images held out, shared among the processes; nothing where none are."""
+        """Figures of all held-out images, divided among the processes; none where no images are held out."""
         model, data = run.state.model, self.data
         assert isinstance(model, ViT)
         if not len(data.validation):
@@ -77,9 +77,9 @@ class ClassificationLoss(nn.Module):
         self.model, self.smoothing = model, smoothing
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy summed over the images, in nats: (B, C, S, S), classes (B,) or shares (B, K) -> () float32.
+        """Cross-entropy summed over the images, in nats: (B, C, S, S), labels (B,) or probabilities (B, K) -> ().
 
-        Shares are taken as they are; `smoothing` is for classes (Szegedy 2016, section 7).
+        In float32. Probabilities are taken as they are; `smoothing` is for labels (Szegedy 2016, section 7).
         """
         logits = self.model(images).float()  # (B, K)
         smoothing = 0.0 if targets.is_floating_point() else self.smoothing
@@ -109,6 +109,6 @@ def evaluate(
     return tally.total(reduce).figures()
 
 
-def halved(images: Tensor) -> Tensor:
+def halve(images: Tensor) -> Tensor:
     """Every four pixels become their mean: (B, C, S, S) -> (B, C, S / 2, S / 2)."""
     return F.avg_pool2d(images, 2)

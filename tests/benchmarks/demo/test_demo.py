@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.demo.page import main
-from benchmarks.demo.vision import MISTAKES
+from benchmarks.demo.vision import ERRORS
 from benchmarks.measure.record import ROOT
 from core.training.metrics import read_metrics
 
@@ -53,9 +53,9 @@ def test_the_demo_trains_shows_and_says_what_it_reached(bare: Path) -> None:
     assert "taking digits" in done.stdout
     assert "CIFAR-10 could not be loaded" in page
     evaluation = json.loads((bare / "runs" / "demo" / "vision" / "evaluation" / "figures.json").read_text())
-    assert re.search(rf"{evaluation['accuracy']:.1%} +test images classified correctly", done.stdout)
+    assert re.search(rf"{evaluation['test/accuracy']:.1%} +test images classified correctly", done.stdout)
     assert len(re.findall(r"<td[^>]*--shade", page)) == 100, "the confusion matrix"
-    assert page.count("data:image/png") == 1 + MISTAKES + 1
+    assert page.count("data:image/png") == 1 + ERRORS + 1
     assert len(list((bare / "runs" / "demo" / "vision" / "examples").glob("*.png"))) == 5
     reached = read_metrics(bare / "runs" / "demo" / "decision" / "run")[-1]
     assert "val/return_500" in reached

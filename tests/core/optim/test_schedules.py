@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.optim.schedules import multiplier
-from core.training.config import Budget, RunConfig
+from core.training.config import RunConfig
+from core.training.progress import Budget
 
 KINDS = ("cosine", "wsd", "constant")
 

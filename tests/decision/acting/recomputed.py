@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decision.data.normaliser import Normaliser
+from decision.data.windows import Window
 from decision.models.decision_transformer import DecisionTransformer
-from decision.models.tokens import Window
 
 
 class Recomputed:
-    """One agent without a memory of its own: `act` as `decision.acting.policy.Actors` with one row."""
+    """One agent without a cache: `act` as `decision.acting.policy.ModelPolicy` with one row."""
 
     def __init__(self, model: DecisionTransformer, normaliser: Normaliser, target: float):
         self.model, self.normaliser, self.left = model, normaliser, target
@@ -40,7 +40,7 @@ class Recomputed:
         raise AssertionError("one episode has no rows to leave")
 
     def window(self) -> Window:
-        """The steps that are heard now; an action that is not yet chosen is any."""
+        """The steps that are attended to now, with any action in place of the one to be chosen."""
         step = len(self.observations) - 1
         start = window_start(step, self.model.config.context)
         returns = torch.tensor(self.returns[start:], dtype=torch.float64).view(1, -1, 1)
@@ -51,7 +51,7 @@ class Recomputed:
         actions = torch.stack([*self.actions[start:], any_action]).unsqueeze(0)
         timesteps = torch.arange(start, step + 1).unsqueeze(0)
         seen = self.normaliser.observations(observations)
-        return Window(self.normaliser.returns(returns), seen, actions, timesteps, torch.tensor([0]))
+        return Window(self.normaliser.returns(returns), seen, actions, timesteps, torch.tensor([step + 1 - start]))
 
 
 def window_start(step: int, context: int) -> int:

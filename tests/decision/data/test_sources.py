@@ -116,7 +116,7 @@ def test_minari_names_are_checked(minari: Any, monkeypatch: pytest.MonkeyPatch, 
         write_minari(data, "taken-v0")
     with pytest.raises(ValueError, match="environment 'Nowhere-v0' is not registered: "):
         write_minari(replace(data, environment="Nowhere-v0"), "other-v0")
-    with pytest.raises(ValueError, match="holds the observation that each episode ends in"):
+    with pytest.raises(ValueError, match="observation in which each episode ends"):
         write_minari(replace(data, final_observations=None), "other-v0")
     assert [path.name for path in (tmp_path / "minari").iterdir()] == ["taken-v0"]
 
@@ -127,7 +127,7 @@ def test_libraries_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch,
         load_data("minari:mujoco/hopper/medium-v0")
     monkeypatch.setitem(sys.modules, "h5py", None)
     (tmp_path / "hopper.hdf5").touch()
-    with pytest.raises(ValueError, match="needs the library h5py, which is not there: pip install 'h5py'"):
+    with pytest.raises(ValueError, match="needs the library h5py, .*: pip install 'h5py'"):
         load_data(tmp_path / "hopper.hdf5")
 
 
@@ -179,9 +179,9 @@ def test_a_d4rl_file_of_any_environment_and_without_next_observations_is_read(tm
     ("changed", "sentence"),
     [
         ({"timeouts": None}, "has no array 'timeouts', which D4RL's files of version 2 have"),
-        ({"terminals": np.zeros(20, bool), "timeouts": np.zeros(20, bool)}, "holds no finished episode"),
+        ({"terminals": np.zeros(20, bool), "timeouts": np.zeros(20, bool)}, "has no finished episode"),
         ({"rewards": np.full(20, np.nan, np.float32)}, "rewards: step 0 of episode 0 has nan"),
-        ({"actions": np.zeros((9, 3), np.float32)}, r"actions have shape \(9, 3\) in place of \(17, 3\)"),
+        ({"actions": np.zeros((9, 3), np.float32)}, r"actions have shape \(9, 3\) instead of \(17, 3\)"),
     ],
 )
 def test_bad_d4rl_files_are_refused(tmp_path: Path, h5py: Any, changed: dict[str, Any], sentence: str) -> None:
@@ -196,5 +196,5 @@ def test_a_cut_d4rl_file_is_refused(tmp_path: Path, h5py: Any, part: float) -> N
     written(path, h5py)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(part * len(whole))])
-    with pytest.raises(ValueError, match="hopper.hdf5 is cut or damaged, or not an HDF5 file: "):
+    with pytest.raises(ValueError, match="hopper.hdf5 is cut short or damaged"):
         load_data(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from decision.data.store import Trajectories, concatenate, stack
 from decision.environments.spaces import Space
@@ -124,9 +126,9 @@ def test_bad_numbers_are_named_with_their_place(name: str, place: int, value: An
         ({"offsets": [0]}, "there is no episode"),
         ({"offsets": [0, 3, 3, 10]}, "offsets must rise from 0, each episode having at least one step"),
         ({"offsets": [1, 10]}, "offsets must rise from 0"),
-        ({"offsets": [0, 3, 11]}, r"observations have shape \(10, 3\) in place of \(11, 3\)"),
-        ({"rewards": np.zeros(9, np.float32)}, r"rewards have shape \(9,\) in place of \(10,\)"),
-        ({"actions": np.zeros(10)}, "actions of type float64 cannot be kept as int64"),
+        ({"offsets": [0, 3, 11]}, r"observations have shape \(10, 3\) instead of \(11, 3\)"),
+        ({"rewards": np.zeros(9, np.float32)}, r"rewards have shape \(9,\) instead of \(10,\)"),
+        ({"actions": np.zeros(10)}, "actions of type float64 cannot be stored as int64"),
         ({"observations": np.full((10, 3), 1e300)}, "step 0 of episode 0 has inf"),
         ({"reference": (1.0, 1.0)}, r"reference = \(1.0, 1.0\) must be two different finite numbers"),
     ],
@@ -146,12 +148,12 @@ def test_no_episodes_are_no_data() -> None:
 
 @pytest.mark.parametrize(("observed", "acted"), SPACES, ids=str)
 def test_a_file_gives_back_what_was_saved(tmp_path: Path, observed: Space, acted: Space) -> None:
-    about: dict[str, Any] = {"provenance": {"policy": "random", "seed": 3}, "reference": (-1.5, 2.5)}
-    data = trajectories([3, 1, 6], observed, acted, **about)
+    metadata: dict[str, Any] = {"provenance": {"policy": "random", "seed": 3}, "reference": (-1.5, 2.5)}
+    data = trajectories([3, 1, 6], observed, acted, **metadata)
     data.save(tmp_path / "data.npz")
     loaded = Trajectories.load(tmp_path / "data.npz")
     assert same(data, loaded)
-    assert loaded.provenance == about["provenance"]
+    assert loaded.provenance == metadata["provenance"]
     replace(data, final_observations=None).save(tmp_path / "less.npz")
     assert Trajectories.load(tmp_path / "less.npz").final_observations is None
 
@@ -192,7 +194,7 @@ def test_what_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
 def test_a_cut_file_is_refused(saved: Path, part: float) -> None:
     whole = saved.read_bytes()
     saved.write_bytes(whole[: int(part * len(whole))])
-    with pytest.raises(ValueError, match=r"data.npz is cut or damaged, or not a file of trajectories: "):
+    with pytest.raises(ValueError, match=r"data.npz is cut short or damaged"):
         Trajectories.load(saved)
 
 
@@ -221,7 +223,7 @@ def rewritten(path: Path, changes: dict[str, Any]) -> None:
 
 def test_files_of_another_kind_are_refused(saved: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", observations=np.zeros(3))
-    refused = "npz is cut or damaged, or not a file of trajectories: "
+    refused = "npz is cut short or damaged, or not a file of trajectories: "
     with pytest.raises(ValueError, match=f"other.{refused}it has no header.json"):
         Trajectories.load(tmp_path / "other.npz")
     rewritten(saved, {"header.json": json.dumps({"format": 99})})
@@ -243,3 +245,27 @@ def test_a_file_that_would_run_code_is_not_run(saved: Path, tmp_path: Path) -> N
     rewritten(saved, {"rewards.npy": (tmp_path / "evil.npy").read_bytes()})
     with pytest.raises(ValueError, match="Object arrays cannot be loaded when allow_pickle=False"):
         Trajectories.load(saved)
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=6), st.data())
+def test_returns_to_go_are_what_is_still_to_come(lengths, data):
+    held = trajectories(lengths)
+    rewards = data.draw(arrays(np.float32, held.steps, elements=st.floats(-1e3, 1e3, width=32)))
+    togo = replace(held, rewards=rewards).returns_to_go()
+    assert togo.dtype == np.float64
+    for start, stop in pairwise(held.offsets):
+        own, left = rewards[start:stop].astype(np.float64), togo[start:stop]
+        assert left[0] == pytest.approx(own.sum(), abs=1e-9)  # R_0 is the full return
+        np.testing.assert_allclose(left[1:], left[:-1] - own[:-1], atol=1e-9)  # R_t+1 = R_t - r_t
+        assert left[-1] == own[-1]
+
+
+def test_returns_to_go_end_with_their_episode():
+    assert replace(trajectories([3, 1]), rewards=np.array([1, 2, 3, 10])).returns_to_go().tolist() == [6, 5, 3, 10]
+
+
+def test_a_fingerprint_depends_on_all_that_may_be_learnt() -> None:
+    data = trajectories([3, 4])
+    assert data.fingerprint() == trajectories([3, 4], provenance={"seed": 1}).fingerprint()
+    for other in (trajectories([3, 4], seed=1), trajectories([4, 3]), trajectories([3, 4], environment="Other-v0")):
+        assert other.fingerprint() != data.fingerprint()

@@ -14,7 +14,7 @@ from decision.environments.make import episode_seed, full_name, make, require_le
 from decision.environments.spaces import describe
 from tests.decision.toys import BOX, DISCRETE, VECTOR
 
-TASK = "tests.decision.test_environments:Dictionary-v0"
+TASK = "tests.decision.environments.test_make:Dictionary-v0"
 
 
 class Dictionary(gymnasium.Env):

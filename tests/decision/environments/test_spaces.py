@@ -11,7 +11,7 @@ import pytest
 from gymnasium import spaces
 
 from core.files.serialize import from_dict, to_dict
-from decision.environments.spaces import Space, channels_first, describe, describe_actions, misfit
+from decision.environments.spaces import Space, channels_first, describe, describe_actions, mismatch
 
 KNOWN = [
     spaces.Box(-np.inf, np.inf, (11,), np.float64),
@@ -126,27 +126,27 @@ def test_other_spaces_are_refused(space: spaces.Space[Any]) -> None:
 
 def test_what_does_not_fit_says_why() -> None:
     narrow, wide = (describe(spaces.Box(-1, 1, (3,), kind)) for kind in (np.float32, np.float64))
-    assert misfit(narrow, wide, "compared") == ""
-    assert misfit(narrow, describe(spaces.Box(-1, 1, (4,)))) == "box (3,) of float32, not box (4,) of float32"
-    assert misfit(describe(KNOWN[6]), describe(KNOWN[7])) == "discrete (3,), not discrete (3,) from (-1,)"
-    assert misfit(describe(spaces.Discrete(2)), narrow) == "discrete (2,), not box (3,) of float32"
+    assert mismatch(narrow, wide, "compared") == ""
+    assert mismatch(narrow, describe(spaces.Box(-1, 1, (4,)))) == "box (3,) of float32, not box (4,) of float32"
+    assert mismatch(describe(KNOWN[6]), describe(KNOWN[7])) == "discrete (3,), not discrete (3,) from (-1,)"
+    assert mismatch(describe(spaces.Discrete(2)), narrow) == "discrete (2,), not box (3,) of float32"
     pixels = describe(spaces.Box(0, 255, (3,), np.uint8))
-    assert misfit(pixels, narrow) == "box (3,) of uint8, not box (3,) of float32"
+    assert mismatch(pixels, narrow) == "box (3,) of uint8, not box (3,) of float32"
 
 
 def test_bounds_are_compared_where_they_matter() -> None:
     near = describe(spaces.Box(-1, 1, (3,)))
     far = describe(spaces.Box(-1, np.array([1, 2, 1], np.float32)))
-    assert misfit(near, far) == ""
-    assert misfit(near, far, "compared") == "a box whose high[1] is 1, not 2"
+    assert mismatch(near, far) == ""
+    assert mismatch(near, far, "compared") == "a box whose high[1] is 1, not 2"
 
 
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
         ({"kind": "text"}, "kind = 'text' is not one of: box, discrete, multidiscrete"),
-        ({"dtype": "float33"}, "dtype = 'float33' is no type of NumPy's"),
-        ({"shape": (0,)}, r"shape = \(0,\) must have no axis below 1"),
+        ({"dtype": "float33"}, "dtype = 'float33' .*NumPy"),
+        ({"shape": (0,)}, r"shape = \(0,\) must not have an axis below 1"),
         ({"low": (1.0, 2.0)}, r"low of a box \(3,\) must hold 1 or 3 numbers"),
         ({"counts": (2,)}, "counts and start have no effect in a box"),
         ({"kind": "discrete"}, r"counts = \(\) and start = \(\) of discrete \(3,\) must hold 3 numbers each"),

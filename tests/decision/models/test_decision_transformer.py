@@ -1,4 +1,4 @@
-"""The Decision Transformer: what it may hear, padding, its losses, its limits."""
+"""The Decision Transformer: what it may attend to, padding, its losses, its limits."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from core.config import TransformerConfig
 from core.files.serialize import from_dict, to_dict
 from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer
+from decision.data.windows import Window
 from decision.environments.spaces import Space
-from decision.models.decision_transformer import DecisionConfig, DecisionTransformer
+from decision.models.config import DecisionConfig
+from decision.models.decision_transformer import DecisionTransformer
 from decision.models.heads import CategoricalHead, DeterministicHead, GaussianHead
-from decision.models.tokens import Window
-from decision.tasks.imitation import DecisionLoss, real_steps
+from decision.tasks.imitation import DecisionLoss, count_steps
 from tests.decision.toys import (
     BELOW_ZERO,
     BOX,
@@ -48,7 +49,7 @@ HEADS = {
 }
 HEAD = pytest.mark.parametrize("head", HEADS)
 TIMED = pytest.mark.parametrize("times", TIMES)
-TOLD = pytest.mark.parametrize("returns", ["token", "none"])
+CONDITIONED = pytest.mark.parametrize("returns", ["token", "none"])
 
 
 def of(head: str, times: str = "embedded", **changes) -> DecisionTransformer:
@@ -71,10 +72,10 @@ def test_the_papers_shape_has_its_number_of_parameters():
 
 
 @TIMED
-@TOLD
+@CONDITIONED
 @HEAD
-def test_no_prediction_hears_its_own_action_or_anything_later(head, returns, times):
-    """What may be heard is: other values there change the prediction."""
+def test_no_prediction_attends_to_its_own_action_or_anything_later(head, returns, times):
+    """What may be attended to is: other values there change the prediction."""
     model = of(head, times, returns=returns)
     given, step = window(model), 3
     before = model(given)
@@ -87,39 +88,39 @@ def test_no_prediction_hears_its_own_action_or_anything_later(head, returns, tim
         assert torch.equal(model(given._replace(returns=changed.pop("returns"))), before)
     for name, part in changed.items():
         after = model(with_part(given, name, step, part[:, step]))
-        first = step + (name == "actions")  # an action is heard from the next step on
+        first = step + (name == "actions")  # an action has an effect from the next step on
         assert torch.equal(after[:, :first], before[:, :first])
         assert not torch.isclose(after[:, first:], before[:, first:], atol=1e-6).all(-1).any()
 
 
 @TIMED
-@TOLD
+@CONDITIONED
 @HEAD
 def test_padding_of_any_length_changes_nothing(head, returns, times):
     model = of(head, times, returns=returns)
-    given = window(model, rows=4, pads=(0, 2, 5, 3))
+    given = window(model, rows=4, lengths=(6, 4, 1, 3))
     predictions = model(given)
-    for row, pad in enumerate(given.pads.tolist()):
-        alone = Window(*(part[row : row + 1, pad:] for part in given[:-1]), torch.tensor([0]))
-        torch.testing.assert_close(predictions[row : row + 1, pad:], model(alone), atol=1e-5, rtol=1e-4)
+    for row, length in enumerate(given.lengths.tolist()):
+        alone = Window(*(part[row : row + 1, :length] for part in given[:-1]), torch.tensor([length]))
+        torch.testing.assert_close(predictions[row : row + 1, :length], model(alone), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("observation", [FROM_ONE, BELOW_ZERO], ids=str)
 def test_padding_need_not_be_an_observation(observation):
     model = agent(observation=observation)
-    given = window(model, pads=(0, 2, 5))
-    alone = Window(*(part[2:, 5:] for part in given[:-1]), torch.tensor([0]))
-    torch.testing.assert_close(model(given)[2:, 5:], model(alone), atol=1e-5, rtol=1e-4)
+    given = window(model, lengths=(6, 4, 1))
+    alone = Window(*(part[2:, :1] for part in given[:-1]), torch.tensor([1]))
+    torch.testing.assert_close(model(given)[2:, :1], model(alone), atol=1e-5, rtol=1e-4)
 
 
 @HEAD
-def test_what_stands_at_padding_says_nothing_not_even_in_the_gradient(head):
+def test_what_stands_at_padding_has_no_effect_not_even_on_the_gradient(head):
     model = of(head)
-    clean = window(model, pads=(0, 2, 5))
-    dirty = window(model, pads=(0, 2, 5), seed=7)
-    real = torch.arange(6) >= clean.pads.unsqueeze(1)
+    clean = window(model, lengths=(6, 4, 1))
+    dirty = window(model, seed=7)
+    valid = clean.valid()
     mixed = Window(
-        *(torch.where(real.view(3, 6, *[1] * (a.dim() - 2)), a, b) for a, b in zip(clean[:3], dirty[:3], strict=True)),
+        *(torch.where(valid.view(3, 6, *[1] * (a.dim() - 2)), a, b) for a, b in zip(clean[:3], dirty[:3], strict=True)),
         *clean[3:],
     )
     found = []
@@ -134,13 +135,13 @@ def test_what_stands_at_padding_says_nothing_not_even_in_the_gradient(head):
 
 def test_the_loss_of_a_discrete_action_is_its_cross_entropy():
     model = of("from one")
-    given = window(model, pads=(0, 2, 5))
+    given = window(model, lengths=(6, 4, 1))
     log_p = model(given).double().log_softmax(-1)
-    expected = -sum(log_p[b, t, given.actions[b, t] - 1] for b in range(3) for t in range(6) if t >= int(given.pads[b]))
+    expected = -sum(log_p[b, t, given.actions[b, t] - 1] for b in range(3) for t in range(int(given.lengths[b])))
     loss = DecisionLoss(model)(*given)
     assert (loss.shape, loss.dtype) == ((), torch.float32)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert real_steps(*given) == 6 + 4 + 1
+    assert count_steps(*given) == 6 + 4 + 1
 
 
 def test_the_loss_of_several_choices_is_the_sum_over_them():
@@ -236,7 +237,7 @@ def test_a_config_goes_through_json_and_says_what_is_wrong():
     assert from_dict(DecisionConfig, to_dict(full)) == full
     with pytest.raises(ValueError, match="core.position.kind = 'rotary' must be 'none' with timesteps = 'embedded'"):
         DecisionConfig(core=TransformerConfig(dim=16, depth=1, n_heads=1))
-    with pytest.raises(ValueError, match="core.position.kind = 'none' tells no time: it needs timesteps = 'embedded'"):
+    with pytest.raises(ValueError, match="core.position.kind = 'none' .* timesteps = 'embedded'"):
         DecisionConfig(timesteps="position")
     with pytest.raises(ValueError, match="action_space = None: set them"):
         DecisionTransformer(DecisionConfig(VECTOR, max_timestep=9))
@@ -255,7 +256,7 @@ def test_only_a_table_limits_the_length_of_an_episode():
 
 
 @pytest.mark.parametrize("observation", [VECTOR, IMAGE, DISCRETE, SEVERAL, OPEN], ids=str)
-def test_every_kind_of_observation_is_heard(observation):
+def test_every_kind_of_observation_has_an_effect(observation):
     model = agent(observation=observation)
     given = window(model)
     after = model(given._replace(observations=others(observation, given.observations)))
@@ -305,7 +306,7 @@ def test_a_model_learns_to_repeat_what_it_is_shown(head):
     objective, optimizer = DecisionLoss(model), torch.optim.Adam(model.parameters(), lr=5e-3)
     losses = []
     for _ in range(120):
-        loss = objective(*given) / real_steps(*given)
+        loss = objective(*given) / count_steps(*given)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

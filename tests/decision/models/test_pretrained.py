@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from decision.acting.policy import Actors
+from decision.acting.policy import ModelPolicy
 from decision.data.normaliser import Normaliser
+from decision.data.windows import Window
 from decision.models.decision_transformer import DecisionTransformer
 from decision.models.pretrained import load_pretrained
-from decision.models.tokens import Window
 
 transformers = pytest.importorskip("transformers")
 
@@ -40,11 +40,11 @@ def saved(folder: Path, **changes):
     return model
 
 
-def random_window(rows: int = 4, steps: int = 7, pads=(0, 3, 6, 1)) -> Window:
-    held = torch.tensor(pads)
-    timesteps = (torch.arange(steps) - held.unsqueeze(1)).clamp(min=0) + torch.arange(rows).unsqueeze(1)
+def random_window(rows: int = 4, steps: int = 7, lengths=(7, 4, 1, 6)) -> Window:
+    timesteps = torch.arange(steps) + torch.arange(rows).unsqueeze(1)
     actions = torch.rand(rows, steps, 2) * 2 - 1
-    return Window(torch.randn(rows, steps, 1), torch.randn(rows, steps, 5), actions, timesteps, held)
+    parts = torch.randn(rows, steps, 1), torch.randn(rows, steps, 5), actions, timesteps
+    return Window(*parts, torch.tensor(lengths))
 
 
 @torch.no_grad()
@@ -59,19 +59,19 @@ def test_the_same_actions_with_and_without_padding(tmp_path, shape):
     ours = load_pretrained(tmp_path)
     assert isinstance(ours, DecisionTransformer)
     assert not ours.training
-    given = random_window(pads=(0, 0, 0, 0))
+    given = random_window(lengths=(7, 7, 7, 7))
     with torch.no_grad():
         torch.testing.assert_close(ours(given), their_actions(model, given), atol=1e-5, rtol=1e-5)
         padded = random_window()
-        real = torch.arange(7) >= padded.pads.unsqueeze(1)
-        expected = their_actions(model, padded, real.long())
-        torch.testing.assert_close(ours(padded)[real], expected[real], atol=1e-5, rtol=1e-5)
+        valid = padded.valid()
+        expected = their_actions(model, padded, valid.long())
+        torch.testing.assert_close(ours(padded)[valid], expected[valid], atol=1e-5, rtol=1e-5)
 
 
 def test_their_loop_of_acting_gives_the_same_actions_as_ours(tmp_path):
     """Padded to the context at every step, as is usual with theirs; the same while ours has refilled nothing."""
     model, steps = saved(tmp_path), 9
-    actors = Actors(load_pretrained(tmp_path, context=steps), Normaliser(), [2.0])
+    actors = ModelPolicy(load_pretrained(tmp_path, context=steps), Normaliser(), [2.0])
     seen, rewards = torch.randn(steps, 5), torch.rand(steps)
     taken, left = torch.zeros(0, 2), [2.0]
     for step in range(steps):
@@ -85,7 +85,7 @@ def test_their_loop_of_acting_gives_the_same_actions_as_ours(tmp_path):
             torch.nn.functional.pad(seen[: step + 1], (0, 0, pads, 0)).unsqueeze(0),
             torch.nn.functional.pad(taken, (0, 0, pads, 1)).unsqueeze(0),
             torch.nn.functional.pad(torch.arange(step + 1), (pads, 0)).unsqueeze(0),
-            torch.tensor([pads]),
+            torch.tensor([step + 1]),
         )
         mask = (torch.arange(steps) >= pads).long().unsqueeze(0)
         expected = their_actions(model, given, mask)[0, -1]
@@ -96,7 +96,7 @@ def test_their_loop_of_acting_gives_the_same_actions_as_ours(tmp_path):
 def test_the_vector_of_position_0_counts(tmp_path):
     """Without it the actions would be others: the parity above depends on it."""
     model = saved(tmp_path)
-    ours, given = load_pretrained(tmp_path), random_window(pads=(0, 0, 0, 0))
+    ours, given = load_pretrained(tmp_path), random_window(lengths=(7, 7, 7, 7))
     with torch.no_grad():
         ours.embed.norm.bias -= model.encoder.wpe.weight[0]
         assert (ours(given) - their_actions(model, given)).abs().max() > 1e-2

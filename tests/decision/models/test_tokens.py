@@ -1,40 +1,14 @@
-"""Returns-to-go, and the order, coordinates and values of a trajectory's tokens."""
+"""The order, coordinates and values of a trajectory's tokens."""
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from decision.environments.spaces import Space
 from decision.models.encoders import ActionScale, VectorEncoder, build_encoder
-from decision.models.tokens import returns_to_go
 from tests.decision.toys import BOX, FROM_ONE, IMAGE, OPEN, SEVERAL, VECTOR, agent, window
-
-finite = st.floats(-1e3, 1e3, width=32)
-episodes = st.lists(st.integers(1, 7), min_size=1, max_size=6)
-
-
-@given(episodes, st.data())
-def test_returns_to_go_are_what_is_still_to_come(lengths, data):
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    rewards = data.draw(arrays(np.float32, int(offsets[-1]), elements=finite))
-    togo = returns_to_go(rewards, offsets)
-    assert togo.dtype == np.float64
-    for start, stop in pairwise(offsets):
-        own, left = rewards[start:stop].astype(np.float64), togo[start:stop]
-        assert left[0] == pytest.approx(own.sum(), abs=1e-9)  # R_0 is the full return
-        np.testing.assert_allclose(left[1:], left[:-1] - own[:-1], atol=1e-9)  # R_t+1 = R_t - r_t
-        assert left[-1] == own[-1]
-
-
-def test_returns_to_go_end_with_their_episode():
-    assert returns_to_go(np.array([1, 2, 3, 10], np.float32), np.array([0, 3, 4])).tolist() == [6, 5, 3, 10]
 
 
 @pytest.mark.parametrize(("returns", "each"), [("token", 3), ("none", 2)])

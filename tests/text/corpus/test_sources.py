@@ -77,24 +77,24 @@ def test_shakespeare_without_network_names_the_file_its_place_and_pydoc(
         monkeypatch.setenv(variable, "http://127.0.0.1:1")
     for variable in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(ValueError, match=r"shakespeare/input\.txt is missing .*put the file at .*`pydoc`") as error:
+    with pytest.raises(ValueError, match=r"shakespeare/input\.txt .*`pydoc`") as error:
         find_source("shakespeare", tmp_path)
     assert str(tmp_path / "shakespeare" / "input.txt") in str(error.value)
 
 
 def test_an_unknown_name_suggests_the_nearest_and_says_what_is_accepted() -> None:
-    with pytest.raises(ValueError, match=r"'shakespere' \(did you mean 'shakespeare'\?\): accepted are .*hf:NAME"):
+    with pytest.raises(ValueError, match="data = 'shakespere'.*'shakespeare'"):
         find_source("shakespere")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no text or file '.*missing\.txt': accepted are shakespeare, pydoc"):
+    with pytest.raises(ValueError, match=r"data = '.*missing\.txt'.*shakespeare, pydoc.*hf:NAME"):
         find_source(tmp_path / "missing.txt")
 
 
 def test_a_folder_or_glob_without_text_is_refused(tmp_path: Path) -> None:
     write(tmp_path, a_png="no")
-    with pytest.raises(ValueError, match=r"holds no text: files ending in \.txt"):
+    with pytest.raises(ValueError, match=r"\.txt"):
         find_source(tmp_path)
     with pytest.raises(ValueError, match="matches no file"):
         find_source(f"{tmp_path}/*.txt")
@@ -103,7 +103,7 @@ def test_a_folder_or_glob_without_text_is_refused(tmp_path: Path) -> None:
 def test_empty_texts_are_refused(tmp_path: Path) -> None:
     write(tmp_path, a_txt="", b_txt="")
     for data in (tmp_path, tmp_path / "a.txt"):
-        with pytest.raises(ValueError, match=f"{data} is empty: there is no text to learn from"):
+        with pytest.raises(ValueError, match=f"{data} is empty"):
             content_hash(find_source(data), tmp_path / "hashes")
 
 
@@ -117,9 +117,7 @@ def test_the_hash_is_of_content_and_documents_not_of_names(tmp_path: Path) -> No
     assert hashed("one") != hashed("four", a_txt="c", b_txt="ab")
 
 
-def test_the_hash_of_a_large_file_is_remembered_until_it_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hash_of_a_large_file_is_kept_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "REMEMBERED", 4)
     file, memory = tmp_path / "large.txt", tmp_path / "hashes"
     file.write_bytes(b"12345")
@@ -155,7 +153,7 @@ def test_hugging_face_rows_are_documents(rows: Path) -> None:
 
 
 def test_hugging_face_refuses_what_is_not_there(rows: Path) -> None:
-    with pytest.raises(ValueError, match="has no text column 'n': it has text, other"):
+    with pytest.raises(ValueError, match="'n'.*text, other"):
         find_source(f"hf:{rows}::train:n")
     with pytest.raises(ValueError, match=r"cannot be loaded as hf:NAME\[:CONFIG\]"):
         find_source(f"hf:{rows}::validation")
@@ -167,7 +165,7 @@ def test_without_the_datasets_library_the_error_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ValueError, match="needs the `datasets` library: pip install datasets"):
+    with pytest.raises(ValueError, match="pip install datasets"):
         find_source("hf:anything")
 
 

@@ -1,4 +1,4 @@
-"""The GPT: its size, its loss, its limits, and no look into the future."""
+"""The GPT: its size, its loss, its limits, and that no token attends to the future."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from core.decoding.generate import complete
 from core.files.serialize import from_dict, to_dict
 from tests.core.helpers import POSITIONS, awake, padded_coords, shape
 from text.corpus.windows import IGNORED
-from text.models.gpt import GPT, GPTConfig
+from text.models.config import GPTConfig
+from text.models.gpt import GPT
 from text.tasks.language_modelling import NextTokenLoss
 
 LEARNED = PositionConfig("learned")
@@ -73,7 +74,7 @@ def test_a_tied_head_is_the_embedding():
 
 
 @pytest.mark.parametrize(("head", "init"), [("untied", "zero-residual"), ("tied", "gpt2"), ("untied", "gpt2")])
-def test_an_untrained_model_knows_nothing(head, init):
+def test_an_untrained_model_guesses(head, init):
     """Its loss is that of guessing: exactly with a zero head, nearly with a small one."""
     model = GPT(GPTConfig(11, 12, head, shape(init=init)))
     loss = NextTokenLoss(model)(ids(), (ids() + 1) % 11) / ids().numel()
@@ -124,11 +125,11 @@ def test_pads_on_the_left_change_nothing(position):
 
 def test_more_tokens_than_the_context_are_refused():
     model = gpt(context=12)
-    with pytest.raises(ValueError, match="13 tokens are more than the context of 12"):
+    with pytest.raises(ValueError, match="13 .* 12"):
         model(ids(1, 13))
     cache = model.new_state(1, 20)
     model.step(ids(1, 9), cache)
-    with pytest.raises(ValueError, match="14 tokens are more than the context of 12"):
+    with pytest.raises(ValueError, match="14 .* 12"):
         model.step(ids(1, 5), cache)
 
 
@@ -141,7 +142,7 @@ def test_embedding_core_and_head_are_three_modules_that_make_the_whole():
     assert {name for name, _ in model.named_children()} == {"embed", "core", "head"}
 
 
-def test_a_deep_copy_learns_apart():
+def test_a_deep_copy_shares_nothing():
     model = gpt()
     twin, before = copy.deepcopy(model), model(ids())
     for p in twin.parameters():
@@ -157,7 +158,7 @@ def test_a_model_comes_back_from_its_configuration_and_weights():
     assert torch.equal(again(ids()), model(ids()))
 
 
-def test_it_learns_a_line_by_heart():
+def test_it_memorises_a_sequence():
     model, line = GPT(GPTConfig(11, 12, "untied", shape(init="zero-residual"))), ids(1, 12)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     objective = NextTokenLoss(model)

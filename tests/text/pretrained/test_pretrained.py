@@ -16,12 +16,15 @@ from core.config import PositionConfig, TransformerConfig
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from tests.core.helpers import awake
-from text.models.gpt import GPT, GPTConfig
+from text.models.config import GPTConfig
+from text.models.gpt import GPT
+from text.pretrained.export import export_pretrained, nearest_family
 from text.pretrained.families import FAMILIES
 from text.pretrained.llama import Llama
-from text.pretrained.load import export_pretrained, family_of, load_pretrained, pretrained_folder
-from text.tokens.base import ByteTokenizer, load_tokenizer
+from text.pretrained.load import load_pretrained, pretrained_folder
 from text.tokens.bpe import BPETokenizer
+from text.tokens.load import load_tokenizer
+from text.tokens.plain import ByteTokenizer
 
 GPT2_SHAPE = {"vocab_size": 61, "n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 4}
 SHAPE = {
@@ -110,8 +113,8 @@ def test_logits_and_greedy_tokens_equal_those_of_transformers(name: str, referen
     ours, ids = load_pretrained(folder), some_ids()
     with torch.inference_mode():
         assert_same_logits(ours(ids), theirs(ids).logits)
-        said = theirs.generate(ids[:, :8], do_sample=False, max_new_tokens=40)[:, 8:]
-    assert complete(ours, ids[:, :8].tolist(), 40, Sampling(temperature=0)) == said.tolist()
+        expected = theirs.generate(ids[:, :8], do_sample=False, max_new_tokens=40)[:, 8:]
+    assert complete(ours, ids[:, :8].tolist(), 40, Sampling(temperature=0)) == expected.tolist()
 
 
 def test_rotary_weights_agree_far_from_the_start() -> None:
@@ -121,7 +124,7 @@ def test_rotary_weights_agree_far_from_the_start() -> None:
 
     long = SHAPE | {"max_position_embeddings": 2048, "hidden_size": 128, "num_attention_heads": 2}
     theirs = awake(LlamaForCausalLM(LlamaConfig(**long, **NO_ENDS)))
-    ours = GPT(Llama(**long).config()).eval()
+    ours = GPT(Llama(**long).to_config()).eval()
     import_weights(ours, theirs.state_dict(), Llama.rules(ours.config))
     ids = some_ids(2048)[:1]
     with torch.inference_mode():
@@ -175,7 +178,7 @@ def test_old_files_with_buffers_and_bookkeeping_load(reference: Reference, tmp_p
     assert torch.equal(load_pretrained(tmp_path / "old")(some_ids()), load_pretrained(folder)(some_ids()))
 
 
-def test_bookkeeping_of_llamas_followers_is_ignored(reference: Reference, tmp_path: Path) -> None:
+def test_bookkeeping_of_models_like_llama_is_ignored(reference: Reference, tmp_path: Path) -> None:
     spare = {"is_llama_config": True, "rope_interleaved": False, "pretraining_tp": 1, "transformers.js_config": {}}
     load_pretrained(edited(reference("llama")[1], tmp_path / "llama", **spare))
     spare = {"use_mrope": False, "sliding_window": 32, "use_sliding_window": False, "max_window_layers": 1}
@@ -210,23 +213,23 @@ LINEAR = {"rope_type": "linear", "factor": 2.0}
         ("gpt2", {"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn = True"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention = True"),
         ("gpt2", {"activation_function": "gelu_fast"}, "activation_function = 'gelu_fast' is not one of"),
-        ("gpt2", {"embd_pdrop": 0.5}, "embd_pdrop = 0.5 must equal resid_pdrop = 0.1"),
+        ("gpt2", {"embd_pdrop": 0.5}, "embd_pdrop = 0.5 .* resid_pdrop = 0.1"),
         ("gpt2", {"n_heads": 4}, "unknown key 'n_heads' of GPT2; did you mean 'n_head'"),
         ("gpt2", {"n_layer": ...}, "missing key 'n_layer'"),
         ("gpt2", {"n_layer": "2"}, "n_layer = '2' is not of type int"),
         ("gpt2", {"n_head": 5}, "n_heads = 5 must divide dim = 32"),
-        ("gpt2", {"model_type": "gpt3"}, "model_type = 'gpt3' is not a family that is known; did you mean 'gpt2'"),
-        ("gpt2", {"model_type": ...}, "model_type = None is not a family that is known"),
+        ("gpt2", {"model_type": "gpt3"}, "model_type = 'gpt3' is not a supported family; did you mean 'gpt2'"),
+        ("gpt2", {"model_type": ...}, "model_type = None"),
         ("llama", {"hidden_act": "relu"}, "hidden_act = 'relu' is not one of"),
-        ("llama", {"rope_scaling": LINEAR}, "rope_scaling.rope_type = 'linear' is not handled"),
+        ("llama", {"rope_scaling": LINEAR}, "rope_scaling.rope_type = 'linear'"),
         ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary"),
-        ("llama", {"rope_parameters": {"rope_theta": [1e4]}}, r"rope_theta = \[10000.0\] is not handled"),
+        ("llama", {"rope_parameters": {"rope_theta": [1e4]}}, r"rope_theta = \[10000.0\]"),
         ("llama", {"num_attention_heads": 0}, "n_heads = 0 must be above 0"),
-        ("llama", {"rope_theta": 5e5}, "rope_theta is given twice, as 10000.0 and 500000.0"),
+        ("llama", {"rope_theta": 5e5}, "rope_theta .* 10000.0 and 500000.0"),
         ("llama", {"quantization_config": {}}, "unknown key 'quantization_config'"),
-        ("llama", {"attention_bias": True}, "attention_bias = True and mlp_bias = False must be equal"),
-        ("mistral", {"sliding_window": 47}, "sliding_window = 47 must be null or at least .* = 48"),
-        ("mistral", {"sliding_window": ..., "max_position_embeddings": 4097}, "sliding_window = 4096 must be"),
+        ("llama", {"attention_bias": True}, "attention_bias = True and mlp_bias = False"),
+        ("mistral", {"sliding_window": 47}, "sliding_window = 47 .* = 48"),
+        ("mistral", {"sliding_window": ..., "max_position_embeddings": 4097}, "sliding_window = 4096"),
         ("qwen2", {"use_sliding_window": True}, "use_sliding_window = True"),
         ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, "sliding_attention"),
         ("qwen3", {"attention_bias": True}, "attention_bias = True"),
@@ -266,20 +269,20 @@ def test_a_folder_with_only_a_pickle_is_refused(reference: Reference, tmp_path: 
     edited(folder, tmp_path / "m")
     (tmp_path / "m" / "model.safetensors").unlink()
     torch.save({}, tmp_path / "m" / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="pytorch_model.bin is a pickle, which can execute code"):
+    with pytest.raises(ValueError, match="pytorch_model.bin is a pickle"):
         load_pretrained(tmp_path / "m")
 
 
 def test_names_that_are_neither_folder_nor_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for name in (tmp_path / "none", tmp_path / "file", "../none", "a/b/c"):
-        with pytest.raises(ValueError, match="is not a folder, nor the name of a model"):
+        with pytest.raises(ValueError, match=f"{name} is not a folder"):
             pretrained_folder(name)
-    with pytest.raises(ValueError, match="nobody/nothing is not a folder, and could not be had from the hub"):
+    with pytest.raises(ValueError, match="nobody/nothing is not a folder.*the hub"):
         load_pretrained("nobody/nothing")
 
 
-def test_a_model_that_the_hub_gave_before_loads_by_name_without_a_network(
+def test_a_downloaded_model_loads_by_name_without_a_network(
     reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import huggingface_hub
@@ -334,11 +337,11 @@ OURS = {
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_model_built_here_says_the_same_in_transformers(name: str, tmp_path: Path) -> None:
+def test_a_model_built_here_gives_the_same_logits_in_transformers(name: str, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = awake(GPT(OURS[name]))
-    assert family_of(model.config) == name.split()[0]
+    assert nearest_family(model.config) == name.split()[0]
     export_pretrained(model, tmp_path / "out")
     theirs, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(loading.values())
@@ -350,22 +353,22 @@ def test_a_model_built_here_says_the_same_in_transformers(name: str, tmp_path: P
 @pytest.mark.parametrize(
     ("family", "core", "message"),
     [
-        ("gpt2", core(norm="layernorm"), "core.position.kind = 'rotary' .* gpt2 layout, which holds: learned"),
+        ("gpt2", core(norm="layernorm"), "core.position.kind = 'rotary' .* gpt2 .*: learned"),
         ("gpt2", TransformerConfig(32, 2, 4, position=PositionConfig("alibi")), "core.position.kind = 'alibi'"),
         ("gpt2", core(position=PositionConfig("learned"), feedforward="relu2"), "core.feedforward = 'relu2'"),
         ("gpt2", core(position=PositionConfig("learned"), feedforward="gelu"), "core.norm = 'rmsnorm'"),
         ("gpt2", TransformerConfig(32, 2, 4, 2, position=PositionConfig("learned")), "core.n_kv_heads = 2"),
         ("gpt2", TransformerConfig(32, 2, 4, head_dim=6, position=PositionConfig("learned")), "core.head_dim = 6"),
-        ("llama", core(feedforward="relu2"), "core.feedforward = 'relu2' .* which holds: swiglu, geglu"),
-        ("llama", core(norm="rms"), "core.norm = 'rms' has no place"),
+        ("llama", core(feedforward="relu2"), "core.feedforward = 'relu2' .*: swiglu, geglu"),
+        ("llama", core(norm="rms"), "core.norm = 'rms'"),
         ("llama", core(norm_placement="post"), "core.norm_placement = 'post'"),
-        ("llama", core(bias="qkv"), "core.bias = 'qkv' .* which holds: none, all"),
+        ("llama", core(bias="qkv"), "core.bias = 'qkv' .*: none, all"),
         ("llama", core(qk_norm="rmsnorm"), "core.qk_norm = 'rmsnorm'"),
         ("llama", core(n_heads=5, n_kv_heads=5, head_dim=8), "core.n_heads = 5 must divide core.dim = 32"),
         ("mistral", core(bias="all"), "core.bias = 'all'"),
-        ("qwen2", core(), "core.bias = 'none' .* which holds: qkv"),
+        ("qwen2", core(), "core.bias = 'none' .*: qkv"),
         ("qwen3", core(qk_norm="rms"), "core.qk_norm = 'rms'"),
-        ("qwen9", core(), "model_type = 'qwen9' is not a family that is known; did you mean 'qwen"),
+        ("qwen9", core(), "model_type = 'qwen9' .* did you mean 'qwen"),
     ],
 )  # fmt: skip
 def test_what_a_family_cannot_express_is_refused_by_name(
@@ -376,7 +379,7 @@ def test_what_a_family_cannot_express_is_refused_by_name(
     assert not list(tmp_path.iterdir()), "nothing half-written is left"
 
 
-def test_the_family_of_a_default_core_names_what_no_family_has(tmp_path: Path) -> None:
+def test_what_no_family_can_express_is_refused_by_name_too(tmp_path: Path) -> None:
     modern = TransformerConfig(32, 2, 4, norm="rms", qk_norm="rms", feedforward="relu2", bias="none")
     with pytest.raises(ValueError, match="core.feedforward = 'relu2'"):
         export_pretrained(GPT(GPTConfig(61, 48, "tied", modern)), tmp_path / "out")
@@ -385,7 +388,7 @@ def test_the_family_of_a_default_core_names_what_no_family_has(tmp_path: Path) -
 def test_an_export_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("kept")
-    with pytest.raises(ValueError, match="out is already there"):
+    with pytest.raises(ValueError, match="out already exists"):
         export_pretrained(GPT(OURS["gpt2"]), tmp_path / "out")
     assert [file.name for file in tmp_path.rglob("*")] == ["out", "mine"]
 
@@ -397,7 +400,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None
     assert [file.name for file in tmp_path.rglob("*")] == ["file"]
 
 
-def test_a_tokenizer_goes_along_and_both_sides_read_it(tmp_path: Path) -> None:
+def test_a_tokenizer_is_exported_with_the_model_and_transformers_reads_it(tmp_path: Path) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     text = "the cat sat on the mat, the rat sat on the cat"
@@ -412,9 +415,9 @@ def test_a_tokenizer_goes_along_and_both_sides_read_it(tmp_path: Path) -> None:
 
 def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     model = GPT(OURS["gpt2"])
-    with pytest.raises(ValueError, match="tokenizer = 'byte' has no place"):
+    with pytest.raises(ValueError, match="tokenizer = 'byte'"):
         export_pretrained(model, tmp_path / "out", tokenizer=ByteTokenizer())
-    with pytest.raises(ValueError, match="the tokenizer's 257 tokens are more than the model's 61"):
+    with pytest.raises(ValueError, match="257 .* 61"):
         export_pretrained(model, tmp_path / "out", tokenizer=BPETokenizer.train([""], 257))
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""A small model that was really trained says its published words through this core."""
+"""A small published model that was really trained generates its published text here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from text.models.gpt import GPT
+from text.pretrained.export import export_pretrained
 from text.pretrained.llama2c import LlamaCTokenizer, load_llama2c
-from text.pretrained.load import export_pretrained, load_pretrained
+from text.pretrained.load import load_pretrained
 
 GREEDY = Sampling(temperature=0)
 TOKENS = 200  # of the published text
@@ -44,44 +45,44 @@ def story(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def spoken(model: GPT, tokenizer: LlamaCTokenizer) -> list[int]:
+def generated(model: GPT, tokenizer: LlamaCTokenizer) -> list[int]:
     return complete(model, [[tokenizer.bos]], TOKENS, GREEDY)[0]
 
 
 def test_greedy_decoding_with_the_cache_gives_the_published_text(
-    spoken: list[int], tokenizer: LlamaCTokenizer, story: str
+    generated: list[int], tokenizer: LlamaCTokenizer, story: str
 ) -> None:
-    assert tokenizer.decode([tokenizer.bos, *spoken]) == story
+    assert tokenizer.decode([tokenizer.bos, *generated]) == story
 
 
-def test_reading_the_published_text_at_once_predicts_each_next_token(
-    model: GPT, spoken: list[int], tokenizer: LlamaCTokenizer
+def test_the_published_text_is_predicted_token_by_token_without_a_cache_too(
+    model: GPT, generated: list[int], tokenizer: LlamaCTokenizer
 ) -> None:
-    ids = torch.tensor([[tokenizer.bos, *spoken]])
+    ids = torch.tensor([[tokenizer.bos, *generated]])
     with torch.inference_mode():
         logits = model(ids[:, :-1])  # (1, T, V), no cache
     assert logits.argmax(-1).tolist() == ids[:, 1:].tolist()
     best = logits.topk(2).values
-    assert (best[..., 0] - best[..., 1]).min() > 1e-3, "no choice hangs on rounding"
+    assert (best[..., 0] - best[..., 1]).min() > 1e-3, "no choice depends on rounding"
 
 
-def test_it_goes_on_past_its_context(model: GPT, tokenizer: LlamaCTokenizer, spoken: list[int]) -> None:
+def test_it_goes_on_past_its_context(model: GPT, tokenizer: LlamaCTokenizer, generated: list[int]) -> None:
     longer = complete(model, [[tokenizer.bos]], model.context + 40, GREEDY)[0]
-    assert longer[:TOKENS] == spoken
-    heard = longer[model.context // 2 : -1]  # by the last token: the half that the cache was refilled with, and on
+    assert longer[:TOKENS] == generated
+    visible = longer[model.context // 2 : -1]  # to the last token: the half that refilled the cache, and what follows
     with torch.inference_mode():
-        assert longer[-1] == model(torch.tensor([heard]))[0, -1].argmax()
+        assert longer[-1] == model(torch.tensor([visible]))[0, -1].argmax()
 
 
-def test_its_export_says_the_same_in_transformers(
-    model: GPT, spoken: list[int], tokenizer: LlamaCTokenizer, tmp_path: Path
+def test_its_export_gives_the_same_logits_in_transformers(
+    model: GPT, generated: list[int], tokenizer: LlamaCTokenizer, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
 
     export_pretrained(model, tmp_path / "stories")
     theirs, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "stories", output_loading_info=True)
     assert not any(loading.values())
-    ids = torch.tensor([[tokenizer.bos, *spoken]])
+    ids = torch.tensor([[tokenizer.bos, *generated]])
     with torch.inference_mode():
         ours, again = model(ids), load_pretrained(tmp_path / "stories")(ids)
         torch.testing.assert_close(theirs(ids).logits, ours, atol=3e-5, rtol=0)  # logits reach 20
@@ -122,8 +123,8 @@ def test_a_negative_number_of_tokens_brings_a_head_of_its_own(tokens: int, head:
     ("content", "message"),
     [
         (b"", "too short"),
-        (checkpoint(5)[:-4], "its header asks for"),
-        (checkpoint(5) + b"\0", "its header asks for"),
+        (checkpoint(5)[:-4], "bytes, its header"),
+        (checkpoint(5) + b"\0", "bytes, its header"),
         (struct.pack("<7i", 0x616B3432, 1, 4, 8, 1, 2, 1), "not a llama2.c checkpoint of version 0"),
         (struct.pack("<7i", 4, 8, 1, 3, 1, 5, 6), "version 0: n_heads = 3 must divide dim = 4"),
         (struct.pack("<7i", 4, 8, 1, 2, 1, 5, -6), "version 0: context = -6"),
@@ -152,8 +153,8 @@ def test_pieces_decode_with_bytes_and_without_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 10])
-def test_cut_pieces_are_refused(cut: int, tmp_path: Path) -> None:
+def test_truncated_pieces_are_refused(cut: int, tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.bin"
     file.write_bytes(pieces(b"<unk>", b"<s>", b"</s>", b"a b")[:-cut])
-    with pytest.raises(ValueError, match=r"tokenizer\.bin is cut"):
+    with pytest.raises(ValueError, match=r"tokenizer\.bin is truncated"):
         LlamaCTokenizer.read(file)

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from text.tokens.base import (
-    ByteTokenizer,
-    CharTokenizer,
-    Tokenizer,
-    UnknownCharacterError,
-    load_tokenizer,
-    stream,
-)
+from text.tokens.base import StreamingDecoder, Tokenizer
 from text.tokens.bpe import BPETokenizer
+from text.tokens.load import load_tokenizer
+from text.tokens.plain import ByteTokenizer, CharTokenizer, UnknownCharacterError
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 PROSE = ["To be, or not to be, that is the question:\n  Whether 'tis nobler in the mind to suffer\n" * 20]
@@ -61,8 +57,15 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return TOKENIZERS[request.param]
 
 
+def library(tokenizer: Tokenizer) -> Any:
+    """The same tokenizer in the `tokenizers` library."""
+    from tokenizers import Tokenizer as Backend
+
+    return Backend.from_str(tokenizer.to_json())
+
+
 def streamed(tokenizer: Tokenizer, ids: list[int]) -> str:
-    decoder = stream(tokenizer)
+    decoder = StreamingDecoder(tokenizer)
     return "".join(map(decoder, ids)) + decoder.finish()
 
 
@@ -101,28 +104,28 @@ def test_streaming_equals_decoding_for_any_ids(name: str, data: st.DataObject) -
 @given(st.lists(st.integers(0, TOKENIZERS["bpe"].vocab_size - 1), max_size=40))
 def test_bpe_decodes_as_the_library_does(ids: list[int]) -> None:
     tokenizer = TOKENIZERS["bpe"]
-    assert tokenizer.decode(ids) == tokenizer._backend.decode(ids, skip_special_tokens=False)
+    assert tokenizer.decode(ids) == library(tokenizer).decode(ids, skip_special_tokens=False)
 
 
 @given(UNICODE)
 def test_sentencepiece_decodes_text_as_the_library_does(text: str) -> None:
     tokenizer = TOKENIZERS["sentencepiece"]
     ids = tokenizer.encode(text).tolist()
-    assert tokenizer.decode(ids) == tokenizer._backend.decode(ids, skip_special_tokens=False)
+    assert tokenizer.decode(ids) == library(tokenizer).decode(ids, skip_special_tokens=False)
 
 
 def test_streaming_waits_for_the_whole_character() -> None:
-    decoder = stream(ByteTokenizer())
+    decoder = StreamingDecoder(ByteTokenizer())
     assert [decoder(byte) for byte in "é👋".encode()] == ["", "é", "", "", "", "👋"]
     assert decoder.finish() == ""
-    decoder = stream(ByteTokenizer())
+    decoder = StreamingDecoder(ByteTokenizer())
     assert decoder(0xF0) == ""
     assert decoder.finish() == "\ufffd"
 
 
 def test_an_unknown_character_is_named_with_its_position() -> None:
     tokenizer = CharTokenizer("ab\n")
-    with pytest.raises(UnknownCharacterError, match=r"'é' \(U\+00E9\) at position 3 .* 3 of the vocabulary"):
+    with pytest.raises(UnknownCharacterError, match=r"'é' \(U\+00E9\) at position 3"):
         tokenizer.encode("ab\néaé")
 
 
@@ -153,7 +156,7 @@ def test_an_id_outside_the_vocabulary_is_refused(tokenizer: Tokenizer) -> None:
         with pytest.raises(ValueError, match=f"token id must be in 0..{tokenizer.vocab_size - 1}, got {token}"):
             tokenizer.decode([token])
         with pytest.raises(ValueError, match="token id must be in"):
-            stream(tokenizer)(token)
+            StreamingDecoder(tokenizer)(token)
 
 
 def test_a_batch_encodes_as_its_texts_do(tokenizer: Tokenizer) -> None:
@@ -201,7 +204,7 @@ def test_sentencepiece_keeps_its_ends() -> None:
     assert tokenizer.piece(tokenizer.eos) == b"</s>"
 
 
-def test_truncation_written_in_a_file_is_not_obeyed(tmp_path: Path) -> None:
+def test_truncation_set_in_a_file_is_ignored(tmp_path: Path) -> None:
     from tokenizers import Tokenizer as Backend
 
     backend = Backend.from_str(TOKENIZERS["bpe"].to_json())
@@ -245,7 +248,7 @@ def test_gpt2_loads_the_same_under_both_names_and_after_saving(data_root: Path, 
 )
 def test_a_foreign_file_is_refused_by_name(content: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(content, encoding="latin-1")
-    with pytest.raises(ValueError, match=r"tokenizer\.json is not a tokenizer that can be read"):
+    with pytest.raises(ValueError, match=r"tokenizer\.json is not a readable tokenizer"):
         load_tokenizer(tmp_path)
 
 
@@ -254,7 +257,7 @@ def test_a_tokenizer_of_another_family_is_refused(tmp_path: Path) -> None:
     from tokenizers import models
 
     Backend(models.WordLevel({"a": 0}, "a")).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ValueError, match="must be byte-pair encoding.*got WordLevel with no decoder"):
+    with pytest.raises(ValueError, match="got WordLevel"):
         load_tokenizer(tmp_path)
 
 
@@ -263,14 +266,14 @@ def test_a_byte_level_vocabulary_without_a_byte_is_refused(tmp_path: Path) -> No
     described["model"]["vocab"]["renamed"] = described["model"]["vocab"].pop("!")
     described["model"]["merges"] = []
     (tmp_path / "tokenizer.json").write_text(json.dumps(described), encoding="utf-8")
-    with pytest.raises(ValueError, match="must hold all 256 bytes, 33 is missing"):
+    with pytest.raises(ValueError, match="33 is missing"):
         load_tokenizer(tmp_path)
 
 
 def test_damaged_gpt2_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "vocab.json").write_text("{", encoding="utf-8")
     (tmp_path / "merges.txt").write_text("", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"vocab\.json and .*merges\.txt are not a vocabulary"):
+    with pytest.raises(ValueError, match=r"vocab\.json and .*merges\.txt"):
         load_tokenizer(tmp_path)
 
 

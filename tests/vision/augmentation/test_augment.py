@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from vision.augmentation.augment import Augment, AugmentConfig, Batch, moved, recoloured
+from core.training.order import Share
+from vision.augmentation.augment import Augment, recolour, warp
+from vision.augmentation.config import AugmentConfig
 from vision.augmentation.draws import NAMES, Draws
 from vision.data.batches import Images, TrainingImages
 from vision.data.preparation import Preparation
-from vision.models.vit import ViTConfig
+from vision.models.config import ViTConfig
 
 ITEMS, BATCH = 200, 24
 CLASSES = tuple("abcdefghij")
@@ -41,7 +43,7 @@ def augment(config: AugmentConfig, size: int = 32, seed: int = 0) -> Augment:
 
 def varied(config: AugmentConfig, images: Images, step: int = 0, rank: int = 0, world: int = 1, accumulate: int = 1):
     batch = TrainingImages(images, BATCH).batch(step, rank, world, accumulate)
-    return augment(config)(batch, step, rank, world)
+    return augment(config)(batch, step, Share(rank, world, accumulate))
 
 
 def stored(images: Tensor) -> Tensor:
@@ -60,7 +62,7 @@ def test_by_default_images_are_as_in_evaluation(images: Images, size: int) -> No
 
 @pytest.mark.parametrize("size", [24, 32, 48])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_what_comes_out_is_what_the_model_takes(images: Images, recipe: str, size: int) -> None:
+def test_the_result_is_what_the_model_takes(images: Images, recipe: str, size: int) -> None:
     pixels, labels = images.pixels[:BATCH].clone(), images.labels[:BATCH]
     [(result, targets)] = augment(RECIPES[recipe], size)([(pixels, labels)], step=0)
     assert result.shape == (BATCH, 3, size, size)
@@ -71,7 +73,7 @@ def test_what_comes_out_is_what_the_model_takes(images: Images, recipe: str, siz
     assert torch.equal(pixels, images.pixels[:BATCH])  # the stored images stay as they are
 
 
-def test_a_crop_may_come_from_anywhere_though_only_the_middle_is_seen_in_evaluation(images: Images) -> None:
+def test_a_crop_may_come_from_anywhere_though_evaluation_takes_the_middle(images: Images) -> None:
     """With the whole image as the only crop, a border that evaluation cuts off is there."""
     middle, pixels = replace(PREPARATION, crop=0.75), images.pixels[:BATCH].clone()
     pixels[:, :, :4] = 0
@@ -92,7 +94,7 @@ def test_grey_images_are_varied_too(images: Images) -> None:
 
 @pytest.mark.parametrize("recipe", ["basic", "strong", "resized"])
 @pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 2), (2, 3)])
-def test_processes_and_micro_batches_see_the_images_that_one_would(
+def test_processes_and_micro_batches_augment_images_as_one_would(
     images: Images, recipe: str, world: int, accumulate: int
 ) -> None:
     config = RECIPES[recipe]
@@ -136,8 +138,8 @@ def test_an_image_is_varied_by_itself(images: Images, recipe: str) -> None:
     assert len(copies.flatten(1).unique(dim=0)) >= BATCH - 4
 
 
-def test_alternating_images_are_mirrored_every_other_time_they_are_seen(images: Images) -> None:
-    config, seen = AugmentConfig(flip="alternating"), torch.full((3, ITEMS), -1)
+def test_alternating_images_are_mirrored_every_other_epoch(images: Images) -> None:
+    config, flips = AugmentConfig(flip="alternating"), torch.full((3, ITEMS), -1)
     prepared = PREPARATION(images.pixels, 32)
     named = Images(images.pixels, torch.arange(ITEMS))
     for step in range(25):  # three epochs
@@ -145,11 +147,11 @@ def test_alternating_images_are_mirrored_every_other_time_they_are_seen(images: 
             mirrored = (result == prepared[index].flip(3)).flatten(1).all(1)
             assert (mirrored | (result == prepared[index]).flatten(1).all(1)).all()
             for image, flipped in zip(index.tolist(), mirrored.tolist(), strict=True):
-                epoch = int((seen[:, image] >= 0).sum())
-                seen[epoch, image] = flipped
-    assert (seen[0] + seen[1] == 1).all()
-    assert torch.equal(seen[0], seen[2])
-    assert 65 < seen[0].sum() < 135  # 5 standard deviations
+                epoch = int((flips[:, image] >= 0).sum())
+                flips[epoch, image] = flipped
+    assert (flips[0] + flips[1] == 1).all()
+    assert torch.equal(flips[0], flips[2])
+    assert 65 < flips[0].sum() < 135  # 5 standard deviations
 
 
 @pytest.mark.parametrize(("operations", "strength"), [(0, 9.0), (2, 0.0)])
@@ -169,7 +171,7 @@ def one_operation(name: str, number: int, amount: float) -> Draws:
 def test_every_operation_is_carried_out(images: Images, name: str) -> None:
     amount = {"posterize": 4, "solarize": 60}.get(name, 0.25)
     pixels, drawn = images.pixels[:4], one_operation(name, 4, amount)
-    images_out = moved(PREPARATION(recoloured(pixels, drawn), 32), drawn)
+    images_out = warp(PREPARATION(recolour(pixels, drawn), 32), drawn)
     same = torch.equal(images_out, PREPARATION(pixels, 32))
     assert same == (name == "identity")
 
@@ -180,7 +182,7 @@ def test_operations_are_carried_out_in_the_order_drawn(images: Images) -> None:
     kinds[1] = kinds[1, ::-1]
     amounts = np.array([(128, 0.3), (0.3, 128)], np.float32)
     none = np.zeros((2, 4), np.int64)
-    result = recoloured(pixels, Draws(none, none, none, kinds, amounts, none, none)).float()
+    result = recolour(pixels, Draws(none, none, none, kinds, amounts, none, none)).float()
     first, second = pixels.float()
     expected = torch.stack((torch.where(first >= 128, 255 - first, first) * 0.3, second * 0.3))
     torch.testing.assert_close(result, expected, atol=0.501, rtol=0)  # rounded once, to the nearest
@@ -223,8 +225,8 @@ def test_cutout_leaves_the_mean_and_random_erasing_noise(images: Images) -> None
 def test_with_mixing_targets_are_soft_to_the_end(images: Images) -> None:
     batch = [(images.pixels[:BATCH], images.labels[:BATCH])]
     vary = augment(MIXED)
-    [(_, mixed)] = vary(batch, step=1, spent=0.74)
-    [(result, soft)] = vary(batch, step=1, spent=0.75)
+    [(_, mixed)] = vary(batch, step=1, progress=0.74)
+    [(result, soft)] = vary(batch, step=1, progress=0.75)
     assert mixed.dtype == soft.dtype == torch.float32
     assert mixed.shape == soft.shape == (BATCH, 10)
     one_hot = torch.nn.functional.one_hot(batch[0][1], 10)
@@ -242,7 +244,7 @@ def test_ranks_and_micro_batches_are_mixed_in_ways_of_their_own(images: Images) 
 
 
 def test_too_far_a_shift_is_refused(images: Images) -> None:
-    with pytest.raises(ValueError, match="shift = 32 must be below the 32 pixels of the images' side"):
+    with pytest.raises(ValueError, match="shift = 32 must be below the 32 pixels"):
         varied(AugmentConfig(crop="shift", shift=32), images)
 
 
@@ -261,7 +263,7 @@ def test_too_far_a_shift_is_refused(images: Images) -> None:
         ("mixup", -0.1, "must be at least 0"),
         ("cutmix", float("nan"), "must be at least 0"),
         ("mix_probability", -0.5, "must be at least 0 and at most 1"),
-        ("switch", 2.0, "must be at least 0 and at most 1"),
+        ("switch_probability", 2.0, "must be at least 0 and at most 1"),
         ("smoothing", 1.0, "must be at least 0 and below 1"),
         ("plain_end", float("nan"), "must be at least 0 and at most 1"),
     ],
@@ -272,23 +274,23 @@ def test_bad_settings_are_refused(field: str, value: object, accepted: str) -> N
 
 
 def test_settings_without_effect_are_named() -> None:
-    idle = {"shift", "min_area", "strength", "erase_size", "erase_probability", "mix_probability", "switch"}
+    idle = {"shift", "min_area", "strength", "erase_size", "erase_probability", "mix_probability", "switch_probability"}
     assert set(AugmentConfig().unused()) == idle | {"plain_end"}
     assert set(AugmentConfig(crop="shift", operations=1, erase="cutout").unused()) == {
         "min_area",
         "mix_probability",
-        "switch",
+        "switch_probability",
     }
-    assert set(RESIZED.unused()) == {"shift", "mix_probability", "switch"}
+    assert set(RESIZED.unused()) == {"shift", "mix_probability", "switch_probability"}
     assert AugmentConfig(operations=2, strength=0.0).unused()["operations"] == "strength = 0 leaves images as they are"
     assert set(AugmentConfig(mixup=1.0).unused()) == idle - {"mix_probability"}
-    assert "switch" not in MIXED.unused()
+    assert "switch_probability" not in MIXED.unused()
     names = {f.name for f in fields(AugmentConfig)}
     assert set(AugmentConfig().unused()) < names
 
 
 def test_a_micro_batch_that_cannot_be_paired_is_refused(images: Images) -> None:
-    batch: list[Batch] = [(images.pixels[:BATCH], images.labels[:BATCH])]
+    batch = [(images.pixels[:BATCH], images.labels[:BATCH])]
     odd = Augment(replace(MIXED, plain_end=0.0), PREPARATION, MODEL, 3, ITEMS)
     with pytest.raises(ValueError, match="micro-batches of 3 images"):
         odd([(x[:3], y[:3]) for x, y in batch], step=0)

@@ -8,14 +8,14 @@ import torch
 from torchvision.transforms import RandomResizedCrop
 
 from core.training.order import epochs, shuffled
-from vision.augmentation.augment import AugmentConfig
-from vision.augmentation.draws import NAMES, OFFSETS, ONE_SIDED, Array, Chance, Draws, amounts, draw
+from vision.augmentation.config import AugmentConfig
+from vision.augmentation.draws import NAMES, OFFSETS, ONE_SIDED, Array, Draws, UniformNumbers, amounts, draw
 
-MANY = Chance(seed=0, step=0, images=40_000)
+MANY = UniformNumbers(seed=0, step=0, images=40_000)
 
 
-def drawn(config: AugmentConfig, chance: Chance = MANY, side: int = 32) -> Draws:
-    return draw(config, chance, 1000, (side, side), side)
+def drawn(config: AugmentConfig, numbers: UniformNumbers = MANY, side: int = 32) -> Draws:
+    return draw(config, numbers, 1000, (side, side), side)
 
 
 def assert_uniform(values: Array, number: int) -> None:
@@ -38,7 +38,7 @@ def distance(one: Array, other: Array) -> float:
     return float(np.abs(below[0] - below[1]).max())
 
 
-def test_chance_is_uniform_and_independent_between_images_and_numbers() -> None:
+def test_numbers_are_uniform_and_independent_between_images_and_numbers() -> None:
     numbers = MANY("anything", 2)
     assert numbers.shape == (40_000, 2)
     assert numbers.min() >= 0
@@ -48,16 +48,16 @@ def test_chance_is_uniform_and_independent_between_images_and_numbers() -> None:
     assert np.abs(np.corrcoef(columns) - np.eye(3)).max() < 5 / np.sqrt(40_000)
 
 
-def test_chance_is_of_its_own_for_each_seed_step_and_purpose() -> None:
+def test_numbers_are_different_for_each_seed_step_and_purpose() -> None:
     places = [(seed, step, purpose) for seed in (0, 1) for step in (0, 1) for purpose in ("flip", "shift")]
-    numbers = {Chance(seed, step, 4)(purpose).tobytes() for seed, step, purpose in places}
+    numbers = {UniformNumbers(seed, step, 4)(purpose).tobytes() for seed, step, purpose in places}
     assert len(numbers) == len(places)
 
 
-def test_chance_is_pinned() -> None:
+def test_numbers_are_pinned() -> None:
     """Checkpoints outlive releases of NumPy: these values must never change."""
     expected = [[0.9804527764754194, 0.29768631955858904], [0.6616598935601139, 0.48430675622367436]]
-    assert Chance(1337, 5, 2)("box", 2).tolist() == expected
+    assert UniformNumbers(1337, 5, 2)("box", 2).tolist() == expected
 
 
 def test_shifts_are_uniform_along_both_axes() -> None:
@@ -72,13 +72,13 @@ def test_random_flips_are_fair() -> None:
 def test_alternating_flips_start_at_random_and_change_with_every_epoch() -> None:
     config = AugmentConfig(flip="alternating")
     items, steps, batch_size = 1000, 42, 96  # just over four epochs; batches straddle them
-    seen = np.full((5, items), -1)
+    flips = np.full((5, items), -1)
     for step in range(steps):
-        flip = draw(config, Chance(7, step, batch_size), items, (32, 32), 32).flip
-        seen[epochs(step, batch_size, items), shuffled(7, step, batch_size, items)] = flip
-    assert_fraction(seen[0] == 1, 0.5)
-    assert (seen[0] + seen[1] == 1).all()
-    assert (seen[:2] == seen[2:4]).all()
+        flip = draw(config, UniformNumbers(7, step, batch_size), items, (32, 32), 32).flip
+        flips[epochs(step, batch_size, items), shuffled(7, step, batch_size, items)] = flip
+    assert_fraction(flips[0] == 1, 0.5)
+    assert (flips[0] + flips[1] == 1).all()
+    assert (flips[:2] == flips[2:4]).all()
 
 
 @pytest.mark.parametrize("least", [0.08, 0.5])
@@ -159,7 +159,7 @@ def test_noise_begins_anywhere_in_its_table() -> None:
 
 
 def test_one_thing_switched_on_changes_nothing_that_another_draws() -> None:
-    few = Chance(0, 3, 50)
+    few = UniformNumbers(0, 3, 50)
     all_on = AugmentConfig(crop="shift", flip="random", operations=2, erase="random")
     for part in (
         AugmentConfig(crop="shift"),
@@ -174,6 +174,6 @@ def test_one_thing_switched_on_changes_nothing_that_another_draws() -> None:
 
 def test_the_first_images_draw_the_same_in_a_larger_batch() -> None:
     config = AugmentConfig(crop="resized", flip="random", operations=2, erase="random")
-    small, large = drawn(config, Chance(0, 3, 20)), drawn(config, Chance(0, 3, 50))
+    small, large = drawn(config, UniformNumbers(0, 3, 20)), drawn(config, UniformNumbers(0, 3, 50))
     for name in ("box", "flip", "kinds", "amounts", "erased", "noise"):
         np.testing.assert_array_equal(getattr(small, name), getattr(large, name)[:20])

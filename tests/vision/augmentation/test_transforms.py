@@ -52,7 +52,7 @@ def test_shifting_is_padding_and_slicing(
     if whole:  # any type of pixel, not in one piece of memory
         pixels = pixels.float().transpose(0, 1).contiguous().transpose(0, 1)
     offset, flip = torch.randint(-most, most + 1, (5, 2)), torch.rand(5) < 0.5
-    result = transforms.shifted(pixels, offset, flip)
+    result = transforms.shift(pixels, offset, flip)
     assert result.dtype == pixels.dtype
     for image, (down, right), mirrored, one in zip(pixels, offset.tolist(), flip.tolist(), result, strict=True):
         padded = F.pad(image, (most,) * 4, mode="reflect")
@@ -67,7 +67,7 @@ def test_resampling_is_torchvisions_resized_crop(size: int) -> None:
     tall, wide = (30 - top) * torch.rand(9), (40 - left) * torch.rand(9)
     box = torch.stack((top, left, tall.ceil().clamp(min=1), wide.ceil().clamp(min=1)), 1).long()
     flip = torch.arange(9) % 2 == 1
-    result = transforms.resampled(pixels, box, flip, size)
+    result = transforms.resample(pixels, box, flip, size)
     assert result.shape == (9, 3, size, size)
     for image, part, mirrored, one in zip(pixels, box.tolist(), flip.tolist(), result, strict=True):
         alone = reference.resized_crop(image.float(), *part, [size, size], antialias=True)
@@ -77,7 +77,7 @@ def test_resampling_is_torchvisions_resized_crop(size: int) -> None:
 def test_resampling_the_whole_to_its_own_size_changes_nothing() -> None:
     pixels = photographs(4)
     box = torch.tensor([0, 0, 32, 32]).expand(4, 4)
-    same = transforms.resampled(pixels, box, torch.zeros(4, dtype=torch.bool), 32)
+    same = transforms.resample(pixels, box, torch.zeros(4, dtype=torch.bool), 32)
     torch.testing.assert_close(same, pixels.float(), atol=1e-4, rtol=0)
 
 
@@ -125,7 +125,7 @@ def moved(name: str, amount: float, images: Tensor) -> Tensor:
     """One operation on geometry, for all images alike."""
     kinds = torch.full((len(images), 1), NAMES.index(name)).numpy()
     matrix = affine(kinds, torch.full((len(images), 1), amount).numpy(), images.shape[-1])
-    return transforms.warped(images, torch.from_numpy(matrix))
+    return transforms.warp(images, torch.from_numpy(matrix))
 
 
 def alone(name: str, amount: float, images: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ def test_geometry_in_a_row_is_one_after_the_other() -> None:
     slope = torch.arange(32.0).view(1, 1, 1, 32) + 3 * torch.arange(32.0).view(1, 1, 32, 1)  # (1, 1, 32, 32)
     names, amounts = ("rotate", "shear_x", "translate_y"), (0.2, 0.1, 0.15)
     kinds = torch.tensor([[NAMES.index(name) for name in names]]).numpy()
-    at_once = transforms.warped(slope, torch.from_numpy(affine(kinds, torch.tensor([amounts]).numpy(), 32)))
+    at_once = transforms.warp(slope, torch.from_numpy(affine(kinds, torch.tensor([amounts]).numpy(), 32)))
     one_by_one = slope
     for name, amount in zip(names, amounts, strict=True):
         one_by_one = moved(name, amount, one_by_one)
@@ -179,5 +179,5 @@ def test_erasing_takes_the_box_and_nothing_else() -> None:
     inside[0, :, 1:4, 2:6] = True
     inside[1, :, :3, 7:] = True  # the rest of it is beyond the borders
     inside[3] = True
-    assert torch.equal(transforms.erased(images, box), images.masked_fill(inside, 0))
-    assert torch.equal(transforms.erased(images, box, noise), torch.where(inside, noise, images))
+    assert torch.equal(transforms.erase(images, box), images.masked_fill(inside, 0))
+    assert torch.equal(transforms.erase(images, box, noise), torch.where(inside, noise, images))

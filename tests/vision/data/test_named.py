@@ -344,4 +344,4 @@ def test_every_name_is_one_of_torchvisions_or_embedded() -> None:
     torchvision = pytest.importorskip("torchvision")
     assert set(sources.NAMES) == {"digits", *sources.TORCHVISION}
     for kind in sources.TORCHVISION.values():
-        assert re.match("https?://", sources._home(getattr(torchvision.datasets, kind)))
+        assert re.match("https?://", sources.home(getattr(torchvision.datasets, kind)))

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.core.helpers import awake, shape
+from vision.models.config import ViTConfig
 from vision.models.tokens import (
     ConvTokenizer,
     ImageTokens,
@@ -22,7 +23,6 @@ from vision.models.tokens import (
     patchify,
     unpatchify,
 )
-from vision.models.vit import ViTConfig
 
 sides = st.integers(1, 5)
 

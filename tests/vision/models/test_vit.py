@@ -18,7 +18,8 @@ from core.config import PositionConfig, TransformerConfig
 from core.files.serialize import from_dict, to_dict
 from core.graph import full
 from tests.core.helpers import POSITIONS, awake, shape
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.tasks.classification import ClassificationLoss
 
 

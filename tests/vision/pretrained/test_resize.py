@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.core.helpers import POSITIONS, awake, shape
+from vision.models.config import ViTConfig
 from vision.models.tokens import WhitenedPatchEmbedding, patchify
-from vision.models.vit import ViT, ViTConfig
-from vision.pretrained.resize import adapt, resample_grid, resample_kernel, resample_line, resized
+from vision.models.vit import ViT
+from vision.pretrained.resize import adapt, resample_kernel, resample_positions, resized
 
 TOKENS: dict[str, dict[str, Any]] = {
     "mean": {"pool": "mean"},
@@ -51,46 +52,49 @@ def enlarged(images: Tensor, patch: int, new: int) -> Tensor:
     return rearrange(cut, "(b h w) c p q -> b c (h p) (w q)", h=side, w=side)
 
 
-# Against timm
-
-
-@pytest.mark.parametrize(("old", "new"), [(4, 4), (4, 6), (14, 10), (14, 6)])
-def test_positions_are_resampled_as_timm_does(old: int, new: int) -> None:
-    from timm.layers import resample_abs_pos_embed
-
-    table = torch.randn(1 + old * old, 24)
-    theirs = resample_abs_pos_embed(table.unsqueeze(0), [new, new], num_prefix_tokens=1)[0]
-    torch.testing.assert_close(resample_grid(table[1:], new), theirs[1:], atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize(("old", "new"), [(4, 4), (4, 8), (16, 8), (8, 14), (16, 32)])
-def test_patch_kernels_are_resampled_as_timm_does(old: int, new: int) -> None:
-    from timm.layers import resample_patch_embed
-
-    kernel = torch.randn(12, 3, old, old)
-    theirs = resample_patch_embed(kernel, [new, new]).flatten(1)
-    torch.testing.assert_close(resample_kernel(kernel.flatten(1), old, new), theirs, atol=1e-4 * theirs.std(), rtol=0)
-
-
 # Positions
 
 
-def test_a_line_is_resampled_as_a_grid_of_equal_rows_is() -> None:
+def positions(coordinates: str, old: int, **changes: Any) -> ViTConfig:
+    """A model whose images have `old` patches along a side, and no learned tokens unless asked for."""
+    return config(coordinates=coordinates, image_size=4 * old, **changes)
+
+
+@pytest.mark.parametrize(("old", "new"), [(4, 6), (14, 10)])
+def test_a_grid_is_resampled_by_bicubic_interpolation(old: int, new: int) -> None:
+    table = torch.randn(1 + old * old, 24)
+    resampled = resample_positions(table, positions("raster", old, pool="class"), new)
+    image = table[1:].T.reshape(1, 24, old, old)
+    expected = F.interpolate(image, size=(new, new), mode="bicubic", antialias=True).flatten(2)[0].T
+    torch.testing.assert_close(resampled, torch.cat((table[:1], expected)), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("length", [3, 9])
+def test_an_axis_is_resampled_as_a_grid_of_equal_rows_is(length: int) -> None:
     line = torch.randn(6, 8)
     rows = line.repeat_interleave(6, dim=0)  # the same along each row
-    for length in (3, 6, 9):
-        of_rows = resample_grid(rows, length).view(length, length, 8)
-        torch.testing.assert_close(of_rows[:, 0], resample_line(line, length), atol=1e-5, rtol=0)
-        torch.testing.assert_close(of_rows, of_rows[:, :1].expand_as(of_rows), atol=1e-5, rtol=0)
-    assert torch.equal(resample_line(line, 6), line)
+    of_rows = resample_positions(rows, positions("raster", 6), length).view(length, length, 8)
+    of_line = resample_positions(line, positions("grid", 6), length)
+    torch.testing.assert_close(of_rows, of_line[:, None].expand_as(of_rows), atol=1e-5, rtol=0)
 
 
-def test_resampled_positions_keep_their_type() -> None:
-    table = torch.randn(16, 8).bfloat16()
-    assert resample_grid(table, 6).dtype == resample_line(table, 6).dtype == torch.bfloat16
+@pytest.mark.parametrize("coordinates", ["grid", "raster"])
+def test_resampled_positions_keep_their_type(coordinates: str) -> None:
+    table = torch.randn(16 if coordinates == "raster" else 4, 8).bfloat16()
+    assert resample_positions(table, positions(coordinates, 4), 6).dtype == torch.bfloat16
 
 
 # Patch kernels
+
+
+@pytest.mark.parametrize(("old", "new"), [(4, 8), (16, 8), (8, 14), (16, 32)])
+def test_kernels_are_the_least_squares_solution(old: int, new: int) -> None:
+    """Beyer 2023, equation 4, in float64."""
+    kernel = torch.randn(12, 3 * old * old)
+    pixels = torch.eye(old * old, dtype=torch.float64).view(-1, 1, old, old)
+    resizing = F.interpolate(pixels, size=(new, new), mode="bicubic", antialias=True).flatten(1)
+    expected = (kernel.double().view(12, 3, -1) @ torch.linalg.pinv(resizing.T)).flatten(1).float()
+    torch.testing.assert_close(resample_kernel(kernel, old, new), expected, atol=1e-4 * expected.std(), rtol=0)
 
 
 @pytest.mark.parametrize("new", [6, 8, 12])
@@ -212,7 +216,7 @@ def test_models_that_differ_in_more_are_refused(changes: dict[str, Any]) -> None
 def test_a_conv_tokenizer_takes_other_images_but_keeps_its_shrinking() -> None:
     model = awake(ViT(config(tokenizer="conv", pool="attention", coordinates="raster")))
     assert adapted(model, image_size=32)(torch.randn(1, 3, 32, 32)).shape == (1, 5)
-    with pytest.raises(ValueError, match="patch = 8 must stay 4: a conv tokenizer cannot be resampled"):
+    with pytest.raises(ValueError, match="patch = 8 must stay 4"):
         resized(model.config, 32, 8)
 
 

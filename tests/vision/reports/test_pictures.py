@@ -13,8 +13,10 @@ from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 
+from core.files.figures import save_figure
+from vision.reports.errors import Errors
 from vision.reports.metrics import Tally
-from vision.reports.pictures import Mistakes, calibration_picture, confusion_picture, mistakes_picture, save
+from vision.reports.pictures import calibration_picture, confusion_picture, errors_picture
 
 CIFAR = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
@@ -70,7 +72,7 @@ def test_a_confusion_matrix_has_counts_as_long_as_they_can_be_read(classes: int)
     named = [word for word in sheet.words if word in names]
     assert len(named) == 2 * (classes if classes <= 100 else 84)  # 250 classes: every third
     right = float((logits.argmax(1) == labels).float().mean())
-    assert f"{100 * right:.2f} % of 3,000 images right" in sheet.words
+    assert f"{100 * right:.2f} % of 3,000 images correct" in sheet.words
 
 
 def test_a_row_of_a_confusion_matrix_is_shared_out_and_one_without_images_stays_white() -> None:
@@ -89,11 +91,11 @@ def test_class_names_are_shown_as_they_are_and_cut_where_they_are_long(name: str
     assert label.get_text().replace("\\", "") == (name if len(name) <= 16 else "a very long nam…")
 
 
-def test_the_surest_mistakes_are_found_whatever_the_batches() -> None:
+def test_the_most_confident_errors_do_not_depend_on_the_batches() -> None:
     pixels, logits, labels = answers()
     found = None
     for part in torch.arange(400).split(37):
-        found = Mistakes.of(pixels[part], logits[part], labels[part]).surest(24, found)
+        found = Errors.of(pixels[part], logits[part], labels[part]).most_confident(24, found)
     assert found is not None
     confidence, answer = logits.double().softmax(1).max(1)
     expected = sorted((i for i in range(400) if answer[i] != labels[i]), key=lambda i: -confidence[i])[:24]
@@ -105,36 +107,36 @@ def test_the_surest_mistakes_are_found_whatever_the_batches() -> None:
 
 
 @pytest.mark.parametrize("many", [1, 7, 24])
-def test_mistakes_show_the_images_pixel_for_pixel_with_truth_and_answer(many: int) -> None:
+def test_errors_show_the_images_pixel_for_pixel_with_truth_and_answer(many: int) -> None:
     pixels, logits, labels = answers()
-    mistakes = Mistakes.of(pixels, logits, labels).surest(many)
-    figure = mistakes_picture(mistakes, CIFAR)
+    errors = Errors.of(pixels, logits, labels).most_confident(many)
+    figure = errors_picture(errors, CIFAR)
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == many
-    for axes, image in zip(shown, mistakes.pixels, strict=True):
+    for axes, image in zip(shown, errors.pixels, strict=True):
         assert np.array_equal(axes.images[0].get_array(), image.permute(1, 2, 0))
         assert axes.images[0].get_interpolation() == "nearest"
     Sheet(figure).assert_tidy()
-    truth, answer = CIFAR[mistakes.truth[0]], CIFAR[mistakes.answer[0]]
+    truth, answer = CIFAR[errors.truth[0]], CIFAR[errors.answer[0]]
     assert shown[0].get_title() == truth
-    assert [text.get_text() for text in shown[0].texts] == [f"→ {answer}  {100 * mistakes.confidence[0]:.1f} %"]
+    assert [text.get_text() for text in shown[0].texts] == [f"→ {answer}  {100 * errors.confidence[0]:.1f} %"]
 
 
 def test_grey_images_and_long_names_fit_too() -> None:
     pixels, logits, labels = answers()
-    figure = mistakes_picture(
-        Mistakes.of(pixels[:, :1], logits, labels).surest(24), [f"prehistoric_monument_{i}" for i in range(10)]
+    figure = errors_picture(
+        Errors.of(pixels[:, :1], logits, labels).most_confident(24), [f"prehistoric_monument_{i}" for i in range(10)]
     )
     Sheet(figure).assert_tidy()
     [image] = figure.axes[0].images
     assert image.get_clim() == (0, 255)  # not stretched to what the image holds
 
 
-def test_without_mistakes_the_picture_says_so() -> None:
+def test_without_errors_the_picture_says_so() -> None:
     pixels, _, labels = answers()
-    none = Mistakes.of(pixels, 100.0 * torch.nn.functional.one_hot(labels), labels)
+    none = Errors.of(pixels, 100.0 * torch.nn.functional.one_hot(labels), labels)
     assert len(none) == 0
-    assert "There are none: every answer is right." in Sheet(mistakes_picture(none.surest(24), CIFAR)).words
+    assert "There are none: every answer is correct." in Sheet(errors_picture(none.most_confident(24), CIFAR)).words
 
 
 def test_calibration_shows_each_used_interval() -> None:
@@ -156,7 +158,7 @@ def test_files_are_whole_pngs_and_replace_what_was_there(tmp_path: Path) -> None
     _, logits, labels = answers()
     target = tmp_path / "evaluation" / "calibration.png"
     for _ in range(2):
-        save(calibration_picture(Tally.of(logits, labels)), target)
+        save_figure(calibration_picture(Tally.of(logits, labels)), target)
         with Image.open(target) as image:
             image.verify()
             assert (image.format, image.size) == ("PNG", (810, 900))

@@ -22,7 +22,8 @@ from core.training.checkpoints import Checkpoints, write_config
 from tests.core.helpers import awake, shape
 from vision.config import TrainConfig
 from vision.data.preparation import Preparation
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.pretrained.load import load_pretrained, read_pretrained
 from vision.pretrained.resize import adapt, resized
 from vision.pretrained.timm_layout import from_timm
@@ -108,7 +109,7 @@ def test_weights_that_go_back_are_those_that_came(name: str) -> None:
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in back.items())
 
 
-def test_the_shape_is_told_in_our_words() -> None:
+def test_the_shape_is_described_in_our_words() -> None:
     config, _ = from_timm(theirs("registers, mean pooling"))
     assert (config.pool, config.registers, config.final_norm, config.side) == ("mean", 4, "pooled", 4)
     assert config.coordinates == "raster"
@@ -204,7 +205,7 @@ def test_what_is_not_handled_is_refused_by_name(name: str, settings: dict[str, A
 def test_layers_that_differ_are_refused() -> None:
     model = theirs("SwiGLU")
     model.blocks[1].norm1.eps = 1e-3
-    with pytest.raises(ValueError, match="eps must be one for all layers, got 1e-06, 0.001"):
+    with pytest.raises(ValueError, match="eps .* 1e-06, 0.001"):
         from_timm(model)
 
 
@@ -215,12 +216,12 @@ def test_layers_that_differ_are_refused() -> None:
 def test_a_folder_that_timm_wrote_is_read(name: str, tmp_path: Path) -> None:
     model = theirs(name)
     folder = saved(model, tmp_path / "m", model_args=without(THEIRS[name][1], "num_classes"))
-    for given in (folder, folder / "model.safetensors"):
-        pretrained = read_pretrained(str(given))
+    for source in (folder, folder / "model.safetensors"):
+        pretrained = read_pretrained(str(source))
         assert pretrained.config == from_timm(model)[0]
         assert not pretrained.assumed
         assert_same_outputs(
-            load_pretrained(str(given), pretrained.config).eval(), model, some_images(pretrained.config)
+            load_pretrained(str(source), pretrained.config).eval(), model, some_images(pretrained.config)
         )
     about = json.loads((folder / "config.json").read_text())["pretrained_cfg"]
     assert (pretrained.mean, pretrained.std) == (tuple(about["mean"]), tuple(about["std"]))
@@ -229,15 +230,15 @@ def test_a_folder_that_timm_wrote_is_read(name: str, tmp_path: Path) -> None:
 def test_normalisation_and_names_come_with_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"kind {i}" for i in range(11)]
     folder = saved(theirs("ViT", num_classes=11), tmp_path / "m", model_args={"depth": 2}, label_names=names)
-    given = read_pretrained(str(folder))
-    assert given.classes == tuple(names)
+    source = read_pretrained(str(folder))
+    assert source.classes == tuple(names)
     data = Preparation(tuple(names), 3, (0.1, 0.2, 0.3), (0.4, 0.4, 0.4), 224)
-    assert given.prepared(data) == replace(data, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    assert source.adapt_preparation(data) == replace(data, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     assert not capsys.readouterr().err
-    given.prepared(replace(data, classes=("cat", *names[1:])))
-    assert capsys.readouterr().err.startswith("notice: the head goes on from classes of other names: from kind 0 to")
+    source.adapt_preparation(replace(data, classes=("cat", *names[1:])))
+    assert capsys.readouterr().err.startswith("notice: the head is kept")
     with pytest.raises(ValueError, match="the images have 1 channels, the model to start from 3"):
-        given.prepared(Preparation(("a", "b"), 1, (0.1,), (0.4,), 224))
+        source.adapt_preparation(Preparation(("a", "b"), 1, (0.1,), (0.4,), 224))
 
 
 @pytest.mark.parametrize(
@@ -252,15 +253,15 @@ def test_weights_alone_tell_the_shape_and_what_they_do_not_is_said(
 ) -> None:
     model = theirs(name) if name in ("ViT", "QK-norm") else theirs(name, num_heads=1)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    for given in (tmp_path, tmp_path / "model.safetensors"):
-        pretrained = read_pretrained(str(given))
+    for source in (tmp_path, tmp_path / "model.safetensors"):
+        pretrained = read_pretrained(str(source))
         assert pretrained.config == from_timm(model)[0]
         assert (pretrained.mean, pretrained.classes) == (None, ())
-        made = load_pretrained(str(given), pretrained.config).eval()
-        assert f"notice: {given}: there is no config.json beside it; taken for" in capsys.readouterr().err
+        made = load_pretrained(str(source), pretrained.config).eval()
+        assert f"notice: {source}: there is no config.json beside it" in capsys.readouterr().err
         assert_same_outputs(made, model, some_images(pretrained.config))
     data = Preparation(("a", "b"), pretrained.config.channels, *[(0.5,) * pretrained.config.channels] * 2, 64)
-    assert pretrained.prepared(data) == data
+    assert pretrained.adapt_preparation(data) == data
 
 
 Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -274,11 +275,11 @@ Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
         (lambda w: w | {"blocks.0.attn.rope": torch.ones(192)}, "the weights hold unknown blocks.0.attn.rope"),
         (lambda w: without(w, "blocks.1.mlp.fc1.bias"), "the weights lack blocks.1.mlp.fc1.bias"),
         (lambda w: without(w, "pos_embed"), "there is no pos_embed of 3 axes"),
-        (lambda w: w | {"pos_embed": torch.zeros(1, 199, 192)}, "pos_embed has 199 places, which are no square grid"),
+        (lambda w: w | {"pos_embed": torch.zeros(1, 199, 192)}, "pos_embed has 199 places"),
         (lambda w: w | {"norm.weight": torch.ones(191)}, r"norm.weight has the shape \(191,\)"),
         (lambda w: w | {"norm.weight": torch.ones(192).to(torch.int8)}, "norm.weight is of type int8"),
         (lambda w: {f"model.{k}": t for k, t in w.items()}, "there is no patch_embed.proj.weight of 4 axes"),
-        (lambda w: w | {"patch_embed.proj.weight": torch.zeros(80, 3, 16, 16)}, "the width 80 is no multiple of 64"),
+        (lambda w: w | {"patch_embed.proj.weight": torch.zeros(80, 3, 16, 16)}, "the width 80 "),
     ],
 )  # fmt: skip
 def test_weights_of_another_kind_are_refused_by_name(change: Change, message: str, tmp_path: Path) -> None:
@@ -294,7 +295,7 @@ RESNET: dict[str, Any] = {"architecture": "resnet18", "model_args": {}, "pretrai
     ("fields", "message"),
     [
         ({"architecture": ...}, "config.json has no architecture, as timm writes it"),
-        ({"architecture": "vit_tini_patch16_224"}, "timm knows no 'vit_tini_patch16_224'; did you mean 'vit_tiny_"),
+        ({"architecture": "vit_tini_patch16_224"}, "timm has no 'vit_tini_patch16_224'; did you mean 'vit_tiny_"),
         (RESNET, "timm's ResNet is not handled"),
         ({"architecture": "deit_tiny_distilled_patch16_224"}, "a distilled model has a second head"),
         ({"model_args": {"depht": 3}}, "timm cannot build 'vit_tiny_patch16_224': .*depht"),
@@ -309,20 +310,20 @@ RESNET: dict[str, Any] = {"architecture": "resnet18", "model_args": {}, "pretrai
 )  # fmt: skip
 def test_a_config_that_says_something_else_is_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
     folder = saved(theirs("ViT"), tmp_path / "m", model_args={"depth": 2})
-    told = json.loads((folder / "config.json").read_text()) | fields
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in told.items() if v is not ...}))
+    described = json.loads((folder / "config.json").read_text()) | fields
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in described.items() if v is not ...}))
     with pytest.raises(ValueError, match=message):
         read_pretrained(str(folder))
 
 
 def test_a_normalisation_of_other_channels_says_nothing(tmp_path: Path) -> None:
     folder = saved(theirs("grey"), tmp_path / "m", model_args=without(THEIRS["grey"][1], "num_classes"))
-    told = json.loads((folder / "config.json").read_text())
+    described = json.loads((folder / "config.json").read_text())
     for mean in ([0.5, 0.5, 0.5], ["half"], 0.5, None):
-        told["pretrained_cfg"]["mean"] = mean
-        (folder / "config.json").write_text(json.dumps(told))
-        given = read_pretrained(str(folder))
-        assert (given.config.channels, given.mean, given.std) == (1, None, None)
+        described["pretrained_cfg"]["mean"] = mean
+        (folder / "config.json").write_text(json.dumps(described))
+        source = read_pretrained(str(folder))
+        assert (source.config.channels, source.mean, source.std) == (1, None, None)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -331,16 +332,16 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     whole = file.read_bytes()
     for content in (whole[:-1000], whole[:4], b"", b"\xff" * 5000):
         file.write_bytes(content)
-        for given in (tmp_path, file):
+        for source in (tmp_path, file):
             with pytest.raises(ValueError, match="model.safetensors is (damaged or )?not a (readable )?safetensors"):
-                read_pretrained(str(given))
+                read_pretrained(str(source))
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "model.pth")
-    for given in (tmp_path, tmp_path / "model.pth"):
+    for source in (tmp_path, tmp_path / "model.pth"):
         with pytest.raises(ValueError, match="model.pth is a pickle, which can execute code, and is never read"):
-            read_pretrained(str(given))
+            read_pretrained(str(source))
     with pytest.raises(ValueError, match="nowhere is neither a run folder, nor timm:NAME, nor safetensors"):
         read_pretrained("nowhere")
 
@@ -348,10 +349,10 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 def test_a_file_in_half_precision_is_read_in_full(tmp_path: Path) -> None:
     model = theirs("ViT")
     save_file({name: t.half() for name, t in model.state_dict().items()}, tmp_path / "model.safetensors")
-    given = read_pretrained(str(tmp_path))
-    assert {t.dtype for t in given.weights.values()} == {torch.float32}
+    source = read_pretrained(str(tmp_path))
+    assert {t.dtype for t in source.weights.values()} == {torch.float32}
     model.half().float()
-    assert_same_outputs(load_pretrained(str(tmp_path), given.config).eval(), model, some_images(given.config))
+    assert_same_outputs(load_pretrained(str(tmp_path), source.config).eval(), model, some_images(source.config))
 
 
 # The hub
@@ -377,10 +378,10 @@ def test_a_model_that_the_hub_gave_before_loads_without_a_network(
 ) -> None:
     model = awake(timm.create_model(CACHED))
     saved(model, hub_cache)
-    given = read_pretrained(f"timm:{CACHED}")
-    assert (given.mean, given.std) == (model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
-    made = load_pretrained(f"timm:{CACHED}", given.config).eval()
-    assert_same_outputs(made, model, some_images(given.config))
+    source = read_pretrained(f"timm:{CACHED}")
+    assert (source.mean, source.std) == (model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
+    made = load_pretrained(f"timm:{CACHED}", source.config).eval()
+    assert_same_outputs(made, model, some_images(source.config))
     assert not capsys.readouterr().err
 
 
@@ -396,11 +397,11 @@ def test_what_the_hub_gave_is_read_only_if_it_is_whole_and_no_pickle(hub_cache: 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vit_tiny_patch16_224", "could not be had from the Hugging Face hub .* connect once, or name a folder with"),
-        ("vit_tiny_patch61_224", "timm knows no 'vit_tiny_patch61_224'; did you mean 'vit_tiny_patch16_224'?"),
+        ("vit_tiny_patch16_224", "could not be downloaded from the Hugging Face hub .* or name a folder"),
+        ("vit_tiny_patch61_224", "timm has no 'vit_tiny_patch61_224'; did you mean 'vit_tiny_patch16_224'?"),
         ("vit_tiny_patch16_224.mine", "timm cannot build 'vit_tiny_patch16_224.mine': Invalid pretrained tag"),
         ("deit_tiny_distilled_patch16_224", "timm's VisionTransformerDistilled is not handled: a distilled model"),
-        ("vit_huge_patch14_gap_224", "timm knows of no weights on the Hugging Face hub; name a folder"),
+        ("vit_huge_patch14_gap_224", "timm names no weights on the Hugging Face hub"),
     ],
 )  # fmt: skip
 def test_a_model_that_cannot_be_had_says_how(name: str, message: str, hub_cache: Path) -> None:
@@ -429,9 +430,9 @@ def run_folder(tmp_path: Path) -> tuple[Path, ViT]:
 
 def test_the_best_of_a_run_is_a_start(run_folder: tuple[Path, ViT]) -> None:
     folder, best = run_folder
-    given = read_pretrained(str(folder))
-    assert (given.mean, given.std, given.classes) == ((0.25,), (0.5,), ("a", "b", "c"))
-    assert_same_outputs(load_pretrained(str(folder), given.config).eval(), best, some_images(given.config))
+    source = read_pretrained(str(folder))
+    assert (source.mean, source.std, source.classes) == ((0.25,), (0.5,), ("a", "b", "c"))
+    assert_same_outputs(load_pretrained(str(folder), source.config).eval(), best, some_images(source.config))
 
 
 def test_other_classes_get_a_head_of_their_own(
@@ -439,7 +440,7 @@ def test_other_classes_get_a_head_of_their_own(
 ) -> None:
     folder, best = run_folder
     made = load_pretrained(str(folder), replace(best.config, classes=7))
-    assert capsys.readouterr().err == f"notice: the head of 7 classes starts anew: {folder} has one of 3\n"
+    assert capsys.readouterr().err == f"notice: the head of 7 classes is trained from scratch: {folder} has one of 3\n"
     assert made(torch.randn(2, 1, 8, 8)).shape == (2, 7)
     kept = dict(best.named_parameters())
     assert all(torch.equal(p, kept[n]) for n, p in made.named_parameters() if not n.startswith("head."))
@@ -469,9 +470,9 @@ def test_a_run_that_is_damaged_is_named(run_folder: tuple[Path, ViT]) -> None:
 def test_nothing_of_a_head_is_no_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = theirs("ViT", num_classes=0)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    given = read_pretrained(str(tmp_path))
-    assert given.config.classes == 0
-    made = load_pretrained(str(tmp_path), replace(given.config, classes=5))
-    assert f"the head of 5 classes starts anew: {tmp_path} has none" in capsys.readouterr().err
+    source = read_pretrained(str(tmp_path))
+    assert source.config.classes == 0
+    made = load_pretrained(str(tmp_path), replace(source.config, classes=5))
+    assert f"the head of 5 classes is trained from scratch: {tmp_path} has none" in capsys.readouterr().err
     assert made.head.weight.std() > 0
     assert load_file(tmp_path / "model.safetensors")["norm.weight"].equal(made.core.norm.weight)

@@ -1,4 +1,4 @@
-"""One process of several that evaluate a model together."""
+"""Small models and images to evaluate, alone or in several processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from torch import Tensor, distributed
 
 from core.config import TransformerConfig
 from vision.data.batches import Images
+from vision.data.load import load_test
 from vision.data.preparation import Preparation
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 from vision.tasks.classification import evaluate
 
 
@@ -26,6 +28,12 @@ def opinionated(classes: int = 10, channels: int = 1) -> ViT:
 
 def grey(classes: int = 10) -> Preparation:
     return Preparation(tuple(map(str, range(classes))), 1, (0.3,), (0.4,), 8)
+
+
+def digits() -> Images:
+    images = load_test("digits", grey())
+    assert isinstance(images, Images)
+    return images
 
 
 def numbered(count: int) -> tuple[ViT, Images, Preparation]:

@@ -16,7 +16,7 @@ from vision.data.folder import first_few
 from vision.data.preparation import Preparation
 
 
-class Skipped(NamedTuple):
+class BadImage(NamedTuple):
     """An image that cannot be read, and why."""
 
     file: Path
@@ -24,17 +24,17 @@ class Skipped(NamedTuple):
 
 
 class Reader:
-    """Reads image files as a model is used to them, and keeps account of those that it cannot read."""
+    """Reads image files as a model's preparation says, and collects those that cannot be read."""
 
     def __init__(self, preparation: Preparation, skip_bad: bool):
         self.preparation, self.skip_bad = preparation, skip_bad
-        self.skipped: list[Skipped] = []
+        self.bad: list[BadImage] = []
 
     def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
         """Each file with its pixels, uint8 (C, side, side).
 
-        One that cannot be read raises ValueError, or is skipped; then a notice tells how many were. ValueError
-        when there was no other.
+        One that cannot be read raises ValueError or, with skip_bad, is counted in a notice at the end. ValueError
+        where none could be read.
         """
         for file in files:
             try:
@@ -43,20 +43,20 @@ class Reader:
                 self._skip(file, error)
             else:
                 yield file, pixels
-        if self.skipped:
-            tally = f"{len(self.skipped):,} of {len(files):,} images cannot be read"
-            reasons = first_few([image.reason for image in self.skipped])
-            if len(self.skipped) == len(files):
-                raise ValueError(f"{tally}: {reasons}")
-            notice(f"{tally} and are left out: {reasons}")
+        if self.bad:
+            count = f"{len(self.bad):,} of {len(files):,} images cannot be read"
+            reasons = first_few([image.reason for image in self.bad])
+            if len(self.bad) == len(files):
+                raise ValueError(f"{count}: {reasons}")
+            notice(f"{count} and are left out: {reasons}")
 
     def _skip(self, file: Path, error: ValueError | OSError) -> None:
         reason = str(error)
         if isinstance(error, OSError):
             reason = f"{file} cannot be read: {error.strerror}"
         if not self.skip_bad:
-            raise ValueError(f"{reason}; --skip-bad goes on without it") from error
-        self.skipped.append(Skipped(file, reason))
+            raise ValueError(f"{reason}; --skip-bad leaves it out") from error
+        self.bad.append(BadImage(file, reason))
 
 
 def run_folder_and_images(argv: list[str], command: str) -> tuple[Path, list[str], list[str]]:
@@ -80,14 +80,14 @@ def find_images(words: Sequence[str]) -> list[Path]:
 def _named_by(word: str) -> list[Path]:
     path = Path(word)
     if path.is_dir():
-        found = [file for file in path.rglob("*") if not _hidden(file.relative_to(path))]
+        candidates = [file for file in path.rglob("*") if not _hidden(file.relative_to(path))]
     elif path.exists():
         return [path]
     elif glob.has_magic(word):
-        found = [Path(match) for match in glob.glob(word, recursive=True)]
+        candidates = [Path(match) for match in glob.glob(word, recursive=True)]
     else:
         raise ValueError(f"{word}: no such file or folder")
-    images = [file for file in found if file.suffix.lower() in SUFFIXES and file.is_file()]
+    images = [file for file in candidates if file.suffix.lower() in SUFFIXES and file.is_file()]
     if not images:
         raise ValueError(f"{word} names no images: they end in {' '.join(SUFFIXES)}")
     return sorted(images)

@@ -18,9 +18,11 @@ import torch
 from PIL import Image
 
 from core.cli.errors import RunFailure
-from vision.data import stream
-from vision.data.load import Data, TrainingImages, evaluation_batches, load_data, load_test
-from vision.data.stream import Streamed
+from vision.data import decoding
+from vision.data.batches import TrainingImages, evaluation_batches
+from vision.data.cache import moments
+from vision.data.decoding import Streamed
+from vision.data.load import Data, load_data, load_test
 
 
 @pytest.fixture
@@ -88,13 +90,13 @@ def test_all_else_equals_what_comes_from_memory(both: tuple[Data, Data], image_f
     assert streamed.preparation == memory.preparation
     assert streamed.fingerprint == memory.fingerprint
     assert torch.equal(streamed.train.labels, memory.train.labels)
-    assert torch.equal(streamed.train.some(9), memory.train.some(9))
+    assert torch.equal(streamed.train.sample(9), memory.train.sample(9))
     test, same = (
         load_test(str(image_folder), memory.preparation, storage=storage, root=tmp_path / "data")  # type: ignore[arg-type]
         for storage in ("stream", "memory")
     )
     assert isinstance(test, Streamed)
-    assert torch.equal(test.some(99), same.some(99))
+    assert torch.equal(test.sample(99), same.sample(99))
 
 
 def test_a_stream_keeps_no_pixels_on_disk(both: tuple[Data, Data], image_folder: Path, tmp_path: Path) -> None:
@@ -117,12 +119,12 @@ def test_bad_images_are_known_before_the_stream_begins(
 def test_many_files_are_decoded_by_workers_into_the_same_cache(
     workers: int, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "TOGETHER", 7)
-    monkeypatch.setattr(stream, "_workers", lambda files: workers)
+    monkeypatch.setattr(decoding, "CHUNK", 7)
+    monkeypatch.setattr(decoding, "default_workers", lambda files: workers)
     data = load_data(str(image_folder), size=14, storage="memory", root=tmp_path / "data")
     files = sorted((image_folder / "train").rglob("*.*"), key=lambda file: (file.parent.name, file.name))
     expected = torch.stack([data.preparation.read(file) for file in files])
-    assert torch.equal(data.train.some(99), expected)
+    assert torch.equal(data.train.sample(99), expected)
 
 
 def test_a_file_that_is_lost_on_the_way_stops_the_run_with_its_name(both: tuple[Data, Data]) -> None:
@@ -163,7 +165,8 @@ ROOT = Path(__file__).resolve().parents[3]
 ENDS = """
 import sys
 from pathlib import Path
-from vision.data.load import TrainingImages, load_data
+from vision.data.batches import TrainingImages
+from vision.data.load import load_data
 from dataclasses import replace
 data = load_data(sys.argv[1], size=14, storage="stream", root=Path(sys.argv[2]))
 batches = TrainingImages(replace(data.train, workers=2), 6)
@@ -179,8 +182,8 @@ def test_a_process_ends_while_its_workers_work(image_folder: Path, tmp_path: Pat
 
 def test_moments_are_exact_where_they_are_large() -> None:
     white = torch.full((2, 3, 300, 300), 255, dtype=torch.uint8)
-    assert stream.moments(white).tolist() == [[[255 * 90_000, 255**2 * 90_000]] * 3] * 2
-    assert stream.moments(white[:0]).shape == (0, 3, 2)
+    assert moments(white).tolist() == [[[255 * 90_000, 255**2 * 90_000]] * 3] * 2
+    assert moments(white[:0]).shape == (0, 3, 2)
 
 
 def test_odd_files_say_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

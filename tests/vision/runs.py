@@ -1,8 +1,9 @@
-"""Run folders of models that nobody trained, and commands that use them called in this process."""
+"""Run folders of untrained models, and commands that use them, called in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,17 +11,24 @@ import pytest
 import torch
 
 from core.cli.exits import main
-from core.config import TransformerConfig
+from core.config import PositionConfig, TransformerConfig
 from core.files.serialize import to_dict
 from core.training.checkpoints import Checkpoints, write_config
 from vision.config import TrainConfig
 from vision.data.preparation import Preparation
-from vision.models.vit import ViT, ViTConfig
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
 
 CORE = TransformerConfig(dim=24, depth=2, n_heads=2)
 GREY = ViTConfig(image_size=8, channels=1, classes=10, patch=2, core=CORE)
 """For scikit-learn's digits."""
 COLOR = ViTConfig(image_size=16, channels=3, classes=4, patch=4, core=CORE)
+SHAPES = {
+    "mean": replace(COLOR, registers=1),
+    "class": replace(COLOR, pool="class", registers=2, core=replace(COLOR.core, position=PositionConfig("learned"))),
+    "attention": replace(COLOR, pool="attention", tokenizer="conv"),
+}
+"""By their pooling."""
 
 
 class Outcome(NamedTuple):
@@ -54,7 +62,7 @@ def write_run(folder: Path, config: ViTConfig, side: int | None = None) -> Path:
 
 
 def opinionated(model: ViT) -> ViT:
-    """With noise on every weight, so that what starts at zero speaks too, and answers that differ."""
+    """With noise on every weight, so that what starts at zero has an effect too, and answers differ."""
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return model

@@ -1,0 +1,115 @@
+"""The commands that let a trained model act: their shared settings, and acting by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from core.checks import check_at_least, check_positive
+from core.training.trained import EvaluateOptions
+from decision.acting.policy import check_finite
+from decision.acting.rollouts import Rollouts, roll_out
+from decision.environments.make import open_environments
+from decision.models.decision_transformer import DecisionTransformer
+from decision.trained import Trained
+
+
+@dataclass(frozen=True)
+class ActingOptions(EvaluateOptions):
+    """The settings that `decision.evaluate` and `decision.rollout` share."""
+
+    target_return: tuple[float, ...] = ()
+    """Returns to ask for, in the unit of the environment; default those of the data."""
+    episodes: int = 100
+    """Episodes for each target."""
+    seed: int = 0
+    """Decides how the episodes begin, the same way for every target."""
+    temperature: float = 0.0
+    """0 takes the most probable action; above 0 actions are drawn, at 1 as often as predicted."""
+    environment: str = ""
+    """Gymnasium's id of another environment of the same spaces; default the one that the run was evaluated in."""
+    envs: int = 64
+    """The most environments to act in at once."""
+    max_steps: int | None = None
+    """Steps after which an episode is cut off; default the environment's own limit, else that of the model."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "episodes", "envs", "max_steps")
+        check_at_least(self, 0, "temperature", "seed")
+        for target in self.target_return:
+            check_finite("target_return", target)
+
+
+def choose_targets(options: ActingOptions, trained: Trained) -> dict[float, str]:
+    """Returns to ask for, each with its name ("" where it has none); equal ones once.
+
+    Raises ValueError for a target of a model without return tokens.
+    """
+    conditioned = trained.model.config.returns == "token"
+    if options.target_return:
+        if not conditioned:
+            raise ValueError("--target-return has no effect: the model takes no return to reach")
+        return dict.fromkeys(options.target_return, "")
+    targets: dict[float, str] = {}
+    for name, target in trained.summary.targets().items() if conditioned else ():
+        targets[target] = f"{targets[target]}, {name}" if target in targets else name
+    return targets
+
+
+def choose_environment(options: ActingOptions, trained: Trained) -> str:
+    """Gymnasium's id of the environment to act in. Raises ValueError where it is unknown."""
+    identifier = options.environment or trained.config.environment or trained.summary.environment
+    if not identifier:
+        raise ValueError("the environment of the data is unknown: name one with --environment")
+    return identifier
+
+
+def act(trained: Trained, options: ActingOptions, targets: Sequence[float]) -> Rollouts:
+    """Plays all episodes, with a progress bar on a terminal. Raises what `roll_out` and `environments.make` raise."""
+    from tqdm import tqdm
+
+    identifier, total = choose_environment(options, trained), options.episodes * max(1, len(targets))
+    with (
+        open_environments(identifier, min(total, options.envs), **limits(trained.model, options)) as environments,
+        tqdm(total=total, unit="episodes", desc=identifier, disable=None) as bar,
+    ):
+        return roll_out(
+            trained.model,
+            trained.summary.normaliser,
+            environments,
+            targets,
+            options.episodes,
+            seed=options.seed,
+            temperature=options.temperature,
+            progress=bar.update,
+        )
+
+
+def limits(model: DecisionTransformer, options: ActingOptions) -> dict[str, int | None]:
+    """Where episodes are cut off, as arguments of `environments.make`."""
+    return {"max_steps": options.max_steps, "longest": model.config.longest}
+
+
+def record_of(options: ActingOptions, trained: Trained) -> dict[str, Any]:
+    """What was evaluated, and how, as the beginning of a command's JSON object."""
+    return {
+        "step": trained.step,
+        "environment": choose_environment(options, trained),
+        "episodes": options.episodes,
+        "seed": options.seed,
+        "temperature": options.temperature,
+    }
+
+
+def require_writable(folder: Path) -> None:
+    """Raise ValueError unless files can be written to a folder, which may have to be made."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ValueError(f"nothing can be written to {folder}: {error.strerror}") from error

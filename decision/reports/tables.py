@@ -1,0 +1,115 @@
+"""Targets and returns: as flat figures for programs, as tables and sentences for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.files.json_files import write_json
+from core.messages import number
+from decision.acting.rollouts import Rollouts, TargetEpisodes
+from decision.data.summary import Summary, normalised
+
+STATISTICS = ("mean", "std", "min", "max")
+SHORT = {"median": "median", "90 %": "p90", "max": "max"}
+"""Names of the data's returns in figures."""
+
+
+def part_of(result: TargetEpisodes) -> str:
+    """The part of a figure's name that says which target it belongs to."""
+    return "no_target" if result.target is None else f"target_{result.target:.12g}"
+
+
+def figures(rollouts: Rollouts, names: Mapping[float, str], summary: Summary) -> dict[str, Any]:
+    """Everything that was measured, part by part, see `core.training.trained.print_json`; names: of the targets.
+
+    `score` is the normalised return, where there is a reference; `truncated` the fraction of episodes that were cut
+    off; `data_below` the percentage of the data's episodes that return less than the mean.
+    """
+    parts = {part_of(result): _named(result, names) | _figures(result, summary) for result in rollouts.results}
+    return parts | {
+        "rank_correlation": rollouts.rank_correlation(),
+        "steps": rollouts.steps,
+        "seconds": round(rollouts.seconds, 3),
+        "steps_per_second": round(rollouts.steps / rollouts.seconds, 1),
+        "data": data_figures(summary),
+    }
+
+
+def _named(result: TargetEpisodes, names: Mapping[float, str]) -> dict[str, Any]:
+    if result.target is None:
+        return {}
+    return {"target": result.target} | ({"name": name} if (name := names.get(result.target)) else {})
+
+
+def _figures(result: TargetEpisodes, summary: Summary) -> dict[str, Any]:
+    returns, lengths, terminated = result.episodes
+    measured: dict[str, Any] = _statistics("return", returns)
+    if summary.reference is not None:
+        measured |= _statistics("score", normalised(returns, summary.reference))
+    measured |= {"length_mean": float(lengths.mean()), "truncated": float(1 - terminated.mean())}
+    return measured | {"data_below": share_below(float(returns.mean()), summary.returns)}
+
+
+def _statistics(name: str, values: NDArray[np.float64]) -> dict[str, float]:
+    """Mean, standard deviation over the episodes, minimum and maximum."""
+    return {f"{name}_{statistic}": float(getattr(values, statistic)()) for statistic in STATISTICS}
+
+
+def data_figures(summary: Summary) -> dict[str, Any]:
+    """The size of the data, and median, 90th percentile and maximum of its returns and scores."""
+    returns = {short: summary.targets()[name] for name, short in SHORT.items()}
+    measured: dict[str, Any] = {"episodes": summary.episodes, "steps": summary.steps}
+    measured |= {f"return_{name}": value for name, value in returns.items()}
+    if summary.reference is not None:
+        scores = normalised(np.array(list(returns.values())), summary.reference)
+        measured |= {f"score_{name}": float(score) for name, score in zip(returns, scores, strict=True)}
+    return measured
+
+
+def share_below(value: float, percentiles: Sequence[float]) -> int:
+    """% of the values with these percentiles 0, 1, ... 100 that are below one: 0 ... 100."""
+    return max(0, int(np.searchsorted(percentiles, value)) - 1) if value <= percentiles[-1] else 100
+
+
+def save_episodes(rollouts: Rollouts, path: Path) -> None:
+    """Writes return and length of every episode, for every target in the order of the episodes' seeds."""
+    episodes = {
+        part_of(result): {"returns": result.episodes.returns.tolist(), "lengths": result.episodes.lengths.tolist()}
+        for result in rollouts.results
+    }
+    write_json(path, episodes)
+
+
+def table(rollouts: Rollouts, names: Mapping[float, str], summary: Summary) -> str:
+    """A line for each target: the target, the returns and their range, steps, how many were cut off, the score."""
+    heads = ["from", "to", "steps", "cut off", *["score"] * (summary.reference is not None)]
+    lines = [f"{'asked for':>10}  {'':<24}{'reached':>20}" + "".join(f"{head:>11}" for head in heads)]
+    for result in rollouts.results:
+        row = _figures(result, summary)
+        columns = [number(row["return_min"]), number(row["return_max"]), number(row["length_mean"])]
+        columns += [f"{row['truncated']:.0%}"] + ([number(row["score_mean"])] if "score_mean" in row else [])
+        target, name = ("-", "") if result.target is None else (number(result.target), names.get(result.target, ""))
+        reached = f"{number(row['return_mean'])} ± {number(row['return_std'])}"
+        lines.append(f"{target:>10}  {name:<24}{reached:>20}" + "".join(f"{column:>11}" for column in columns))
+    return "\n".join(lines)
+
+
+def sentences(rollouts: Rollouts, summary: Summary) -> list[str]:
+    """What the table does not say: the data, how it compares, the speed."""
+    data, best = data_figures(summary), rollouts.best()
+    returns = ", ".join(f"{name} {number(data[f'return_{short}'])}" for name, short in SHORT.items())
+    scores = [f"{data[f'score_{short}']:.1f}" for short in SHORT.values() if f"score_{short}" in data]
+    asked = "" if best.target is None else f"asked for {number(best.target)}, "
+    mean = float(best.episodes.returns.mean())
+    lines = [
+        f"the data: {data['episodes']:,} episodes; {returns}" + f"; scores {', '.join(scores)}" * bool(scores),
+        f"{asked}it returns {number(mean)} on average, more than {share_below(mean, summary.returns)} % of them",
+    ]
+    if (correlation := rollouts.rank_correlation()) is not None:
+        lines.append(f"rank correlation of asked and reached: {correlation:.2f}")
+    return [*lines, f"{rollouts.steps:,} steps of the environment, {rollouts.steps / rollouts.seconds:,.0f} a second"]

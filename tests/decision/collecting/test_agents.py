@@ -1,0 +1,110 @@
+"""Agents of stable-baselines3: which files and spaces are taken, and that they act as before."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+
+from core.cli.signals import StopRequest
+from decision.collecting import agents
+from decision.collecting.agents import read_agent
+from decision.collecting.config import CollectConfig
+from decision.collecting.record import collect
+from decision.collecting.recorder import Recorder
+from tests.decision.corridor import ID, OPEN, SLOPE
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_an_agent_acts_as_before_when_it_is_loaded(tmp_path: Path, algorithm: str) -> None:
+    pytest.importorskip("stable_baselines3")
+    stop, path = StopRequest(), tmp_path / "agent.pt"
+    one, other = (agents.Agent(algorithm, [Recorder(gymnasium.make(SLOPE), stop)], seed) for seed in (1, 2))
+    one.train(150, lambda: True)
+    one.save(path, policy=algorithm)
+    assert other.load(path) == {"policy": algorithm}
+    assert other.steps == one.steps >= 150
+    seen = np.random.default_rng(0).normal(size=(20, 2))
+    assert np.array_equal(one.behaviour([7]).act(seen), other.behaviour([7]).act(seen))
+    for damage in (path.read_bytes()[:-900], b"", b"\x80\x02cposix\nsystem\n."):
+        path.write_bytes(damage)
+        with pytest.raises(ValueError, match=r"agent.pt is damaged"):
+            other.load(path)
+
+
+def saved_by_the_library(path: Path, environment: str = ID, **settings: Any) -> Any:
+    library = pytest.importorskip("stable_baselines3")
+    agent = library.PPO("MlpPolicy", gymnasium.make(environment), seed=1, device="cpu", **settings)
+    agent.save(path)
+    return agent
+
+
+def test_an_agent_that_the_library_saved_acts_as_it_did(config: CollectConfig, tmp_path: Path) -> None:
+    original = saved_by_the_library(tmp_path / "agent.zip", policy_kwargs={"net_arch": [8]})
+    agent = read_agent(tmp_path / "agent.zip", [Recorder(gymnasium.make(ID), StopRequest())])
+    seen = np.random.default_rng(0).normal(size=(20, 2))
+    torch.manual_seed(5)
+    actions = agent.behaviour([5]).act(seen)
+    torch.manual_seed(5)
+    assert actions.tolist() == original.predict(seen)[0].tolist()
+    assert collect(replace(config, policy=str(tmp_path / "agent.zip"))).steps >= 200
+
+
+def described_by(path: Path, data: Any) -> None:
+    """Rewrites an agent's file, its settings being `data`."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (parts | {"data": json.dumps(data).encode()}).items():
+            archive.writestr(name, content)
+
+
+def test_agents_that_cannot_be_read_are_refused(config: CollectConfig, tmp_path: Path) -> None:
+    saved_by_the_library(tmp_path / "agent.zip", policy_kwargs={"activation_fn": torch.nn.ReLU})
+    with pytest.raises(ValueError, match="the network of .*agent.zip is described by a pickle, which is not read"):
+        collect(replace(config, policy=str(tmp_path / "agent.zip")))
+    saved_by_the_library(tmp_path / "agent.zip", "CartPole-v1")
+    with pytest.raises(ValueError, match=f"agent.zip is not an agent of PPO's or SAC's for {ID[-11:]}: "):
+        collect(replace(config, policy=str(tmp_path / "agent.zip")))
+    described_by(tmp_path / "agent.zip", {"policy_kwargs": {"lstm_hidden_size": 8}})
+    with pytest.raises(
+        ValueError, match=r"agent.zip is not an agent of PPO's or SAC's for Corridor-v0: .*lstm_hidden_size"
+    ):
+        collect(replace(config, policy=str(tmp_path / "agent.zip")))
+    for data in ([], {"policy_kwargs": None}):
+        described_by(tmp_path / "agent.zip", data)
+        with pytest.raises(ValueError, match="agent.zip is cut short, .*: it does not"):
+            collect(replace(config, policy=str(tmp_path / "agent.zip")))
+    (tmp_path / "agent.zip").write_bytes((tmp_path / "agent.zip").read_bytes()[:1000])
+    with pytest.raises(ValueError, match="agent.zip is cut short"):
+        collect(replace(config, policy=str(tmp_path / "agent.zip")))
+
+
+def test_sac_is_refused_where_actions_are_choices(config: CollectConfig) -> None:
+    pytest.importorskip("stable_baselines3")
+    with pytest.raises(ValueError, match=r"policy = 'sac' takes continuous actions, those of Corridor-v0 are discrete"):
+        collect(replace(config, policy="sac"))
+
+
+@pytest.mark.parametrize(
+    ("where", "space", "sentence"),
+    [
+        ("action_space", Discrete(2, start=1), "takes choices numbered from 0, the actions of Open-v0 are dis"),
+        ("observation_space", Discrete(2, start=-1), "takes choices numbered from 0, the observations of Open"),
+        ("action_space", Box(-np.inf, np.inf, (2,)), "does not fit Open-v0: .* must have a finite lower and upper bou"),
+    ],
+)
+def test_spaces_that_the_library_does_not_take_are_refused(where: str, space: Any, sentence: str) -> None:
+    pytest.importorskip("stable_baselines3")
+    environment = gymnasium.make(OPEN)
+    setattr(environment, where, space)
+    with pytest.raises(ValueError, match=f"^policy = 'ppo' {sentence}"):
+        agents.Agent("ppo", [Recorder(environment, StopRequest())], seed=0)

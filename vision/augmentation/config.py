@@ -1,0 +1,88 @@
+"""How training images are varied: the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from core.checks import check_at_least, check_between, check_choices, check_positive
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How training images are varied; by default they are not."""
+
+    crop: Literal["none", "shift", "resized"] = "none"
+    """Moved by up to `shift` pixels, or a part of the image resized to the whole (Szegedy 2015)."""
+    shift: int = 4
+    """shift: the furthest a stored image moves along each axis, in its pixels; borders are reflected."""
+    min_area: float = 0.08
+    """resized: the smallest part, as a fraction of the area; its aspect ratio is between 3:4 and 4:3."""
+    flip: Literal["none", "random", "alternating"] = "none"
+    """Mirrored left to right: at random, or at random in the first epoch and then every other one (Jordan 2024)."""
+    operations: int = 0
+    """Changes of colour and geometry in a row, each drawn from 14 (RandAugment, Cubuk 2020); 0 = none."""
+    strength: float = 9.0
+    """operations: how strong they are, 0..10, where 10 is e.g. a rotation by 30 degrees; 0 = none. The default of
+    torchvision's RandAugment is 3 here, DeiT's 9."""
+    erase: Literal["none", "cutout", "random"] = "none"
+    """A square set to the mean colour (DeVries 2017), or a rectangle filled with noise (Zhong 2020)."""
+    erase_size: int = 16
+    """cutout: side of the square, in pixels of the model's image; it may reach over the border."""
+    erase_probability: float = 0.5
+    """Fraction of the images that are erased."""
+    mixup: float = 0.0
+    """Two images are blended by a weight from Beta(mixup, mixup) (Zhang 2018); 0 = off."""
+    cutmix: float = 0.0
+    """A rectangle of one image is pasted into another, its area from Beta(cutmix, cutmix) (Yun 2019); 0 = off."""
+    mix_probability: float = 1.0
+    """Fraction of the micro-batches with mixup or cutmix."""
+    switch_probability: float = 0.5
+    """With both mixup and cutmix: the fraction of the mixed micro-batches that get cutmix."""
+    smoothing: float = 0.0
+    """Label smoothing: part of the target that is spread evenly over all classes (Szegedy 2016)."""
+    plain_end: float = 0.0
+    """Fraction of the budget, at its end, without operations, erasing, mixup and cutmix."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_positive(self, "shift", "erase_size")
+        check_at_least(self, 0, "operations", "mixup", "cutmix")
+        check_between(self, 0.0, 1.0, "smoothing")
+        for name in ("erase_probability", "mix_probability", "switch_probability", "plain_end"):
+            _check_up_to(self, 1, name)
+        _check_up_to(self, 10, "strength")
+        if not 0 < self.min_area <= 1:
+            raise ValueError(f"min_area = {self.min_area!r} must be above 0 and at most 1")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed, and targets therefore probabilities."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    def effective(self, progress: float) -> AugmentConfig:
+        """The settings in force when a fraction `progress` of the budget is spent."""
+        ended = self.plain_end > 0 and progress >= 1 - self.plain_end
+        return replace(self, operations=0, erase="none", mixup=0.0, cutmix=0.0) if ended else self
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        varied = self.operations or self.erase != "none" or self.mixes
+        both = self.mixup and self.cutmix
+        idle = {
+            "shift": self.crop != "shift" and f"crop = {self.crop!r} does not read it",
+            "min_area": self.crop != "resized" and f"crop = {self.crop!r} does not read it",
+            "operations": self.operations and not self.strength and "strength = 0 leaves images as they are",
+            "strength": not self.operations and "operations = 0",
+            "erase_size": self.erase != "cutout" and f"erase = {self.erase!r} does not read it",
+            "erase_probability": self.erase == "none" and "erase = 'none'",
+            "mix_probability": not self.mixes and "mixup and cutmix are off",
+            "switch_probability": not both and "it chooses between mixup and cutmix, which are not both on",
+            "plain_end": not varied and "there are no operations, erasing, mixup or cutmix to leave out",
+        }
+        return {name: reason for name, reason in idle.items() if reason}
+
+
+def _check_up_to(config: AugmentConfig, high: int, name: str) -> None:
+    if not 0 <= getattr(config, name) <= high:
+        raise ValueError(f"{name} = {getattr(config, name)!r} must be at least 0 and at most {high}")
