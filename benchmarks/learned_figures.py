@@ -79,7 +79,8 @@ def cartpole(seed: int, steps: int = 0) -> dict[str, float]:
         command("decision.collect", *shlex.split(COLLECTED[data.name]), "--seed", seed, "--out", data, *short)
         words = ["cartpole", "--data", data, "--seed", seed, "--eval-episodes", 0, *budget(steps)]
         spent, found = learn("decision", words, ["--episodes", 2 if steps else 100])
-    reached = {f"return, asked for {row['target']:g}": row["return"]["mean"] for row in found["targets"]}
+    parts = [key.removesuffix("/target") for key in found if key.endswith("/target")]
+    reached = {f"return, asked for {found[f'{part}/target']:g}": found[f"{part}/return_mean"] for part in parts}
     correlation = found["rank_correlation"]  # None where everything reached is the same
     return {**reached, **({} if correlation is None else {"rank_correlation": correlation}), **spent}
 

@@ -35,6 +35,6 @@ def module_commands() -> list[list[str]]:
 
 def snippets() -> dict[str, list[str]]:
     """The Python of each page that is no doctest, by the page's name."""
-    python = {page.name: blocks(page.read_text("utf-8"), "python") for page in PAGES}
+    python = {str(page.relative_to(ROOT)): blocks(page.read_text("utf-8"), "python") for page in PAGES}
     plain = {name: [code for code in found if not code.startswith(">>>")] for name, found in python.items()}
     return {name: found for name, found in plain.items() if found}
