@@ -1,0 +1,58 @@
+"""The models of the presets, and an input of two examples for each of them."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from decision.data.windows import Window
+from decision.environments.spaces import Space
+from decision.models.decision_transformer import DecisionTransformer
+from text.models.gpt import GPT
+from vision.models.vit import ViT
+
+CHARACTERS = 65  # of tiny Shakespeare
+SPACES = {"cartpole": (4, 2), "lunarlander": (8, 4), "hopper": (11, 3), "halfcheetah": (17, 6), "walker2d": (17, 6)}
+"""Observed numbers, and actions to choose from or numbers to set."""
+DISCRETE = ("cartpole", "lunarlander")
+
+
+def build(name: str) -> nn.Module:
+    """The model of a preset, PANEL/PRESET, with what its data decides filled in."""
+    panel, _, preset = name.partition("/")
+    shape: Any = importlib.import_module(f"{panel}.presets").PRESETS[preset].model
+    if panel == "text":
+        return GPT(replace(shape, vocab_size=shape.vocab_size or CHARACTERS))
+    if panel == "vision":
+        return ViT(replace(shape, channels=1 if preset == "vit-digits" else 3, classes=10))
+    observed, acted = spaces(preset)
+    return DecisionTransformer(replace(shape, observation_space=observed, action_space=acted, max_timestep=1000))
+
+
+def spaces(preset: str) -> tuple[Space, Space]:
+    """What the environment of a preset shows and takes."""
+    environment = preset.partition("-")[0]
+    seen, done = SPACES[environment]
+    observed = Space("box", (seen,), "float32", low=(None,), high=(None,))
+    if environment in DISCRETE:
+        return observed, Space("discrete", (), "int64", counts=(done,), start=(0,))
+    return observed, Space("box", (done,), "float32", low=(-1.0,), high=(1.0,))
+
+
+def example(model: nn.Module) -> Tensor | Window:
+    """Two rows of what a model reads."""
+    if isinstance(model, GPT):
+        return torch.zeros(2, 8, dtype=torch.int64)
+    if isinstance(model, ViT):
+        return torch.zeros(2, model.config.channels, model.config.image_size, model.config.image_size)
+    assert isinstance(model, DecisionTransformer)
+    observed, acted = model.config.observation_space, model.config.action_space
+    assert observed is not None
+    assert acted is not None
+    actions = torch.zeros(2, 5, *acted.shape, dtype=torch.float32 if acted.kind == "box" else torch.int64)
+    steps = torch.zeros(2, 5, dtype=torch.int64)
+    return Window(torch.zeros(2, 5, 1), torch.zeros(2, 5, *observed.shape), actions, steps, steps[:, 0])

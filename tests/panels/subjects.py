@@ -1,0 +1,106 @@
+"""What the contract is held against: each panel's tasks, on small data and a tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from decision.collecting.config import CollectConfig
+from decision.collecting.record import collect
+from decision.data.store import Trajectories
+from tests.text.processes import prose
+
+PLAIN = ("--precision", "fp32", "--device", "cpu", "--optimizer.muon-precision", "fp32", "--log-every", 1)
+NARROW = ("--model.core.depth", 2, "--model.core.n_heads", 2)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A task of a panel.
+
+    data:    writes its data into a folder, and returns what --data names; what is there is replaced
+    change:  the same with other data in the same place
+    small:   PRESET and the flags of a tiny model
+    random:  flags for everything that draws random numbers
+    divided: flags of a run whose batches may be divided among micro-batches and processes
+    """
+
+    panel: str
+    data: Callable[[Path], Path]
+    change: Callable[[Path], Path]
+    small: tuple[object, ...]
+    random: tuple[object, ...]
+    divided: tuple[object, ...]
+
+
+def text(folder: Path, sentences: int = 400) -> Path:
+    """Sentences made by a rule."""
+    (folder / "text.txt").write_text(prose(sentences), encoding="utf-8")
+    return folder / "text.txt"
+
+
+def pictures(folder: Path, count: int = 24) -> Path:
+    """Three classes, each a colour with noise, of 12 x 12 pixels."""
+    for label, colour in enumerate(((200, 40, 40), (40, 180, 60), (60, 90, 210))):
+        place = folder / "pictures" / f"class-{label}"
+        place.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            noise = np.random.default_rng([label, number]).normal(0, 25, (12, 12, 3))
+            Image.fromarray(np.clip(colour + noise, 0, 255).astype(np.uint8)).save(place / f"{number:03d}.png")
+    return folder / "pictures"
+
+
+def episodes(folder: Path, steps: int = 600) -> Path:
+    """A random policy in CartPole."""
+    file = folder / "random.npz"
+    file.unlink(missing_ok=True)
+    collect(CollectConfig(env="CartPole-v1", steps=steps, out=str(file)))
+    return file
+
+
+def fewer_episodes(folder: Path) -> Path:
+    """The first five of them."""
+    file = folder / "random.npz"
+    Trajectories.load(file).select(range(5)).save(file)
+    return file
+
+
+SUBJECTS = {
+    "text": Subject(
+        "text",
+        data=text,
+        change=lambda folder: text(folder, 401),
+        small=("char-cpu", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.context", 16, "--batch-size", 8),
+        random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1, "--sample", 8),
+        divided=("--ema", 0.9, "--sample", 0, "--eval-batch", 5),
+    ),
+    "vision": Subject(
+        "vision",
+        data=pictures,
+        change=lambda folder: pictures(folder, 25),
+        small=(
+            *("vit-cifar-cpu", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.image-size", 8, "--model.patch", 2),
+            *("--batch-size", 8),
+        ),
+        random=(
+            *("--ema", 0.9, "--model.core.drop-path", 0.2, "--augment.operations", 1, "--augment.erase", "random"),
+            *("--augment.mixup", 0.8, "--augment.cutmix", 1.0, "--augment.plain-end", 0.2),
+        ),
+        divided=("--ema", 0.9, "--augment.operations", 1, "--augment.erase", "random", "--eval-batch", 2),
+    ),
+    "decision": Subject(
+        "decision",
+        data=episodes,
+        change=fewer_episodes,
+        small=(
+            *("cartpole", *PLAIN, *NARROW, "--model.core.dim", 16, "--model.context", 5, "--batch-size", 8),
+            *("--eval-episodes", 2, "--eval-targets", 10, 30),
+        ),
+        random=("--ema", 0.5, "--model.core.dropout", 0.1, "--top-percent", 90),
+        divided=("--ema", 0.9, "--eval-episodes", 3, "--eval-targets", 10, 30, 60),
+    ),
+}
