@@ -259,7 +259,7 @@ def test_targets_come_from_the_data_each_once_with_its_names():
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--target-return", "3", "much"], "--target-return: 'much' is not a number"),
+        (["--target-return", "3", "much"], "--target-return: invalid float value: 'much'"),
         (["--target-return", "3", "nan"], "target_return = nan must be a finite number"),
         (["--episodes", "0"], "episodes = 0 must be above 0"),
         (["--temperature", "-1"], "temperature = -1.0 must be at least 0"),

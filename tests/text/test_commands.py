@@ -40,7 +40,7 @@ BAD_INPUT = {
     "an impossible shape": ((*TRAIN, "--model.core.n_heads", 3), "n_heads = 3 must divide dim = 32"),
     "an impossible value": ((*TRAIN, "--model.core.dropout", 1.5), "dropout = 1.5"),
     "not a number": ((*TRAIN, "--seed", "one"), "--seed"),
-    "not a choice": ((*TRAIN, "--optimizer.kind", "sgd"), "invalid choice 'sgd' for argument '--optimizer.kind'"),
+    "not a choice": ((*TRAIN, "--optimizer.kind", "sgd"), "--optimizer.kind: invalid choice: 'sgd'"),
     "two budgets": ((*TRAIN, "--minutes", 1), "steps = 3 and minutes = 1.0: exactly one must be given"),
     "no budget": ((*TRAIN, "--steps", 0), "steps = 0 must be above 0"),
     "an odd batch": ((*TRAIN, "--accumulate", 3), "accumulate = 3 must divide batch_size = 4"),
@@ -52,8 +52,8 @@ BAD_INPUT = {
     "no folder can be there": ((*TRAIN, "--out", "{place}/text.txt/new"), "/new: no run can be written there: "),
     "a file is there": ((*TRAIN, "--out", "{place}/text.txt"), "text.txt: no run can be written there: "),
     "nothing to resume": ((*TRAIN, "--resume"), "{place}/new is not a run folder: it has no config.json"),
-    "not a flag": ((*TRAIN, "more"), "Unrecognized options: more"),
-    "a flag without value": ((*TRAIN, "--out"), "Missing value for argument '--out'"),
+    "not a flag": ((*TRAIN, "more"), "unexpected word 'more'"),
+    "a flag without value": ((*TRAIN, "--out"), "--out: expected one argument"),
 }  # fmt: skip
 
 

@@ -379,7 +379,7 @@ MISTAKES = {
     "no folder": ((), "name the run folder first: python -m vision.evaluate DIR [options]"),
     "not a run": (("{place}/nothing",), "{place}/nothing is not a run folder: it has no config.json"),
     "no such step": (("{run}", "--checkpoint", 7), "checkpoint = '7' is not one of: last, best, last-good, "),
-    "no such split": (("{run}", "--split", "train"), "invalid choice 'train' for argument '--split'"),
+    "no such split": (("{run}", "--split", "train"), "--split: invalid choice: 'train'"),
     "no batch": (("{run}", "--batch-size", 0), "batch_size = 0 must be above 0"),
     "no such data": (("{run}", "--data", "{place}/nothing"), "there is no folder '{place}/nothing'"),
     "other classes": (("{run}", "--data", "{place}/photos"), "photos has other classes than the model: 0; 1; 2; "),
