@@ -197,5 +197,5 @@ def _unknown(word: str, flags: Sequence[str]) -> str:
     if not word.startswith("-"):
         return f"unexpected word {word!r}; options begin with --"
     alike = [each for each in flags if each.rpartition(".")[2] == word.lstrip("-")]
-    meant = f"did you mean '{alike[0]}'?" if alike else nearest(word, flags, otherwise="--help lists them all")
-    return f"unknown option {word}; {meant}"
+    advice = nearest(alike[0] if alike else word, flags, otherwise="--help lists them all")
+    return f"unknown option {word}; {advice}".replace("'", "")

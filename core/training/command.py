@@ -32,7 +32,8 @@ def parse(
     elif {"-h", "--help"} & {*arguments}:
         base = next(iter(presets.values()))
     else:
-        raise ValueError(f"name a preset first ({', '.join(presets)}), or a run to go on with: --out DIR --resume")
+        wanted = "name the run folder with --out, or a preset" if "--resume" in arguments else "name a preset first"
+        raise ValueError(f"{wanted}: {', '.join(presets)}")
     shown = "the preset given" if named else next(iter(presets))
     summary = f"{description} Presets: {', '.join(presets)}. The defaults below are those of {shown}.".strip()
     given = given_fields(base, arguments, prog=" ".join(["python", *program(), "PRESET"]), description=summary)

@@ -77,8 +77,8 @@ def test_hyphens_and_underscores_are_the_same() -> None:
 @pytest.mark.parametrize(
     ("line", "parts"),
     [
-        ("--nmae y", ["--nmae", "'--name'"]),
-        ("--rate 3", ["--rate", "'--inner.rate'"]),
+        ("--nmae y", ["--nmae", "did you mean --name?"]),
+        ("--rate 3", ["--rate", "did you mean --inner.rate?"]),
         ("--zzz 3", ["--zzz", "--help"]),
         ("--table 3", ["--table"]),
         ("more", ["'more'"]),

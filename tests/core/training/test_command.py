@@ -56,12 +56,12 @@ def test_resume_takes_the_folders_own_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "name a preset first (toy, toy-wsd)"),
-        ("--width 3", "name a preset first (toy, toy-wsd)"),
-        ("--resume", "name a preset first (toy, toy-wsd)"),
+        ("", "name a preset first: toy, toy-wsd"),
+        ("--width 3", "name a preset first: toy, toy-wsd"),
+        ("--resume", "--out, or a preset: toy, toy-wsd"),
         ("toi", "'toi'; did you mean 'toy'?"),
-        ("toy --widht 3", "--widht; did you mean '--width'?"),
-        ("toy --lr 3", "--lr; did you mean '--optimizer.lr'?"),
+        ("toy --widht 3", "--widht; did you mean --width?"),
+        ("toy --lr 3", "--lr; did you mean --optimizer.lr?"),
         ("toy --width wide", "--width: invalid int value: 'wide'"),
         ("toy --precision fp8", "--precision: invalid choice: 'fp8'"),
         ("toy --batch-size 0", "batch_size = 0"),
