@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ import torch
 from core.cli.arguments import parse_fields
 from core.messages import number
 from core.optim.groups import build_optimizer
-from core.training.checkpoints import Checkpoints
 from core.training.trained import matches_data
 from decision.acting.rollouts import roll_out
 from decision.collecting.config import CollectConfig
@@ -33,7 +31,7 @@ from decision.tasks.imitation import EVALUATED
 from decision.tasks.loop import train
 from decision.trained import load, load_policy, read_summary
 from tests.decision import examples
-from tests.processes import Commands, assert_close, assert_same_run, lines
+from tests.processes import Commands, lines
 
 SHAPE = (
     *("cartpole", "--model.core.dim", 16, "--model.core.depth", 2, "--model.core.n_heads", 2, "--model.context", 5),
@@ -105,32 +103,6 @@ def whole(commands: Commands, place: Path, long: tuple[object, ...]) -> Path:
     """A run that nothing interrupts."""
     trained(commands, *long, "--out", place / "whole")
     return place / "whole"
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_stopped_anywhere_it_resumes_to_the_same_losses(
-    commands: Commands, place: Path, long: tuple[object, ...], whole: Path, number: signal.Signals
-) -> None:
-    cut = place / f"cut by {number.name}"
-    life = commands.begin("decision.train", *long, "--out", cut)
-    life.wait_for(lambda: max(Checkpoints(cut).steps(), default=0) >= 8)
-    life.signal(number)
-    assert life.end() in {-signal.SIGKILL if number == signal.SIGKILL else 130, 0}
-    trained(commands, "--out", cut, "--resume")
-    assert_same_run(whole, cut)
-
-
-def test_however_a_batch_is_divided_the_losses_and_the_returns_are_the_same(
-    commands: Commands, place: Path, data: Path
-) -> None:
-    """Micro-batches, and two processes, that play 3 episodes for 3 targets between them."""
-    evaluated = ("--eval-episodes", 3, "--eval-targets", 10, 30, 60, "--eval-every", 4, "--optimizer.muon-lr", 0.002)
-    words = (*TINY, *evaluated, "--data", data, "--steps", 8)
-    trained(commands, *words, "--out", place / "one")
-    trained(commands, *words, "--accumulate", 2, "--out", place / "accumulated")
-    assert [life.end() for life in commands.pair("decision.train", *words, "--out", place / "two")] == [0, 0]
-    assert_close(place / "one", place / "accumulated", 1e-5)
-    assert_close(place / "one", place / "two", 1e-5)
 
 
 # That it comes back as it was
@@ -335,17 +307,6 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     [line] = life.err
     assert complaint in line
     assert not (place / "never").exists()
-
-
-def test_trajectories_that_changed_in_their_place_are_refused(
-    commands: Commands, place: Path, cartpole: Trajectories
-) -> None:
-    cartpole.save(place / "changed.npz")
-    trained(commands, *TINY, "--data", place / "changed.npz", "--steps", 1, "--out", place / "changed")
-    cartpole.select(range(5)).save(place / "changed.npz")
-    life = commands.run("decision.train", "--out", place / "changed", "--resume", "--steps", 2)
-    assert life.process.exitcode == 2
-    assert "was trained on other trajectories" in life.err[-1]
 
 
 def test_what_a_resumed_run_is_must_stay(commands: Commands, place: Path, data: Path) -> None:

@@ -1,8 +1,8 @@
 """The losses of short runs with fixed seeds, as they were when they were recorded.
 
-A change of these numbers is a change of the mathematics: of the model, its initial weights, the order of data and how it
-is varied, the optimiser or the schedule. The tolerance is for processors that round sums in another order: moving a weight
-by 1e-7 moves these losses by less than 1e-5.
+A change of these numbers is a change of the mathematics: of the model, its initial weights, the order of data and how
+it is varied, the optimiser or the schedule. The tolerance is for processors that round sums in another order: moving a
+weight by 1e-7 moves these losses by less than 1e-5.
 """
 
 from __future__ import annotations

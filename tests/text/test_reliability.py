@@ -158,12 +158,6 @@ def single(commands: Commands, place: Path) -> Path:
     return out
 
 
-def test_micro_batches_make_the_losses_of_one_batch(commands: Commands, place: Path, single: Path) -> None:
-    arguments = (*PAIRED, "--data", place / "text.txt", "--accumulate", 2, "--out", place / "accumulated")
-    assert commands.run("text.train", *arguments).process.exitcode == 0
-    assert_close(single, place / "accumulated", ROUNDING)
-
-
 @pytest.mark.slow
 def test_two_processes_by_torchrun_make_the_losses_of_one(place: Path, single: Path) -> None:
     out = place / "launched"
@@ -258,17 +252,6 @@ def test_what_does_not_match_is_refused_by_name(commands: Commands, place: Path,
     assert f"{config} has format 99" in refused(commands, "--out", out, "--resume")
     config.write_text("{")
     assert f"{config} is not valid JSON" in refused(commands, "--out", out, "--resume")
-
-
-def test_a_text_that_changed_in_its_place_is_refused(commands: Commands, place: Path) -> None:
-    text, out = place / "changing.txt", place / "changed"
-    text.write_text(prose(), encoding="utf-8")
-    assert commands.run("text.train", *TINY, "--data", text, "--steps", 2, "--out", out).process.exitcode == 0
-    text.write_text(prose().replace("king", "gink"), encoding="utf-8")
-    assert f"data = '{text}'" in refused(commands, "--out", out, "--resume", "--steps", 4)
-    text.write_text(prose(), encoding="utf-8")
-    assert commands.run("text.train", "--out", out, "--resume", "--steps", 4).process.exitcode == 0
-    assert [line["step"] for line in lines(out)] == [1, 2, 2, 3, 4, 4]
 
 
 @pytest.mark.parametrize("rate", ["--optimizer.muon-lr", "--optimizer.lr"])

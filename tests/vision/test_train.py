@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.training.checkpoints import Checkpoints
-from tests.processes import Commands, assert_close, assert_same_run, lines
+from tests.processes import Commands, lines
 from vision.data.batches import Images
 from vision.data.load import load_data, load_test
 from vision.tasks.classification import evaluate
@@ -27,10 +25,6 @@ TINY = (
 )
 """`vision.train` on a model of 25 thousand parameters; a step takes some milliseconds."""
 DIGITS = ("--data", "digits", "--model.image-size", 8, "--model.patch", 2)
-VARIED = (
-    *("--ema", 0.9, "--model.core.drop-path", 0.2, "--augment.operations", 1, "--augment.erase", "random"),
-    *("--augment.mixup", 0.8, "--augment.cutmix", 1.0, "--augment.plain-end", 0.2),
-)
 """Everything that draws random numbers."""
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -126,51 +120,6 @@ def test_training_never_opens_the_test_images(place: Path, data_root: Path) -> N
     assert done.stdout.strip() == "test_batch left alone"
 
 
-# That it survives
-
-
-WHOLE = (*TINY, *DIGITS, *VARIED, "--steps", 20, "--save-every", 4, "--eval-every", 8, "--accumulate", 2)
-
-
-@pytest.fixture(scope="module")
-def whole(commands: Commands, place: Path) -> Path:
-    """A run that nothing interrupts."""
-    trained(commands, *WHOLE, "--out", place / "whole")
-    return place / "whole"
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_stopped_anywhere_it_resumes_to_the_same_losses(
-    commands: Commands, place: Path, whole: Path, number: signal.Signals
-) -> None:
-    cut = place / f"cut by {number.name}"
-    life = commands.begin("vision.train", *WHOLE, "--out", cut)
-    life.wait_for(lambda: max(Checkpoints(cut).steps(), default=0) >= 8)
-    life.signal(number)
-    assert life.end() in {-signal.SIGKILL if number == signal.SIGKILL else 130, 0}
-    trained(commands, "--out", cut, "--resume")
-    assert_same_run(whole, cut)
-
-
-@pytest.fixture(scope="module")
-def paired() -> tuple[object, ...]:
-    """A run whose batches may be divided: mixing alone would look at a whole micro-batch."""
-    varied = ("--ema", 0.9, "--augment.operations", 1, "--augment.erase", "random")
-    steady = ("--optimizer.muon-lr", 0.002)  # a step of Muon's multiplies differences of rounding
-    return (*TINY, *DIGITS, *varied, *steady, "--steps", 8, "--eval-every", 4, "--validation", 61, "--eval-batch", 9)
-
-
-def test_however_a_batch_is_divided_the_losses_are_the_same(
-    commands: Commands, place: Path, paired: tuple[object, ...]
-) -> None:
-    """Micro-batches, and two processes, that evaluate 61 images between them."""
-    trained(commands, *paired, "--out", place / "one")
-    trained(commands, *paired, "--accumulate", 2, "--out", place / "accumulated")
-    assert [life.end() for life in commands.pair("vision.train", *paired, "--out", place / "two")] == [0, 0]
-    assert_close(place / "one", place / "accumulated", 1e-5)
-    assert_close(place / "one", place / "two", 1e-5)
-
-
 # Where it starts from
 
 
@@ -221,15 +170,3 @@ def test_bad_input_is_one_line_and_nothing_is_written(commands: Commands, place:
     [line] = life.err
     assert complaint in line
     assert not out.exists()
-
-
-def test_images_that_changed_in_their_place_are_refused(
-    commands: Commands, place: Path, make_folder: Callable[..., Path]
-) -> None:
-    folder = make_folder("a", 9, "b", 9)
-    small = (*TINY, "--model.image-size", 8, "--model.patch", 2, "--steps", 2)
-    trained(commands, *small, "--data", folder, "--out", place / "changed")
-    make_folder("a", 12)
-    life = commands.run("vision.train", "--out", place / "changed", "--resume", "--steps", 4)
-    assert life.process.exitcode == 2
-    assert "was trained on other images" in life.err[-1]
