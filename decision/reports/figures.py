@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core.files.figures import ACCENT, ALARM, INK, PALE, RULE, SOFT, blank_figure
-from decision.acting.rollouts import TargetEpisodes
+from decision.acting.episodes import TargetEpisodes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from typing import Any
 
 from core.checks import check_at_least, check_positive
 from core.training.trained import EvaluateOptions
+from decision.acting.episodes import Rollouts, roll_out
 from decision.acting.policy import check_finite
-from decision.acting.rollouts import Rollouts, roll_out
 from decision.environments.make import open_environments
 from decision.models.decision_transformer import DecisionTransformer
 from decision.trained import Trained

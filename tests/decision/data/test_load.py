@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from decision.data.load import load_data
+from decision.data.sources import load_data
 from tests.decision.examples import same, trajectories
 
 

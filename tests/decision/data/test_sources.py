@@ -11,8 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from decision.data.load import load_data
-from decision.data.sources import read_minari, write_minari
+from decision.data.sources import load_data, read_minari, write_minari
 from decision.environments.spaces import Space, describe
 from tests.decision.examples import CHOICE, CHOICES, PIXELS, PUSH, VECTOR, same, trajectories
 
