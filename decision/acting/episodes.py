@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decision.acting.policy import ModelPolicy, check_finite
-from decision.data.normaliser import Normaliser
+from decision.data.summary import Normaliser
 from decision.environments.make import Environment, as_array, episode_seed, name_of, require_length, require_spaces
 from decision.environments.spaces import Space, describe
 from decision.models.decision_transformer import DecisionTransformer
@@ -28,7 +28,7 @@ class BatchPolicy(Protocol):
         """Actions (B, ...) for raw observations (B, ...); rewards (B,) of the previous actions, None at first."""
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Continues with these of the episodes only, in this order."""
+        """Continues with these of the episodes only, in this order; nothing to do without a state."""
 
 
 class Episodes(NamedTuple):
@@ -43,7 +43,7 @@ class Episodes(NamedTuple):
 
 
 def play(
-    environments: Sequence[Environment], seeds: Sequence[int], policy: BatchPolicy, progress: Progress = lambda ended: None
+    environments: Sequence[Environment], seeds: Sequence[int], policy: BatchPolicy, progress: Progress | None = None
 ) -> Episodes:
     """One episode in each environment, in step with each other; episodes that have ended leave the batch.
 
@@ -65,7 +65,7 @@ def play(
         actions = policy.act(observations[: len(running)], previous)
         rows = _step(environments, running, actions, episodes, (observations, rewards, space))
         require_finite("a reward", episodes.returns, first, step, seeds)
-        if len(rows) < len(running):
+        if progress and len(rows) < len(running):
             progress(len(running) - len(rows))
         if 0 < len(rows) < len(running):
             policy.keep(rows)
@@ -147,7 +147,7 @@ def roll_out(
     *,
     seed: int = 0,
     temperature: float = 0.0,
-    progress: Progress = lambda ended: None,
+    progress: Progress | None = None,
     share: tuple[int, int] = (0, 1),
     reduce: Callable[[Tensor], Tensor] = lambda total: total,
 ) -> Rollouts:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write
 from core.messages import first_line
+from decision.acting.episodes import BatchPolicy
 from decision.collecting.recording import Recorder
 from decision.data.sources import extra
 from decision.environments.make import name_of
@@ -27,7 +28,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {"ppo": {"n_steps": 256, "batch_size": 2
 PICKLED = ":serialized:"  # the key of whatever the library stores as a pickle
 
 
-class Agent:
+class Agent(BatchPolicy):
     """PPO or SAC in its environments; PPO normalises observations and rewards by running statistics.
 
     Raises ValueError if stable-baselines3 is not installed, or does not handle such observations or actions.
@@ -68,9 +69,6 @@ class Agent:
         normalised = self.normaliser.normalize_obs(observations)
         actions: NDArray[Any] = self.model.policy.predict(normalised, deterministic=False)[0]
         return actions
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """An agent acts without a state."""
 
     def save(self, path: Path, **notes: Any) -> None:
         """Writes what acting needs, as tensors and numbers; `load` returns the notes."""

@@ -37,7 +37,7 @@ class RandomPolicy:
         self.spaces = [self.spaces[row] for row in rows]
 
 
-class FunctionPolicy:
+class FunctionPolicy(BatchPolicy):
     """A function from one raw observation to one action; continuous ones are clipped to their bounds."""
 
     def __init__(self, name: str, function: Callable[[Any], Any], space: Space):
@@ -47,9 +47,6 @@ class FunctionPolicy:
     def act(self, observations: NDArray[Any], rewards: NDArray[np.float32] | None = None) -> NDArray[Any]:
         """Actions (B, ...). Raises ValueError for a result that is not an action of the environment."""
         return np.stack([self._act(observation) for observation in observations])
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """A function has no state."""
 
     def _act(self, observation: NDArray[Any]) -> NDArray[Any]:
         result = self.function(observation)

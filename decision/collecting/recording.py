@@ -1,4 +1,9 @@
-"""An environment that records its episodes."""
+"""An environment records its episodes; on disk they are in parts, which survive an interruption, joined at the end.
+
+While `data.npz` is being recorded, the folder `data.npz.part` has `settings.json`, which says what is recorded, and
+`episodes-000000.npz`, `episodes-000001.npz` ..., the finished episodes in order. Each file is whole or absent, so that
+a recording can continue after the last of them, however it was ended.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,11 @@ from decision.acting.episodes import play
 from decision.collecting.behaviour import Behaviour
 from decision.data.store import Episode, Trajectories, concatenate, stack
 from decision.environments.make import as_array, name_of, spaces_of
+
+
+PART_STEPS = 20_000  # a part is written after so many steps,
+PART_SECONDS = 30.0  # or after so much time, whichever comes first
+SETTINGS = "settings.json"
 
 
 class Recorder(gymnasium.Wrapper):
@@ -83,11 +93,6 @@ def record_episodes(recorders: Sequence[Recorder], behaviour: Behaviour, seeds: 
     return [episode for recorder in recorders[: len(seeds)] for episode in recorder.take()]
 
 
-PART_STEPS = 20_000  # a part is written after so many steps,
-PART_SECONDS = 30.0  # or after so much time, whichever comes first
-SETTINGS = "settings.json"
-
-
 class Recording:
     """A recording to the file `target`, with its finished episodes in order."""
 
@@ -102,16 +107,21 @@ class Recording:
             raise ValueError(f"{target} exists already: remove it, or name another --out")
         self.target, self.folder, self.metadata = target, target.with_name(f"{target.name}.part"), dict(metadata)
         self.settings = dict(settings)
-        self._check_settings()
+        path = self.folder / SETTINGS
+        if path.exists() and (saved := read_json(path)) != self.settings:
+            name = next(name for name in (*self.settings, *saved) if saved.get(name) != self.settings.get(name))
+            raise ValueError(
+                f"{self.folder} was begun with {name} = {saved.get(name)!r}, not {self.settings.get(name)!r}: "
+                f"repeat that command to continue, remove the folder to begin anew, or name another --out"
+            )
         self._unsaved: list[Episode] = []
         self._unsaved_steps = 0
         self._returns: list[NDArray[np.float64]] = []  # of each part
         self._steps: list[int] = []  # of each part
         for number, path in enumerate(self._parts()):
             if path != self._part(number):
-                raise ValueError(
-                    f"{self._part(number)} is missing: remove the folder to begin anew, or name another --out"
-                )
+                remedy = "remove the folder to begin anew, or name another --out"
+                raise ValueError(f"{self._part(number)} is missing: {remedy}")
             self._count(Trajectories.load(path))
         self._saved_at = time.monotonic()
 
@@ -171,12 +181,3 @@ class Recording:
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("episodes-*.npz"))
-
-    def _check_settings(self) -> None:
-        path = self.folder / SETTINGS
-        if path.exists() and (saved := read_json(path)) != self.settings:
-            name = next(name for name in (*self.settings, *saved) if saved.get(name) != self.settings.get(name))
-            raise ValueError(
-                f"{self.folder} was begun with {name} = {saved.get(name)!r}, not {self.settings.get(name)!r}: "
-                f"repeat that command to continue, remove the folder to begin anew, or name another --out"
-            )

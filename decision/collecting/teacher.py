@@ -1,4 +1,4 @@
-"""PPO or SAC is trained until its episodes return as much as a level asks for."""
+"""PPO or SAC is trained until its episodes return as much as a level asks for, on a scale from random to expert."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from decision.environments.spaces import describe
 FILE = "agent.pt"
 RECENT = 40  # episodes that an agent's return is the mean of
 MEDIUM = 1 / 3  # of the way from a random to an expert policy
+EPISODES = 100  # by which the return of a random policy is measured, or fewer
+STEPS = 20_000  # once they have this many steps
 
 
 class Teacher:
@@ -41,8 +43,14 @@ class Teacher:
         """
         with progress_bar(0, self.config.train_steps, f"training {self.config.policy}") as self.bar:
             self.agent.train(self.config.train_steps, self._continue)
-        if not self._reached():
-            self._fall_short()
+        if self._reached():
+            return
+        reached = f"{number(self.recent_return())} in {self.agent.steps:,} steps of training"
+        goal = "that of an expert is unknown" if self.goal is None else f"not {number(self.goal)}"
+        sentence = f"{self.config.policy} reached a return of {reached}, {goal}"
+        if self.config.level != "expert":
+            raise RunFailure(f"{sentence}: allow more --train-steps, or ask for a lower --level")
+        notice(f"{sentence}: this is taken for the expert")
 
     def recent_return(self) -> float:
         """The mean return of the last episodes; 0 before the first."""
@@ -61,15 +69,6 @@ class Teacher:
 
     def _reached(self) -> bool:
         return self.goal is not None and len(self.recent) == RECENT and self.recent_return() >= self.goal
-
-    def _fall_short(self) -> None:
-        """Says what was reached instead of the goal; raises RunFailure unless the level is expert."""
-        reached = f"{number(self.recent_return())} in {self.agent.steps:,} steps of training"
-        goal = "that of an expert is unknown" if self.goal is None else f"not {number(self.goal)}"
-        sentence = f"{self.config.policy} reached a return of {reached}, {goal}"
-        if self.config.level != "expert":
-            raise RunFailure(f"{sentence}: allow more --train-steps, or ask for a lower --level")
-        notice(f"{sentence}: this is taken for the expert")
 
 
 def trained_agent(
@@ -114,10 +113,6 @@ def progress_bar(done: int, total: int, name: str) -> Any:
     from tqdm import tqdm
 
     return tqdm(initial=done, total=total, desc=name, unit="steps", unit_scale=True, disable=None)
-
-
-EPISODES = 100  # by which the return of a random policy is measured, or fewer
-STEPS = 20_000  # once they have this many steps
 
 
 def find_reference(config: CollectConfig, recorders: Sequence[Recorder]) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Data sets of other formats: Minari's, read and written, and D4RL's HDF5 files, read."""
+"""From a name or a file to trajectories: our own, Minari's (read and written), and D4RL's HDF5 files."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from decision.environments.spaces import Space, describe, describe_actions
 
 MINARI = "minari:"
 MINARI_EXTRA = "minari[hdf5]"
+ORIGIN = ("algorithm_name", "author", "description", "minari_version")
+"""What a Minari data set may say about how it was made."""
+SCORES = ("ref_min_score", "ref_max_score")
 D4RL = (".hdf5", ".h5")
 D4RL_ENVIRONMENTS = {"hopper": "Hopper-v4", "halfcheetah": "HalfCheetah-v4", "walker2d": "Walker2d-v4"}
 """Gymnasium's closest versions of the environments (version 2) that D4RL recorded."""
@@ -46,13 +49,13 @@ def read_minari(name: str) -> Trajectories:
         raise ValueError(f"{MINARI}{name} cannot be loaded: {first_line(error)}") from error
     metadata = data.storage.metadata
     try:
-        scores = tuple(float(metadata[key]) for key in ("ref_min_score", "ref_max_score") if key in metadata)
+        scores = tuple(float(metadata[key]) for key in SCORES if key in metadata)
         return stack(
             [_from_minari(data.observation_space, episode) for episode in data.iterate_episodes()],
             environment=data.env_spec.id if data.env_spec else "",
             observation_space=describe(data.observation_space),
             action_space=describe_actions(data.action_space),
-            provenance={"source": MINARI + name} | _origin(metadata),
+            provenance={"source": MINARI + name} | {key: str(metadata[key]) for key in ORIGIN if key in metadata},
             reference=scores if len(scores) == 2 else None,
         )
     except ValueError as error:
@@ -191,21 +194,13 @@ def _metadata(data: Trajectories) -> dict[str, Any]:
     """The environment and the reference scores under Minari's names."""
     import gymnasium
 
-    metadata: dict[str, Any] = {}
-    if data.reference:
-        metadata |= dict(zip(("ref_min_score", "ref_max_score"), data.reference, strict=True))
+    metadata: dict[str, Any] = dict(zip(SCORES, data.reference, strict=True)) if data.reference else {}
     if data.environment:
         try:
             metadata["env_spec"] = gymnasium.spec(data.environment).to_json()
         except (gymnasium.error.Error, ImportError) as error:
             raise ValueError(f"environment {data.environment!r} is not registered: {first_line(error)}") from error
     return metadata
-
-
-def _origin(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What a Minari data set says about how it was made."""
-    names = ("algorithm_name", "author", "description", "minari_version")
-    return {name: str(metadata[name]) for name in names if name in metadata}
 
 
 @contextmanager

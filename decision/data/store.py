@@ -78,7 +78,10 @@ class Trajectories:
     def __post_init__(self) -> None:
         observed, acted = self.observation_space, self.action_space
         self._convert("offsets", np.int64)
-        self._check_offsets()
+        if self.offsets.ndim != 1 or len(self.offsets) < 2:
+            raise ValueError("there is no episode")
+        if self.offsets[0] != 0 or (np.diff(self.offsets) < 1).any():
+            raise ValueError("offsets must rise from 0, each episode having at least one step")
         for name, kind, shape in (
             ("observations", observed.stored, observed.shape),
             ("actions", acted.stored, acted.shape),
@@ -86,11 +89,9 @@ class Trajectories:
             ("terminated", np.bool_, ()),
             ("truncated", np.bool_, ()),
         ):
-            self._convert(name, kind)
-            self._check_shape(name, (self.steps, *shape))
+            self._convert(name, kind, (self.steps, *shape))
         if self.final_observations is not None:
-            self._convert("final_observations", observed.stored)
-            self._check_shape("final_observations", (len(self), *observed.shape))
+            self._convert("final_observations", observed.stored, (len(self), *observed.shape))
         self._check_ends()
         self._check_values()
         if self.reference is not None and not (np.isfinite(self.reference).all() and len(set(self.reference)) == 2):
@@ -197,23 +198,15 @@ class Trajectories:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def _convert(self, name: str, kind: Any) -> None:
-        """Makes an array contiguous and of the type that it is stored in."""
+    def _convert(self, name: str, kind: Any, shape: tuple[int, ...] | None = None) -> None:
+        """Makes an array contiguous and of the type that it is stored in; refuses another shape."""
         array = np.asarray(getattr(self, name))
         if not np.can_cast(array.dtype, kind, "same_kind"):
             raise ValueError(f"{name} of type {array.dtype} cannot be stored as {np.dtype(kind)}")
         with np.errstate(over="ignore"):  # numbers that are too large become infinite, which is refused later
             object.__setattr__(self, name, np.ascontiguousarray(array, kind).reshape(array.shape))
-
-    def _check_offsets(self) -> None:
-        if self.offsets.ndim != 1 or len(self.offsets) < 2:
-            raise ValueError("there is no episode")
-        if self.offsets[0] != 0 or (np.diff(self.offsets) < 1).any():
-            raise ValueError("offsets must rise from 0, each episode having at least one step")
-
-    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        if (actual := getattr(self, name).shape) != shape:
-            raise ValueError(f"{name} have shape {actual} instead of {shape}")
+        if shape not in (None, array.shape):
+            raise ValueError(f"{name} have shape {array.shape} instead of {shape}")
 
     def _check_ends(self) -> None:
         """Every episode ends where it is terminated or truncated, and nowhere else."""

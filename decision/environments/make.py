@@ -45,9 +45,9 @@ def make(
     from gymnasium import error, spaces
     from gymnasium.wrappers import FlattenObservation, TimeLimit
 
-    rendered = {"render_mode": render_mode} if render_mode else {}  # not every environment accepts these arguments
-    if render_mode and is_robot(identifier):
-        rendered["camera_name"] = "track"  # the camera follows MuJoCo's robots, which Gymnasium 1.4 does not ask for
+    rendered = {}  # not every environment accepts these arguments
+    if render_mode:  # the camera follows MuJoCo's robots, which Gymnasium 1.4 does not ask for
+        rendered = {"render_mode": render_mode} | ({"camera_name": "track"} if is_robot(identifier) else {})
     try:
         with quiet(identifier):
             env = gymnasium.make(identifier, max_episode_steps=max_steps, disable_env_checker=True, **rendered)
