@@ -29,6 +29,7 @@ class BatchPolicy(Protocol):
 
     def keep(self, rows: Sequence[int]) -> None:
         """Continues with these of the episodes only, in this order; nothing to do without a state."""
+        return None
 
 
 class Episodes(NamedTuple):

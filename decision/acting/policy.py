@@ -1,11 +1,4 @@
-"""A model acts, one step after another: with a key/value cache, but as if every window were read anew.
-
-policy = Policy(model, normaliser)
-policy.reset(target_return=3600)
-action = policy.act(observation)
-...
-action = policy.act(observation, reward)
-"""
+"""A model acts, one step after another: with a key/value cache, but as if every window were read anew."""
 
 from __future__ import annotations
 

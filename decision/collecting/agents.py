@@ -121,10 +121,7 @@ def read_agent(path: Path, environments: Sequence[Recorder]) -> Agent:
 
 
 def load_agent(path: Path, environments: Sequence[Recorder]) -> tuple[Agent, dict[str, Any]]:
-    """An agent that `Agent.save` wrote, and its notes, of which `policy` is the algorithm.
-
-    Raises ValueError of one sentence: the file is damaged or of another kind, or does not fit the environments.
-    """
+    """An agent that `Agent.save` wrote, and its notes. Raises ValueError if it is damaged or of other environments."""
     with _readable(path):
         algorithm = torch.load(path, weights_only=True)[-1]["policy"]
     agent = Agent(algorithm, environments, seed=0)

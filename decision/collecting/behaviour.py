@@ -63,19 +63,15 @@ class FunctionPolicy(BatchPolicy):
 
 
 def import_function(name: str) -> Callable[[Any], Any]:
-    """The function `module:name`, which may lie in the current folder.
-
-    Raises ValueError of one sentence if it cannot be imported or is not a function.
-    """
+    """The function `module:name`, which may lie in the current folder. Raises ValueError if there is none."""
     module, _, attribute = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         function = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's module may raise anything
-        raise ValueError(
-            f"policy = {name!r} cannot be imported: {type(error).__name__}: {first_line(error)}"
-        ) from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"policy = {name!r} cannot be imported: {reason}") from error
     if not callable(function):
         raise ValueError(f"policy = {name!r} is not a function of an observation, but {function!r}")
     return function

@@ -26,7 +26,6 @@ from decision.collecting.behaviour import Behaviour
 from decision.data.store import Episode, Trajectories, concatenate, stack
 from decision.environments.make import as_array, name_of, spaces_of
 
-
 PART_STEPS = 20_000  # a part is written after so many steps,
 PART_SECONDS = 30.0  # or after so much time, whichever comes first
 SETTINGS = "settings.json"

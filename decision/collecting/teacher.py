@@ -94,10 +94,7 @@ def saved_agent(recording: Recording) -> Path:
 
 
 def find_goal(config: CollectConfig, reference: tuple[float, float] | None) -> float | None:
-    """The return that a level stands for; None where an expert's is unknown.
-
-    Raises ValueError for a medium level where the reference is unknown.
-    """
+    """The return that a level stands for; None where an expert's is unknown, ValueError for the medium level then."""
     if config.level not in ("medium", "expert"):
         return float(config.level)
     if reference is None:

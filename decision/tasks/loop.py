@@ -29,7 +29,6 @@ from decision.tasks.imitation import Imitation, eval_targets
 from decision.tasks.online import OnlineRounds
 from decision.trained import FILE, load, read_summary, save_summary
 
-
 MOST_ENVS = 64
 """The most environments to act in at once."""
 
@@ -39,7 +38,9 @@ def train(config: TrainConfig) -> dict[str, float]:
     data, summary, config = prepare(config)
     figures: dict[str, float] = {}
     with evaluation_environments(config, summary) as environments, Run(config, unit=Imitation.unit) as run:
-        model = first_model(config)
+        model = DecisionTransformer(config.model)
+        if config.init_from and resume_point(config) is None:
+            model.load_state_dict(read_initial(config)[0].state_dict())
         if run.main:
             save_summary(summary, run.folder)
             save_data_record(run.folder, config.data, data.fingerprint(), episodes=len(data), steps=data.steps)
@@ -93,7 +94,7 @@ def prepare(config: TrainConfig) -> tuple[Trajectories, Summary, TrainConfig]:
     """What to learn from, its summary, and the configuration with everything filled in that depends on them.
 
     The summary is that of all the data, even if `top_percent` leaves only a part of it to learn from.
-    Raises ValueError of one sentence for anything that is missing, damaged or does not fit.
+    Raises ValueError for anything that is missing, damaged or does not fit.
     """
     data = read_data(config)
     part = data if config.top_percent is None else data.top(config.top_percent)
@@ -198,11 +199,3 @@ def read_initial(config: TrainConfig) -> tuple[DecisionTransformer, Normaliser |
         accepted = "neither a run folder of decision.train nor a folder in Hugging Face's layout"
         raise ValueError(f"init_from = {config.init_from!r} is {accepted}")
     return load_pretrained(folder, config.model.context), None
-
-
-def first_model(config: TrainConfig) -> DecisionTransformer:
-    """The model that training starts from, before a checkpoint is restored."""
-    model = DecisionTransformer(config.model)
-    if config.init_from and resume_point(config) is None:
-        model.load_state_dict(read_initial(config)[0].state_dict())
-    return model

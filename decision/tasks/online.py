@@ -54,10 +54,7 @@ class OnlineRounds:
         return {"online/return": float(self.newest.returns().mean()), "online/steps": self.collected}
 
     def _round(self, number: int) -> Trajectories:
-        """The episodes of a round, played now by the main process unless they are in the run folder.
-
-        Raises ValueError when those of an earlier round are missing.
-        """
+        """The episodes of a round: those in the run folder, else played now by the main process if it is their turn."""
         path = self._path(number)
         if not self.run.processes.from_main(path.exists()):
             if self.run.step != number * self.online.every:
