@@ -1,4 +1,4 @@
-"""Trajectories become tokens: (return-to-go, state, action) of one step after another, each by the kind of its space."""
+"""Trajectories become tokens: (return-to-go, state, action) of each step, encoded by the kind of their spaces."""
 
 from __future__ import annotations
 
