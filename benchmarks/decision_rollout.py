@@ -34,8 +34,8 @@ from benchmarks.measure.record import update
 from benchmarks.peers.decision import PEER, SIZES, PeerActor, build, installed, peer_model, play_one
 from core.cli.exits import main
 from core.devices import keep_freed_memory
-from decision.acting.rollouts import roll_out
-from decision.data.normaliser import Normaliser
+from decision.acting.episodes import roll_out
+from decision.data.summary import Normaliser
 from decision.environments.make import episode_seed, make, open_environments
 from decision.environments.spaces import describe
 

@@ -35,7 +35,7 @@ from benchmarks.peers.nanogpt import run_timed
 from core.cli.exits import main
 from core.files.json_files import read_json
 from core.files.serialize import to_dict
-from decision.data.load import load_data
+from decision.data.sources import load_data
 from decision.data.store import Trajectories
 from decision.data.summary import normalised, reference_scores
 from decision.presets import PRESETS

@@ -10,12 +10,18 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 
-from core.cli.arguments import parse_fields, run_folder
 from core.cli.exits import main
 from core.training.trained import print_json
-from decision.reports.options import ActingOptions, act, choose_environment, choose_targets, record_of, require_writable
+from decision.reports.options import (
+    ActingOptions,
+    act,
+    choose_environment,
+    choose_targets,
+    read_command,
+    record_of,
+    require_writable,
+)
 from decision.reports.tables import figures, save_episodes, sentences, table
-from decision.trained import load_for_acting
 
 
 @dataclass(frozen=True)
@@ -28,14 +34,8 @@ class EvaluateConfig(ActingOptions):
 
 def evaluate_run(argv: list[str]) -> None:
     """The command."""
-    folder, rest = run_folder(argv, "decision.evaluate")
-    options = parse_fields(
-        EvaluateConfig(),
-        rest,
-        prog="python -m decision.evaluate DIR",
-        description="Evaluates a run by acting in its environment.",
-    )
-    trained = load_for_acting(folder, options.checkpoint, options.device)
+    description = "Evaluates a run by acting in its environment."
+    folder, options, trained = read_command(argv, EvaluateConfig(), "decision.evaluate", description)
     if trained.model.config.returns == "token":
         options = replace(options, target_return=options.target_return or trained.config.eval_targets)
     require_writable(folder)

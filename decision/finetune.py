@@ -50,11 +50,6 @@ class FinetuneConfig(TrainConfig):
         """Fields without effect under this configuration, each with the reason."""
         return super().unused() | {"steps": BUDGET, "init_from": "training starts from the folder that is named first"}
 
-    def as_run(self) -> TrainConfig:
-        """The run that these settings describe."""
-        settings = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
-        return TrainConfig(**settings | {"steps": self.rounds * self.online.every})
-
 
 def start_from(folder: Path) -> FinetuneConfig:
     """The settings to start from the agent of a run folder, before those of the command line."""
@@ -101,7 +96,9 @@ def parse_command(argv: list[str]) -> TrainConfig:
     elif not {"-h", "--help"} & {*argv}:
         raise ValueError("name a run folder first: python -m decision.finetune DIR, or --out DIR2 --resume to resume")
     prog, summary = "python -m decision.finetune DIR", "Trains an agent further, on its own episodes, in rounds."
-    return parse_fields(base, argv, prog=prog, description=summary).as_run()
+    config = parse_fields(base, argv, prog=prog, description=summary)
+    settings = {f.name: getattr(config, f.name) for f in fields(TrainConfig)}
+    return TrainConfig(**settings | {"steps": config.rounds * config.online.every})
 
 
 if __name__ == "__main__":

@@ -14,15 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.cli.arguments import parse_fields, run_folder
 from core.cli.exits import main
 from core.files.figures import save_figure
 from core.training.trained import print_json
 from decision.reports.figures import targets_and_returns
 from decision.reports.films import Format, film_targets, open_filmed
-from decision.reports.options import ActingOptions, act, choose_environment, choose_targets, record_of, require_writable
+from decision.reports.options import (
+    ActingOptions,
+    act,
+    choose_environment,
+    choose_targets,
+    read_command,
+    record_of,
+    require_writable,
+)
 from decision.reports.tables import figures, part_of, save_episodes, sentences, table
-from decision.trained import Trained, load_for_acting
+from decision.trained import Trained
 
 PICTURE = "rollout.png"
 """Targets against returns, in the run folder; rollout.json beside it has every episode."""
@@ -71,14 +78,8 @@ def report(trained: Trained, options: RolloutConfig, folder: Path) -> dict[str, 
 
 def rollout(argv: list[str]) -> None:
     """The command."""
-    folder, rest = run_folder(argv, "decision.rollout")
-    options = parse_fields(
-        RolloutConfig(),
-        rest,
-        prog="python -m decision.rollout DIR",
-        description="Lets an agent act in its environment, with one target return after the other.",
-    )
-    trained = load_for_acting(folder, options.checkpoint, options.device)
+    description = "Lets an agent act in its environment, with one target return after the other."
+    folder, options, trained = read_command(argv, RolloutConfig(), "decision.rollout", description)
     environment = choose_environment(options, trained)
     print(f"{environment}, checkpoint of step {trained.step}: {options.episodes} episodes for each target")
     measured = report(trained, options, folder)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.devices import device_kind, keep_freed_memory
 from core.files.json_files import read_json, write_json
 from core.files.serialize import from_dict, to_dict
 from core.training.checkpoints import read_config
@@ -36,17 +35,9 @@ class Trained(TrainedRun[DecisionTransformer, TrainConfig]):
 
 def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> Trained:
     """The model of a run folder and the summary of its data, see `core.training.trained.load_run`."""
-    require_run(Path(folder))
+    summary = read_summary(Path(folder))
     run = load_run(folder, TrainConfig, lambda config: DecisionTransformer(config.model), which, device)
-    return Trained(**vars(run), summary=read_summary(Path(folder)))
-
-
-def load_for_acting(folder: Path, which: str, device: str) -> Trained:
-    """`load` for a command that acts; on a CPU, memory that is freed is kept for the next step."""
-    kind = device_kind(device)
-    if kind == "cpu":
-        keep_freed_memory()
-    return load(folder, which, kind)
+    return Trained(**vars(run), summary=summary)
 
 
 def load_policy(
@@ -65,13 +56,12 @@ def save_summary(summary: Summary, folder: Path) -> None:
 def read_summary(folder: Path) -> Summary:
     """The summary of the data that a run learns from. Raises ValueError naming the file or the key that is damaged."""
     require_run(folder)
-    path = folder / FILE
-    record: dict[str, Any] = read_json(path)
+    record: dict[str, Any] = read_json(folder / FILE)
     record.pop("targets", None)
     try:
         return from_dict(Summary, record)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{folder / FILE}: {error}") from error
 
 
 def read_run(folder: Path) -> TrainConfig:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.files.weights import export_weights
-from decision.data.normaliser import Normaliser
+from decision.data.summary import Normaliser
 from decision.data.windows import Window
 from decision.environments.spaces import Space
 from decision.models.decision_transformer import DecisionTransformer

@@ -23,8 +23,8 @@ from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer
 from core.training.run import Run
 from decision.config import TrainConfig
-from decision.data.normaliser import Normaliser
 from decision.data.store import Episode, Trajectories, stack
+from decision.data.summary import Normaliser
 from decision.data.windows import WindowOrder
 from decision.environments.spaces import Space
 from decision.models.decision_transformer import DecisionTransformer

@@ -1,18 +1,21 @@
-"""Episodes in several environments at once: one per seed, and each of them counts, however long it lasts."""
+"""Episodes in several environments at once, one per seed, each of which counts; what a model reaches in them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from decision.environments.make import as_array, name_of
+from decision.acting.policy import ModelPolicy, check_finite
+from decision.data.summary import Normaliser
+from decision.environments.make import Environment, as_array, episode_seed, name_of, require_length, require_spaces
 from decision.environments.spaces import Space, describe
-
-if TYPE_CHECKING:
-    from decision.environments.make import Environment
+from decision.models.decision_transformer import DecisionTransformer
 
 Progress = Callable[[int], object]
 """Called with the number of episodes that have just ended."""
@@ -25,7 +28,8 @@ class BatchPolicy(Protocol):
         """Actions (B, ...) for raw observations (B, ...); rewards (B,) of the previous actions, None at first."""
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Continues with these of the episodes only, in this order."""
+        """Continues with these of the episodes only, in this order; nothing to do without a state."""
+        return None
 
 
 class Episodes(NamedTuple):
@@ -39,12 +43,8 @@ class Episodes(NamedTuple):
     """Whether the task itself ended, rather than a time limit: (N,)."""
 
 
-def ignore(ended: int) -> None:
-    """No progress is shown."""
-
-
 def play(
-    environments: Sequence[Environment], seeds: Sequence[int], policy: BatchPolicy, progress: Progress = ignore
+    environments: Sequence[Environment], seeds: Sequence[int], policy: BatchPolicy, progress: Progress | None = None
 ) -> Episodes:
     """One episode in each environment, in step with each other; episodes that have ended leave the batch.
 
@@ -66,7 +66,7 @@ def play(
         actions = policy.act(observations[: len(running)], previous)
         rows = _step(environments, running, actions, episodes, (observations, rewards, space))
         require_finite("a reward", episodes.returns, first, step, seeds)
-        if len(rows) < len(running):
+        if progress and len(rows) < len(running):
             progress(len(running) - len(rows))
         if 0 < len(rows) < len(running):
             policy.keep(rows)
@@ -102,3 +102,80 @@ def require_finite(what: str, values: NDArray[Any], environment: Environment, st
         row = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(1)))
         where = f"at step {step} of the episode of seed {seeds[row]}"
         raise ValueError(f"{name_of(environment)} returned {what} that is not finite, {where}")
+
+
+class TargetEpisodes(NamedTuple):
+    """N episodes with the same target return."""
+
+    target: float | None
+    """None for a model without return tokens."""
+    episodes: Episodes
+
+
+class Rollouts(NamedTuple):
+    """The episodes for every target, and the time they took."""
+
+    results: tuple[TargetEpisodes, ...]
+    seconds: float
+    """Wall time of acting."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of all environments together."""
+        return sum(int(result.episodes.lengths.sum()) for result in self.results)
+
+    def best(self) -> TargetEpisodes:
+        """The target of the highest mean return."""
+        return max(self.results, key=lambda result: result.episodes.returns.mean())
+
+    def rank_correlation(self) -> float | None:
+        """Spearman's, between target and return, over all episodes; None for fewer than two targets."""
+        from scipy.stats import spearmanr
+
+        targets = [np.full_like(each.episodes.returns, each.target) for each in self.results if each.target is not None]
+        returns = np.concatenate([result.episodes.returns for result in self.results])
+        if len(targets) < 2 or len(set(returns.tolist())) < 2:
+            return None
+        return float(spearmanr(np.concatenate(targets), returns).statistic)
+
+
+def roll_out(
+    model: DecisionTransformer,
+    normaliser: Normaliser,
+    environments: Sequence[Environment],
+    targets: Sequence[float],
+    episodes: int,
+    *,
+    seed: int = 0,
+    temperature: float = 0.0,
+    progress: Progress | None = None,
+    share: tuple[int, int] = (0, 1),
+    reduce: Callable[[Tensor], Tensor] = lambda total: total,
+) -> Rollouts:
+    """Lets a model in evaluation mode play `episodes` for each target, as many at once as there are environments.
+
+    targets: returns to ask for; a model without return tokens plays once, whatever they are.
+    seed: episode i of every target begins from `episode_seed(seed, i)`, which its draws follow from too.
+    share: (rank, number of processes), each of which plays its part; `reduce` then sums a tensor over all of them.
+
+    Raises ValueError, before the first step, for an environment of other spaces or of longer episodes than the model
+    can handle, a target that is not a finite number, and what `ModelPolicy` refuses; later, what `play` refuses.
+    """
+    config = model.config
+    require_spaces(environments[0], *config.spaces(), "the model")
+    require_length(environments[0], config.longest)
+    conditioned = config.returns == "token"
+    wanted = [check_finite("target_return", target) for target in targets] if conditioned else [0.0]
+    seeds = [episode_seed(seed, episode) for episode in range(episodes)]
+    pairs = [(target, one) for target in wanted for one in seeds]
+    mine, measured = range(share[0], len(pairs), share[1]), np.zeros((3, len(pairs)))
+    started = time.perf_counter()
+    for first in range(0, len(mine), len(environments)):
+        places = list(mine[first : first + len(environments)])
+        asked, begins = zip(*(pairs[place] for place in places), strict=True)
+        policy = ModelPolicy(model, normaliser, asked, temperature=temperature, seeds=begins)
+        measured[:, places] = play(environments[: len(places)], begins, policy, progress)
+    seconds = time.perf_counter() - started
+    total = reduce(torch.from_numpy(measured)).cpu().numpy().reshape(3, len(wanted), -1)
+    each = zip(wanted if conditioned else [None], total[0], total[1].astype(np.int64), total[2] > 0, strict=True)
+    return Rollouts(tuple(TargetEpisodes(target, Episodes(*numbers)) for target, *numbers in each), seconds)

@@ -1,11 +1,4 @@
-"""A model acts, one step after another: with a key/value cache, but as if every window were read anew.
-
-policy = Policy(model, normaliser)
-policy.reset(target_return=3600)
-action = policy.act(observation)
-...
-action = policy.act(observation, reward)
-"""
+"""A model acts, one step after another: with a key/value cache, but as if every window were read anew."""
 
 from __future__ import annotations
 
@@ -21,7 +14,7 @@ from torch import Tensor
 from core.decoding.window import DecodingWindow
 from core.graph import causal
 from core.transformer import LAST
-from decision.data.normaliser import Normaliser
+from decision.data.summary import Normaliser
 from decision.environments.spaces import Space
 from decision.models.decision_transformer import DecisionTransformer
 
@@ -101,9 +94,8 @@ class ModelPolicy:
             accepted = "0, or a finite number above 0 with a head that draws actions"
             raise ValueError(f"temperature = {temperature} must be {accepted}")
         if temperature and len(seeds) != len(targets):
-            raise ValueError(
-                f"seeds = {seeds} must be one for each of {len(targets)} targets where temperature = {temperature}"
-            )
+            accepted = f"one for each of {len(targets)} targets where temperature = {temperature}"
+            raise ValueError(f"seeds = {seeds} must be {accepted}")
         self.model, self.normaliser, self.temperature = model, normaliser, temperature
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds] if temperature else []
         self.device = model.head.weight.device
@@ -122,7 +114,10 @@ class ModelPolicy:
         returns = self.normaliser.returns(self.returns_to_go).unsqueeze(-1)  # (B, 1)
         normalised = self.normaliser.observations(torch.from_numpy(observations).to(self.device))
         prediction = self.reader.read(self.last, returns.to(self.device), normalised)
-        self.last = self.model.head.choose(prediction, self.temperature, self._draw())
+        # numbers from [0, 1), (B, draws): every row from its own generator, independently of the others
+        rows = [torch.rand(self.model.head.draws, generator=generator) for generator in self.generators]
+        drawn = torch.stack(rows).to(self.device) if rows else None
+        self.last = self.model.head.choose(prediction, self.temperature, drawn)
         actions = self.last.cpu().numpy()
         if self.bounds is not None:  # rounded to float32, a bound of float64 may be exceeded
             actions = np.clip(actions, *self.bounds)
@@ -136,13 +131,6 @@ class ModelPolicy:
         index = index.to(self.device)
         self.last = None if self.last is None else self.last[index]
         self.reader.keep(index)
-
-    def _draw(self) -> Tensor | None:
-        """Numbers from [0, 1), (B, draws): every row from its own generator, independently of the others."""
-        if not self.generators:
-            return None
-        rows = [torch.rand(self.model.head.draws, generator=generator) for generator in self.generators]
-        return torch.stack(rows).to(self.device)
 
 
 class Policy:
@@ -167,9 +155,8 @@ class Policy:
             accepted = "None: the model takes no return to reach" if target_return is not None else "a number"
             raise ValueError(f"target_return = {target_return!r} must be {accepted}")
         target = 0.0 if target_return is None else target_return
-        self._episode = ModelPolicy(
-            self.model, self.normaliser, [target], temperature=self.temperature, seeds=[self.seed]
-        )
+        settings: dict[str, Any] = {"temperature": self.temperature, "seeds": [self.seed]}
+        self._episode = ModelPolicy(self.model, self.normaliser, [target], **settings)
         self.seed, self._acted = self.seed + 1, False
 
     def act(self, observation: Any, reward: float = 0.0) -> Any:

@@ -7,7 +7,6 @@ import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write
 from core.messages import first_line
-from decision.collecting.recorder import Recorder
+from decision.acting.episodes import BatchPolicy
+from decision.collecting.recording import Recorder
 from decision.data.sources import extra
 from decision.environments.make import name_of
 from decision.environments.spaces import Space, describe
@@ -28,7 +28,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {"ppo": {"n_steps": 256, "batch_size": 2
 PICKLED = ":serialized:"  # the key of whatever the library stores as a pickle
 
 
-class Agent:
+class Agent(BatchPolicy):
     """PPO or SAC in its environments; PPO normalises observations and rewards by running statistics.
 
     Raises ValueError if stable-baselines3 is not installed, or does not handle such observations or actions.
@@ -37,11 +37,10 @@ class Agent:
     def __init__(self, algorithm: str, environments: Sequence[Recorder], seed: int, **settings: Any):
         library = extra("stable_baselines3", LIBRARY)
         observed, vectors = _check_spaces(algorithm, environments[0]), library.common.vec_env
-        batch = vectors.DummyVecEnv([partial(_itself, env) for env in environments])
+        batch = vectors.DummyVecEnv([lambda env=env: env for env in environments])
         numbers = observed.kind == "box" and observed.stored == np.float32
-        self.normaliser = vectors.VecNormalize(
-            batch, norm_obs=numbers and algorithm == "ppo", norm_reward=algorithm == "ppo"
-        )
+        ppo = algorithm == "ppo"
+        self.normaliser = vectors.VecNormalize(batch, norm_obs=numbers and ppo, norm_reward=ppo)
         build = getattr(library, algorithm.upper())
         settings = ALGORITHMS[algorithm] | settings
         try:
@@ -60,14 +59,21 @@ class Agent:
         """Trains for `budget` steps, or until `go_on()`, which is asked after each step, is false."""
         self.model.learn(budget, callback=lambda *_: go_on(), reset_num_timesteps=False)
 
-    def behaviour(self, seeds: Sequence[int]) -> AgentPolicy:
+    def behaviour(self, seeds: Sequence[int]) -> Agent:
         """The policy for episodes of these seeds; it draws its actions, as in training."""
         torch.manual_seed(seeds[0])
-        return AgentPolicy(self)
+        return self
+
+    def act(self, observations: NDArray[Any], rewards: NDArray[np.float32] | None = None) -> NDArray[Any]:
+        """Actions (B, ...) for raw observations (B, ...)."""
+        normalised = self.normaliser.normalize_obs(observations)
+        actions: NDArray[Any] = self.model.policy.predict(normalised, deterministic=False)[0]
+        return actions
 
     def save(self, path: Path, **notes: Any) -> None:
         """Writes what acting needs, as tensors and numbers; `load` returns the notes."""
-        statistics = [torch.as_tensor(value) for value in self._statistics()]
+        running = self._running()
+        statistics = [torch.as_tensor(value) for each in running for value in (each.mean, each.var, each.count)]
         with atomic_write(path) as aside:
             torch.save([self.model.get_parameters(), statistics, self.steps, notes], aside)
 
@@ -76,37 +82,14 @@ class Agent:
         with _readable(path):
             parameters, statistics, steps, notes = torch.load(path, weights_only=True)
             self.model.set_parameters(parameters, device="cpu")
-            self._set_statistics(statistics)
+            for i, each in enumerate(self._running()):
+                each.mean, each.var, each.count = (value.numpy() for value in statistics[3 * i : 3 * i + 3])
         self.model.num_timesteps = steps
         return dict(notes)
-
-    def _statistics(self) -> list[Any]:
-        return [value for each in self._running() for value in (each.mean, each.var, each.count)]
-
-    def _set_statistics(self, statistics: Sequence[torch.Tensor]) -> None:
-        values = [value.numpy() for value in statistics]
-        for i, each in enumerate(self._running()):
-            each.mean, each.var, each.count = values[3 * i : 3 * i + 3]
 
     def _running(self) -> list[Any]:
         """The running statistics of rewards and, where they are normalised, of observations."""
         return [self.normaliser.ret_rms] + ([self.normaliser.obs_rms] if self.normaliser.norm_obs else [])
-
-
-class AgentPolicy:
-    """An agent in several episodes; it has no state."""
-
-    def __init__(self, agent: Agent):
-        self.agent = agent
-
-    def act(self, observations: NDArray[Any], rewards: NDArray[np.float32] | None = None) -> NDArray[Any]:
-        """Actions (B, ...) for raw observations (B, ...)."""
-        normalised = self.agent.normaliser.normalize_obs(observations)
-        actions: NDArray[Any] = self.agent.model.policy.predict(normalised, deterministic=False)[0]
-        return actions
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """There is no state to select."""
 
 
 def read_agent(path: Path, environments: Sequence[Recorder]) -> Agent:
@@ -138,10 +121,7 @@ def read_agent(path: Path, environments: Sequence[Recorder]) -> Agent:
 
 
 def load_agent(path: Path, environments: Sequence[Recorder]) -> tuple[Agent, dict[str, Any]]:
-    """An agent that `Agent.save` wrote, and its notes, of which `policy` is the algorithm.
-
-    Raises ValueError of one sentence: the file is damaged or of another kind, or does not fit the environments.
-    """
+    """An agent that `Agent.save` wrote, and its notes. Raises ValueError if it is damaged or of other environments."""
     with _readable(path):
         algorithm = torch.load(path, weights_only=True)[-1]["policy"]
     agent = Agent(algorithm, environments, seed=0)
@@ -168,7 +148,3 @@ def _check_spaces(algorithm: str, environment: Recorder) -> Space:
             of = f"the {what} of {name_of(environment)} are {space}"
             raise ValueError(f"policy = {algorithm!r} takes choices numbered from 0, {of}")
     return observed
-
-
-def _itself(environment: Recorder) -> Recorder:
-    return environment

@@ -37,7 +37,7 @@ class RandomPolicy:
         self.spaces = [self.spaces[row] for row in rows]
 
 
-class FunctionPolicy:
+class FunctionPolicy(BatchPolicy):
     """A function from one raw observation to one action; continuous ones are clipped to their bounds."""
 
     def __init__(self, name: str, function: Callable[[Any], Any], space: Space):
@@ -47,9 +47,6 @@ class FunctionPolicy:
     def act(self, observations: NDArray[Any], rewards: NDArray[np.float32] | None = None) -> NDArray[Any]:
         """Actions (B, ...). Raises ValueError for a result that is not an action of the environment."""
         return np.stack([self._act(observation) for observation in observations])
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """A function has no state."""
 
     def _act(self, observation: NDArray[Any]) -> NDArray[Any]:
         result = self.function(observation)
@@ -66,19 +63,15 @@ class FunctionPolicy:
 
 
 def import_function(name: str) -> Callable[[Any], Any]:
-    """The function `module:name`, which may lie in the current folder.
-
-    Raises ValueError of one sentence if it cannot be imported or is not a function.
-    """
+    """The function `module:name`, which may lie in the current folder. Raises ValueError if there is none."""
     module, _, attribute = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         function = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's module may raise anything
-        raise ValueError(
-            f"policy = {name!r} cannot be imported: {type(error).__name__}: {first_line(error)}"
-        ) from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"policy = {name!r} cannot be imported: {reason}") from error
     if not callable(function):
         raise ValueError(f"policy = {name!r} is not a function of an observation, but {function!r}")
     return function

@@ -16,12 +16,19 @@ from decision.acting.policy import ModelPolicy
 from decision.collecting.agents import Agent, load_agent, read_agent
 from decision.collecting.behaviour import Behaviour, find_behaviour
 from decision.collecting.config import SAVED, TRAINING_ENVS, CollectConfig
-from decision.collecting.recorder import Recorder, record_episodes
-from decision.collecting.recording import Recording
-from decision.collecting.reference import find_reference, first_seed, random_return, reference_of
-from decision.collecting.teacher import RECENT, find_goal, progress_bar, saved_agent, trained_agent
-from decision.data.load import load_data
-from decision.data.sources import D4RL, MINARI, write_minari
+from decision.collecting.recording import Recorder, Recording, record_episodes
+from decision.collecting.teacher import (
+    RECENT,
+    find_goal,
+    find_reference,
+    first_seed,
+    progress_bar,
+    random_return,
+    reference_of,
+    saved_agent,
+    trained_agent,
+)
+from decision.data.sources import D4RL, MINARI, load_data, write_minari
 from decision.data.store import Trajectories, concatenate
 from decision.environments.make import full_name, open_environments, require_length, require_spaces, spaces_of
 from decision.models.config import check_head

@@ -1,9 +1,10 @@
-"""PPO or SAC is trained until its episodes return as much as a level asks for."""
+"""PPO or SAC is trained until its episodes return as much as a level asks for, on a scale from random to expert."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,20 @@ import numpy as np
 
 from core.cli.errors import RunFailure
 from core.messages import notice, number
+from core.training.order import stream
 from decision.collecting.agents import Agent
+from decision.collecting.behaviour import RandomPolicy
 from decision.collecting.config import CollectConfig
-from decision.collecting.recorder import Recorder
-from decision.collecting.recording import Recording
+from decision.collecting.recording import Recorder, Recording, record_episodes
+from decision.data.store import Episode
+from decision.data.summary import reference_scores
+from decision.environments.spaces import describe
 
 FILE = "agent.pt"
 RECENT = 40  # episodes that an agent's return is the mean of
 MEDIUM = 1 / 3  # of the way from a random to an expert policy
+EPISODES = 100  # by which the return of a random policy is measured, or fewer
+STEPS = 20_000  # once they have this many steps
 
 
 class Teacher:
@@ -36,8 +43,14 @@ class Teacher:
         """
         with progress_bar(0, self.config.train_steps, f"training {self.config.policy}") as self.bar:
             self.agent.train(self.config.train_steps, self._continue)
-        if not self._reached():
-            self._fall_short()
+        if self._reached():
+            return
+        reached = f"{number(self.recent_return())} in {self.agent.steps:,} steps of training"
+        goal = "that of an expert is unknown" if self.goal is None else f"not {number(self.goal)}"
+        sentence = f"{self.config.policy} reached a return of {reached}, {goal}"
+        if self.config.level != "expert":
+            raise RunFailure(f"{sentence}: allow more --train-steps, or ask for a lower --level")
+        notice(f"{sentence}: this is taken for the expert")
 
     def recent_return(self) -> float:
         """The mean return of the last episodes; 0 before the first."""
@@ -56,15 +69,6 @@ class Teacher:
 
     def _reached(self) -> bool:
         return self.goal is not None and len(self.recent) == RECENT and self.recent_return() >= self.goal
-
-    def _fall_short(self) -> None:
-        """Says what was reached instead of the goal; raises RunFailure unless the level is expert."""
-        reached = f"{number(self.recent_return())} in {self.agent.steps:,} steps of training"
-        goal = "that of an expert is unknown" if self.goal is None else f"not {number(self.goal)}"
-        sentence = f"{self.config.policy} reached a return of {reached}, {goal}"
-        if self.config.level != "expert":
-            raise RunFailure(f"{sentence}: allow more --train-steps, or ask for a lower --level")
-        notice(f"{sentence}: this is taken for the expert")
 
 
 def trained_agent(
@@ -90,10 +94,7 @@ def saved_agent(recording: Recording) -> Path:
 
 
 def find_goal(config: CollectConfig, reference: tuple[float, float] | None) -> float | None:
-    """The return that a level stands for; None where an expert's is unknown.
-
-    Raises ValueError for a medium level where the reference is unknown.
-    """
+    """The return that a level stands for; None where an expert's is unknown, ValueError for the medium level then."""
     if config.level not in ("medium", "expert"):
         return float(config.level)
     if reference is None:
@@ -109,3 +110,31 @@ def progress_bar(done: int, total: int, name: str) -> Any:
     from tqdm import tqdm
 
     return tqdm(initial=done, total=total, desc=name, unit="steps", unit_scale=True, disable=None)
+
+
+def find_reference(config: CollectConfig, recorders: Sequence[Recorder]) -> tuple[float, float] | None:
+    """Returns of a random and an expert policy: D4RL's, or measured and the environment's own threshold."""
+    threshold = None if recorders[0].spec is None else recorders[0].spec.reward_threshold
+    published = reference_scores(config.env)
+    if published is not None or threshold is None:
+        return published
+    return reference_of(random_return(config, recorders), float(threshold))
+
+
+def random_return(config: CollectConfig, recorders: Sequence[Recorder]) -> float:
+    """The mean return of a random policy, measured."""
+    behaviour, seed = partial(RandomPolicy, describe(recorders[0].action_space)), first_seed(config.seed + 1)
+    episodes: list[Episode] = []
+    while len(episodes) < EPISODES and sum(len(episode.rewards) for episode in episodes) < STEPS:
+        episodes += record_episodes(recorders[:1], behaviour, [seed + len(episodes)])
+    return float(np.mean([episode.rewards.sum(dtype=np.float64) for episode in episodes]))
+
+
+def reference_of(random: float, expert: float) -> tuple[float, float] | None:
+    """A scale of returns, unless the random policy is as good as the expert."""
+    return (random, expert) if random < expert else None
+
+
+def first_seed(seed: int) -> int:
+    """The seed of the first episode; the next ones count up from it. Evaluations use other seeds."""
+    return int(stream(seed, "collected").random_raw() >> np.uint64(34))

@@ -1,4 +1,4 @@
-"""Data sets of other formats: Minari's, read and written, and D4RL's HDF5 files, read."""
+"""From a name or a file to trajectories: our own, Minari's (read and written), and D4RL's HDF5 files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.files.atomic import remove
+from core.files.downloads import data_root
 from core.messages import first_line
 from decision.data.store import Episode, Trajectories, stack
 from decision.environments.spaces import Space, describe, describe_actions
 
 MINARI = "minari:"
 MINARI_EXTRA = "minari[hdf5]"
+ORIGIN = ("algorithm_name", "author", "description", "minari_version")
+"""What a Minari data set may say about how it was made."""
+SCORES = ("ref_min_score", "ref_max_score")
 D4RL = (".hdf5", ".h5")
 D4RL_ENVIRONMENTS = {"hopper": "Hopper-v4", "halfcheetah": "HalfCheetah-v4", "walker2d": "Walker2d-v4"}
 """Gymnasium's closest versions of the environments (version 2) that D4RL recorded."""
@@ -45,13 +49,13 @@ def read_minari(name: str) -> Trajectories:
         raise ValueError(f"{MINARI}{name} cannot be loaded: {first_line(error)}") from error
     metadata = data.storage.metadata
     try:
-        scores = tuple(float(metadata[key]) for key in ("ref_min_score", "ref_max_score") if key in metadata)
+        scores = tuple(float(metadata[key]) for key in SCORES if key in metadata)
         return stack(
             [_from_minari(data.observation_space, episode) for episode in data.iterate_episodes()],
             environment=data.env_spec.id if data.env_spec else "",
             observation_space=describe(data.observation_space),
             action_space=describe_actions(data.action_space),
-            provenance={"source": MINARI + name} | _origin(metadata),
+            provenance={"source": MINARI + name} | {key: str(metadata[key]) for key in ORIGIN if key in metadata},
             reference=scores if len(scores) == 2 else None,
         )
     except ValueError as error:
@@ -190,9 +194,7 @@ def _metadata(data: Trajectories) -> dict[str, Any]:
     """The environment and the reference scores under Minari's names."""
     import gymnasium
 
-    metadata: dict[str, Any] = {}
-    if data.reference:
-        metadata |= dict(zip(("ref_min_score", "ref_max_score"), data.reference, strict=True))
+    metadata: dict[str, Any] = dict(zip(SCORES, data.reference, strict=True)) if data.reference else {}
     if data.environment:
         try:
             metadata["env_spec"] = gymnasium.spec(data.environment).to_json()
@@ -201,15 +203,32 @@ def _metadata(data: Trajectories) -> dict[str, Any]:
     return metadata
 
 
-def _origin(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What a Minari data set says about how it was made."""
-    names = ("algorithm_name", "author", "description", "minari_version")
-    return {name: str(metadata[name]) for name in names if name in metadata}
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Inside, the library's warnings are ignored, and what it prints goes to standard error."""
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         yield
+
+
+ACCEPTED = f"a file that decision.collect wrote, {MINARI}NAME-vN, or a .hdf5 file of D4RL's"
+
+
+def load_data(name: str | Path, root: Path | None = None) -> Trajectories:
+    """The data set of a name.
+
+    - a file that `decision.collect` wrote, as a path or as a path under `root` (default: `data_root()`);
+    - `minari:NAME`, a Minari data set, which is downloaded unless it is installed;
+    - a `.hdf5` file of D4RL's.
+
+    Raises ValueError of one sentence: there is no such data, or it is damaged.
+    """
+    if str(name).startswith(MINARI):
+        return read_minari(str(name).removeprefix(MINARI))
+    path = Path(name).expanduser()
+    path = path if path.exists() else (root or data_root()) / path
+    if str(name) and path.is_dir():
+        raise ValueError(f"{path} is a folder; accepted are: {ACCEPTED}")
+    if not path.is_file():
+        raise ValueError(f"there is no data {str(name)!r}; accepted are: {ACCEPTED}")
+    return read_d4rl(path) if path.suffix.lower() in D4RL else Trajectories.load(path)

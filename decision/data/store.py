@@ -10,19 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write
 from core.files.serialize import from_dict, to_dict
-from decision.environments.spaces import Space, mismatch
+from decision.environments.spaces import Space, differences
 
 FORMAT = 1
 HEADER = "header.json"
 ARRAYS = ("observations", "actions", "rewards", "terminated", "truncated", "offsets", "final_observations")
-SPACES = ("observation_space", "action_space")
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, RuntimeError, OSError)
 """What reading a damaged file may raise."""
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every part of a file, so that equal data makes equal files
@@ -79,7 +78,10 @@ class Trajectories:
     def __post_init__(self) -> None:
         observed, acted = self.observation_space, self.action_space
         self._convert("offsets", np.int64)
-        self._check_offsets()
+        if self.offsets.ndim != 1 or len(self.offsets) < 2:
+            raise ValueError("there is no episode")
+        if self.offsets[0] != 0 or (np.diff(self.offsets) < 1).any():
+            raise ValueError("offsets must rise from 0, each episode having at least one step")
         for name, kind, shape in (
             ("observations", observed.stored, observed.shape),
             ("actions", acted.stored, acted.shape),
@@ -87,11 +89,9 @@ class Trajectories:
             ("terminated", np.bool_, ()),
             ("truncated", np.bool_, ()),
         ):
-            self._convert(name, kind)
-            self._check_shape(name, (self.steps, *shape))
+            self._convert(name, kind, (self.steps, *shape))
         if self.final_observations is not None:
-            self._convert("final_observations", observed.stored)
-            self._check_shape("final_observations", (len(self), *observed.shape))
+            self._convert("final_observations", observed.stored, (len(self), *observed.shape))
         self._check_ends()
         self._check_values()
         if self.reference is not None and not (np.isfinite(self.reference).all() and len(set(self.reference)) == 2):
@@ -162,8 +162,8 @@ class Trajectories:
     def save(self, path: Path) -> None:
         """Writes the native file atomically: compressed .npy arrays and a JSON header in a zip archive."""
         names = [name for name in ARRAYS if getattr(self, name) is not None]
-        spaces = {name: to_dict(getattr(self, name)) for name in SPACES}
-        header = {"format": FORMAT, "arrays": names} | self.metadata() | spaces | {"provenance": dict(self.provenance)}
+        plain = {"observation_space": to_dict(self.observation_space), "action_space": to_dict(self.action_space)}
+        header = {"format": FORMAT, "arrays": names} | self.metadata() | plain | {"provenance": dict(self.provenance)}
         with atomic_write(path) as aside, zipfile.ZipFile(aside, "w") as archive:
             archive.writestr(_entry(HEADER), json.dumps(header, allow_nan=False))
             for name in names:
@@ -177,23 +177,18 @@ class Trajectories:
         Raises ValueError of one sentence for a file that is empty, cut short, damaged or of another kind, and OSError
         for one that cannot be opened.
         """
-        with path.open("rb") as file:
-            return cls._from(file, path)
-
-    @classmethod
-    def _from(cls, file: IO[bytes], path: Path) -> Trajectories:
-        """What `save` wrote to an open file."""
         if not path.stat().st_size:
             raise ValueError(f"{path} is empty")
+        file = path.open("rb")  # an OSError of opening is not one of reading
         try:
-            with zipfile.ZipFile(file) as archive:
+            with file, zipfile.ZipFile(file) as archive:
                 if HEADER not in archive.namelist():
                     raise ValueError(f"it has no {HEADER}")
                 header = json.loads(archive.read(HEADER))
                 if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
                     raise ValueError(f"its format is not {FORMAT}, which this version reads")
                 arrays = {name: _read(archive, name) for name in header.pop("arrays")}
-            for name in SPACES:
+            for name in ("observation_space", "action_space"):
                 header[name] = from_dict(Space, header[name])
             header["reference"] = tuple(header["reference"]) if header["reference"] else None
         except UNREADABLE as error:
@@ -203,23 +198,15 @@ class Trajectories:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def _convert(self, name: str, kind: Any) -> None:
-        """Makes an array contiguous and of the type that it is stored in."""
+    def _convert(self, name: str, kind: Any, shape: tuple[int, ...] | None = None) -> None:
+        """Makes an array contiguous and of the type that it is stored in; refuses another shape."""
         array = np.asarray(getattr(self, name))
         if not np.can_cast(array.dtype, kind, "same_kind"):
             raise ValueError(f"{name} of type {array.dtype} cannot be stored as {np.dtype(kind)}")
         with np.errstate(over="ignore"):  # numbers that are too large become infinite, which is refused later
             object.__setattr__(self, name, np.ascontiguousarray(array, kind).reshape(array.shape))
-
-    def _check_offsets(self) -> None:
-        if self.offsets.ndim != 1 or len(self.offsets) < 2:
-            raise ValueError("there is no episode")
-        if self.offsets[0] != 0 or (np.diff(self.offsets) < 1).any():
-            raise ValueError("offsets must rise from 0, each episode having at least one step")
-
-    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        if (actual := getattr(self, name).shape) != shape:
-            raise ValueError(f"{name} have shape {actual} instead of {shape}")
+        if shape not in (None, array.shape):
+            raise ValueError(f"{name} have shape {array.shape} instead of {shape}")
 
     def _check_ends(self) -> None:
         """Every episode ends where it is terminated or truncated, and nowhere else."""
@@ -285,9 +272,8 @@ def concatenate(parts: Sequence[Trajectories], provenance: Mapping[str, Any]) ->
     for number, part in enumerate(parts[1:], start=2):
         if part.environment != first.environment:
             raise ValueError(f"data set {number} is of {part.environment!r}, the first of {first.environment!r}")
-        reason = mismatch(part.observation_space, first.observation_space)
-        reason = reason or mismatch(part.action_space, first.action_space, "compared")
-        if reason:
+        spaces = ((each.observation_space, each.action_space) for each in (part, first))
+        for _, reason in differences(*spaces):
             raise ValueError(f"data set {number} does not fit the first: {reason}")
     metadata = first.metadata() | {"provenance": provenance}
     metadata["reference"] = next((part.reference for part in parts if part.reference), None)

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.checks import check_positive
 from core.devices import to_device
 from core.training.order import Indices, share, shuffled
-from decision.data.normaliser import Normaliser
 from decision.data.store import Trajectories
+from decision.data.summary import Normaliser
 
 
 class Window(NamedTuple):
@@ -56,9 +57,7 @@ class WindowOrder:
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("context", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+        check_positive(self, "context", "batch_size")
 
     def batch(self, step: int, rank: int = 0, world: int = 1, accumulate: int = 1) -> list[Window]:
         """The micro-batches of a rank at a step: `accumulate` windows of b rows.
@@ -92,9 +91,8 @@ class WindowOrder:
     def _arrays(self) -> tuple[Tensor, Tensor, Tensor]:
         """Scaled returns-to-go (N, 1), raw observations and actions (N, ...), on the device."""
         returns = self.normaliser.returns(torch.from_numpy(self.data.returns_to_go())).unsqueeze(-1)
-        arrays = (returns, torch.from_numpy(self.data.observations), torch.from_numpy(self.data.actions))
-        returns, observations, actions = (x.to(self.device) for x in arrays)
-        return returns, observations, actions
+        observations, actions = torch.from_numpy(self.data.observations), torch.from_numpy(self.data.actions)
+        return returns.to(self.device), observations.to(self.device), actions.to(self.device)
 
 
 def _blank(x: Tensor, padding: Tensor) -> Tensor:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.messages import first_line, nearest
 from core.training.order import stream
-from decision.environments.spaces import Space, describe, describe_actions, mismatch
+from decision.environments.spaces import Space, describe, describe_actions, differences
 
 if TYPE_CHECKING:
     import gymnasium
 
-    Environment = gymnasium.Env[Any, Any]
-
+Environment: TypeAlias = "gymnasium.Env[Any, Any]"
 EXTRAS = ("mujoco", "box2d")
 """Simulators that are extras of this project, by Gymnasium's name of them."""
 
@@ -46,7 +45,9 @@ def make(
     from gymnasium import error, spaces
     from gymnasium.wrappers import FlattenObservation, TimeLimit
 
-    rendered = render_settings(identifier) if render_mode else {}  # not every environment accepts these arguments
+    rendered = {}  # not every environment accepts these arguments
+    if render_mode:  # the camera follows MuJoCo's robots, which Gymnasium 1.4 does not ask for
+        rendered = {"render_mode": render_mode} | ({"camera_name": "track"} if is_robot(identifier) else {})
     try:
         with quiet(identifier):
             env = gymnasium.make(identifier, max_episode_steps=max_steps, disable_env_checker=True, **rendered)
@@ -67,19 +68,9 @@ def open_environments(
     identifier: str, number: int, *, max_steps: int | None = None, longest: int | None = None
 ) -> Iterator[list[Environment]]:
     """Several environments of one kind, see `make`; they are closed at the end."""
-    environments: list[Environment] = []
-    try:
-        for _ in range(number):
-            environments.append(make(identifier, max_steps=max_steps, longest=longest))
-        yield environments
-    finally:
-        for environment in environments:
-            environment.close()
-
-
-def render_settings(identifier: str) -> dict[str, str]:
-    """What asks for pictures; MuJoCo's robots are followed by the camera, which Gymnasium 1.4 does not do by itself."""
-    return {"render_mode": "rgb_array"} | ({"camera_name": "track"} if is_robot(identifier) else {})
+    with ExitStack() as stack:
+        opened = (closing(make(identifier, max_steps=max_steps, longest=longest)) for _ in range(number))
+        yield [stack.enter_context(environment) for environment in opened]
 
 
 def is_robot(identifier: str) -> bool:
@@ -123,24 +114,16 @@ def spaces_of(env: Environment) -> tuple[Space, Space]:
 
 def require_spaces(env: Environment, observation_space: Space, action_space: Space, whose: str) -> None:
     """Raise ValueError unless an environment has the spaces of `whose` model or data."""
-    observations, actions = spaces_of(env)
-    differences = {
-        "observations": mismatch(observations, observation_space),
-        "actions": mismatch(actions, action_space, bounds="compared"),
-    }
-    for what, reason in differences.items():
-        if reason:
-            raise ValueError(f"{what} of {name_of(env)} are {reason} as those of {whose}")
+    for what, reason in differences(spaces_of(env), (observation_space, action_space)):
+        raise ValueError(f"{what} of {name_of(env)} are {reason} as those of {whose}")
 
 
 def as_array(env: Environment, observation: Any, space: Space) -> NDArray[Any]:
     """An observation as an array of its own type. Raises ValueError when its shape is not that of its space."""
     array = np.asarray(observation)
     if array.shape != space.shape:
-        name = name_of(env)
-        raise ValueError(
-            f"{name} returned an observation of shape {array.shape}, its observation_space says {space.shape}"
-        )
+        says = f"its observation_space says {space.shape}"
+        raise ValueError(f"{name_of(env)} returned an observation of shape {array.shape}, {says}")
     return array
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -89,12 +90,9 @@ class Space:
 
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lowest and highest values of a box, infinite where unbounded or beyond 1e30: float64, each of `shape`."""
-        low = [-math.inf if x is None or x < -UNBOUNDED else x for x in self.low]
-        high = [math.inf if x is None or x > UNBOUNDED else x for x in self.high]
-        return self._full(low), self._full(high)
-
-    def _full(self, values: list[float]) -> NDArray[np.float64]:
-        return np.broadcast_to(np.array(values), self.size).reshape(self.shape)
+        low = np.array([-math.inf if x is None or x < -UNBOUNDED else x for x in self.low])
+        high = np.array([math.inf if x is None or x > UNBOUNDED else x for x in self.high])
+        return np.full(self.size, low).reshape(self.shape), np.full(self.size, high).reshape(self.shape)
 
     def gym(self) -> gymnasium.Space[Any]:
         """The same space as an object of Gymnasium's."""
@@ -127,11 +125,8 @@ def describe(space: gymnasium.Space[Any]) -> Space:
     """
     from gymnasium import spaces
 
-    if isinstance(space, (spaces.Dict, spaces.Tuple)):
-        flat = spaces.flatten_space(space)
-        if isinstance(flat, spaces.Box):
-            return describe_actions(flat)
-    return describe_actions(space)
+    flat = spaces.flatten_space(space) if isinstance(space, (spaces.Dict, spaces.Tuple)) else space
+    return describe_actions(flat if isinstance(flat, spaces.Box) else space)
 
 
 def describe_actions(space: gymnasium.Space[Any]) -> Space:
@@ -170,6 +165,13 @@ def mismatch(actual: Space, expected: Space, bounds: Literal["compared", "ignore
     return ""
 
 
+def differences(actual: tuple[Space, Space], expected: tuple[Space, Space]) -> Iterator[tuple[str, str]]:
+    """Which of observations and actions differ, and why: the bounds of actions count, those of observations do not."""
+    for what, ours, theirs in zip(("observations", "actions"), actual, expected, strict=True):
+        if reason := mismatch(ours, theirs, "compared" if what == "actions" else "ignored"):
+            yield what, reason
+
+
 def _bounds(values: NDArray[Any]) -> Bounds:
     """One bound where all are equal, else one for each number."""
     numbers = [float(x) if math.isfinite(x) else None for x in values.flat]
@@ -181,8 +183,5 @@ def _within(values: NDArray[np.float64], dtype: str) -> NDArray[Any]:
     if not np.issubdtype(np.dtype(dtype), np.integer):
         return values.astype(dtype)
     limits = np.iinfo(np.dtype(dtype))
-    clamped = np.full(values.shape, limits.max, dtype)
-    clamped[values <= limits.min] = limits.min
-    inside = (values > limits.min) & (values < limits.max)
-    clamped[inside] = values[inside]
-    return clamped
+    clamped = [min(int(x), limits.max) for x in values.clip(limits.min, limits.max).flat]
+    return np.array(clamped, dtype).reshape(values.shape)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from decision.environments.spaces import Space
-from decision.models.encoders import ActionScale, flat
+from decision.models.tokens import ActionScale, flat
 
 LOG_STD = (-5.0, 2.0)
 """Bounds of the logarithm of a Gaussian's standard deviation (Zheng 2022)."""

@@ -8,13 +8,11 @@ which are taken to be -1 and 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal
-
-from torch import Tensor
 
 from core.config import FeedForwardKind, PositionConfig, TransformerConfig
 from core.files.json_files import read_json
@@ -104,6 +102,9 @@ class Published:
         """How their weights map to ours."""
         ours, theirs = "core.blocks.*.", "encoder.h.*."
         attention, compute = ours + "attention.branch.", ours + "feedforward.branch."
+        first_row = Layout(  # the sum of a vector and the first row of a table
+            lambda parts: parts[0] + parts[1][0], lambda ours: [ours, ours.new_zeros(self.n_positions, len(ours))]
+        )
         block = [
             *module(ours + "attention.norm", theirs + "ln_1"),
             *module(attention + "qkv", theirs + "attn.c_attn", layout=TRANSPOSED),
@@ -118,20 +119,11 @@ class Published:
             *module("embed.actions", "embed_action"),
             Rule("embed.timesteps.weight", ("embed_timestep.weight",)),
             Rule("embed.norm.weight", ("embed_ln.weight",)),
-            Rule("embed.norm.bias", ("embed_ln.bias", "encoder.wpe.weight"), with_first_row(self.n_positions)),
+            Rule("embed.norm.bias", ("embed_ln.bias", "encoder.wpe.weight"), first_row),
             *each_layer(block, self.n_layer),
             *module("core.norm", "encoder.ln_f"),
             *module("head", "predict_action.0"),
         ]
-
-
-def with_first_row(rows: int) -> Layout:
-    """The sum of a vector and the first row of a table of `rows` rows."""
-
-    def load(parts: Sequence[Tensor]) -> Tensor:
-        return parts[0] + parts[1][0]
-
-    return Layout(load, lambda ours: [ours, ours.new_zeros(rows, len(ours))])
 
 
 def load_pretrained(folder: str | Path, context: int = 20) -> DecisionTransformer:

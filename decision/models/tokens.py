@@ -1,13 +1,15 @@
-"""Trajectories become tokens: (return-to-go, state, action) of one step after another."""
+"""Trajectories become tokens: (return-to-go, state, action) of each step, encoded by the kind of their spaces."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 
 from decision.data.windows import Window
+from decision.environments.spaces import Space, channels_first
 from decision.models.config import DecisionConfig
-from decision.models.encoders import build_action_encoder, build_encoder
 
 
 class TrajectoryTokens(nn.Module):
@@ -23,7 +25,7 @@ class TrajectoryTokens(nn.Module):
         dim, (observations, actions) = config.core.dim, config.spaces()
         self.returns = nn.Linear(1, dim) if config.returns == "token" else None
         self.observations = build_encoder(observations, dim)
-        self.actions = build_action_encoder(actions, dim)
+        self.actions = ActionEncoder(actions, dim) if actions.kind == "box" else CategoryEncoder(actions, dim)
         self.timesteps = nn.Embedding(config.max_timestep, dim) if config.timesteps == "embedded" else None
         self.norm = nn.LayerNorm(dim)
         if self.returns is not None:  # large: the norm keeps only directions, in which small returns have to differ
@@ -61,3 +63,115 @@ class TrajectoryTokens(nn.Module):
     def locate(self, x: Tensor, coords: Tensor) -> Tensor:
         """Tokens (B, T, D) plus the vectors of their timesteps (T,) or (B, T), if there are any, normalised."""
         return self.norm(x if self.timesteps is None else x + self.timesteps(coords))
+
+
+class VectorEncoder(nn.Linear):
+    """One linear map of all numbers: (..., *shape) -> (..., D)."""
+
+    def __init__(self, space: Space, dim: int):
+        super().__init__(space.size, dim)
+        self.shape = space.shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(flat(x, self.shape).to(self.weight.dtype))
+
+
+class ActionEncoder(nn.Linear):
+    """The same for continuous actions, which are first scaled from their bounds to [-1, 1]."""
+
+    def __init__(self, space: Space, dim: int):
+        super().__init__(space.size, dim)
+        self.scale = ActionScale(space)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.scale.unit(x))
+
+
+class CategoryEncoder(nn.Module):
+    """A vector for each value of each choice, summed over the choices: int64 (..., *shape) -> (..., D)."""
+
+    def __init__(self, space: Space, dim: int):
+        super().__init__()
+        self.shape = space.shape
+        self.table = nn.Embedding(sum(space.counts), dim)
+        first = torch.tensor([0, *space.counts[:-1]]).cumsum(0) - torch.tensor(space.start)
+        self.register_buffer("first", first, persistent=False)  # (N,): the row of each choice's value 0
+        self.first: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = flat(x, self.shape) + self.first  # (..., N); at padding there may be something that is not a value
+        return self.table(rows.clamp(0, self.table.num_embeddings - 1)).sum(-2)
+
+
+class ImageEncoder(nn.Module):
+    """Three convolutions, then a linear map (Mnih 2015, methods): uint8 (..., *shape) -> (..., D).
+
+    shape: (H, W, C), or (C, H, W) where the first axis is the shortest, as for stacked frames; see `Space.is_image`.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dim: int):
+        super().__init__()
+        self.channels_first = channels_first(shape)
+        channels, *sides = shape if self.channels_first else (shape[-1], *shape[:-1])
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(channels, 32, 8, stride=4), nn.ReLU()),
+            *(nn.Conv2d(32, 64, 4, stride=2), nn.ReLU()),
+            *(nn.Conv2d(64, 64, 3), nn.ReLU()),
+            nn.Flatten(),
+        )
+        self.project = nn.Linear(64 * math.prod(_left(side) for side in sides), dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = x.shape[:-3]
+        x = x.flatten(0, -4)  # (N, *shape)
+        x = x if self.channels_first else x.permute(0, 3, 1, 2)  # (N, C, H, W)
+        pixels = x.to(self.project.weight.dtype) / 255
+        return self.project(self.layers(pixels)).unflatten(0, before)
+
+
+class ActionScale(nn.Module):
+    """Continuous actions from their bounds to [-1, 1] and back; unchanged where any bound is missing.
+
+    A number whose bounds are equal becomes 0.
+    """
+
+    def __init__(self, space: Space):
+        super().__init__()
+        low, high = (torch.tensor(bound.flatten(), dtype=torch.float32) for bound in space.bounds())  # (A,) each
+        self.bounded = bool((low.isfinite() & high.isfinite()).all())
+        self.shape = space.shape
+        reach = (high / 2 - low / 2).masked_fill(low == high, 1.0)
+        bounds = {"low": low, "high": high, "centre": low / 2 + high / 2, "reach": reach}
+        for name, value in bounds.items():
+            self.register_buffer(name, value, persistent=False)
+        self.low: Tensor
+        self.high: Tensor
+        self.centre: Tensor
+        self.reach: Tensor
+
+    def unit(self, actions: Tensor) -> Tensor:
+        """(..., *shape) as in the environment -> (..., A)."""
+        actions = flat(actions, self.shape)
+        return (actions - self.centre) / self.reach if self.bounded else actions
+
+    def environment(self, unit: Tensor) -> Tensor:
+        """(..., A) -> (..., *shape) as in the environment, within the bounds."""
+        actions = unit * self.reach + self.centre if self.bounded else unit
+        return actions.clamp(self.low, self.high).reshape(*unit.shape[:-1], *self.shape)
+
+
+def build_encoder(space: Space, dim: int) -> nn.Module:
+    """The encoder of observations of a space."""
+    if space.kind != "box":
+        return CategoryEncoder(space, dim)
+    return ImageEncoder(space.shape, dim) if space.is_image else VectorEncoder(space, dim)
+
+
+def flat(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(..., *shape) -> (..., numbers)."""
+    return x if len(shape) == 1 else x.unsqueeze(-1) if not shape else x.flatten(-len(shape))
+
+
+def _left(side: int) -> int:
+    """Pixels a side after the three convolutions."""
+    return (((side - 8) // 4 + 1) - 4) // 2 + 1 - 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core.files.figures import ACCENT, ALARM, INK, PALE, RULE, SOFT, blank_figure
-from decision.acting.rollouts import TargetEpisodes
+from decision.acting.episodes import TargetEpisodes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,9 @@ def targets_and_returns(results: Sequence[TargetEpisodes], data: Sequence[float]
     axes.set_ylabel("return reached", color=INK)
     axes.set_title(title, color=INK, fontsize=10, loc="left")
     for each in figure.axes:
-        _style(each)
+        each.set_facecolor("#ffffff")
+        each.tick_params(length=0, colors=SOFT, labelsize=8.5)
+        each.spines[:].set_color(RULE)
     return figure
 
 
@@ -77,10 +79,3 @@ def _draw_data(axes: Axes, percentiles: np.ndarray) -> None:
     axes.text(0.5, high, "best in the data\n", ha="center", va="center", transform=where, fontsize=7, color=ALARM)
     axes.set_xlabel("data", color=INK)
     axes.set_xticks([])
-
-
-def _style(axes: Axes) -> None:
-    axes.set_facecolor("#ffffff")
-    axes.tick_params(length=0, colors=SOFT, labelsize=8.5)
-    for spine in axes.spines.values():
-        spine.set_color(RULE)

@@ -135,14 +135,9 @@ def _reduce(frame: NDArray[np.uint8]) -> Image:
 
 def _write_mp4(frames: list[NDArray[np.uint8]], fps: float, path: Path) -> None:
     ffmpeg = import_module("imageio_ffmpeg")
-
     height, width = frames[0].shape[:2]
-    options = {
-        "fps": fps,
-        "macro_block_size": 2,
-        "output_params": ["-f", "mp4"],
-    }  # the temporary path has no such suffix
-    film = ffmpeg.write_frames(str(path), (width, height), **options)
+    mp4 = ["-f", "mp4"]  # the temporary path has no such suffix
+    film = ffmpeg.write_frames(str(path), (width, height), fps=fps, macro_block_size=2, output_params=mp4)
     film.send(None)
     for frame in frames:
         film.send(np.ascontiguousarray(frame))

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, TypeVar
 
 from core.checks import check_at_least, check_positive
+from core.cli.arguments import parse_fields, run_folder
+from core.devices import device_kind, keep_freed_memory
 from core.training.trained import EvaluateOptions
+from decision.acting.episodes import Rollouts, roll_out
 from decision.acting.policy import check_finite
-from decision.acting.rollouts import Rollouts, roll_out
 from decision.environments.make import open_environments
 from decision.models.decision_transformer import DecisionTransformer
-from decision.trained import Trained
+from decision.trained import Trained, load
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,19 @@ class ActingOptions(EvaluateOptions):
         check_at_least(self, 0, "temperature", "seed")
         for target in self.target_return:
             check_finite("target_return", target)
+
+
+S = TypeVar("S", bound=ActingOptions)
+
+
+def read_command(argv: list[str], settings: S, command: str, description: str) -> tuple[Path, S, Trained]:
+    """The run folder of a command line, its settings, and the agent."""
+    folder, rest = run_folder(argv, command)
+    options = parse_fields(settings, rest, prog=f"python -m {command} DIR", description=description)
+    kind = device_kind(options.device)
+    if kind == "cpu":
+        keep_freed_memory()  # for the next step
+    return folder, options, load(folder, options.checkpoint, kind)
 
 
 def choose_targets(options: ActingOptions, trained: Trained) -> dict[float, str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from core.files.json_files import write_json
 from core.messages import number
-from decision.acting.rollouts import Rollouts, TargetEpisodes
+from decision.acting.episodes import Rollouts, TargetEpisodes
 from decision.data.summary import Summary, normalised
 
 STATISTICS = ("mean", "std", "min", "max")

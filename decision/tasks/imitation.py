@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +11,21 @@ from torch import Tensor, nn
 from core.messages import number
 from core.training.order import Batch, Share
 from core.training.run import Run
-from decision.acting.rollouts import Rollouts, roll_out
+from decision.acting.episodes import Rollouts, roll_out
 from decision.config import TrainConfig
 from decision.data.store import Trajectories
 from decision.data.summary import Summary, normalised
 from decision.data.windows import Window, WindowOrder
+from decision.environments.make import Environment
 from decision.models.decision_transformer import DecisionTransformer
-
-if TYPE_CHECKING:
-    from decision.environments.make import Environment
 
 EVALUATED = 1 << 20
 """Seed of the episodes by which the best checkpoint is chosen; the commands use smaller ones."""
+
+
+def count_steps(*window: Tensor) -> Tensor:
+    """Steps of a `Window`, whose tensors are the arguments, without padding: ()."""
+    return Window(*window).lengths.sum()
 
 
 class Imitation:
@@ -31,6 +34,7 @@ class Imitation:
     unit = "timesteps"
     best = "val/return"
     mode: Literal["min", "max"] = "max"
+    count = staticmethod(count_steps)
 
     def __init__(
         self,
@@ -59,10 +63,6 @@ class Imitation:
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step: the tensors of a `Window`, of (b, context) steps."""
         return [*self.windows.batch(step, *share)]
-
-    def count(self, *window: Tensor) -> Tensor:
-        """Steps of a micro-batch, without padding."""
-        return count_steps(*window)
 
     def evaluate(self, run: Run) -> dict[str, float]:
         """Acts, always in float32 and in the same episodes, of which each process plays its share."""
@@ -97,11 +97,6 @@ class DecisionLoss(nn.Module):
         window = Window(*tensors)
         losses = self.model.head.loss(self.model(window), window.actions)  # (B, K)
         return losses.masked_fill(~window.valid(), 0.0).sum()
-
-
-def count_steps(*window: Tensor) -> Tensor:
-    """Steps of a `Window`, whose tensors are the arguments, without padding: ()."""
-    return Window(*window).lengths.sum()
 
 
 def eval_targets(config: TrainConfig, summary: Summary) -> tuple[float, ...]:

@@ -1,26 +1,33 @@
-"""The training loop, for `decision.train` and `decision.finetune`."""
+"""The training loop, and what a run begins with: trajectories, a shape and weights that fit each other."""
 
 from __future__ import annotations
 
 import shlex
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from core.files.downloads import data_root
 from core.messages import number
 from core.optim.groups import build_optimizer
+from core.training.checkpoints import read_config
+from core.training.folder import resume_point
 from core.training.run import Run
-from core.training.trained import save_data_record
+from core.training.trained import matches_data, save_data_record
 from decision.config import TrainConfig
-from decision.data.summary import Summary
-from decision.environments.make import open_environments
+from decision.data.sources import load_data
+from decision.data.store import Trajectories
+from decision.data.summary import Normaliser, Summary
+from decision.environments.make import Environment, open_environments, require_length, require_spaces, step_limit
+from decision.environments.spaces import differences
+from decision.models.config import DecisionConfig
+from decision.models.decision_transformer import DecisionTransformer
+from decision.models.pretrained import load_pretrained
+from decision.presets import RECIPES
 from decision.tasks.imitation import Imitation, eval_targets
 from decision.tasks.online import OnlineRounds
-from decision.tasks.preparation import choose_environment, first_model, prepare
-from decision.trained import save_summary
-
-if TYPE_CHECKING:
-    from decision.environments.make import Environment
+from decision.trained import FILE, load, read_summary, save_summary
 
 MOST_ENVS = 64
 """The most environments to act in at once."""
@@ -31,7 +38,9 @@ def train(config: TrainConfig) -> dict[str, float]:
     data, summary, config = prepare(config)
     figures: dict[str, float] = {}
     with evaluation_environments(config, summary) as environments, Run(config, unit=Imitation.unit) as run:
-        model = first_model(config)
+        model = DecisionTransformer(config.model)
+        if config.init_from and resume_point(config) is None:
+            model.load_state_dict(read_initial(config)[0].state_dict())
         if run.main:
             save_summary(summary, run.folder)
             save_data_record(run.folder, config.data, data.fingerprint(), episodes=len(data), steps=data.steps)
@@ -57,9 +66,8 @@ def evaluation_environments(config: TrainConfig, summary: Summary) -> AbstractCo
     episodes = config.eval_episodes * max(1, len(eval_targets(config, summary)))
     if config.online.every:
         episodes = max(episodes, config.online.episodes)
-    return open_environments(
-        choose_environment(config, summary), min(episodes, MOST_ENVS), longest=config.model.longest
-    )
+    environment = choose_environment(config, summary)
+    return open_environments(environment, min(episodes, MOST_ENVS), longest=config.model.longest)
 
 
 def warn_of_targets(run: Run, summary: Summary, config: TrainConfig) -> None:
@@ -73,10 +81,121 @@ def warn_of_targets(run: Run, summary: Summary, config: TrainConfig) -> None:
 
 
 def say_results(run: Run, figures: dict[str, float]) -> None:
-    """Says what the best and the last evaluation returned, and what to do next."""
+    """What the best and the last evaluation returned, and what to do next."""
     results = "done"
     if run.best:
         results += f": the best evaluation returned {number(run.best['value'])} at step {run.best['step']}"
     if figures:
         results += f", the last {number(figures['val/return'])}"
     run.progress.say(f"{results}; judge it with: python -m decision.evaluate {shlex.quote(str(run.folder))}")
+
+
+def prepare(config: TrainConfig) -> tuple[Trajectories, Summary, TrainConfig]:
+    """What to learn from, its summary, and the configuration with everything filled in that depends on them.
+
+    The summary is that of all the data, even if `top_percent` leaves only a part of it to learn from.
+    Raises ValueError for anything that is missing, damaged or does not fit.
+    """
+    data = read_data(config)
+    part = data if config.top_percent is None else data.top(config.top_percent)
+    if config.resume and not matches_data(config.out, part.fingerprint()):
+        raise ValueError(f"{config.out} was trained on other trajectories: {config.data} has changed since")
+    if resume_point(config) is not None:
+        summary = read_summary(config.out)
+    else:
+        summary = Summary.of(data)
+        if config.init_from:
+            summary = replace(summary, normaliser=read_initial(config)[1] or summary.normaliser)
+    with open_environments(choose_environment(config, summary), int(config.acts)) as environments:
+        model = choose_shape(config, summary, environments)
+    if config.online.every:
+        check_online(config.online.every, model)
+    return part, summary, replace(config, model=model)
+
+
+def read_data(config: TrainConfig) -> Trajectories:
+    """The trajectories of a configuration. Raises ValueError of one sentence, with how those of a preset are made."""
+    if not config.data:
+        raise ValueError("name the trajectories to learn from with --data; python -m decision.collect makes some")
+    stored = data_root() / config.data
+    if config.data in RECIPES and not (stored.exists() or Path(config.data).exists()):
+        words = shlex.join(["python", "-m", "decision.collect", *RECIPES[config.data].split(), "--out", str(stored)])
+        raise ValueError(f"there is no data {config.data!r}; to make it: {words}")
+    return load_data(config.data)
+
+
+def choose_environment(config: TrainConfig, summary: Summary) -> str:
+    """Gymnasium's id of the environment to act in, "" for none. Raises ValueError when it is needed but unknown."""
+    identifier = config.environment or summary.environment
+    if config.acts and not identifier:
+        remedy = "name one with --environment, or act in none with --eval-episodes 0"
+        raise ValueError(f"the environment of {config.data} is unknown: {remedy}")
+    return identifier
+
+
+def choose_shape(config: TrainConfig, summary: Summary, environments: list[Environment]) -> DecisionConfig:
+    """The model's shape: that of a resumed run, or of the weights to start from, or the configured one."""
+    observed, acted = summary.observation_space, summary.action_space
+    for environment in environments:  # one, or none
+        require_spaces(environment, observed, acted, "the data")
+    if resume_point(config) is not None:
+        return resumed_shape(config)
+    shape = initial_shape(config, summary) if config.init_from else config.model
+    longest = shape.max_timestep or max(summary.longest, registered_limit(choose_environment(config, summary)))
+    shape = replace(shape, observation_space=observed, action_space=acted, max_timestep=longest)
+    if shape.longest is not None and shape.longest < summary.longest:
+        raise ValueError(
+            f"{config.data} has an episode of {summary.longest} steps, the model's table of timesteps ends at "
+            f"{shape.longest}: set model.max_timestep to {summary.longest} or more"
+        )
+    for environment in environments:
+        if step_limit(environment) is not None:  # otherwise episodes are cut off where the table of timesteps ends
+            require_length(environment, shape.longest)
+    return shape
+
+
+def resumed_shape(config: TrainConfig) -> DecisionConfig:
+    """The configured shape, filled in as in the resumed run, which is compared with its own when training begins."""
+    own, configured = read_config(config.out, TrainConfig).model, config.model
+    if config.init_from:
+        return replace(own, context=configured.context)
+    longest, (observed, acted) = configured.max_timestep or own.max_timestep, own.spaces()
+    return replace(configured, observation_space=observed, action_space=acted, max_timestep=longest)
+
+
+def registered_limit(environment: str) -> int:
+    """Steps after which the environment of an id cuts episodes off; 0 if it never does, or is not installed."""
+    import gymnasium
+
+    try:
+        return gymnasium.spec(environment.rpartition(":")[2]).max_episode_steps or 0
+    except (gymnasium.error.Error, ImportError):
+        return 0
+
+
+def initial_shape(config: TrainConfig, summary: Summary) -> DecisionConfig:
+    """That of the weights to start from. Raises ValueError when they are of another environment than the data."""
+    shape = read_initial(config)[0].config
+    for what, reason in differences(shape.spaces(), (summary.observation_space, summary.action_space)):
+        raise ValueError(f"the {what} of {config.init_from} are {reason} as in {config.data}")
+    return replace(shape, context=config.model.context)
+
+
+def check_online(every: int, model: DecisionConfig) -> None:
+    """Raise ValueError when a model cannot learn from its own episodes."""
+    if model.returns == "none":
+        raise ValueError(f"online.every = {every} needs a model with model.returns = 'token'")
+    if model.spaces()[1].kind == "box" and model.head != "gaussian":
+        raise ValueError(f"online.every = {every} needs a head that draws actions: train with --model.head gaussian")
+
+
+def read_initial(config: TrainConfig) -> tuple[DecisionTransformer, Normaliser | None]:
+    """The weights to start from, and the statistics that they were trained with, where those are known."""
+    folder = Path(config.init_from).expanduser()
+    if (folder / FILE).is_file() or (folder / "checkpoints").is_dir():
+        trained = load(folder)
+        return trained.model, trained.summary.normaliser
+    if not (folder / "config.json").is_file():
+        accepted = "neither a run folder of decision.train nor a folder in Hugging Face's layout"
+        raise ValueError(f"init_from = {config.init_from!r} is {accepted}")
+    return load_pretrained(folder, config.model.context), None

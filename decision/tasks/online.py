@@ -13,7 +13,7 @@ from core.files.atomic import remove
 from core.training.order import stream
 from core.training.run import Run
 from decision.acting.policy import ModelPolicy
-from decision.collecting.recorder import Recorder, record_episodes
+from decision.collecting.recording import Recorder, record_episodes
 from decision.data.store import Trajectories, stack
 from decision.data.summary import default_targets
 from decision.models.decision_transformer import DecisionTransformer
@@ -43,7 +43,8 @@ class OnlineRounds:
 
     def act_when_due(self) -> None:
         """Plays the rounds that come before the next step, and adds their episodes to what is learnt from."""
-        while self.online.every and not self._over and self.rounds <= self.run.step // self.online.every:
+        run, every = self.run, self.online.every
+        while every and not (run.finished or run.stopping) and self.rounds <= run.step // every:
             self._learn_from(self._round(self.rounds))
 
     def figures(self) -> dict[str, float]:
@@ -52,15 +53,8 @@ class OnlineRounds:
             return {}
         return {"online/return": float(self.newest.returns().mean()), "online/steps": self.collected}
 
-    @property
-    def _over(self) -> bool:
-        return self.run.finished or self.run.stopping
-
     def _round(self, number: int) -> Trajectories:
-        """The episodes of a round, played now by the main process unless they are in the run folder.
-
-        Raises ValueError when those of an earlier round are missing.
-        """
+        """The episodes of a round: those in the run folder, else played now by the main process if it is their turn."""
         path = self._path(number)
         if not self.run.processes.from_main(path.exists()):
             if self.run.step != number * self.online.every:

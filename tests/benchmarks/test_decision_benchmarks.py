@@ -30,7 +30,7 @@ from benchmarks.measure.record import ROOT
 from benchmarks.peers.decision import PEER, PeerActor, Size, build, installed, peer_model, play_one
 from benchmarks.steps import decision as decision_step
 from core.training.command import parse
-from decision.acting.rollouts import roll_out
+from decision.acting.episodes import roll_out
 from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect
 from decision.config import TrainConfig

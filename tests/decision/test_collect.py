@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from decision.data.load import load_data
+from decision.data.sources import load_data
 from tests.decision.corridor import BROKEN, ID, MODULE
 from tests.decision.examples import same, trajectories
 from tests.processes import Command

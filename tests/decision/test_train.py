@@ -18,7 +18,7 @@ from core.cli.arguments import parse_fields
 from core.messages import number
 from core.optim.groups import build_optimizer
 from core.training.trained import matches_data
-from decision.acting.rollouts import roll_out
+from decision.acting.episodes import roll_out
 from decision.collecting.config import CollectConfig
 from decision.data.store import Trajectories
 from decision.data.summary import Summary

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core.config import PositionConfig, TransformerConfig
-from decision.data.normaliser import Normaliser
+from decision.data.summary import Normaliser
 from decision.data.windows import Window
 from decision.environments.make import make
 from decision.environments.spaces import Space, describe

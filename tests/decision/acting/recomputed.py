@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decision.data.normaliser import Normaliser
+from decision.data.summary import Normaliser
 from decision.data.windows import Window
 from decision.models.decision_transformer import DecisionTransformer
 

@@ -6,9 +6,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from decision.acting.episodes import play
+from decision.acting.episodes import play, roll_out
 from decision.acting.policy import ModelPolicy
-from decision.acting.rollouts import roll_out
 from decision.environments.make import episode_seed, make, open_environments
 from tests.decision import corridor
 from tests.decision.acting.recomputed import Recomputed

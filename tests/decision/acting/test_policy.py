@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from decision.acting.policy import ModelPolicy, Policy
-from decision.data.normaliser import Normaliser
+from decision.data.summary import Normaliser
 from decision.data.windows import WindowOrder
 from decision.environments.spaces import Space
 from decision.models.decision_transformer import DecisionTransformer

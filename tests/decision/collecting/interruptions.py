@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 from core.cli.errors import Interrupted
-from decision.collecting.recorder import Recorder
+from decision.collecting.recording import Recorder
 
 
 class Kill(BaseException):

@@ -19,7 +19,7 @@ from decision.collecting import agents
 from decision.collecting.agents import read_agent
 from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect
-from decision.collecting.recorder import Recorder
+from decision.collecting.recording import Recorder
 from tests.decision.corridor import ID, OPEN, SLOPE
 
 

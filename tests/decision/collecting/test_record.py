@@ -15,8 +15,8 @@ from core.cli.errors import Interrupted
 from decision.collecting import record, recording
 from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect
-from decision.collecting.recorder import Recorder
-from decision.collecting.reference import first_seed
+from decision.collecting.recording import Recorder
+from decision.collecting.teacher import first_seed
 from decision.config import TrainConfig
 from decision.data.store import Trajectories
 from decision.models.config import DecisionConfig

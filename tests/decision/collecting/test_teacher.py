@@ -14,7 +14,7 @@ from core.cli.errors import Interrupted, RunFailure
 from decision.collecting import record
 from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect
-from decision.collecting.recorder import Recorder
+from decision.collecting.recording import Recorder
 from decision.collecting.teacher import Teacher
 from tests.decision.collecting.interruptions import ctrl_c, failing_after, interrupted
 from tests.decision.corridor import LIMIT, OPEN, SLOPE

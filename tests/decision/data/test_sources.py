@@ -11,8 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from decision.data.load import load_data
-from decision.data.sources import read_minari, write_minari
+from decision.data.sources import load_data, read_minari, write_minari
 from decision.environments.spaces import Space, describe
 from tests.decision.examples import CHOICE, CHOICES, PIXELS, PUSH, VECTOR, same, trajectories
 
@@ -198,3 +197,18 @@ def test_a_cut_d4rl_file_is_refused(tmp_path: Path, h5py: Any, part: float) -> N
     path.write_bytes(whole[: int(part * len(whole))])
     with pytest.raises(ValueError, match="hopper.hdf5 is cut short or damaged"):
         load_data(path)
+
+
+def test_a_file_is_found_as_a_path_and_under_the_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = trajectories([3, 4])
+    data.save(tmp_path / "local" / "data.npz")
+    assert same(load_data(tmp_path / "local" / "data.npz"), data)
+    assert same(load_data("local/data.npz", root=tmp_path), data)
+    monkeypatch.setenv("TRIPTYCH_DATA", str(tmp_path))
+    assert same(load_data("local/data.npz"), data)
+
+
+@pytest.mark.parametrize("name", ["nothing.npz", "nothing.hdf5", ""])
+def test_data_that_is_not_there_is_refused_with_what_is_accepted(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^there is no data '{name}'; accepted are: a file that decision.collect"):
+        load_data(name, root=tmp_path)

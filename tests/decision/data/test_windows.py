@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decision.data.normaliser import Normaliser
 from decision.data.store import Trajectories
+from decision.data.summary import Normaliser
 from decision.data.windows import Window, WindowOrder
 from tests.decision.examples import CHOICE, CHOICES, PICTURE, PUSH, VECTOR, trajectories
 

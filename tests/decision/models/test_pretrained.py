@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from decision.acting.policy import ModelPolicy
-from decision.data.normaliser import Normaliser
+from decision.data.summary import Normaliser
 from decision.data.windows import Window
 from decision.models.decision_transformer import DecisionTransformer
 from decision.models.pretrained import load_pretrained

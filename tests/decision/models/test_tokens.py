@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from decision.environments.spaces import Space
-from decision.models.encoders import ActionScale, VectorEncoder, build_encoder
+from decision.models.tokens import ActionScale, VectorEncoder, build_encoder
 from tests.decision.toys import BOX, FROM_ONE, IMAGE, OPEN, SEVERAL, VECTOR, agent, window
 
 
@@ -90,7 +90,7 @@ def test_returns_are_as_exact_in_training_of_fewer_digits_as_in_acting():
 
 
 def test_a_picture_is_seen_alike_whichever_axis_holds_its_channels():
-    from decision.models.encoders import ImageEncoder
+    from decision.models.tokens import ImageEncoder
 
     torch.manual_seed(0)
     last, first = ImageEncoder((44, 40, 4), 16), ImageEncoder((4, 44, 40), 16)

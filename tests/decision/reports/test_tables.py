@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from core.messages import number
-from decision.acting.episodes import Episodes
-from decision.acting.rollouts import Rollouts, TargetEpisodes
+from decision.acting.episodes import Episodes, Rollouts, TargetEpisodes
 from decision.data.summary import Summary, default_targets
 from decision.reports.tables import figures, save_episodes, sentences, share_below, table
 from tests.decision import examples

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from decision.acting.episodes import Episodes
-from decision.acting.rollouts import Rollouts, TargetEpisodes
+from decision.acting.episodes import Episodes, Rollouts, TargetEpisodes
 from decision.tasks.imitation import mean_figures
 
 
