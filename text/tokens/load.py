@@ -10,7 +10,6 @@ from text.tokens.base import FILE, ByteTokenizer, CharTokenizer, Tokenizer
 from text.tokens.bpe import BPETokenizer
 
 GPT2_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
-
 GPT2_PUBLISHED = {
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
@@ -35,13 +34,15 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
 
 
 def _read(file: Path) -> Tokenizer:
+    from tokenizers import Tokenizer as Backend
+
     try:
         match json.loads(file.read_text(encoding="utf-8")):
             case {"tokenizer": "char", "characters": str(characters)}:
                 return CharTokenizer(characters)
             case {"tokenizer": "byte"}:
                 return ByteTokenizer()
-        return BPETokenizer.from_json(file)
+        return BPETokenizer(Backend.from_file(str(file)))
     except Exception as error:  # the library raises nothing more precise
         raise ValueError(f"{file} is not a readable tokenizer: {error}") from error
 
