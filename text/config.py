@@ -7,7 +7,7 @@ from typing import Literal
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.training.config import RunConfig
-from text.models.config import GPTConfig
+from text.models.gpt import GPTConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from core.cli.arguments import parse_fields, run_folder
 from core.cli.exits import main
-from text.pretrained.export import export_pretrained, nearest_family
+from text.pretrained.folders import export_pretrained, nearest_family
 from text.trained import load
 
 

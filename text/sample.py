@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from core.checks import check_positive
+from core.checks import check_at_least, check_positive
 from core.cli.arguments import parse_fields, run_folder
 from core.cli.exits import main
 from core.decoding.beams import beam_search
@@ -22,8 +22,7 @@ from core.decoding.filters import Sampling
 from core.decoding.generate import generate
 from core.decoding.window import STOPPED
 from core.devices import device_kind, resolve_precision
-from text.tokens.base import StreamingDecoder, Tokenizer
-from text.tokens.plain import UnknownCharacterError
+from text.tokens.base import StreamingDecoder, Tokenizer, UnknownCharacterError
 from text.trained import Trained, load, load_public
 
 
@@ -55,8 +54,7 @@ class SampleConfig(Sampling):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "tokens", "samples")
-        if self.beams < 0:
-            raise ValueError(f"beams = {self.beams} must be at least 0")
+        check_at_least(self, 0, "beams")
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""

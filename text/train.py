@@ -7,25 +7,34 @@ python -m text.train --out DIR --resume
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from core.cli.exits import main
 from core.optim.groups import build_optimizer
+from core.training.checkpoints import read_config
 from core.training.command import parse
+from core.training.folder import resume_point
 from core.training.run import Run
+from core.training.trained import matches_data
 from text.config import TrainConfig
+from text.corpus.load import load_corpus
+from text.corpus.windows import validation_batches
+from text.models.gpt import GPT, GPTConfig
 from text.presets import PRESETS
-from text.start import prepare
+from text.pretrained.folders import load_pretrained, pretrained_folder, read_family
+from text.tasks.language_modelling import LanguageModelling
+from text.tokens.base import FILE, Tokenizer
+from text.tokens.load import load_tokenizer
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
     """Train as configured; returns the last evaluation. Raises ValueError for bad input, before anything is written."""
-    start = prepare(config)
-    config, task = start.config, start.task
+    config, task = prepare(config)
     figures: dict[str, Any] = {}
     with Run(config, unit=task.unit) as run:
-        model = start.build_model()
+        model = initial_model(config)
         if run.main:
             task.save_data(run.folder)
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
@@ -39,6 +48,44 @@ def train(config: TrainConfig) -> dict[str, Any]:
                 run.log(figures, best=task.best, mode=task.mode)
         run.progress.say(f"done; {task.use} {shlex.quote(str(run.folder))}")
     return figures
+
+
+def prepare(config: TrainConfig) -> tuple[TrainConfig, LanguageModelling]:
+    """The configuration with the model's whole shape, and its task. Raises ValueError for what cannot be trained."""
+    tokenizer = choose_tokenizer(config)
+    corpus = load_corpus(config.data, tokenizer, vocab_size=config.bpe_size, validation=config.validation)
+    if config.resume and not matches_data(config.out, corpus.sha256):
+        raise ValueError(f"data = {config.data!r} is not the text that {config.out} was trained on, or has changed")
+    shape, size = choose_shape(config), corpus.tokenizer.vocab_size
+    if 0 < shape.vocab_size < size:
+        raise ValueError(f"model.vocab_size = {shape.vocab_size} must be at least the tokenizer's {size}")
+    config = replace(config, model=replace(shape, vocab_size=shape.vocab_size or size))
+    validation_batches(corpus.validation, config.model.context, batch_size=1)  # refuses a text that is too short now
+    return config, LanguageModelling(corpus, config)
+
+
+def choose_tokenizer(config: TrainConfig) -> Tokenizer | str:
+    """A resumed run's own, else the one named, else that of the public model to start from."""
+    if config.resume and (config.out / FILE).exists():
+        return load_tokenizer(config.out)
+    if config.init_from and not config.tokenizer:
+        return load_tokenizer(pretrained_folder(config.init_from))
+    return config.tokenizer or "char"
+
+
+def choose_shape(config: TrainConfig) -> GPTConfig:
+    """The model's shape: a resumed run's own, or that of the public model to start from, or the one configured."""
+    if not config.init_from:
+        return config.model
+    if config.resume:
+        return read_config(config.out, TrainConfig).model
+    return read_family(pretrained_folder(config.init_from)).to_config()
+
+
+def initial_model(config: TrainConfig) -> GPT:
+    """A public model or a random one; a resumed run restores its checkpoint into it later."""
+    public = config.init_from and resume_point(config) is None
+    return load_pretrained(config.init_from) if public else GPT(config.model)
 
 
 if __name__ == "__main__":

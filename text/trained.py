@@ -10,7 +10,7 @@ import torch
 from core.training.trained import TrainedRun, load_run
 from text.config import TrainConfig
 from text.models.gpt import GPT
-from text.pretrained.load import load_pretrained, pretrained_folder
+from text.pretrained.folders import load_pretrained, pretrained_folder
 from text.tokens.base import Tokenizer
 from text.tokens.load import load_tokenizer
 
@@ -29,7 +29,7 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> 
 
 
 def load_public(name_or_path: str, device: str = "cpu") -> Trained:
-    """A public model in Hugging Face's layout and its tokenizer, see `text.pretrained.load`."""
+    """A public model in Hugging Face's layout and its tokenizer, see `text.pretrained.folders`."""
     folder = pretrained_folder(name_or_path)
     model, tokenizer = load_pretrained(folder), load_tokenizer(folder)
     config = TrainConfig(steps=1, init_from=name_or_path, tokenizer=str(folder), model=model.config)

@@ -27,8 +27,7 @@ from torch.nn import functional as F
 
 from benchmarks.measure.timing import time_steps, time_tokens
 from text.corpus.windows import IGNORED, validation_batches
-from text.models.config import GPTConfig
-from text.models.gpt import GPT
+from text.models.gpt import GPT, GPTConfig
 from text.presets import PRESETS
 
 VOCABULARY = 65  # the characters of tiny Shakespeare

@@ -9,7 +9,7 @@ from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from tests.text.processes import prose
 from text.config import TrainConfig
-from text.models.config import GPTConfig
+from text.models.gpt import GPTConfig
 from text.train import train
 
 PLAIN = TrainConfig(

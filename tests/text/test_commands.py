@@ -16,7 +16,7 @@ from core.training.metrics import read_metrics
 from tests.processes import Command
 from tests.text.processes import TINY, written
 from text.config import TrainConfig
-from text.models.config import GPTConfig
+from text.models.gpt import GPTConfig
 from text.train import train
 
 ROOT = Path(__file__).parents[2]

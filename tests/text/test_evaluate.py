@@ -14,7 +14,7 @@ from core.training.metrics import read_metrics
 from tests.processes import Command
 from tests.text.processes import prose
 from text.corpus.load import load_corpus
-from text.models.config import GPTConfig
+from text.models.gpt import GPTConfig
 from text.tasks.language_modelling import default_rows
 from text.trained import Trained
 

@@ -20,9 +20,8 @@ from core.config import PositionConfig, TransformerConfig
 from core.training.checkpoints import Checkpoints, load_weights, verify
 from tests.processes import Commands, assert_close, assert_same_run, lines
 from tests.text.processes import TINY, prose
-from text.models.config import GPTConfig
-from text.models.gpt import GPT
-from text.pretrained.export import export_pretrained
+from text.models.gpt import GPT, GPTConfig
+from text.pretrained.folders import export_pretrained
 from text.tokens.bpe import BPETokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -22,12 +22,10 @@ from numpy.typing import NDArray
 from core.files.atomic import atomic_write, remove, sha256
 from core.files.downloads import data_root
 from core.files.json_files import read_json, write_json
-from text.corpus.documents import BETWEEN_DOCUMENTS, split, texts
-from text.corpus.sources import Source, content_hash, find_source, remembered_sha256
-from text.tokens.base import Ids, Tokenizer
+from text.corpus.sources import BETWEEN_DOCUMENTS, Source, content_hash, find_source, remembered_sha256, split, texts
+from text.tokens.base import ByteTokenizer, CharTokenizer, Ids, Tokenizer, UnknownCharacterError
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import load_tokenizer, published_gpt2
-from text.tokens.plain import ByteTokenizer, CharTokenizer, UnknownCharacterError
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 
@@ -36,7 +34,6 @@ HASHES = "hashes"  # the folder of hashes of large files
 ATTEMPTS = 3  # another process may have removed, as damaged, what this one had made
 TOGETHER = 1 << 20  # characters from which on texts are encoded together, in parallel where the tokenizer can
 TOKENIZERS = ("char", "byte", "bpe", "gpt2")
-BPE_VOCABULARY = 4096
 
 
 @dataclass(frozen=True)
@@ -93,18 +90,20 @@ def load_corpus(
     """
     if not 0 < validation < 1:
         raise ValueError(f"validation must be between 0 and 1, got {validation}")
-    if vocab_size is not None and tokenizer != "bpe":
-        raise ValueError(f"vocab_size is for the bpe tokenizer, got {vocab_size} with {tokenizer}")
     root = root or data_root()
     cache = root / "cache" / "text"
     source = find_source(data, root)
     origin = Origin(source, content_hash(source, cache / HASHES), validation, cache)
-    chosen = _choose_tokenizer(tokenizer, origin, vocab_size, root)
+    chosen = choose_tokenizer(tokenizer, origin, vocab_size or 4096, root)
+    folder = origin.folder("tokens", chosen.fingerprint, validation)
     for _ in range(ATTEMPTS):
-        if corpus := _open(origin, chosen):
+        if corpus := _open(folder, origin, chosen):
             return corpus
-        _make(origin, chosen)
-    raise OSError(f"{_folder(origin, chosen)} was written but cannot be read back")
+        remove(folder)  # it is damaged, if it is there
+        with atomic_write(folder) as temporary:
+            temporary.mkdir()
+            _tokenise(temporary, origin, chosen)
+    raise OSError(f"{folder} was written but cannot be read back")
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,8 @@ class Origin:
         return cut, total
 
 
-def _choose_tokenizer(choice: Tokenizer | str | Path, origin: Origin, vocab_size: int | None, root: Path) -> Tokenizer:
+def choose_tokenizer(choice: Tokenizer | str | Path, origin: Origin, bpe_size: int, root: Path) -> Tokenizer:
+    """The tokenizer that a choice stands for, learned from the text where it is one to learn."""
     match choice:
         case Tokenizer():
             return choice
@@ -139,9 +139,8 @@ def _choose_tokenizer(choice: Tokenizer | str | Path, origin: Origin, vocab_size
         case "byte":
             return ByteTokenizer()
         case "bpe":
-            size = vocab_size or BPE_VOCABULARY
-            folder = origin.folder("bpe", size, origin.validation)
-            return _learned(folder, lambda: BPETokenizer.train(_training_texts(origin), size))
+            folder = origin.folder("bpe", bpe_size, origin.validation)
+            return _learned(folder, lambda: BPETokenizer.train(_training_texts(origin), bpe_size))
         case "gpt2":
             return published_gpt2(root)
     if not Path(choice).exists():
@@ -150,7 +149,6 @@ def _choose_tokenizer(choice: Tokenizer | str | Path, origin: Origin, vocab_size
 
 
 def _learned(folder: Path, train: Callable[[], Tokenizer]) -> Tokenizer:
-    """The tokenizer kept in a folder; trained and kept there if there is none."""
     try:
         return load_tokenizer(folder)
     except ValueError:  # none yet, or damaged
@@ -160,67 +158,52 @@ def _learned(folder: Path, train: Callable[[], Tokenizer]) -> Tokenizer:
 
 
 def _all_texts(origin: Origin) -> Iterator[str]:
-    return (text for text in texts(origin.source, "character") if text)
+    return filter(None, texts(origin.source, "character"))
 
 
 def _training_texts(origin: Origin) -> Iterator[str]:
     cut, _ = origin.measure()
-    stream = split(texts(origin.source, "document"), cut)
-    return (text for side, text in stream if side == "train" and text)
+    return (text for side, text in split(texts(origin.source, "document"), cut) if side == "train" and text)
 
 
-def _make(origin: Origin, tokenizer: Tokenizer) -> None:
-    folder = _folder(origin, tokenizer)
-    remove(folder)  # it is damaged, if it is there
-    with atomic_write(folder) as temporary:
-        temporary.mkdir()
-        _tokenise(temporary, origin, tokenizer)
-
-
-def _open(origin: Origin, tokenizer: Tokenizer) -> Corpus | None:
-    """The corpus in the cache; None if there is none, or it is damaged."""
-    file = _folder(origin, tokenizer) / "tokens.bin"
+def _open(folder: Path, origin: Origin, tokenizer: Tokenizer) -> Corpus | None:
+    """The corpus in a folder; None if there is none, or it is damaged."""
+    file = folder / "tokens.bin"
     try:
-        meta = read_json(file.with_name("meta.json"))
+        meta = read_json(folder / "meta.json")
         train, val = Size(**meta["train"]), Size(**meta["validation"])
-        tokens = np.memmap(file, np.dtype(meta["dtype"]), mode="r")
-        if len(tokens) != train.tokens + val.tokens:
-            return None
-        if remembered_sha256(file, origin.cache / HASHES) != meta["sha256"]:
+        tokens = np.asarray(np.memmap(file, meta["dtype"], mode="r"))  # still mapped; a memmap's own indexing is slow
+        intact = len(tokens) == train.tokens + val.tokens
+        if not intact or remembered_sha256(file, origin.cache / HASHES) != meta["sha256"]:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    plain = np.asarray(tokens)  # still mapped; a memmap's own indexing is slow
-    sides = plain[: train.tokens], plain[train.tokens :]
+    sides = tokens[: train.tokens], tokens[train.tokens :]
     return Corpus(origin.source.name, tokenizer, *sides, train, val, meta["sha256"])
-
-
-def _folder(origin: Origin, tokenizer: Tokenizer) -> Path:
-    return origin.folder("tokens", tokenizer.fingerprint, origin.validation)
 
 
 def _tokenise(folder: Path, origin: Origin, tokenizer: Tokenizer) -> None:
     """Writes tokens.bin, training before validation, and meta.json into an empty folder."""
     from tqdm import tqdm
 
+    file = folder / "tokens.bin"
     separator = BETWEEN_DOCUMENTS if tokenizer.eos is None else None
     cut, total = origin.measure(separator)
     stream = split(texts(origin.source, tokenizer.unit, separator), cut)
     sizes: dict[str, dict[str, int]] = {}
     with (
-        (folder / "tokens.bin").open("wb") as file,
+        file.open("wb") as out,
         tqdm(total=total, unit="char", unit_scale=True, desc="tokenising", delay=1, disable=None) as bar,
     ):
         for side, part in groupby(stream, itemgetter(0)):
             start = 0 if side == "train" else cut
-            sizes[side] = asdict(_write(file, map(itemgetter(1), part), tokenizer, start, bar.update))
-    digest = sha256(folder / "tokens.bin")
-    meta = {"source": origin.source.name, "dtype": _dtype(tokenizer).str, "sha256": digest, **sizes}
+            sizes[side] = asdict(_write(out, (text for _, text in part), tokenizer, start, bar.update))
+    meta = {"source": origin.source.name, "dtype": _dtype(tokenizer), "sha256": sha256(file), **sizes}
     write_json(folder / "meta.json", meta)
 
 
-def _dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
-    return np.dtype("<u2" if tokenizer.vocab_size < 1 << 16 else "<u4")
+def _dtype(tokenizer: Tokenizer) -> str:
+    return "<u2" if tokenizer.vocab_size < 1 << 16 else "<u4"
 
 
 def _write(
@@ -231,13 +214,12 @@ def _write(
     progress: Callable[[int], object],
 ) -> Size:
     """Encodes the part of the text from character `start` on; None is the end of a document."""
-    dtype = _dtype(tokenizer)
     tokens = chars = size = 0
     for group in _grouped(part):
-        encoded = iter(_encode(tokenizer, [text for text in group if text is not None], start + chars))
-        for text in group:
-            ids = next(encoded) if text is not None else np.array([tokenizer.eos])
-            file.write(ids.astype(dtype).tobytes())
+        encoded = _encode(tokenizer, [text or "" for text in group], start + chars)
+        for text, ids in zip(group, encoded, strict=True):
+            ids = np.array([tokenizer.eos]) if text is None else ids
+            file.write(ids.astype(_dtype(tokenizer)).tobytes())
             tokens += len(ids)
             chars += len(text or "")
             size += len((text or "").encode())
@@ -255,8 +237,7 @@ def _grouped(part: Iterable[str | None]) -> Iterator[list[str | None]]:
         if length >= TOGETHER:
             yield group
             group, length = [], 0
-    if group:
-        yield group
+    yield group
 
 
 def _encode(tokenizer: Tokenizer, group: list[str], position: int) -> list[Ids]:

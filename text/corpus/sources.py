@@ -1,23 +1,32 @@
 """Where text comes from: a name, a file, a folder, a glob, or a Hugging Face data set, as a sequence of documents.
 
-A document is read in blocks of bytes, anew for each pass, so that a corpus may be larger than memory.
+A document is read in blocks, anew for each pass, so that a corpus may be larger than memory. It is divided only where
+its tokens stay the same: a tokenizer that encodes every character by itself gets the text in these blocks, any other
+gets each document whole. One of more than LARGEST characters is cut at blank lines, and a line on stderr says so, since
+a token or two at every cut may be others.
 """
 
 from __future__ import annotations
 
+import codecs
 import glob
 import hashlib
+import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from core.files.atomic import sha256
 from core.files.downloads import Remote, fetch
 from core.files.json_files import read_json, write_json
-from core.messages import first_line, nearest
+from core.messages import first_line, nearest, notice
+
+Side = Literal["train", "validation"]
+Unit = Literal["character", "document"]
 
 NAMES = ("shakespeare", "pydoc")
 PREFIX = "hf:"
@@ -26,8 +35,9 @@ CODE = (".py", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".js", ".ts", ".
 SUFFIXES = PROSE + CODE  # what counts as text in a folder
 HUGGING_FACE = f"{PREFIX}NAME[:CONFIG][:SPLIT][:COLUMN]"
 REMEMBERED = 64 << 20  # bytes from which on a file's hash is remembered
-
 BLOCK = 1 << 18  # bytes read at once
+LARGEST = 5 << 18  # characters encoded at once, more than tiny Shakespeare has; each takes over 100 bytes of memory
+BETWEEN_DOCUMENTS = "\n\n"  # where no token ends a text
 
 SHAKESPEARE = Remote(
     path="shakespeare/input.txt",
@@ -40,11 +50,17 @@ SHAKESPEARE = Remote(
 
 @dataclass(frozen=True)
 class Document:
-    """One text. label: what an error calls it. read: its UTF-8 from the start, in blocks of bytes."""
+    """One text, in a file or in memory. label: what an error calls it."""
 
     label: str
-    read: Callable[[], Iterator[bytes]]
     path: Path | None = None
+    content: bytes = b""
+
+    def read(self) -> Iterator[bytes]:
+        """Its UTF-8 from the start, in blocks of bytes."""
+        with self.path.open("rb") if self.path else io.BytesIO(self.content) as file:
+            while block := file.read(BLOCK):
+                yield block
 
 
 @dataclass(frozen=True)
@@ -85,10 +101,8 @@ def content_hash(source: Source, memory: Path) -> str:
     whole = hashlib.sha256()
     nothing = whole.digest()
     for document in source.documents():
-        if document.path is not None:
-            digest = remembered_sha256(document.path, memory)
-        else:
-            digest = _sha256_of_blocks(document.read())
+        path, content = document.path, document.content
+        digest = remembered_sha256(path, memory) if path else hashlib.sha256(content).hexdigest()
         whole.update(bytes.fromhex(digest))
     if whole.digest() == nothing:
         raise ValueError(f"{source.name} is empty: there is no text to learn from")
@@ -114,22 +128,9 @@ def remembered_sha256(path: Path, memory: Path) -> str:
     return digest
 
 
-def _sha256_of_blocks(blocks: Iterator[bytes]) -> str:
-    digest = hashlib.sha256()
-    for block in blocks:
-        digest.update(block)
-    return digest.hexdigest()
-
-
 def _files(name: str, paths: list[Path]) -> Source:
-    documents = [Document(str(path), partial(_read, path), path) for path in paths if path.stat().st_size]
+    documents = [Document(str(path), path) for path in paths if path.stat().st_size]
     return Source(name, lambda: iter(documents))
-
-
-def _read(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            yield block
 
 
 def _matching(data: str) -> list[Path]:
@@ -137,10 +138,9 @@ def _matching(data: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = sorted(_visible_texts(path), key=lambda file: file.relative_to(path).as_posix())
-        if not files:
-            raise ValueError(f"{data} holds no text: files ending in {' '.join(SUFFIXES)} are read")
-        return files
+        if files := sorted(filter(partial(_is_text, path), path.rglob("*")), key=Path.as_posix):
+            return files
+        raise ValueError(f"{data} holds no text: files ending in {' '.join(SUFFIXES)} are read")
     if glob.has_magic(data):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
         if files := [match for match in matches if match.is_file()]:
@@ -150,11 +150,9 @@ def _matching(data: str) -> list[Path]:
     raise ValueError(f"data = {data!r} is neither a file nor the name of a text; {nearest(data, NAMES, accepted)}")
 
 
-def _visible_texts(folder: Path) -> Iterator[Path]:
-    for file in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not hidden and file.suffix.lower() in SUFFIXES and file.is_file():
-            yield file
+def _is_text(folder: Path, file: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and file.suffix.lower() in SUFFIXES and file.is_file()
 
 
 def _pydoc() -> Source:
@@ -163,7 +161,7 @@ def _pydoc() -> Source:
     except ImportError as error:
         raise ValueError("data = 'pydoc' is not available: this Python comes without pydoc_data.topics") from error
     text = "\n\n".join(topics[name].strip("\n") for name in sorted(topics)) + "\n"
-    document = Document("pydoc", lambda: iter([text.encode()]))
+    document = Document("pydoc", content=text.encode())
     return Source("pydoc", lambda: iter([document]))
 
 
@@ -175,13 +173,9 @@ def _hugging_face(data: str) -> Source:
     def documents() -> Iterator[Document]:
         for index, text in enumerate(row[column] for row in rows.select_columns([column])):
             if text:
-                yield Document(f"row {index} of {data}", partial(_encoded, text))
+                yield Document(f"row {index} of {data}", content=text.encode())
 
     return Source(data, documents)
-
-
-def _encoded(text: str) -> Iterator[bytes]:
-    yield text.encode()
 
 
 def _load_rows(data: str, name: str, config: str | None, split: str) -> Any:
@@ -202,3 +196,71 @@ def _text_column(data: str, rows: Any, column: str) -> str:
     if column not in texts:
         raise ValueError(f"{data} has no text column {column!r}: it has {', '.join(texts) or 'none'}")
     return column
+
+
+# A source as a stream of text
+
+
+def texts(source: Source, unit: Unit, separator: str | None = BETWEEN_DOCUMENTS) -> Iterator[str | None]:
+    """All documents, in blocks or whole, with the separator between them. Raises ValueError if one is not UTF-8."""
+    for index, document in enumerate(source.documents()):
+        if index:
+            yield separator
+        yield from decoded(document) if unit == "character" else whole(document)
+
+
+def whole(document: Document) -> Iterator[str]:
+    """The document in one string, or in several if it is larger than LARGEST."""
+    text = ""
+    for block in decoded(document):
+        text += block
+        while len(text) > LARGEST:
+            report_cut(document.label)
+            cut = place_to_cut(text, LARGEST)
+            yield text[:cut]
+            text = text[cut:]
+    if text:
+        yield text
+
+
+def place_to_cut(text: str, end: int) -> int:
+    """After the last blank line before `end`, or else the last line, or else at `end`."""
+    for mark in ("\n\n", "\n"):
+        if (place := text.rfind(mark, 0, end)) >= 0:
+            return place + len(mark)
+    return end
+
+
+@cache  # once a document: a bpe tokenizer is trained on it before it is encoded
+def report_cut(label: str) -> None:
+    """Tells the user that a document is not encoded whole."""
+    notice(f"{label} is tokenised in parts, cut at blank lines: it has more than {LARGEST:,} characters")
+
+
+def split(stream: Iterable[str | None], cut: int) -> Iterator[tuple[Side, str | None]]:
+    """The stream, each text with its side: training has the first `cut` characters, validation the rest."""
+    left = cut
+    for text in stream:
+        if text is None:
+            yield ("train" if left else "validation"), None
+            continue
+        sides: dict[Side, str] = {"train": text[:left], "validation": text[left:]}
+        yield from ((side, part) for side, part in sides.items() if part)
+        left = max(0, left - len(text))
+
+
+def decoded(document: Document) -> Iterator[str]:
+    """The document's text, block by block. Raises ValueError naming the first byte that is not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0
+    for block in chain(document.read(), [b""]):
+        pending = len(decoder.getstate()[0])  # bytes of a character that the last block began
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            position = offset - pending + error.start
+            byte = error.object[error.start]
+            raise ValueError(f"{document.label} is not UTF-8 text: byte 0x{byte:02x} at offset {position}") from error
+        offset += len(block)
+        if text:
+            yield text

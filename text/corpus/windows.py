@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.checks import check_choices, check_positive
 from core.training.order import drawn, epochs, share, shuffled, stream
 from text.corpus.load import Tokens
 
@@ -36,7 +35,7 @@ class TrainingWindows:
     order: "shuffled" tiles the text, from another offset each epoch, and takes every tile once an epoch (up to
         2 * context tokens at the ends are left out); "random" takes windows from anywhere, as nanoGPT does.
 
-    Raises ValueError for a bad value, or a text shorter than one window and its last target.
+    Raises ValueError for a text shorter than one window and its last target.
     """
 
     tokens: Tokens
@@ -46,8 +45,6 @@ class TrainingWindows:
     order: WindowOrder = "shuffled"
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        check_positive(self, "batch_size")
         _check_length("training", self.tokens, self.context)
 
     @property
@@ -61,8 +58,9 @@ class TrainingWindows:
         b = batch_size / (world * accumulate); the micro-batches of all ranks together are the same global batch,
         whatever their number. Raises ValueError if batch_size does not divide.
         """
-        starts = self._starts(step)
-        return [self._read(part) for part in share(starts, rank, world, accumulate)]
+        windows = sliding_window_view(self.tokens, self.context + 1)  # (N - context, context + 1), nothing copied
+        parts = (windows[starts] for starts in share(self._starts(step), rank, world, accumulate))  # (b, context + 1)
+        return [(_tensor(rows[:, :-1]), _tensor(rows[:, 1:])) for rows in parts]
 
     def _starts(self, step: int) -> NDArray[np.int64]:
         """Where the windows of the global batch begin: int64 (batch_size,)."""
@@ -71,17 +69,8 @@ class TrainingWindows:
         tiles = shuffled(self.seed, step, self.batch_size, self.items)
         epoch = epochs(step, self.batch_size, self.items)
         room = min(self.context, len(self.tokens) - self.items * self.context)
-        first, last = int(epoch[0]), int(epoch[-1])
-        offsets = np.array([_offset(self.seed, e, room) for e in range(first, last + 1)])
-        return tiles * self.context + offsets[epoch - first]
-
-    def _read(self, starts: NDArray[np.int64]) -> Batch:
-        rows = self._windows[starts]  # (b, context + 1)
-        return _tensor(rows[:, :-1]), _tensor(rows[:, 1:])
-
-    @cached_property
-    def _windows(self) -> NDArray[Any]:
-        return sliding_window_view(self.tokens, self.context + 1)  # (N - context, context + 1), nothing copied
+        offsets = np.array([_offset(self.seed, number, room) for number in epoch.tolist()])
+        return tiles * self.context + offsets
 
 
 def validation_batches(tokens: Tokens, context: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
@@ -93,8 +82,6 @@ def validation_batches(tokens: Tokens, context: int, batch_size: int, rank: int 
     Raises ValueError for a text shorter than one window and its last target.
     """
     _check_length("validation", tokens, context)
-    if batch_size < 1 or not 0 <= rank < world:
-        raise ValueError(f"batch_size must be positive and rank in 0..{world - 1}, got {batch_size} and {rank}")
     windows = -(-(len(tokens) - 1) // context)
     rounds = -(-windows // (batch_size * world))
     firsts = [(turn * world + rank) * batch_size for turn in range(rounds)]
@@ -120,8 +107,6 @@ def _offset(seed: int, epoch: int, room: int) -> int:
 
 
 def _check_length(part: str, tokens: Tokens, context: int) -> None:
-    if context < 1:
-        raise ValueError(f"context must be at least 1, got {context}")
     if len(tokens) <= context:
         raise ValueError(
             f"the {part} text has {len(tokens)} tokens, a context of {context} needs at least {context + 1}: "

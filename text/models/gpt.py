@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Literal
+
 from torch import Tensor, nn
 
+from core.checks import check_at_least, check_choices, check_positive
+from core.config import TransformerConfig
 from core.decoding.cache import Cache
 from core.graph import causal, from_place
 from core.init import initialise
 from core.positions import index
 from core.transformer import EVERY, LAST, Transformer
-from text.models.config import GPTConfig
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a GPT."""
+
+    vocab_size: int = 0
+    """Number of tokens; 0 = what the tokenizer has."""
+    context: int = 256
+    """The most tokens it attends to."""
+    head: Literal["tied", "untied"] = "tied"
+    """Whether the output map is the embedding's own matrix."""
+    core: TransformerConfig = field(default_factory=TransformerConfig)
+    """The shape of the blocks."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_positive(self, "context")
+        check_at_least(self, 0, "vocab_size")
 
 
 class GPT(nn.Module):

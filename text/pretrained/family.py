@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from operator import attrgetter
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from core.config import TransformerConfig
 from core.files.serialize import from_dict, to_dict
 from core.files.weights import WEIGHT, Rule, module
-from text.models.config import GPTConfig
+from text.models.gpt import GPTConfig
 
-CONFIG = "config.json"
 Supported = Mapping[str, tuple[object, ...]]
 
 WITHOUT_EFFECT = tuple(
@@ -99,11 +98,6 @@ class Family(ABC):
                 f"{name} = {value!r} cannot be expressed in the {cls.model_type} layout, "
                 f"which supports: {', '.join(map(str, accepted))}"
             )
-
-
-def head_kind(tied: bool) -> Literal["tied", "untied"]:
-    """Their flag as our choice."""
-    return "tied" if tied else "untied"
 
 
 def head_rules(config: GPTConfig) -> list[Rule]:

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from core.config import FeedForwardKind, PositionConfig, TransformerConfig
 from core.files.weights import TRANSPOSED, WEIGHT, Rule, each_layer, module
-from text.models.config import GPTConfig
-from text.pretrained.family import Family, Supported, head_kind, head_rules
+from text.models.gpt import GPTConfig
+from text.pretrained.family import Family, Supported, head_rules
 
 Activation = Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu"]
 TO_OURS: dict[Activation, FeedForwardKind] = {
@@ -73,7 +73,7 @@ class GPT2(Family):
             dropout=self.resid_pdrop,
             attention_dropout=self.attn_pdrop,
         )
-        return GPTConfig(self.vocab_size, self.n_positions, head_kind(self.tie_word_embeddings), core)
+        return GPTConfig(self.vocab_size, self.n_positions, "tied" if self.tie_word_embeddings else "untied", core)
 
     @classmethod
     def from_config(cls, config: GPTConfig) -> GPT2:

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from core.config import FeedForwardKind, OptionalNormKind, PositionConfig, TransformerConfig
 from core.files.weights import BOTH, WEIGHT, Layout, Rule, each_layer, module, stacked
-from text.models.config import GPTConfig
-from text.pretrained.family import Family, Supported, head_kind, head_rules
+from text.models.gpt import GPTConfig
+from text.pretrained.family import Family, Supported, head_rules
 
 Activation = Literal["silu", "gelu"]
-Pairing = Literal["interleaved", "halves"]
 Bias = Literal["all", "qkv", "none"]
 TO_OURS: dict[Activation, FeedForwardKind] = {"silu": "swiglu", "gelu": "geglu"}
 FROM_OURS: dict[FeedForwardKind, Activation] = {"swiglu": "silu", "geglu": "gelu"}
@@ -94,7 +93,8 @@ class LlamaLike(Family):
             position=PositionConfig("rotary", base=self.rotary_base(), pairing="halves"),
             attention_dropout=self.attention_dropout,
         )
-        return GPTConfig(self.vocab_size, self.max_position_embeddings, head_kind(self.tie_word_embeddings), core)
+        head: Literal["tied", "untied"] = "tied" if self.tie_word_embeddings else "untied"
+        return GPTConfig(self.vocab_size, self.max_position_embeddings, head, core)
 
     @classmethod
     def from_config(cls, config: GPTConfig) -> LlamaLike:
@@ -124,7 +124,30 @@ class LlamaLike(Family):
 
     @classmethod
     def rules(cls, config: GPTConfig) -> list[Rule]:
-        return llama_rules(config, "halves")
+        core, ours, theirs = config.core, "core.blocks.*.", "model.layers.*."
+        attention, feedforward = ours + "attention.branch.", ours + "feedforward.branch."
+        qkv = [f"{theirs}self_attn.{name}_proj" for name in "qkv"]
+        gate_and_up = [f"{theirs}mlp.{name}_proj" for name in ("gate", "up")]
+        qkv_kinds = WEIGHT if core.bias == "none" else BOTH
+        kinds = BOTH if core.bias == "all" else WEIGHT
+        n_heads = (core.n_heads, core.key_heads, core.key_heads)
+        block = [
+            *module(ours + "attention.norm", theirs + "input_layernorm", kinds=WEIGHT),
+            *module(attention + "qkv", *qkv, kinds=qkv_kinds, layout=heads_layout(core, n_heads)),
+            *module(attention + "out", theirs + "self_attn.o_proj", kinds=kinds),
+            *module(ours + "feedforward.norm", theirs + "post_attention_layernorm", kinds=WEIGHT),
+            *module(feedforward + "up", *gate_and_up, kinds=kinds, layout=stacked(core.ffn_width, core.ffn_width)),
+            *module(feedforward + "out", theirs + "mlp.down_proj", kinds=kinds),
+        ]
+        for name in ("q_norm", "k_norm") if core.qk_norm != "none" else ():
+            gain = heads_layout(core, (1,))
+            block += module(attention + name, f"{theirs}self_attn.{name}", kinds=WEIGHT, layout=gain)
+        return [
+            *module("embed", "model.embed_tokens", kinds=WEIGHT),
+            *each_layer(block, core.depth),
+            *module("core.norm", "model.norm", kinds=WEIGHT),
+            *head_rules(config),
+        ]
 
 
 @dataclass(frozen=True)
@@ -208,49 +231,18 @@ class Qwen3(LlamaLike):
     layer_types: list[Literal["full_attention"]] | None = None
 
 
-def llama_rules(config: GPTConfig, pairing: Pairing) -> list[Rule]:
-    """The weights of all these models. pairing: which channels of their heads rotate together."""
-    core, ours, theirs = config.core, "core.blocks.*.", "model.layers.*."
-    attention, feedforward = ours + "attention.branch.", ours + "feedforward.branch."
-    qkv = [f"{theirs}self_attn.{name}_proj" for name in "qkv"]
-    gate_and_up = [f"{theirs}mlp.{name}_proj" for name in ("gate", "up")]
-    qkv_kinds = WEIGHT if core.bias == "none" else BOTH
-    kinds = BOTH if core.bias == "all" else WEIGHT
-    n_heads = (core.n_heads, core.key_heads, core.key_heads)
-    block = [
-        *module(ours + "attention.norm", theirs + "input_layernorm", kinds=WEIGHT),
-        *module(attention + "qkv", *qkv, kinds=qkv_kinds, layout=heads_layout(core, n_heads, pairing)),
-        *module(attention + "out", theirs + "self_attn.o_proj", kinds=kinds),
-        *module(ours + "feedforward.norm", theirs + "post_attention_layernorm", kinds=WEIGHT),
-        *module(feedforward + "up", *gate_and_up, kinds=kinds, layout=stacked(core.ffn_width, core.ffn_width)),
-        *module(feedforward + "out", theirs + "mlp.down_proj", kinds=kinds),
-    ]
-    for name in ("q_norm", "k_norm") if core.qk_norm != "none" else ():
-        gain = heads_layout(core, (1,), pairing)
-        block += module(attention + name, f"{theirs}self_attn.{name}", kinds=WEIGHT, layout=gain)
-    return [
-        *module("embed", "model.embed_tokens", kinds=WEIGHT),
-        *each_layer(block, core.depth),
-        *module("core.norm", "model.norm", kinds=WEIGHT),
-        *head_rules(config),
-    ]
-
-
-def heads_layout(core: TransformerConfig, n_heads: tuple[int, ...], theirs: Pairing) -> Layout:
-    """Parts of `n_heads` heads each, stacked; the first two (queries, keys) rotate, by pairs of channels as ours do."""
-    stack, ours = stacked(*(count * core.head_width for count in n_heads)), core.position.pairing
-    if ours == theirs:
+def heads_layout(core: TransformerConfig, n_heads: tuple[int, ...]) -> Layout:
+    """Parts of `n_heads` heads each, stacked; the first two (queries, keys) rotate: by halves, or by pairs as ours."""
+    stack = stacked(*(count * core.head_width for count in n_heads))
+    if core.position.pairing == "halves":
         return stack
 
-    def reorder(parts: Sequence[Tensor], to: Pairing) -> list[Tensor]:
-        rotating = [reorder_pairs(part, count, to) for part, count in zip(parts[:2], n_heads[:2], strict=True)]
+    def reorder(parts: Sequence[Tensor], pattern: str) -> list[Tensor]:
+        """Pair n stays pair n: (heads x Dh, ...) to the same shape."""
+        rotating = [rearrange(part, pattern, h=count, two=2) for part, count in zip(parts[:2], n_heads, strict=False)]
         return [*rotating, *parts[2:]]
 
-    return Layout(lambda parts: stack.load(reorder(parts, ours)), lambda own: reorder(stack.save(own), theirs))
-
-
-def reorder_pairs(rows: Tensor, n_heads: int, to: Pairing) -> Tensor:
-    """Channels (heads x Dh, ...) from the other pairing to this one; pair n stays pair n."""
-    if to == "halves":
-        return rearrange(rows, "(h n two) ... -> (h two n) ...", h=n_heads, two=2)
-    return rearrange(rows, "(h two n) ... -> (h n two) ...", h=n_heads, two=2)
+    return Layout(
+        lambda parts: stack.load(reorder(parts, "(h two n) ... -> (h n two) ...")),
+        lambda own: reorder(stack.save(own), "(h n two) ... -> (h two n) ..."),
+    )

@@ -17,24 +17,23 @@ from core.decoding.generate import complete
 from core.files.atomic import write_text
 from core.training.order import Batch, Share
 from core.training.run import Run
+from core.training.task import Task
 from core.training.trained import save_data_record
 from text.config import TrainConfig
 from text.corpus.load import Corpus
 from text.corpus.windows import IGNORED, TrainingWindows, validation_batches
-from text.models.config import GPTConfig
-from text.models.gpt import GPT
-from text.tasks.task import TextTask
+from text.models.gpt import GPT, GPTConfig
 
 PROMPT = 16  # tokens of the held-out text that a sample continues
 
 
-class LanguageModelling(TextTask):
+class LanguageModelling(Task):
     """Windows of a text, cross-entropy of each next token, the loss over the whole held-out part."""
 
     unit = "tokens"
     best = "val/loss"
     mode: Literal["min", "max"] = "min"
-    use = "generate text with: python -m text.sample"
+    use = "generate text with: python -m text.sample"  # the run folder follows
 
     def __init__(self, corpus: Corpus, config: TrainConfig):
         self.corpus, self.config = corpus, config
@@ -42,7 +41,6 @@ class LanguageModelling(TextTask):
         self.windows = TrainingWindows(corpus.train, context, config.batch_size, config.seed, order)
 
     def summary(self) -> str:
-        """One line about the text."""
         corpus = self.corpus
         return (
             f"{corpus.name}: {len(corpus.train):,} tokens to train on, {len(corpus.validation):,} held out, "
@@ -57,7 +55,6 @@ class LanguageModelling(TextTask):
         save_data_record(folder, corpus.name, corpus.sha256, **sizes)
 
     def objective(self, model: GPT) -> nn.Module:
-        """The model with its loss."""
         return NextTokenLoss(model)
 
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:

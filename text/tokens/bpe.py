@@ -32,7 +32,9 @@ class BPETokenizer(Tokenizer):
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         description = json.loads(backend.to_str())
         self._family = _family(description)
-        _check_bytes(backend, self._family)
+        missing = [byte for symbol, byte in _byte_alphabet().items() if backend.token_to_id(symbol) is None]
+        if self._family == "byte-level" and missing:
+            raise ValueError(f"a byte-level vocabulary must hold all 256 bytes, {missing[0]} is missing")
         self.prefix = _prefix(description)
         self._backend = backend
         backend.no_truncation()
@@ -74,13 +76,6 @@ class BPETokenizer(Tokenizer):
         if backend.token_to_id(END_OF_TEXT[0]) is not None:
             backend.add_special_tokens([END_OF_TEXT[0]])
         return cls(backend)
-
-    @classmethod
-    def from_json(cls, file: Path) -> BPETokenizer:
-        """A `tokenizer.json` of the `tokenizers` library."""
-        from tokenizers import Tokenizer as Backend
-
-        return cls(Backend.from_file(str(file)))
 
     @cached_property
     def pieces(self) -> list[bytes]:
@@ -161,12 +156,6 @@ def _family(description: dict[str, Any]) -> Literal["byte-level", "sentencepiece
         return "sentencepiece"
     described = f"{model} with {', '.join(sorted(decoders)) or 'no decoder'}"
     raise ValueError(f"a tokenizer must be byte-pair encoding, byte-level or SentencePiece's, got {described}")
-
-
-def _check_bytes(backend: tokenizers.Tokenizer, family: str) -> None:
-    missing = [byte for symbol, byte in _byte_alphabet().items() if backend.token_to_id(symbol) is None]
-    if family == "byte-level" and missing:
-        raise ValueError(f"a byte-level vocabulary must hold all 256 bytes, {missing[0]} is missing")
 
 
 def _prefix(description: dict[str, Any]) -> bytes:

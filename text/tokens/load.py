@@ -6,25 +6,15 @@ import json
 from pathlib import Path
 
 from core.files.downloads import Remote, fetch
-from text.tokens.base import FILE, Tokenizer
+from text.tokens.base import FILE, ByteTokenizer, CharTokenizer, Tokenizer
 from text.tokens.bpe import BPETokenizer
-from text.tokens.plain import ByteTokenizer, CharTokenizer
 
 GPT2_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
-
-GPT2_INSTEAD = "use the char, byte or bpe tokenizer, which need no files"
-GPT2_VOCABULARY = Remote(
-    path="gpt2-bpe/encoder.json",
-    url="https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json",
-    sha256="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-    instead=GPT2_INSTEAD,
-)
-GPT2_MERGES = Remote(
-    path="gpt2-bpe/vocab.bpe",
-    url="https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe",
-    sha256="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-    instead=GPT2_INSTEAD,
-)
+GPT2_PUBLISHED = {
+    "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+}
+"""OpenAI's own files, each with its SHA-256."""
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:
@@ -35,7 +25,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     path = Path(path)
     file = path / FILE if path.is_dir() else path
     if file.is_file():
-        return read_tokenizer(file)
+        return _read(file)
     for vocabulary, merges in GPT2_FILES:
         if (path / vocabulary).is_file() and (path / merges).is_file():
             return BPETokenizer.from_gpt2(path / vocabulary, path / merges)
@@ -43,19 +33,26 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     raise ValueError(f"there is no tokenizer in {path}: accepted are {accepted}")
 
 
-def read_tokenizer(file: Path) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`: one of ours, or one of the `tokenizers` library."""
+def _read(file: Path) -> Tokenizer:
+    from tokenizers import Tokenizer as Backend
+
     try:
         match json.loads(file.read_text(encoding="utf-8")):
             case {"tokenizer": "char", "characters": str(characters)}:
                 return CharTokenizer(characters)
             case {"tokenizer": "byte"}:
                 return ByteTokenizer()
-        return BPETokenizer.from_json(file)
+        return BPETokenizer(Backend.from_file(str(file)))
     except Exception as error:  # the library raises nothing more precise
         raise ValueError(f"{file} is not a readable tokenizer: {error}") from error
 
 
 def published_gpt2(root: Path | None = None) -> BPETokenizer:
     """GPT-2's published tokenizer, from under `root` (default: `data_root()`), downloaded if it is not there."""
-    return BPETokenizer.from_gpt2(fetch(GPT2_VOCABULARY, root), fetch(GPT2_MERGES, root))
+    home = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main"
+    instead = "use the char, byte or bpe tokenizer, which need no files"
+    vocabulary, merges = (
+        fetch(Remote(f"gpt2-bpe/{name}", f"{home}/{name}", sha256, instead), root)
+        for name, sha256 in GPT2_PUBLISHED.items()
+    )
+    return BPETokenizer.from_gpt2(vocabulary, merges)

@@ -15,8 +15,7 @@ from core.decoding.generate import complete
 from core.files.serialize import from_dict, to_dict
 from tests.core.helpers import POSITIONS, awake, padded_coords, shape
 from text.corpus.windows import IGNORED
-from text.models.config import GPTConfig
-from text.models.gpt import GPT
+from text.models.gpt import GPT, GPTConfig
 from text.tasks.language_modelling import NextTokenLoss
 
 LEARNED = PositionConfig("learned")

@@ -16,15 +16,12 @@ from core.config import PositionConfig, TransformerConfig
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from tests.core.helpers import awake
-from text.models.config import GPTConfig
-from text.models.gpt import GPT
-from text.pretrained.export import export_pretrained, nearest_family
-from text.pretrained.families import FAMILIES
+from text.models.gpt import GPT, GPTConfig
+from text.pretrained.folders import FAMILIES, export_pretrained, load_pretrained, nearest_family, pretrained_folder
 from text.pretrained.llama import Llama
-from text.pretrained.load import load_pretrained, pretrained_folder
+from text.tokens.base import ByteTokenizer
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import load_tokenizer
-from text.tokens.plain import ByteTokenizer
 
 GPT2_SHAPE = {"vocab_size": 61, "n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 4}
 SHAPE = {

@@ -12,10 +12,9 @@ from safetensors.torch import load_file
 
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
+from tests.text.pretrained.llama2c import LlamaCTokenizer, load_llama2c
 from text.models.gpt import GPT
-from text.pretrained.export import export_pretrained
-from text.pretrained.llama2c import LlamaCTokenizer, load_llama2c
-from text.pretrained.load import load_pretrained
+from text.pretrained.folders import export_pretrained, load_pretrained
 
 GREEDY = Sampling(temperature=0)
 TOKENS = 200  # of the published text

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from text.tokens.base import StreamingDecoder, Tokenizer
+from text.tokens.base import ByteTokenizer, CharTokenizer, StreamingDecoder, Tokenizer, UnknownCharacterError
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import load_tokenizer
-from text.tokens.plain import ByteTokenizer, CharTokenizer, UnknownCharacterError
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 PROSE = ["To be, or not to be, that is the question:\n  Whether 'tis nobler in the mind to suffer\n" * 20]

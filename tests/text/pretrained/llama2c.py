@@ -1,4 +1,4 @@
-"""llama2.c's own files (Karpathy 2023): a checkpoint of "version 0", and the tokenizer that belongs to it.
+"""Reads llama2.c's own files (Karpathy 2023): a checkpoint of "version 0", and the tokenizer that belongs to it.
 
 A checkpoint is seven int32 (dim, hidden, layers, heads, key heads, tokens, context), then float32: each kind of weight
 for all layers in turn, then two tables of the rotation, which follow from base 10000. A negative number of tokens says
@@ -15,15 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from core.config import PositionConfig, TransformerConfig
 from core.files.tensors import Uninitialised
 from core.files.weights import import_weights
-from text.models.config import GPTConfig
-from text.models.gpt import GPT
-from text.pretrained.family import head_kind
-from text.pretrained.llama import llama_rules
+from text.models.gpt import GPT, GPTConfig
+from text.pretrained.llama import Llama
 
 HEADER = struct.Struct("<7i")
 ROTATION = "rotation"  # tables that are not needed
@@ -43,7 +42,7 @@ def load_llama2c(path: str | Path) -> GPT:
     with Uninitialised():
         model = GPT(config)
     numbers = torch.from_numpy(np.fromfile(path, "<f4", offset=HEADER.size))
-    import_weights(model, dict(_weights(numbers, sections)), llama_rules(config, "interleaved"))
+    import_weights(model, dict(_weights(numbers, sections, config)), Llama.rules(config))
     return model.eval()
 
 
@@ -67,7 +66,7 @@ def _config(path: Path) -> GPTConfig:
             bias="none",
             position=PositionConfig("rotary", pairing="interleaved"),
         )
-        return GPTConfig(abs(tokens), context, head_kind(tokens > 0), core)
+        return GPTConfig(abs(tokens), context, "tied" if tokens > 0 else "untied", core)
     except ValueError as error:
         raise ValueError(f"{path} is not a llama2.c checkpoint of version 0: {error}") from error
 
@@ -92,10 +91,12 @@ def _sections(config: GPTConfig) -> Iterator[Section]:
         yield "lm_head.weight", tokens
 
 
-def _weights(numbers: Tensor, sections: Iterable[Section]) -> Iterator[tuple[str, Tensor]]:
-    """The sections of a file (N,) as named tensors, one for each layer."""
+def _weights(numbers: Tensor, sections: Iterable[Section], config: GPTConfig) -> Iterator[tuple[str, Tensor]]:
+    """The sections of a file (N,) as the named tensors of Hugging Face's layout, one for each layer."""
     for name, shape in sections:
         section, numbers = numbers[: prod(shape)].view(shape), numbers[prod(shape) :]
+        if "q_proj" in name or "k_proj" in name:  # (L, heads x Dh, D): Hugging Face's heads rotate by halves
+            section = rearrange(section, "l (h n two) d -> l (h two n) d", two=2, n=config.core.head_width // 2)
         if "*" in name:
             yield from ((name.replace("*", str(n)), tensor) for n, tensor in enumerate(section))
         elif name != ROTATION:
