@@ -56,7 +56,8 @@ def make(
     except (error.Error, ImportError, TypeError, OSError) as failure:
         if identifier.rpartition(":")[2] in gymnasium.registry:
             raise ValueError(f"{identifier} cannot be made: {first_line(failure)}") from failure
-        hint = nearest(identifier, gymnasium.registry, otherwise=first_line(failure))
+        known = [] if isinstance(failure, ImportError) else gymnasium.registry
+        hint = nearest(identifier, known, otherwise=first_line(failure))
         raise ValueError(f"there is no environment {identifier!r}; {hint}") from failure
     if longest is not None and step_limit(env) is None:
         env = TimeLimit(env, longest)
