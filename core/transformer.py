@@ -131,18 +131,14 @@ class Transformer(nn.Module):
         Returns (B, T, D), or only the tokens in `read`. Raises ValueError when the cache has no room for x, and for a
         condition or a memory that blocks do not use, or lack.
         """
-        position = position or self.position
         self._check(x, condition, memory)
-        context = LayerContext(
-            route=position_route(position, coords, graph, x, cache),
-            rotation=position.rotation(coords),
-            memory=memory,
-            memory_route=memory_route(memory, memory_graph or full(), x, cache),
-            condition=condition.unsqueeze(1) if condition is not None and condition.dim() == 2 else condition,
-            cache=cache,
-        )
-        embedded = position.embed(coords)
-        x = self.drop(self.embedding_norm(x if embedded is None else x + embedded.type_as(x)))
+        position = position or self.position
+        if condition is not None and condition.dim() == 2:
+            condition = condition.unsqueeze(1)  # (B, 1, D)
+        own = position_route(position, coords, graph, x, cache)
+        others = memory_route(memory, memory_graph or full(), x, cache)
+        context = LayerContext(own, position.rotation(coords), memory, others, condition, cache)
+        x = self._embed(x, position.embed(coords))
         *earlier, last = self.blocks
         for block in earlier:
             x = block(x, context)
@@ -150,6 +146,9 @@ class Transformer(nn.Module):
         if cache is not None:
             cache.advance(x.shape[1])
         return y
+
+    def _embed(self, x: Tensor, embedded: Tensor | None) -> Tensor:
+        return self.drop(self.embedding_norm(x if embedded is None else x + embedded.type_as(x)))
 
     def _check(self, x: Tensor, condition: Tensor | None, memory: Tensor | None) -> None:
         if (memory is None) != (self.blocks[0].cross_attention is None):
