@@ -34,15 +34,13 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
 
 
 def _read(file: Path) -> Tokenizer:
-    from tokenizers import Tokenizer as Backend
-
     try:
         match json.loads(file.read_text(encoding="utf-8")):
             case {"tokenizer": "char", "characters": str(characters)}:
                 return CharTokenizer(characters)
             case {"tokenizer": "byte"}:
                 return ByteTokenizer()
-        return BPETokenizer(Backend.from_file(str(file)))
+        return BPETokenizer.from_json(file)
     except Exception as error:  # the library raises nothing more precise
         raise ValueError(f"{file} is not a readable tokenizer: {error}") from error
 
