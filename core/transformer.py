@@ -160,7 +160,7 @@ class Transformer(nn.Module):
             raise ValueError("condition must be given exactly when blocks are modulated: modulation = 'adaln'")
 
     def layered_modules(self) -> list[list[nn.Module]]:
-        """Its modules by depth (`core.roles`)."""
+        """Its modules by depth (`core.optim.groups`)."""
         return [[self.position, self.embedding_norm], *([block] for block in self.blocks)]
 
     def new_state(self, batch: int, capacity: int) -> Cache:

@@ -9,9 +9,7 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SAME = (
-    0.5  # seconds within which two signals are one request: a launcher forwards a Ctrl-C that its children got as well
-)
+SAME = 0.5  # seconds within which two signals are one: a launcher forwards a Ctrl-C that its children got as well
 
 
 class StopRequest:

@@ -32,7 +32,7 @@ class Decodable(Protocol):
 
     @property
     def context(self) -> int:
-        """The most tokens it can attend to."""
+        """The most tokens it can attend to, those of a source apart."""
 
     def new_state(self, batch: int, capacity: int) -> Any:
         """An empty `DecodingState` for `batch` rows of up to `capacity` tokens."""
@@ -41,41 +41,18 @@ class Decodable(Protocol):
         """Append ids (B, T) to the state; the logits (B, V) of what follows. Row b begins with pads[b] pads."""
 
 
-class Decoder(Protocol):
-    """A model that can be decoded from a source."""
-
-    @property
-    def context(self) -> int:
-        """The most tokens it can attend to, those of the source apart."""
-
-    def new_state(self, batch: int, capacity: int) -> Any:
-        """As in `Decodable`."""
-
-    def step(
-        self, ids: Tensor, state: Any, pads: Tensor | None = None, *, memory: Tensor, memory_graph: Graph | None
-    ) -> Tensor:
-        """As in `Decodable`, attending to a memory as well."""
-
-
 class Bound:
     """A decoder bound to its sources, which makes it `Decodable`.
 
+    model:  as `Decodable`, its `step` taking `memory` and `memory_graph` as well
     memory: (S, N, D), the encoded sources; S divides the number of rows that are decoded, and successive rows share
             a source, such as the beams of one
     graph:  which tokens attend to which of their source's (default all): the padding of the sources
     """
 
-    def __init__(self, model: Decoder, memory: Tensor, graph: Graph | None = None):
+    def __init__(self, model: Any, memory: Tensor, graph: Graph | None = None):
         self.model, self.memory, self.graph = model, memory, graph
-
-    @property
-    def context(self) -> int:
-        """The most tokens it can attend to, those of the source apart."""
-        return self.model.context
-
-    def new_state(self, batch: int, capacity: int) -> Any:
-        """An empty state."""
-        return self.model.new_state(batch, capacity)
+        self.context, self.new_state = model.context, model.new_state
 
     def step(self, ids: Tensor, state: Any, pads: Tensor | None = None) -> Tensor:
         """Append ids (B, T) to the state; the logits (B, V) of what follows."""

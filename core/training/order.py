@@ -7,9 +7,9 @@ over its releases (Philox, SeedSequence, and RandomState's shuffle, frozen by NE
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,8 @@ class Share(NamedTuple):
     accumulate: int = 1
 
 
-class Order(Protocol):
-    """Which data belongs to which step: a pure function, so that a resumed run needs no replay."""
-
-    def __call__(self, step: int, share: Share, progress: float) -> Sequence[Batch]:
-        """A process's micro-batches, `step` steps after the start, when `progress` of the budget is spent."""
+Order = Callable[[int, Share, float], Sequence[Batch]]
+"""A process's micro-batches, so many steps after the start, when that fraction of the budget is spent."""
 
 
 def shuffled(seed: int, step: int, batch_size: int, items: int) -> Indices:

@@ -6,46 +6,19 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 
 
-@dataclass(frozen=True)
-class Budget:
-    """A number of optimiser steps, or of minutes of wall time; exactly one of them is not None.
+class Clock:
+    """The wall time of a run over all its lives, and how much of its budget is spent.
 
-    `seconds` below is the wall time of the run so far, including the lives before a resume.
+    The budget is a number of optimiser steps, or of minutes of wall time; exactly one of them is not None.
     """
 
-    steps: int | None
-    minutes: float | None
-
-    def spent(self, step: float, seconds: float) -> float:
-        """The fraction of the budget that is gone after `step` optimiser steps; may exceed 1."""
-        if self.steps is not None:
-            return step / self.steps
-        assert self.minutes is not None
-        return seconds / (60.0 * self.minutes)
-
-    def done(self, step: int, seconds: float) -> bool:
-        """Whether nothing is left."""
-        return self.spent(step, seconds) >= 1.0
-
-    def left(self, step: int, seconds: float, pace: float) -> float:
-        """Seconds to the end, at `pace` seconds per step."""
-        if self.steps is not None:
-            return (self.steps - step) * pace if step < self.steps else 0.0
-        assert self.minutes is not None
-        return max(0.0, 60.0 * self.minutes - seconds)
-
-
-class Clock:
-    """The wall time of a run over all its lives, and how far its budget is spent."""
-
-    def __init__(self, budget: Budget):
-        self.budget = budget
+    def __init__(self, steps: int | None, minutes: float | None):
+        self.steps, self.minutes = steps, minutes
         self.before = 0.0  # seconds of the lives before this one
         self._started = time.monotonic()
         self._first: tuple[int, float] | None = None  # step and seconds of this life's first update
@@ -55,15 +28,25 @@ class Clock:
         """Wall time so far, evaluation and earlier lives included."""
         return self.before + time.monotonic() - self._started
 
+    def spent(self, step: float, seconds: float) -> float:
+        """The fraction of the budget that is gone after so many optimiser steps and seconds; may exceed 1."""
+        if self.steps is not None:
+            return step / self.steps
+        assert self.minutes is not None
+        return seconds / (60.0 * self.minutes)
+
     def note(self, step: int) -> None:
         """To be called after every update: what comes before the first, such as compiling, is not its pace."""
         self._first = self._first or (step, self.seconds)
 
     def left(self, step: int) -> float:
         """Seconds to the end, at the pace of this life after its first update."""
+        if self.minutes is not None:
+            return max(0.0, 60.0 * self.minutes - self.seconds)
+        assert self.steps is not None
         first, seconds = self._first or (step, 0.0)
         pace = (self.seconds - seconds) / (step - first) if step > first else math.inf
-        return self.budget.left(step, self.seconds, pace)
+        return (self.steps - step) * pace if step < self.steps else 0.0
 
 
 class Progress:

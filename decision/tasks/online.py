@@ -67,7 +67,7 @@ class OnlineRounds:
                 raise ValueError(f"{path} is missing, from which the run has learnt")
             if self.run.main:
                 self._play(number).save(path)
-            self.run.processes.wait()
+            self.run.accelerator.wait_for_everyone()
         return Trajectories.load(path)
 
     def _play(self, number: int) -> Trajectories:

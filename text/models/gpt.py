@@ -66,6 +66,6 @@ class GPT(nn.Module):
         return self.head(self.features(ids, pads, state, read=LAST)[:, 0])
 
     def layered_modules(self) -> list[list[nn.Module]]:
-        """Its modules by depth (`core.roles`)."""
+        """Its modules by depth (`core.optim.groups`)."""
         below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]
