@@ -21,7 +21,6 @@ from core.switch import with_kernel
 
 Attend = Callable[..., Tensor]
 """(q, k, v, route, dropout, scale) -> y, as `attend`."""
-UNSCALED = 1.0
 
 
 class LayerContext(NamedTuple):
@@ -57,7 +56,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: TransformerConfig, layer: int = 0):
         super().__init__()
-        self.layer, self.scale = layer, UNSCALED if config.attention_scale == "none" else None
+        self.layer, self.scale = layer, 1.0 if config.attention_scale == "none" else None
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.key_heads, config.head_width
         q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.add_projections(config.dim, q, kv, bias=config.bias != "none")

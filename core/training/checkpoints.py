@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from core.cli.errors import NotSaved
+from core.cli.exits import NotSaved
 from core.files.atomic import atomic_write, remove, sha256
 from core.files.json_files import as_json, read_json, write_json
 from core.files.serialize import T, from_dict

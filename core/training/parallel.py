@@ -130,12 +130,6 @@ class Processes:
         received: T = broadcast_object_list([value])[0]
         return received
 
-    def from_all(self, value: T) -> list[T]:
-        """The values of all processes, in the order of their ranks."""
-        from accelerate.utils import gather_object
-
-        return list(gather_object([value]))
-
     def agree(self, step: int, seconds: float, stop: bool) -> tuple[float, bool]:
         """The seconds and the request to stop that all processes act on at `step`, to leave the loop together.
 

@@ -53,21 +53,21 @@ class Progress:
     """Shows step, loss, units per second and time left; silent with `shown=False`."""
 
     def __init__(self, unit: str, total: int | None, shown: bool):
-        self.unit, self.total, self.shown = unit, total, shown
-        self._bar: Any = None
-        self._last_line = 0.0
-        if shown and sys.stderr.isatty():
-            from tqdm import tqdm
+        from tqdm import tqdm
 
-            layout = "{percentage:3.0f}% |{bar}| {desc}"
-            self._bar = tqdm(total=1.0, bar_format=layout, file=sys.stderr, leave=True, dynamic_ncols=True)
+        self.unit, self.total, self.shown = unit, total, shown
+        self._last_line = 0.0
+        layout, disable = "{percentage:3.0f}% |{bar}| {desc}", None if shown else True  # None: unless on a terminal
+        self._bar = tqdm(total=1.0, bar_format=layout, file=sys.stderr, dynamic_ncols=True, disable=disable)
 
     def update(self, step: int, spent: float, loss: float, rate: float, left: float) -> None:
         """Shows where the run is: `spent` of the budget, mean `loss`, units per second, seconds left."""
         if not self.shown:
             return
-        text = f"{self._place(step)}  loss {loss:.4f}  {_short(rate)} {self.unit}/s  {_clock(left)} left"
-        if self._bar is not None:
+        speed = self._bar.format_sizeof(rate)
+        time_left = "?" if left == math.inf else self._bar.format_interval(round(left))
+        text = f"{self._place(step)}  loss {loss:.4f}  {speed} {self.unit}/s  {time_left} left"
+        if not self._bar.disable:
             self._bar.n = min(spent, 1.0)
             self._bar.set_description_str(text)  # redraws
         elif time.monotonic() - self._last_line >= LINE_EVERY:
@@ -81,33 +81,12 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line on stderr, above the bar where there is one."""
-        if self._bar is not None:
+        if self.shown:
             self._bar.write(text, file=sys.stderr)
-        elif self.shown:
-            print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leaves the bar as it is and ends its line."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._bar.close()
 
     def _place(self, step: int) -> str:
         return f"step {step}" if self.total is None else f"step {step}/{self.total}"
-
-
-def _short(number: float) -> str:
-    """1234567 -> 1.23M, three digits."""
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{suffix}"
-    return f"{number:.3g}"
-
-
-def _clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    if seconds == math.inf:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -25,8 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from core.cli.arguments import program
-from core.cli.errors import Interrupted, NonFinite
-from core.cli.signals import StopRequest
+from core.cli.exits import Interrupted, NonFinite, StopRequest
 from core.devices import to_device
 from core.files.json_files import read_json
 from core.files.serialize import to_dict
@@ -73,6 +72,7 @@ class Run:
         self.checkpoints = Checkpoints(self.folder)
         self.accelerator = build_accelerator(config)
         self.device, self.processes = self.accelerator.device, Processes(self.accelerator)
+        self.total = self.processes.total  # the sum over all processes, each of which may have evaluated its share
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes, config.accumulate)
         self.main = self.accelerator.is_main_process
         self.clock = Clock(config.steps, config.minutes)
@@ -208,10 +208,6 @@ class Run:
         with self._meter.paused(), torch.random.fork_rng(forked), self.accelerator.autocast(), self.state.evaluating():
             yield
 
-    def total(self, value: Any) -> Any:
-        """The sum of a tensor or number over all processes, each of which may have evaluated its share."""
-        return self.processes.total(value)
-
     def log(self, values: Mapping[str, Any], best: str = "", mode: Literal["min", "max"] = "min") -> None:
         """Writes metrics of this step; if `best` is among them, a step at which it is the best so far is saved.
 
@@ -230,11 +226,13 @@ class Run:
 
     def save(self) -> None:
         """Writes a checkpoint of the step just done. Raises NonFinite rather than save a run that cannot go on."""
+        from accelerate.utils import gather_object
+
         with self._meter.paused():
             self._guard(self.step)
             if not self.state.finite():
                 raise self._diverged("a weight is too large or not a number", self.step)
-            generators = self.processes.from_all(random_state(self.device))
+            generators = gather_object([random_state(self.device)])  # of all processes, in the order of their ranks
             if self.main:
                 assert self._metrics is not None
                 self._metrics.sync()
@@ -280,7 +278,7 @@ class Run:
             "seconds": self.clock.seconds,
             "best": self.best,
             "window": self._meter.state(),
-            "scaler": self.state.scaler_state(),
+            "scaler": None if self.state.scaler is None else self.state.scaler.state_dict(),
         }
 
     def _guard(self, step: int) -> None:

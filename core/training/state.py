@@ -114,10 +114,6 @@ class TrainState:
         }
         return files | {"ema": self.ema.averages} if self.ema else files
 
-    def scaler_state(self) -> dict[str, Any] | None:
-        """The loss scale under fp16, as JSON values."""
-        return None if self.scaler is None else self.scaler.state_dict()
-
     def restore(self, checkpoint: Path, scaler_state: Mapping[str, Any] | None) -> None:
         """Restores the tensors of a verified checkpoint; ValueError naming what does not fit."""
         load_into(self.model, read_tensors(checkpoint / "model.safetensors"), checkpoint / "model.safetensors")
@@ -172,10 +168,8 @@ def random_state(device: torch.device) -> dict[str, Any]:
         "numpy": {**legacy, "state": {"key": legacy["state"]["key"].tolist(), "pos": legacy["state"]["pos"]}},
         "torch": _hex(torch.get_rng_state()),
     }
-    if device.type == "cuda":
-        state["cuda"] = _hex(torch.cuda.get_rng_state(device))
-    if device.type == "mps":
-        state["mps"] = _hex(torch.mps.get_rng_state())
+    if device.type != "cpu":
+        state[device.type] = _hex(torch.get_device_module(device).get_rng_state())
     return state
 
 
@@ -186,10 +180,8 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     legacy = state["numpy"]
     np.random.set_state({**legacy, "state": {**legacy["state"], "key": np.array(legacy["state"]["key"], np.uint32)}})
     torch.set_rng_state(_bytes(state["torch"]))
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(_bytes(state["cuda"]), device)
-    if device.type == "mps" and "mps" in state:
-        torch.mps.set_rng_state(_bytes(state["mps"]))
+    if device.type != "cpu" and device.type in state:
+        torch.get_device_module(device).set_rng_state(_bytes(state[device.type]))
 
 
 def _hex(state: Tensor) -> str:

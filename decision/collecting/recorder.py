@@ -9,8 +9,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from core.cli.errors import Interrupted
-from core.cli.signals import StopRequest
+from core.cli.exits import Interrupted, StopRequest
 from decision.acting.episodes import play
 from decision.collecting.behaviour import Behaviour
 from decision.data.store import Episode

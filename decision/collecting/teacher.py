@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from core.cli.errors import RunFailure
+from core.cli.exits import RunFailure
 from core.messages import notice, number
 from decision.collecting.agents import Agent
 from decision.collecting.config import CollectConfig

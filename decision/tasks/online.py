@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from core.cli.signals import StopRequest
+from core.cli.exits import StopRequest
 from core.files.atomic import remove
 from core.training.order import stream
 from core.training.run import Run

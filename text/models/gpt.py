@@ -50,7 +50,7 @@ class GPT(nn.Module):
             graph = graph & from_place(pads)
         return self.core(self.embed(ids), coords, graph, cache=cache, read=read)
 
-    # What decoding needs (core.decoding.state.Decodable)
+    # What decoding needs (core.decoding.window.Decodable)
 
     @property
     def context(self) -> int:
