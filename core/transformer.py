@@ -127,7 +127,7 @@ class Transformer(nn.Module):
         cache:        keys and values of earlier tokens; x holds the tokens that follow them
         read:         the tokens whose outputs are wanted; the last feed-forward is not computed for the others
 
-        Returns (B, T, D), or the tokens in `read`. ValueError for a full cache, a condition or memory unused or lacking.
+        Returns (B, T, D), or the tokens in `read`. ValueError for a full cache, or an unused or missing input.
         """
         position = position or self.position
         self._check(x, condition, memory)

@@ -30,10 +30,10 @@ class Clock:
 
     def spent(self, step: float, seconds: float) -> float:
         """The fraction of the budget that is gone after so many optimiser steps and seconds; may exceed 1."""
-        if self.steps is not None:
-            return step / self.steps
-        assert self.minutes is not None
-        return seconds / (60.0 * self.minutes)
+        if self.minutes is not None:
+            return seconds / (60.0 * self.minutes)
+        assert self.steps is not None
+        return step / self.steps
 
     def note(self, step: int) -> None:
         """To be called after every update: what comes before the first, such as compiling, is not its pace."""
