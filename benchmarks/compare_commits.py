@@ -35,8 +35,7 @@ from benchmarks.measure.checkouts import PANELS, REFUSED, Checkout, opened
 from benchmarks.measure.differences import Difference, arrays, compare, evaluations, losses, weights
 from benchmarks.measure.options import parser_of
 from benchmarks.measure.record import number, provenance, table
-from core.cli.errors import RunFailure
-from core.cli.exits import main
+from core.cli.exits import RunFailure, main
 from core.files.json_files import write_json
 
 STEPS = 4

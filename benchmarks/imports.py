@@ -19,8 +19,7 @@ from textwrap import fill
 
 from benchmarks.measure.options import parser_of
 from benchmarks.measure.record import ROOT
-from core.cli.errors import RunFailure
-from core.cli.exits import main
+from core.cli.exits import RunFailure, main
 
 PACKAGES = ("core", "text", "vision", "decision", "benchmarks")
 Graph = Mapping[str, Set[str]]

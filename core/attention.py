@@ -21,7 +21,6 @@ from core.switch import with_kernel
 
 Attend = Callable[..., Tensor]
 """(q, k, v, route, dropout, scale) -> y, as `attend`."""
-UNSCALED = 1.0
 
 
 class LayerContext(NamedTuple):
@@ -57,15 +56,19 @@ class Attention(nn.Module):
 
     def __init__(self, config: TransformerConfig, layer: int = 0):
         super().__init__()
-        self.layer, self.scale = layer, UNSCALED if config.attention_scale == "none" else None
+        self.layer, self.scale = layer, 1.0 if config.attention_scale == "none" else None
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.key_heads, config.head_width
         q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
-        self.qkv = StackedLinear(config.dim, (q, kv, kv), bias=config.bias != "none")
+        self.add_projections(config.dim, q, kv, bias=config.bias != "none")
         self.q_norm = build_norm(config.qk_norm, self.head_dim, config)
         self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
         self.out = nn.Linear(q, config.dim, bias=config.bias == "all")
         self.dropout = config.attention_dropout
         self.attend: Attend = attend
+
+    def add_projections(self, dim: int, q: int, kv: int, bias: bool) -> None:
+        """The linear maps to queries, keys and values, of these widths."""
+        self.qkv = StackedLinear(dim, (q, kv, kv), bias)
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         """x (B, T, D) -> (B, T, D). With a cache, tokens also attend to those that it holds."""
@@ -83,24 +86,15 @@ class Attention(nn.Module):
         return self.out(y.transpose(1, 2).flatten(2))  # (B, T, H, Dh) -> (B, T, D)
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Attention):
     """Attention whose keys and values come from another sequence, a memory, which has positions of its own.
 
     Successive rows may share a source: of S memories, each serves B / S rows, without being copied.
     """
 
-    def __init__(self, config: TransformerConfig, layer: int = 0):
-        super().__init__()
-        self.layer, self.scale = layer, UNSCALED if config.attention_scale == "none" else None
-        self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.key_heads, config.head_width
-        q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
-        self.q = nn.Linear(config.dim, q, bias=config.bias != "none")
-        self.kv = StackedLinear(config.dim, (kv, kv), bias=config.bias != "none")
-        self.q_norm = build_norm(config.qk_norm, self.head_dim, config)
-        self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
-        self.out = nn.Linear(q, config.dim, bias=config.bias == "all")
-        self.dropout = config.attention_dropout
-        self.attend: Attend = attend
+    def add_projections(self, dim: int, q: int, kv: int, bias: bool) -> None:
+        self.q = nn.Linear(dim, q, bias)
+        self.kv = StackedLinear(dim, (kv, kv), bias)
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         """x (B, T, D) -> (B, T, D). With a cache, keys and values of the memory are computed once."""
@@ -115,17 +109,11 @@ class CrossAttention(nn.Module):
     def keys_and_values(self, context: LayerContext) -> tuple[Tensor, Tensor]:
         """Those of the context's memory, from its cache if that holds them: 2 x (S, Hkv, N, Dh)."""
         assert context.memory is not None
-        if context.cache is None:
-            return self.read(context.memory)
-        held = context.cache.memory
+        held = {} if context.cache is None else context.cache.memory
         if self.layer not in held:
-            held[self.layer] = self.read(context.memory)
+            k, v = self.kv(context.memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)  # 2 x (S, N, Hkv, Dh)
+            held[self.layer] = self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
         return held[self.layer]
-
-    def read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of a memory (S, N, D): 2 x (S, Hkv, N, Dh)."""
-        k, v = self.kv(memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)  # 2 x (S, N, Hkv, Dh)
-        return self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, scale: float | None = None) -> Tensor:
@@ -139,17 +127,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, 
     if explicit_is_faster(q, k):
         return explicit_attend(q, k, v, route, dropout, scale)[0]
     route = route.dense()  # FlexAttention has no dropout
+    mask = route.mask if route.bias is None else additive_mask(route, q, k)
     grouped = q.shape[1] != k.shape[1]
-    y = F.scaled_dot_product_attention(
-        q,
-        k,
-        v,
-        attn_mask=fused_mask(route, q, k),
-        dropout_p=dropout,
-        is_causal=route.causal,
-        scale=scale,
-        enable_gqa=grouped,
-    )
+    y = F.scaled_dot_product_attention(q, k, v, mask, dropout, route.causal, scale=scale, enable_gqa=grouped)
     return y if route.fully_masked is None else y.masked_fill(route.fully_masked, 0.0)
 
 
@@ -188,11 +168,6 @@ def additive_mask(route: Route, q: Tensor, k: Tensor) -> Tensor:
     return added if mask is None else torch.where(mask, added, -math.inf)
 
 
-def fused_mask(route: Route, q: Tensor, k: Tensor) -> Tensor | None:
-    """What the fused kernel takes: nothing, a bool mask, or the additive mask where there is a bias."""
-    return route.mask if route.bias is None else additive_mask(route, q, k)
-
-
 def flex_attend(q: Tensor, k: Tensor, v: Tensor, route: Route, scale: float | None = None) -> Tensor:
     """FlexAttention over a block-sparse mask: skips the blocks in which there is no edge."""
     bias = route.bias
@@ -201,15 +176,9 @@ def flex_attend(q: Tensor, k: Tensor, v: Tensor, route: Route, scale: float | No
         assert bias is not None
         return score + bias[b if bias.shape[0] > 1 else 0, h, i, j]
 
-    return _flex_attention(q.is_cuda)(
-        q,
-        k,
-        v,
-        block_mask=route.blocks,
-        score_mod=None if bias is None else add_bias,
-        scale=scale,
-        enable_gqa=q.shape[1] != k.shape[1],
-    )
+    score_mod = None if bias is None else add_bias
+    grouped = q.shape[1] != k.shape[1]
+    return _flex_attention(q.is_cuda)(q, k, v, score_mod, route.blocks, scale, grouped)
 
 
 @memoise
@@ -245,7 +214,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     A later forward pass overwrites what an earlier one left. Not for compiled models.
     """
     maps: dict[str, Tensor] = {}
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, Attention | CrossAttention)}
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, Attention)}
     before = {name: layer.attend for name, layer in layers.items()}
     try:
         for name, layer in layers.items():

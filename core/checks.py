@@ -35,11 +35,6 @@ def check_between(config: object, low: float, high: float, *names: str) -> None:
             raise ValueError(f"{name} = {value!r} must be at least {low:g} and below {high:g}")
 
 
-def check_probability(config: object, *names: str) -> None:
-    """Raise ValueError when a named field is outside [0, 1)."""
-    check_between(config, 0, 1, *names)
-
-
 def check_at_least(config: object, low: float, *names: str) -> None:
     """Raise ValueError when a named field is below `low`."""
     for name in names:

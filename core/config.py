@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from core.checks import check_choices, check_positive, check_probability, refuse_unused
+from core.checks import check_between, check_choices, check_positive, refuse_unused
 
 PositionKind = Literal["none", "learned", "sinusoidal", "rotary", "alibi", "t5"]
 NormKind = Literal["layernorm", "rmsnorm", "rms"]
 OptionalNormKind = Literal["none", "layernorm", "rmsnorm", "rms"]
 FeedForwardKind = Literal["relu", "gelu", "gelu-tanh", "relu2", "swiglu", "geglu"]
 GATED = ("swiglu", "geglu")
-
-POSITION_SETTINGS = {"base": ("sinusoidal", "rotary"), "pairing": ("rotary",)} | dict.fromkeys(
-    ("buckets", "max_distance", "direction"), ("t5",)
-)
-"""Which kinds of positions read each setting; with another kind it must stay at its default."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,9 @@ class PositionConfig:
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        idle = [name for name, kinds in POSITION_SETTINGS.items() if self.kind not in kinds]
+        readers = {"base": ("sinusoidal", "rotary"), "pairing": ("rotary",)}
+        readers |= dict.fromkeys(("buckets", "max_distance", "direction"), ("t5",))
+        idle = [name for name, kinds in readers.items() if self.kind not in kinds]
         return dict.fromkeys(idle, f"positions of kind = {self.kind!r} do not read it")
 
 
@@ -101,7 +98,7 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         check_choices(self)
         check_positive(self, "dim", "depth", "n_heads", "n_kv_heads", "head_dim", "ffn_dim", "norm_eps", "layer_scale")
-        check_probability(self, "dropout", "attention_dropout", "drop_path")
+        check_between(self, 0, 1, "dropout", "attention_dropout", "drop_path")
         if self.head_dim is None and self.dim % self.n_heads:
             raise ValueError(f"n_heads = {self.n_heads} must divide dim = {self.dim} (or give head_dim)")
         if self.n_heads % self.key_heads:

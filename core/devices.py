@@ -56,9 +56,8 @@ def native_dtype(device: torch.device) -> torch.dtype:
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    native = device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)
-    return torch.bfloat16 if native else torch.float32
+    on_cpu = device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return torch.bfloat16 if on_cpu else torch.float32
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -32,24 +32,22 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class FeedForward(nn.Module):
     """Two linear maps with an activation between: (B, T, D) -> (B, T, D)."""
 
+    parts = 1  # of the first map, each as wide as the layer
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.activation = ACTIVATIONS[config.feedforward]
-        self.up = nn.Linear(config.dim, config.ffn_width, bias=config.bias == "all")
+        self.up = StackedLinear(config.dim, (config.ffn_width,) * self.parts, bias=config.bias == "all")
         self.out = nn.Linear(config.ffn_width, config.dim, bias=config.bias == "all")
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         return self.out(self.activation(self.up(x)))
 
 
-class GatedFeedForward(nn.Module):
+class GatedFeedForward(FeedForward):
     """An activated gate times a linear map, then back (Shazeer 2020): (B, T, D) -> (B, T, D)."""
 
-    def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.activation = ACTIVATIONS[config.feedforward]
-        self.up = StackedLinear(config.dim, (config.ffn_width, config.ffn_width), bias=config.bias == "all")
-        self.out = nn.Linear(config.ffn_width, config.dim, bias=config.bias == "all")
+    parts = 2
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         gate, value = self.up(x).chunk(2, dim=-1)  # 2 x (B, T, hidden)

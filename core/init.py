@@ -21,9 +21,9 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from core.attention import Attention, CrossAttention
+from core.attention import Attention
 from core.config import TransformerConfig
-from core.feedforward import FeedForward, GatedFeedForward
+from core.feedforward import FeedForward
 
 Initial = Literal["core", "embedding", "head", "unit-scale"]
 """Rows of the table: all of a stack of blocks; embeddings; a panel's head; a map from data."""
@@ -56,7 +56,7 @@ def _initialise_core(core: nn.Module, config: TransformerConfig) -> None:
         elif isinstance(module, nn.Embedding):
             _draw(module, 0.02)
     for module in core.modules():
-        if isinstance(module, Attention | CrossAttention | FeedForward | GatedFeedForward):
+        if isinstance(module, Attention | FeedForward):
             last = 0.02 / math.sqrt(2 * config.depth) if config.init == "gpt2" else 0.0
             nn.init.normal_(module.out.weight, std=last)
         elif isinstance(modulation := getattr(module, "modulation", None), nn.Module):

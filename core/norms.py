@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.config import TransformerConfig
+from core.config import OptionalNormKind, TransformerConfig
 from core.switch import with_kernel
 
 
@@ -38,7 +38,7 @@ class RMSNorm(RMS):
         return (super().forward(x) * self.weight).type_as(x)
 
 
-def build_norm(kind: str, width: int, config: TransformerConfig) -> nn.Module:
+def build_norm(kind: OptionalNormKind, width: int, config: TransformerConfig) -> nn.Module:
     """A normalisation over `width` channels by name; "none" is the identity."""
     match kind:
         case "none":
@@ -49,4 +49,3 @@ def build_norm(kind: str, width: int, config: TransformerConfig) -> nn.Module:
             return RMSNorm(width, config.norm_eps)
         case "rms":
             return RMS(config.norm_eps)
-    raise ValueError(f"norm = {kind!r} is not one of: none, layernorm, rmsnorm, rms")

@@ -116,9 +116,8 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
         read: slice = EVERY,
     ) -> Tensor:
-        """Pass messages between tokens.
+        """Pass messages between tokens x (B, T, D), float.
 
-        x:            (B, T, D), float
         coords:       (T, A) or (B, T, A), int64, or float where positions take fractions: see `core.positions`
         graph:        over places in the sequence, those in the cache included
         position:     in place of its own, so that one stack serves tokens with several kinds of coordinates
@@ -128,8 +127,7 @@ class Transformer(nn.Module):
         cache:        keys and values of earlier tokens; x holds the tokens that follow them
         read:         the tokens whose outputs are wanted; the last feed-forward is not computed for the others
 
-        Returns (B, T, D), or only the tokens in `read`. Raises ValueError when the cache has no room for x, and for a
-        condition or a memory that blocks do not use, or lack.
+        Returns (B, T, D), or the tokens in `read`. ValueError for a full cache, or an unused or missing input.
         """
         self._check(x, condition, memory)
         position = position or self.position
@@ -159,7 +157,7 @@ class Transformer(nn.Module):
             raise ValueError("condition must be given exactly when blocks are modulated: modulation = 'adaln'")
 
     def layered_modules(self) -> list[list[nn.Module]]:
-        """Its modules by depth (`core.roles`)."""
+        """Its modules by depth (`core.optim.groups`)."""
         return [[self.position, self.embedding_norm], *([block] for block in self.blocks)]
 
     def new_state(self, batch: int, capacity: int) -> Cache:
@@ -176,10 +174,6 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
-    def encode(self, x: Tensor, coords: Tensor, graph: Graph) -> Tensor:
-        """Source tokens (B, S, D) -> memory (B, S, D)."""
-        return self.encoder(x, coords, graph)
-
     def forward(
         self,
         source: tuple[Tensor, Tensor, Graph],
@@ -190,7 +184,7 @@ class EncoderDecoder(nn.Module):
 
         memory_graph: which tokens of the target attend to which of the source (default all): its padding, once more
         """
-        return self.decoder(*target, memory=self.encode(*source), memory_graph=memory_graph)
+        return self.decoder(*target, memory=self.encoder(*source), memory_graph=memory_graph)
 
 
 def position_route(position: Position, coords: Tensor, graph: Graph, x: Tensor, cache: Cache | None) -> Route:

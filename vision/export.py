@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from core.attention import record_attention
 from core.cli.arguments import parse_fields, run_folder
-from core.cli.errors import RunFailure
-from core.cli.exits import main
+from core.cli.exits import RunFailure, main
 from core.files.atomic import atomic_write
 from core.training.trained import Weights
 from vision.trained import Trained, load

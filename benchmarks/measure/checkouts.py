@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.measure.record import ROOT
-from core.cli.errors import RunFailure
+from core.cli.exits import RunFailure
 
 HERE = (".", "worktree")
 """Names of the working tree as it is."""

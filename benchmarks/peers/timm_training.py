@@ -19,7 +19,6 @@ from benchmarks.measure.timing import time_steps
 from benchmarks.peers.vision import timm_model
 from core.devices import autocast
 from core.optim.config import ScheduleConfig
-from core.optim.schedules import multiplier
 from vision.augmentation.augment import Augment
 from vision.data.batches import ImageSet, TrainingImages, evaluation_batches
 from vision.data.load import Data, load_data, load_test
@@ -51,7 +50,7 @@ class Peer:
     def learn(self, images: Tensor, targets: Tensor, spent: float, smoothing: float = 0.0) -> None:
         """One step, `spent` of the budget being gone."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * multiplier(SCHEDULE, spent)
+            group["lr"] = self.lr * SCHEDULE.multiplier(spent)
         with self.arithmetic():
             loss = F.cross_entropy(self.model(images).float(), targets, label_smoothing=smoothing)
         loss.backward()

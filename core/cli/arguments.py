@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from core.checks import unused_fields
 from core.messages import nearest
@@ -37,21 +37,6 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message.removeprefix("argument "))
 
 
-class Option(NamedTuple):
-    """A field that can be set from the command line, in a dataclass or in one of those nested in it."""
-
-    name: str  # dotted
-    hint: Any
-    default: Any
-    field: dataclasses.Field[Any]
-    owner: type
-
-    @property
-    def flag(self) -> str:
-        """As it is written on the command line."""
-        return flag(self.name)
-
-
 def parse_fields(default: T, arguments: Sequence[str], *, prog: str = "", description: str = "") -> T:
     """The dataclass `default` with what `--field VALUE ...` sets in it; underscores and hyphens are the same.
 
@@ -62,14 +47,13 @@ def parse_fields(default: T, arguments: Sequence[str], *, prog: str = "", descri
 
 def given_fields(default: object, arguments: Sequence[str], *, prog: str = "", description: str = "") -> dict[str, Any]:
     """What a command line sets: values of fields, by their dotted names. Raises and exits as `parse_fields` does."""
-    options = list(_options(default))
     lines = argparse.RawDescriptionHelpFormatter if "\n" in description else argparse.HelpFormatter
     usage = f"{prog} [--field VALUE ...]"
     parser = Parser(prog=prog or None, usage=usage, description=description, formatter_class=lines)
-    _add(options, parser)
+    flags = list(_add(default, parser, parser))
     given, rest = parser.parse_known_args([normalised(word) for word in arguments])
     if rest:
-        raise ValueError(_unknown(rest[0].partition("=")[0], [option.flag for option in options]))
+        raise ValueError(_unknown(rest[0].partition("=")[0], flags))
     return {name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()}
 
 
@@ -111,26 +95,21 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _options(config: Any, prefix: str = "") -> Iterator[Option]:
-    hints = get_type_hints(type(config))
+def _add(config: Any, parser: Parser, group: Any, prefix: str = "") -> Iterator[str]:
+    """Adds an option for every field, in groups by the dataclass that holds it; yields the options."""
+    cls: type = type(config)
+    hints = get_type_hints(cls)
     for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
+        name, value = prefix + f.name, getattr(config, f.name)
         if dataclasses.is_dataclass(value):
-            yield from _options(value, f"{prefix}{f.name}.")
-        elif _reading(hints[f.name]):
-            yield Option(prefix + f.name, hints[f.name], value, f, type(config))
-
-
-def _add(options: Sequence[Option], parser: argparse.ArgumentParser) -> None:
-    groups: dict[str, Any] = {"": parser}
-    for option in options:
-        prefix = option.name.rpartition(".")[0]
-        if prefix not in groups:
-            groups[prefix] = parser.add_argument_group(prefix)
-        settings = _reading(option.hint)
-        if ALONE in option.field.metadata:
-            settings |= {"nargs": "?", "const": option.field.metadata[ALONE]}
-        groups[prefix].add_argument(option.flag, dest=option.name, help=_help(option), **settings)
+            yield from _add(value, parser, parser.add_argument_group(name), f"{name}.")
+        elif settings := _reading(hints[f.name]):
+            if ALONE in f.metadata:
+                settings |= {"nargs": "?", "const": f.metadata[ALONE]}
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            text = f"{_docstrings(cls).get(f.name, '')} (default: {shown})".replace("%", "%%")
+            group.add_argument(flag(name), dest=name, help=text, **settings)
+            yield flag(name)
 
 
 def _reading(hint: Any) -> dict[str, Any]:
@@ -153,13 +132,6 @@ def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
     read_optional.__name__ = read.__name__  # which argparse puts into its messages
     return read_optional
-
-
-def _help(option: Option) -> str:
-    default = option.default
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    text = f"{_docstrings(option.owner).get(option.field.name, '')} (default: {shown})"
-    return text.replace("%", "%%")
 
 
 @functools.lru_cache

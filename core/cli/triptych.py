@@ -54,11 +54,6 @@ def commands(package: str) -> Iterator[tuple[str, str]]:
     folder = Path(next(iter(spec.submodule_search_locations or ())))
     for path in sorted([*folder.glob("*.py"), *folder.glob("*/__main__.py")]):
         source = path.read_text(encoding="utf-8")
-        if path.name == "__main__.py":
-            yield path.parent.name, _summary(source)
-        elif '__name__ == "__main__"' in source:
-            yield path.stem, _summary(source)
-
-
-def _summary(source: str) -> str:
-    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+        if '__name__ == "__main__"' in source or path.name == "__main__.py":
+            name = path.parent.name if path.name == "__main__.py" else path.stem
+            yield name, (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]

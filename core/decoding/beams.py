@@ -9,8 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from core.decoding.state import Decodable
-from core.decoding.window import Continuations, check_prompts
+from core.decoding.window import Continuations, Decodable, check_prompts
 
 
 class Hypothesis(NamedTuple):

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from core.decoding.filters import Filter, Sampling
-from core.decoding.state import Decodable
-from core.decoding.window import STOPPED, Continuations
+from core.decoding.window import STOPPED, Continuations, Decodable
 
 
 def generate(

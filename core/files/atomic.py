@@ -28,7 +28,8 @@ def atomic_write(target: Path) -> Iterator[Path]:
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield aside
-        _flush(aside)
+        for made in (*aside.rglob("*"), aside):
+            _flush(made)
         _rename(aside, target)
     except OSError as error:
         if error.errno and not error.filename:  # a write does not know its file
@@ -65,22 +66,13 @@ def _rename(aside: Path, target: Path) -> None:
         taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES) and target.is_dir()
         if not (taken and aside.is_dir()):
             raise
-    _flush_entries(target.parent)
+    _flush(target.parent)
 
 
 def _flush(path: Path) -> None:
-    files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
-    for file in files:
-        with file.open("rb+") as handle:
-            os.fsync(handle.fileno())
-    for folder in {file.parent for file in files if path.is_dir()}:
-        _flush_entries(folder)
-
-
-def _flush_entries(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
+    if path.is_dir() and os.name != "posix":  # elsewhere a folder cannot be opened
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

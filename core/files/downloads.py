@@ -54,8 +54,14 @@ def fetch(remote: Remote, root: Path | None = None) -> Path:
 
 
 def _download(remote: Remote, target: Path, aside: Path) -> None:
+    from tqdm import tqdm
+
     try:
-        _copy(remote.url, target.name, aside)
+        with urlopen(remote.url, timeout=TIMEOUT) as reply, aside.open("wb") as file:
+            with tqdm.wrapattr(file, "write", total=reply.length, desc=target.name, disable=None) as watched:
+                shutil.copyfileobj(reply, watched)
+            if reply.length:  # bytes that were announced and did not arrive
+                raise IncompleteRead(b"", reply.length)
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ValueError(
@@ -67,14 +73,3 @@ def _download(remote: Remote, target: Path, aside: Path) -> None:
             f"{remote.url} returned something other than {remote.path} (sha256 {received[:16]}..., not "
             f"{remote.sha256[:16]}...), which was discarded: put the published file at {target}, or {remote.instead}"
         )
-
-
-def _copy(url: str, name: str, path: Path) -> None:
-    from tqdm import tqdm
-
-    with urlopen(url, timeout=TIMEOUT) as reply, path.open("wb") as file:
-        shown = tqdm.wrapattr(file, "write", total=reply.length, desc=name, disable=None)
-        with shown as watched:
-            shutil.copyfileobj(reply, watched)
-        if reply.length:  # bytes that were announced and did not arrive
-            raise IncompleteRead(b"", reply.length)

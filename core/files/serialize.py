@@ -21,27 +21,33 @@ def to_dict(config: Any) -> dict[str, Any]:
     `from_dict(type(config), to_dict(config)) == config`. Raises ValueError for a value that JSON cannot hold,
     such as an infinite float.
     """
-    if not dataclasses.is_dataclass(config) or isinstance(config, type):
-        raise TypeError(f"to_dict takes a dataclass instance, got {config!r}")
-    return {f.name: _encode(getattr(config, f.name), f.name) for f in _fields(type(config))}
+    return {f.name: _encode(getattr(config, f.name), f.name) for f in dataclasses.fields(config)}
 
 
-def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
+def from_dict(cls: type[T], data: Mapping[str, Any], at: str = "") -> T:
     """Builds the dataclass `cls` from `to_dict`'s output; absent keys take their defaults.
 
-    Raises ValueError naming the key for an unknown key (and the nearest known one), a missing key without a
-    default, or a value of another type; whatever `cls.__post_init__` raises passes through.
+    Raises ValueError naming the key (below that of `at`) for an unknown key (and the nearest known one), a missing key
+    without a default, or a value of another type; whatever `cls.__post_init__` raises passes through.
     """
-    return _build(cls, data, at="")
-
-
-def _fields(cls: type) -> list[dataclasses.Field[Any]]:
-    return [f for f in dataclasses.fields(cls) if f.init]
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{at or cls.__name__} must be an object of named values, got {data!r}")
+    prefix = f"{at}." if at else ""
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in fields:
+            raise ValueError(f"unknown key '{prefix}{key}' of {cls.__name__}; {nearest(key, fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in data:
+            raise ValueError(f"missing key '{prefix}{name}' of {cls.__name__}")
+    hints = get_type_hints(cls)
+    return cls(**{key: _decode(hints[key], value, prefix + key) for key, value in data.items()})
 
 
 def _encode(value: Any, at: str) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _encode(getattr(value, f.name), f"{at}.{f.name}") for f in _fields(type(value))}
+        return {f.name: _encode(getattr(value, f.name), f"{at}.{f.name}") for f in dataclasses.fields(value)}
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{at} = {value} cannot be written as JSON; a finite number is needed")
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -55,29 +61,13 @@ def _encode(value: Any, at: str) -> Any:
     raise ValueError(f"{at} = {value!r} cannot be written as JSON")
 
 
-def _build(cls: type[T], data: Any, at: str) -> T:
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{at or cls.__name__} must be an object of named values, got {data!r}")
-    prefix = f"{at}." if at else ""
-    fields = {f.name: f for f in _fields(cls)}
-    for key in data:
-        if key not in fields:
-            raise ValueError(f"unknown key '{prefix}{key}' of {cls.__name__}; {nearest(key, fields)}")
-    for name, f in fields.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in data:
-            raise ValueError(f"missing key '{prefix}{name}' of {cls.__name__}")
-    hints = get_type_hints(cls)
-    return cls(**{key: _decode(hints[key], value, prefix + key) for key, value in data.items()})
-
-
 def _decode(hint: Any, value: Any, at: str) -> Any:
     """`value` as the annotated type `hint`, or ValueError naming `at`."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _build(hint, value, at)
+        return from_dict(hint, value, at)
     if origin is Literal:
         check_choice(at, value, arguments)
         return value
@@ -87,10 +77,6 @@ def _decode(hint: Any, value: Any, at: str) -> Any:
         return _sequence(origin, arguments, value, at)
     if origin is dict and isinstance(value, Mapping):
         return {key: _decode(arguments[1], item, f"{at}.{key}") for key, item in value.items()}
-    return _scalar(hint, value, at)
-
-
-def _scalar(hint: Any, value: Any, at: str) -> Any:
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):

@@ -82,8 +82,8 @@ def import_weights(
     """
     ours, repeated = _tensors(model, rules), repeated or {}
     needed = {name for rule in rules for name in rule.theirs}
-    passed_over = {name for name in set(weights) - needed if name in repeated or _matches(name, ignored)}
-    check_names(set(weights) - passed_over, needed)
+    listed = {name for name in weights if any(fnmatchcase(name, pattern) for pattern in (*ignored, *repeated))}
+    check_names(set(weights) - (listed - needed), needed)
     for rule in rules:
         shapes = [part.shape for part in rule.layout.save(ours[rule.ours].to("meta"))]
         parts = [weights[name] for name in rule.theirs]
@@ -122,7 +122,3 @@ def _check_precision(name: str, tensor: Tensor) -> None:
     if tensor.dtype not in PRECISIONS:
         accepted = ", ".join(str(dtype).removeprefix("torch.") for dtype in PRECISIONS)
         raise ValueError(f"{name} is of type {str(tensor.dtype).removeprefix('torch.')}, accepted are: {accepted}")
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)

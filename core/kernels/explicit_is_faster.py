@@ -7,10 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from core.devices import native_dtype
+
 SHORT = 512
 """Keys up to which a CPU's fused kernel in half precision is slower, up to 11 times at 64 keys."""
 AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
-HALF = any(getattr(torch.cpu, probe, bool)() for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+HALF = native_dtype(torch.device("cpu")) == torch.bfloat16
 """Whether the processor multiplies half precision itself."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,3 +81,21 @@ class ScheduleConfig:
         """Fields without effect under this configuration, each with the reason."""
         names = {"cosine": ("decay",), "wsd": (), "constant": ("decay", "final")}[self.kind]
         return dict.fromkeys(names, f"kind = {self.kind!r} does not read it")
+
+    def multiplier(self, spent: float) -> float:
+        """What the peak learning rate is multiplied by once `spent` of the budget (clamped to [0, 1]) is gone.
+
+        Rises linearly over `warmup`. Then `cosine` falls to `final` along half a cosine (Loshchilov 2017), `wsd`
+        stays at 1 and falls linearly over the last `decay` (Hu et al. 2024), `constant` stays at 1.
+        """
+        spent = min(max(spent, 0.0), 1.0)
+        if spent < self.warmup:
+            return spent / self.warmup
+        if self.kind == "constant":
+            return 1.0
+        start = self.warmup if self.kind == "cosine" else 1.0 - self.decay
+        if spent <= start:
+            return 1.0
+        fallen = (spent - start) / (1.0 - start)
+        shape = 0.5 * (1.0 + math.cos(math.pi * fallen)) if self.kind == "cosine" else 1.0 - fallen
+        return self.final + (1.0 - self.final) * shape

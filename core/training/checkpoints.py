@@ -14,19 +14,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from core.cli.errors import NotSaved
+from core.cli.exits import NotSaved
 from core.files.atomic import atomic_write, remove, sha256
 from core.files.json_files import as_json, read_json, write_json
 from core.files.serialize import T, from_dict
-from core.files.tensors import Uninitialised, load_into, read_tensors, write_tensors
-
-M = TypeVar("M", bound=nn.Module)
+from core.files.tensors import read_tensors, write_tensors
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -168,18 +166,6 @@ def load_weights(
     averaged = checkpoint / "ema.safetensors"
     weights = read_tensors(checkpoint / "model.safetensors")
     return weights | read_tensors(averaged) if kind == "averaged" and averaged.exists() else weights
-
-
-def load_model(
-    run_folder: Path, which: str | int, build: Callable[[], M], kind: Literal["averaged", "raw"] = "averaged"
-) -> tuple[M, int]:
-    """What `build` makes, with the verified weights of a checkpoint, in evaluation mode; and the checkpoint's step."""
-    checkpoint = Checkpoints(run_folder).find(which)
-    step = int(checkpoint.name.removeprefix("step-"))
-    with Uninitialised():
-        model = build()
-    load_into(model, load_weights(run_folder, step, kind), checkpoint)
-    return model.eval(), step
 
 
 def write_config(run_folder: Path, config: Mapping[str, Any]) -> None:

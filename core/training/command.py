@@ -26,7 +26,12 @@ def parse(
     arguments = list(sys.argv[1:] if argv is None else argv)
     named = bool(arguments) and not arguments[0].startswith("-")
     if named:
-        base = _preset(presets, arguments.pop(0))
+        name = arguments.pop(0)
+        if name not in presets:
+            raise ValueError(f"unknown preset {name!r}; {nearest(name, presets)}")
+        base = presets[name]
+        if base.out == DEFAULT_OUT:
+            base = dataclasses.replace(base, out=DEFAULT_OUT / name)
     elif folder := resumed_folder(arguments):
         base = dataclasses.replace(read_config(folder, config_type), out=folder)
     elif {"-h", "--help"} & {*arguments}:
@@ -51,11 +56,3 @@ def resumed_folder(argv: Sequence[str]) -> Path | None:
     parser.add_argument("--resume", action="store_true")
     given, _ = parser.parse_known_args(argv)
     return given.out if "resume" in given and "out" in given else None
-
-
-def _preset(presets: Mapping[str, C], name: str) -> C:
-    """The preset of that name, its run folder named after it unless it says otherwise."""
-    if name not in presets:
-        raise ValueError(f"unknown preset {name!r}; {nearest(name, presets)}")
-    preset = presets[name]
-    return dataclasses.replace(preset, out=DEFAULT_OUT / name) if preset.out == DEFAULT_OUT else preset

@@ -7,14 +7,14 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from core.cli.errors import NotSaved
+from core.cli.exits import NotSaved
 from core.files.atomic import write_text
 
 
@@ -46,10 +46,8 @@ class MetricsFile:
 
     def close(self) -> None:
         """Closes the file; safe to call when the disk is full."""
-        try:
+        with suppress(OSError):  # which write() has already reported
             self._file.close()
-        except OSError:
-            return  # write() has already reported it
 
 
 def read_metrics(run_folder: Path) -> list[dict[str, Any]]:
@@ -74,9 +72,6 @@ def _json(value: Any) -> Any:
     return number if math.isfinite(number) else None
 
 
-Reduce = Callable[[Tensor], Tensor]
-
-
 class Meter:
     """Losses, gradient norms and units of work of the last few steps.
 
@@ -93,7 +88,7 @@ class Meter:
         """One step: this process's share of the loss, the gradient's norm, the units of all processes."""
         self._pending.append((loss, norm, units))
 
-    def settle(self, reduce: Reduce, with_norms: bool) -> tuple[int, str] | None:
+    def settle(self, reduce: Callable[[Tensor], Tensor], with_norms: bool) -> tuple[int, str] | None:
         """Turns what is pending into numbers; `reduce` adds the losses up over all processes.
 
         Returns (how many steps before the newest, what) of the first loss, or norm, that is not finite.

@@ -7,9 +7,9 @@ over its releases (Philox, SeedSequence, and RandomState's shuffle, frozen by NE
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,8 @@ class Share(NamedTuple):
     accumulate: int = 1
 
 
-class Order(Protocol):
-    """Which data belongs to which step: a pure function, so that a resumed run needs no replay."""
-
-    def __call__(self, step: int, share: Share, progress: float) -> Sequence[Batch]:
-        """A process's micro-batches, `step` steps after the start, when `progress` of the budget is spent."""
+Order = Callable[[int, Share, float], Sequence[Batch]]
+"""A process's micro-batches, so many steps after the start, when that fraction of the budget is spent."""
 
 
 def shuffled(seed: int, step: int, batch_size: int, items: int) -> Indices:
@@ -72,12 +69,9 @@ def share(indices: Indices, rank: int = 0, world: int = 1, accumulate: int = 1) 
     """The micro-batches of one rank: its part of a global batch, in `accumulate` equal pieces.
 
     Over all ranks and micro-batches each entry appears exactly once, for every `world` and `accumulate`.
-    Raises ValueError if the batch does not divide by `world * accumulate`, or the rank is not in the world.
+    Raises ValueError if the batch does not divide by `world * accumulate`.
     """
-    if world < 1 or accumulate < 1:
-        raise ValueError(f"world and accumulate must be at least 1, got world {world}, accumulate {accumulate}")
-    if not 0 <= rank < world:
-        raise ValueError(f"rank must be in 0..{world - 1}, got {rank}")
+    assert 0 <= rank < world
     if len(indices) % (world * accumulate):
         raise ValueError(
             f"batch_size must be a multiple of {world * accumulate} "

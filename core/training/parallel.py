@@ -13,9 +13,8 @@ from torch import nn
 
 from core.cli.arguments import program
 from core.devices import compile_in_place, device_kind, keep_freed_memory, resolve_precision
-from core.optim.averages import EMA
 from core.training.config import RunConfig
-from core.training.state import TrainState, seed_everything
+from core.training.state import EMA, TrainState, seed_everything
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -32,10 +31,11 @@ T = TypeVar("T")
 def build_accelerator(config: RunConfig) -> Accelerator:
     """Accelerate for one process, or for DDP under `torchrun` and `accelerate launch`.
 
-    Raises ValueError for a device, precision, tracker or kind of launch that is not available.
+    Raises ValueError for a device, precision, tracker or kind of launch that is not available, or for a batch that the
+    processes cannot share.
     """
     from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 
     refuse_lone_process()
     if config.tracker == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
@@ -53,7 +53,14 @@ def build_accelerator(config: RunConfig) -> Accelerator:
         log_with=None if config.tracker == "none" else config.tracker,
         project_dir=str(config.out),
     )
-    check_launch(accelerator, config)
+    supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    if accelerator.distributed_type not in supported:
+        raise ValueError(f"launched as {accelerator.distributed_type.value}; supported are one process and DDP")
+    if config.batch_size % (accelerator.num_processes * config.accumulate):
+        raise ValueError(
+            f"batch_size = {config.batch_size} must be divisible by {accelerator.num_processes} processes x "
+            f"accumulate = {config.accumulate}"
+        )
     return accelerator
 
 
@@ -67,20 +74,6 @@ def refuse_lone_process() -> None:
     if on_cpu and "MASTER_PORT" in os.environ and not any(name in os.environ for name in RANKS):
         command = shlex.join(["torchrun", "--nproc_per_node", "N", *program()])
         raise ValueError(f"accelerate launch --cpu started one process instead of several; on CPUs take: {command} ...")
-
-
-def check_launch(accelerator: Accelerator, config: RunConfig) -> None:
-    """Raise ValueError for a kind of launch that is not supported, or a batch that the processes cannot share."""
-    from accelerate.utils import DistributedType
-
-    supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-    if accelerator.distributed_type not in supported:
-        raise ValueError(f"launched as {accelerator.distributed_type.value}; supported are one process and DDP")
-    if config.batch_size % (accelerator.num_processes * config.accumulate):
-        raise ValueError(
-            f"batch_size = {config.batch_size} must be divisible by {accelerator.num_processes} processes x "
-            f"accumulate = {config.accumulate}"
-        )
 
 
 def prepare_training(
@@ -132,24 +125,10 @@ class Processes:
 
     def from_main(self, value: T) -> T:
         """The main process's value."""
-        if self.alone:
-            return value
         from accelerate.utils import broadcast_object_list
 
         received: T = broadcast_object_list([value])[0]
         return received
-
-    def from_all(self, value: T) -> list[T]:
-        """The values of all processes, in the order of their ranks."""
-        if self.alone:
-            return [value]
-        from accelerate.utils import gather_object
-
-        return list(gather_object([value]))
-
-    def wait(self) -> None:
-        """Returns when all processes have called it."""
-        self._accelerator.wait_for_everyone()
 
     def agree(self, step: int, seconds: float, stop: bool) -> tuple[float, bool]:
         """The seconds and the request to stop that all processes act on at `step`, to leave the loop together.

@@ -6,46 +6,19 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 
 
-@dataclass(frozen=True)
-class Budget:
-    """A number of optimiser steps, or of minutes of wall time; exactly one of them is not None.
+class Clock:
+    """The wall time of a run over all its lives, and how much of its budget is spent.
 
-    `seconds` below is the wall time of the run so far, including the lives before a resume.
+    The budget is a number of optimiser steps, or of minutes of wall time; exactly one of them is not None.
     """
 
-    steps: int | None
-    minutes: float | None
-
-    def spent(self, step: float, seconds: float) -> float:
-        """The fraction of the budget that is gone after `step` optimiser steps; may exceed 1."""
-        if self.steps is not None:
-            return step / self.steps
-        assert self.minutes is not None
-        return seconds / (60.0 * self.minutes)
-
-    def done(self, step: int, seconds: float) -> bool:
-        """Whether nothing is left."""
-        return self.spent(step, seconds) >= 1.0
-
-    def left(self, step: int, seconds: float, pace: float) -> float:
-        """Seconds to the end, at `pace` seconds per step."""
-        if self.steps is not None:
-            return (self.steps - step) * pace if step < self.steps else 0.0
-        assert self.minutes is not None
-        return max(0.0, 60.0 * self.minutes - seconds)
-
-
-class Clock:
-    """The wall time of a run over all its lives, and how far its budget is spent."""
-
-    def __init__(self, budget: Budget):
-        self.budget = budget
+    def __init__(self, steps: int | None, minutes: float | None):
+        self.steps, self.minutes = steps, minutes
         self.before = 0.0  # seconds of the lives before this one
         self._started = time.monotonic()
         self._first: tuple[int, float] | None = None  # step and seconds of this life's first update
@@ -55,36 +28,46 @@ class Clock:
         """Wall time so far, evaluation and earlier lives included."""
         return self.before + time.monotonic() - self._started
 
+    def spent(self, step: float, seconds: float) -> float:
+        """The fraction of the budget that is gone after so many optimiser steps and seconds; may exceed 1."""
+        if self.minutes is not None:
+            return seconds / (60.0 * self.minutes)
+        assert self.steps is not None
+        return step / self.steps
+
     def note(self, step: int) -> None:
         """To be called after every update: what comes before the first, such as compiling, is not its pace."""
         self._first = self._first or (step, self.seconds)
 
     def left(self, step: int) -> float:
         """Seconds to the end, at the pace of this life after its first update."""
+        if self.minutes is not None:
+            return max(0.0, 60.0 * self.minutes - self.seconds)
+        assert self.steps is not None
         first, seconds = self._first or (step, 0.0)
         pace = (self.seconds - seconds) / (step - first) if step > first else math.inf
-        return self.budget.left(step, self.seconds, pace)
+        return (self.steps - step) * pace if step < self.steps else 0.0
 
 
 class Progress:
     """Shows step, loss, units per second and time left; silent with `shown=False`."""
 
     def __init__(self, unit: str, total: int | None, shown: bool):
-        self.unit, self.total, self.shown = unit, total, shown
-        self._bar: Any = None
-        self._last_line = 0.0
-        if shown and sys.stderr.isatty():
-            from tqdm import tqdm
+        from tqdm import tqdm
 
-            layout = "{percentage:3.0f}% |{bar}| {desc}"
-            self._bar = tqdm(total=1.0, bar_format=layout, file=sys.stderr, leave=True, dynamic_ncols=True)
+        self.unit, self.total, self.shown = unit, total, shown
+        self._last_line = 0.0
+        layout, disable = "{percentage:3.0f}% |{bar}| {desc}", None if shown else True  # None: unless on a terminal
+        self._bar = tqdm(total=1.0, bar_format=layout, file=sys.stderr, dynamic_ncols=True, disable=disable)
 
     def update(self, step: int, spent: float, loss: float, rate: float, left: float) -> None:
         """Shows where the run is: `spent` of the budget, mean `loss`, units per second, seconds left."""
         if not self.shown:
             return
-        text = f"{self._place(step)}  loss {loss:.4f}  {_short(rate)} {self.unit}/s  {_clock(left)} left"
-        if self._bar is not None:
+        speed = self._bar.format_sizeof(rate)
+        time_left = "?" if left == math.inf else self._bar.format_interval(round(left))
+        text = f"{self._place(step)}  loss {loss:.4f}  {speed} {self.unit}/s  {time_left} left"
+        if not self._bar.disable:
             self._bar.n = min(spent, 1.0)
             self._bar.set_description_str(text)  # redraws
         elif time.monotonic() - self._last_line >= LINE_EVERY:
@@ -98,33 +81,12 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line on stderr, above the bar where there is one."""
-        if self._bar is not None:
+        if self.shown:
             self._bar.write(text, file=sys.stderr)
-        elif self.shown:
-            print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leaves the bar as it is and ends its line."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._bar.close()
 
     def _place(self, step: int) -> str:
         return f"step {step}" if self.total is None else f"step {step}/{self.total}"
-
-
-def _short(number: float) -> str:
-    """1234567 -> 1.23M, three digits."""
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{suffix}"
-    return f"{number:.3g}"
-
-
-def _clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    if seconds == math.inf:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

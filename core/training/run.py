@@ -25,13 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from core.cli.arguments import program
-from core.cli.errors import Interrupted, NonFinite
-from core.cli.signals import StopRequest
+from core.cli.exits import Interrupted, NonFinite, StopRequest
 from core.devices import to_device
 from core.files.json_files import read_json
 from core.files.serialize import to_dict
 from core.optim.groups import set_learning_rate
-from core.optim.schedules import multiplier
 from core.training.checkpoints import Checkpoints, verify, write_config
 from core.training.config import RunConfig
 from core.training.folder import open_folder, resume_point
@@ -44,7 +42,7 @@ from core.training.parallel import (
     prepare_training,
     release_accelerator,
 )
-from core.training.progress import Budget, Clock, Progress
+from core.training.progress import Clock, Progress
 from core.training.state import TrainState, random_state, restore_random_state, seed_everything
 
 
@@ -74,9 +72,10 @@ class Run:
         self.checkpoints = Checkpoints(self.folder)
         self.accelerator = build_accelerator(config)
         self.device, self.processes = self.accelerator.device, Processes(self.accelerator)
+        self.total = self.processes.total  # the sum over all processes, each of which may have evaluated its share
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes, config.accumulate)
         self.main = self.accelerator.is_main_process
-        self.clock = Clock(Budget(config.steps, config.minutes))
+        self.clock = Clock(config.steps, config.minutes)
         self.progress = Progress(unit, config.steps, shown=self.main)
         self._state: TrainState | None = None
         self._objective: nn.Module | None = None
@@ -86,7 +85,7 @@ class Run:
         try:
             if self.main:
                 open_folder(config)
-            self.processes.wait()
+            self.accelerator.wait_for_everyone()
         except BaseException:
             release_accelerator(self.accelerator)
             raise
@@ -120,7 +119,7 @@ class Run:
             self.accelerator, self.config, objective, model, build_optimizer, self.progress.say
         )
         self._resume()
-        self.finished = self.clock.budget.done(self.step, self.clock.before)
+        self.finished = self.clock.spent(self.step, self.clock.before) >= 1.0
         if self.main:
             write_config(self.folder, to_dict(replace(self.config, resume=False, checkpoint="last")))
             self._metrics = MetricsFile(self.folder / "metrics.jsonl", after=self.step)
@@ -183,11 +182,11 @@ class Run:
         if self.device.type == "cpu":  # elsewhere looking would wait for the device: done when logging and saving
             self._guard(self.step + 1)
         seconds, self.stopping = self.processes.agree(self.step, self.clock.seconds, self._stop.made)
-        spent = self.clock.budget.spent(self.step + 0.5, seconds)  # mid-step: neither end of the schedule is wasted
-        self.lr = set_learning_rate(self.state.optimizer, multiplier(self.config.schedule, spent))
+        spent = self.clock.spent(self.step + 0.5, seconds)  # mid-step: neither end of the schedule is wasted
+        self.lr = set_learning_rate(self.state.optimizer, self.config.schedule.multiplier(spent))
         self.state.step_optimizer()
         self.step += 1
-        self.finished = self.clock.budget.done(self.step, seconds)
+        self.finished = self.clock.spent(self.step, seconds) >= 1.0
         self.clock.note(self.step)
         if self.state.ema:
             self.state.ema.update(self.step)
@@ -209,10 +208,6 @@ class Run:
         with self._meter.paused(), torch.random.fork_rng(forked), self.accelerator.autocast(), self.state.evaluating():
             yield
 
-    def total(self, value: Any) -> Any:
-        """The sum of a tensor or number over all processes, each of which may have evaluated its share."""
-        return self.processes.total(value)
-
     def log(self, values: Mapping[str, Any], best: str = "", mode: Literal["min", "max"] = "min") -> None:
         """Writes metrics of this step; if `best` is among them, a step at which it is the best so far is saved.
 
@@ -231,11 +226,13 @@ class Run:
 
     def save(self) -> None:
         """Writes a checkpoint of the step just done. Raises NonFinite rather than save a run that cannot go on."""
+        from accelerate.utils import gather_object
+
         with self._meter.paused():
             self._guard(self.step)
             if not self.state.finite():
                 raise self._diverged("a weight is too large or not a number", self.step)
-            generators = self.processes.from_all(random_state(self.device))
+            generators = gather_object([random_state(self.device)])  # of all processes, in the order of their ranks
             if self.main:
                 assert self._metrics is not None
                 self._metrics.sync()
@@ -243,13 +240,13 @@ class Run:
                 self.checkpoints.write(self.step, self.state.tensors(), objects)
                 self.checkpoints.point_at_best(self.best)
                 self.checkpoints.prune(self.config.keep)
-            self.processes.wait()
+            self.accelerator.wait_for_everyone()
         self._save_asked = False
 
     @property
     def spent(self) -> float:
         """The fraction of the budget that is gone; may exceed 1."""
-        return self.clock.budget.spent(self.step, self.clock.seconds)
+        return self.clock.spent(self.step, self.clock.seconds)
 
     def _improved(self, value: float, mode: Literal["min", "max"]) -> bool:
         if self.best is None or math.isnan(value):
@@ -281,7 +278,7 @@ class Run:
             "seconds": self.clock.seconds,
             "best": self.best,
             "window": self._meter.state(),
-            "scaler": self.state.scaler_state(),
+            "scaler": None if self.state.scaler is None else self.state.scaler.state_dict(),
         }
 
     def _guard(self, step: int) -> None:

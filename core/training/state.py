@@ -15,7 +15,47 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from core.files.tensors import load_into, read_tensors
-from core.optim.averages import EMA
+
+
+class EMA:
+    """average <- average + (1 - d) (weights - average), d = min(decay, (1 + step) / (10 + step)).
+
+    The bound on d lets the average follow the first steps closely (as TensorFlow's `ExponentialMovingAverage`
+    does). Buffers are not averaged.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        # The parameters themselves: their memory may move when the model is distributed.
+        self.weights: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.averages = {name: p.detach().clone() for name, p in self.weights.items()}
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Moves the average towards the weights after optimiser step number `step`."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.averages.values()), list(self.weights.values()), 1.0 - decay)
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """Inside, the model holds the averages; afterwards its own weights again, bit for bit."""
+        own = [p.detach().clone() for p in self.weights.values()]
+        self._assign(list(self.averages.values()))
+        try:
+            yield
+        finally:
+            self._assign(own)
+
+    def load(self, averages: Mapping[str, Tensor]) -> None:
+        """Restores the `averages` of a checkpoint; ValueError naming a missing one."""
+        for name, average in self.averages.items():
+            if name not in averages:
+                raise ValueError(f"the checkpoint has no average of {name!r}")
+            average.copy_(averages[name])
+
+    @torch.no_grad()
+    def _assign(self, values: list[Tensor]) -> None:
+        torch._foreach_copy_(list(self.weights.values()), values)
 
 
 @dataclass
@@ -74,10 +114,6 @@ class TrainState:
         }
         return files | {"ema": self.ema.averages} if self.ema else files
 
-    def scaler_state(self) -> dict[str, Any] | None:
-        """The loss scale under fp16, as JSON values."""
-        return None if self.scaler is None else self.scaler.state_dict()
-
     def restore(self, checkpoint: Path, scaler_state: Mapping[str, Any] | None) -> None:
         """Restores the tensors of a verified checkpoint; ValueError naming what does not fit."""
         load_into(self.model, read_tensors(checkpoint / "model.safetensors"), checkpoint / "model.safetensors")
@@ -132,10 +168,8 @@ def random_state(device: torch.device) -> dict[str, Any]:
         "numpy": {**legacy, "state": {"key": legacy["state"]["key"].tolist(), "pos": legacy["state"]["pos"]}},
         "torch": _hex(torch.get_rng_state()),
     }
-    if device.type == "cuda":
-        state["cuda"] = _hex(torch.cuda.get_rng_state(device))
-    if device.type == "mps":
-        state["mps"] = _hex(torch.mps.get_rng_state())
+    if device.type != "cpu":
+        state[device.type] = _hex(torch.get_device_module(device).get_rng_state())
     return state
 
 
@@ -146,10 +180,8 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     legacy = state["numpy"]
     np.random.set_state({**legacy, "state": {**legacy["state"], "key": np.array(legacy["state"]["key"], np.uint32)}})
     torch.set_rng_state(_bytes(state["torch"]))
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(_bytes(state["cuda"]), device)
-    if device.type == "mps" and "mps" in state:
-        torch.mps.set_rng_state(_bytes(state["mps"]))
+    if device.type != "cpu" and device.type in state:
+        torch.get_device_module(device).set_rng_state(_bytes(state[device.type]))
 
 
 def _hex(state: Tensor) -> str:

@@ -14,7 +14,8 @@ from torch import nn
 
 from core.checks import check_choices
 from core.files.json_files import read_json, write_json
-from core.training.checkpoints import load_model, read_config
+from core.files.tensors import Uninitialised, load_into
+from core.training.checkpoints import Checkpoints, load_weights, read_config
 from core.training.config import RunConfig
 
 M = TypeVar("M", bound=nn.Module)
@@ -51,8 +52,12 @@ def load_run(
     """
     folder = Path(folder)
     config = read_config(folder, config_type)
-    model, step = load_model(folder, which, lambda: build(config), weights)
-    return TrainedRun(model.to(device), config, step, torch.device(device))
+    checkpoint = Checkpoints(folder).find(which)
+    step = int(checkpoint.name.removeprefix("step-"))
+    with Uninitialised():
+        model = build(config)
+    load_into(model, load_weights(folder, step, weights), checkpoint)
+    return TrainedRun(model.eval().to(device), config, step, torch.device(device))
 
 
 def save_data_record(folder: Path, data: str, fingerprint: str, **sizes: Any) -> None:

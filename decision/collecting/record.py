@@ -9,8 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from core.cli.errors import Interrupted
-from core.cli.signals import StopRequest
+from core.cli.exits import Interrupted, StopRequest
 from core.messages import number
 from decision.acting.policy import ModelPolicy
 from decision.collecting.agents import Agent, load_agent, read_agent

@@ -17,8 +17,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from core.cli.errors import Interrupted
-from core.cli.signals import StopRequest
+from core.cli.exits import Interrupted, StopRequest
 from core.files.atomic import remove
 from core.files.json_files import read_json, write_json
 from decision.acting.episodes import play

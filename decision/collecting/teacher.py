@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from core.cli.errors import RunFailure
+from core.cli.exits import RunFailure
 from core.messages import notice, number
 from core.training.order import stream
 from decision.collecting.agents import Agent

@@ -40,7 +40,7 @@ class DecisionTransformer(nn.Module):
         return self.core(x[:, :-1], coords[:, :-1], causal(), read=states)
 
     def layered_modules(self) -> list[list[nn.Module]]:
-        """Its modules by depth (`core.roles`)."""
+        """Its modules by depth (`core.optim.groups`)."""
         below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from core.cli.signals import StopRequest
+from core.cli.exits import StopRequest
 from core.files.atomic import remove
 from core.training.order import stream
 from core.training.run import Run
@@ -61,7 +61,7 @@ class OnlineRounds:
                 raise ValueError(f"{path} is missing, from which the run has learnt")
             if self.run.main:
                 self._play(number).save(path)
-            self.run.processes.wait()
+            self.run.accelerator.wait_for_everyone()
         return Trajectories.load(path)
 
     def _play(self, number: int) -> Trajectories:

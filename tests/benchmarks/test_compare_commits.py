@@ -17,7 +17,7 @@ from benchmarks import compare_commits
 from benchmarks.compare_commits import Case, Row, cases, chosen, parse, renaming, run, why
 from benchmarks.measure.differences import Difference, compare, evaluations, losses, weights
 from benchmarks.measure.record import ROOT
-from core.cli.errors import RunFailure
+from core.cli.exits import RunFailure
 
 LINES = [
     {"step": 1, "seconds": 0.5, "train/loss": 2.5, "train/lr": 0.1, "train/grad_norm": 1.25},

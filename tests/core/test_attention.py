@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.attention import flex_attention
 
 from core.attention import (
-    UNSCALED,
     Attention,
     CrossAttention,
     LayerContext,
@@ -92,7 +91,7 @@ def test_every_path_is_the_definition(graph, bias, n_kv_heads):
         torch.testing.assert_close(got, expected, msg=lambda m, path=path: f"{path}: {m}")
 
 
-@pytest.mark.parametrize("scale", [UNSCALED, 0.3])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
 @pytest.mark.parametrize("graph", ["full", "causal", "left padding"])
 def test_every_path_takes_another_scale(graph, scale):
     (q, k, v), extra = heads(n_kv_heads=2), torch.randn(H, T, T)

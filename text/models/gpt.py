@@ -73,7 +73,7 @@ class GPT(nn.Module):
             graph = graph & from_place(pads)
         return self.core(self.embed(ids), coords, graph, cache=cache, read=read)
 
-    # What decoding needs (core.decoding.state.Decodable)
+    # What decoding needs (core.decoding.window.Decodable)
 
     @property
     def context(self) -> int:
@@ -89,6 +89,6 @@ class GPT(nn.Module):
         return self.head(self.features(ids, pads, state, read=LAST)[:, 0])
 
     def layered_modules(self) -> list[list[nn.Module]]:
-        """Its modules by depth (`core.roles`)."""
+        """Its modules by depth (`core.optim.groups`)."""
         below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]

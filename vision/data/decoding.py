@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.cli.errors import RunFailure
+from core.cli.exits import RunFailure
 from core.training.order import Batch, Indices
 from vision.data.files import read_pixels
 from vision.data.folder import Listing

@@ -46,7 +46,7 @@ class ViT(nn.Module):
         return self.norm(self.pool(self.features(images, self.pool.read)))
 
     def layered_modules(self) -> list[list[nn.Module]]:
-        """Its modules by depth (`core.roles`)."""
+        """Its modules by depth (`core.optim.groups`)."""
         below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.cli.errors import Interrupted, NonFinite
-from core.cli.exits import main
+from core.cli.exits import Interrupted, NonFinite, main
 
 
 def fails_with(error: BaseException) -> Any:

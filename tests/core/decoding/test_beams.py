@@ -11,7 +11,7 @@ from torch import Tensor
 from core.decoding.beams import beam_search
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
-from core.decoding.state import Bound
+from core.decoding.window import Bound
 from core.graph import padding
 from tests.core.decoding.decoders import Decoder, Schedule, greedy, model
 from tests.core.helpers import tokens

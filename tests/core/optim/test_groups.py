@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from core.devices import native_dtype
 from core.optim.config import OptimizerConfig
-from core.optim.groups import build_optimizer, set_learning_rate
+from core.optim.groups import ParameterRole, build_optimizer, parameter_roles, set_learning_rate
 from core.optim.muon import MuonAdamW, orthogonalize, scale
-from core.roles import parameter_roles
 from core.training.state import load_optimizer, optimizer_tensors
+from core.transformer import Transformer
+from tests.core.helpers import shape
 from tests.core.training.toy import Toy, ToyConfig
 
 SHAPES = [(24, 24), (16, 40), (40, 16), (16, 20), (20, 16)]
@@ -219,3 +220,48 @@ def test_updates_have_the_documented_size() -> None:
 def test_the_native_dtype_is_one_that_muon_can_use() -> None:
     assert native_dtype(torch.device("cpu")) in (torch.bfloat16, torch.float32)
     assert native_dtype(torch.device("meta")) is torch.float32
+
+
+def test_a_model_that_declares_nothing_has_one_layer_and_no_hidden_matrix():
+    assert parameter_roles(nn.Linear(3, 2)) == {
+        "weight": ParameterRole(True, (), 1),
+        "bias": ParameterRole(False, (), 1),
+    }
+
+
+def test_every_parameter_of_a_stack_has_its_role():
+    config = shape("learned", n_kv_heads=2, embedding_norm="layernorm", modulation="adaln", feedforward="swiglu")
+    roles = parameter_roles(Transformer(config, (16,), role="cross"))
+    assert list(roles) == [name for name, _ in Transformer(config, (16,), role="cross").named_parameters()]
+    expected = {
+        "position.tables.0.weight": ParameterRole(True, (), 0),
+        "embedding_norm.weight": ParameterRole(False, (), 0),
+        "blocks.0.attention.branch.qkv.weight": ParameterRole(True, (32, 16, 16), 1),
+        "blocks.0.attention.branch.out.weight": ParameterRole(True, (32,), 1),
+        "blocks.0.attention.branch.out.bias": ParameterRole(False, (), 1),
+        "blocks.0.attention.modulation.weight": ParameterRole(True, (32, 32, 32), 1),
+        "blocks.1.cross_attention.branch.kv.weight": ParameterRole(True, (16, 16), 2),
+        "blocks.1.feedforward.branch.up.weight": ParameterRole(True, (128, 128), 2),
+        "blocks.1.feedforward.norm.weight": ParameterRole(False, (), 2),
+        "norm.bias": ParameterRole(False, (), 3),
+    }
+    assert {name: roles[name] for name in expected} == expected
+
+
+def test_a_tied_parameter_is_what_it_is_first():
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+            self.block, self.head.weight = nn.Linear(4, 4, bias=False), self.embed.weight
+
+        def layered_modules(self) -> list[list[nn.Module]]:
+            return [[self.embed], [self.block]]
+
+        def no_weight_decay(self) -> set[str]:
+            return {"embed.weight"}
+
+    assert parameter_roles(Tied()) == {
+        "embed.weight": ParameterRole(False, (), 0),
+        "block.weight": ParameterRole(True, (4,), 1),
+    }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.cli.errors import NotSaved
+from core.cli.exits import NotSaved
 from core.files.serialize import to_dict
 from core.files.tensors import read_tensors
 from core.training.checkpoints import Checkpoints, load_weights, read_config, verify, write_config

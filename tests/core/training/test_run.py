@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.cli.errors import Interrupted, NonFinite
+from core.cli.exits import Interrupted, NonFinite
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import Checkpoints, load_weights

@@ -82,7 +82,7 @@ class Toy(nn.Module):
         self.head.weight = self.embedding.weight
 
     def layered_modules(self) -> list[list[nn.Module]]:
-        """The blocks, by depth (`core.roles`)."""
+        """The blocks, by depth (`core.optim.groups`)."""
         return [[self.embedding], *([block] for block in self.blocks)]
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-from core.cli.errors import Interrupted
+from core.cli.exits import Interrupted
 from decision.collecting.recording import Recorder
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
 
-from core.cli.signals import StopRequest
+from core.cli.exits import StopRequest
 from decision.collecting import agents
 from decision.collecting.agents import read_agent
 from decision.collecting.config import CollectConfig

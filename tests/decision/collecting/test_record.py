@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from core.cli.errors import Interrupted
+from core.cli.exits import Interrupted
 from decision.collecting import record, recording
 from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.cli.errors import Interrupted, RunFailure
+from core.cli.exits import Interrupted, RunFailure
 from decision.collecting import record
 from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.cli.errors import RunFailure
+from core.cli.exits import RunFailure
 from vision.data import decoding
 from vision.data.batches import TrainingImages, evaluation_batches
 from vision.data.cache import moments

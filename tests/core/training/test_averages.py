@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from core.optim.averages import EMA
+from core.training.state import EMA
 
 
 def test_the_average_follows_its_formula() -> None:
