@@ -77,7 +77,7 @@ class Attention(nn.Module):
         q, k, v = qkv.split(n_heads, dim=2)
         q, k = self.q_norm(q), self.k_norm(k)
         if context.rotation is not None:
-            q, k = context.rotation(q), context.rotation(k)
+            q, k = context.rotation.rotate(q), context.rotation.rotate(k)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H or Hkv, T, Dh)
         if context.cache is not None:
             k, v = context.cache.append(self.layer, k, v)
@@ -171,10 +171,11 @@ def additive_mask(route: Route, q: Tensor, k: Tensor) -> Tensor:
 def flex_attend(q: Tensor, k: Tensor, v: Tensor, route: Route, scale: float | None = None) -> Tensor:
     """FlexAttention over a block-sparse mask: skips the blocks in which there is no edge."""
     bias = route.bias
+    several = int(bias is not None and bias.shape[0] > 1)  # else all rows share one
 
     def add_bias(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         assert bias is not None
-        return score + bias[b if bias.shape[0] > 1 else 0, h, i, j]
+        return score + bias[b * several, h, i, j]
 
     score_mod = None if bias is None else add_bias
     grouped = q.shape[1] != k.shape[1]

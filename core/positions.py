@@ -28,7 +28,7 @@ class Rotation(NamedTuple):
     sin: Tensor  # (..., T, 1, Dh/2)
     pairing: str
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def rotate(self, x: Tensor) -> Tensor:
         """Rotate x (B, T, H, Dh) pair by pair; same shape and dtype (RoFormer, eq. 34)."""
         return (rotate_halves if self.pairing == "halves" else rotate_pairs)(x, self.cos, self.sin)
 

@@ -56,7 +56,7 @@ def test_rows_of_a_batch_may_stand_at_places_of_their_own(kind, axes):
             (position.rotation(coords), position.rotation(coords[row])),
         ):
             if kind == "rotary" and together is not None:
-                together, alone = together(q), alone(q[row : row + 1])[0]
+                together, alone = together.rotate(q), alone.rotate(q[row : row + 1])[0]
             assert (together is None) == (alone is None)
             if together is not None:
                 torch.testing.assert_close(together[row], alone)
@@ -93,7 +93,7 @@ def scores(position: Position, q: torch.Tensor, k: torch.Tensor, coords: torch.T
     turn = position.rotation(coords)
     assert turn is not None
     wide = (1, len(coords), 1, len(q))
-    return (turn(q.expand(wide)) @ turn(k.expand(wide)).transpose(-1, -2).transpose(1, -1))[0, :, 0, :]
+    return (turn.rotate(q.expand(wide)) @ turn.rotate(k.expand(wide)).transpose(-1, -2).transpose(1, -1))[0, :, 0, :]
 
 
 @pytest.mark.parametrize("pairing", ["interleaved", "halves"])
@@ -122,7 +122,7 @@ def test_the_two_pairings_are_one_rotation_of_permuted_channels(axes):
     x = torch.randn(2, 9, 3, 16)
     interleaved, halves = (Rotary(16, axes, 10000.0, p).rotation(coords) for p in ("interleaved", "halves"))
     order = torch.arange(16).view(2, 8).T.flatten()  # channel pairs (i, i + 8) side by side
-    torch.testing.assert_close(interleaved(x[..., order]), halves(x)[..., order])
+    torch.testing.assert_close(interleaved.rotate(x[..., order]), halves.rotate(x)[..., order])
 
 
 def test_halves_are_the_rotation_of_llama():
@@ -133,7 +133,7 @@ def test_halves_are_the_rotation_of_llama():
     expected = apply_rotary_pos_emb(q, k, angles.cos()[None], angles.sin()[None])
     turn = Rotary(16, 1, 10000.0, "halves").rotation(index(10))
     for x, y in zip((q, k), expected, strict=True):
-        torch.testing.assert_close(turn(x.transpose(1, 2)).transpose(1, 2), y)
+        torch.testing.assert_close(turn.rotate(x.transpose(1, 2)).transpose(1, 2), y)
 
 
 def test_interleaved_is_the_rotation_of_gpt_j():
@@ -142,26 +142,26 @@ def test_interleaved_is_the_rotation_of_gpt_j():
     x = torch.randn(2, 10, 3, 16)  # (B, T, H, Dh)
     sin, cos = create_sinusoidal_positions(10, 16)[None].chunk(2, dim=-1)
     turn = Rotary(16, 1, 10000.0, "interleaved").rotation(index(10))
-    torch.testing.assert_close(turn(x), apply_rotary_pos_emb(x, sin, cos))
+    torch.testing.assert_close(turn.rotate(x), apply_rotary_pos_emb(x, sin, cos))
 
 
 @pytest.mark.parametrize("pairing", ["interleaved", "halves"])
 def test_rotation_is_differentiable_and_keeps_the_dtype(pairing):
     turn = Rotary(8, 1, 100.0, pairing).rotation(index(5))
     x = torch.randn(2, 5, 3, 8, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(turn, (x,))
-    exact = turn(x.detach())
+    assert torch.autograd.gradcheck(turn.rotate, (x,))
+    exact = turn.rotate(x.detach())
     for dtype in (torch.float32, torch.bfloat16):
-        got = turn(x.detach().to(dtype))
+        got = turn.rotate(x.detach().to(dtype))
         assert got.dtype == dtype
         torch.testing.assert_close(got.double(), exact, atol=float(8 * torch.finfo(dtype).eps), rtol=0)
 
 
 def test_the_form_for_the_compiler_is_the_same_rotation(monkeypatch):
     x, turn = torch.randn(2, 5, 3, 8), Rotary(8, 1, 100.0, "interleaved").rotation(index(5))
-    eager = turn(x)
+    eager = turn.rotate(x)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    torch.testing.assert_close(turn(x), eager)
+    torch.testing.assert_close(turn.rotate(x), eager)
 
 
 def test_alibi_slopes_are_those_of_the_paper():

@@ -133,7 +133,7 @@ def test_bad_input_is_one_line_and_exit_code_2(processes: Any, tmp_path: Path) -
     for i, (arguments, message) in enumerate(
         (
             (["toi"], "error: unknown preset 'toi'; did you mean 'toy'?"),
-            (["toy", "--optimzer.lr", "1"], "error: unknown option --optimzer.lr; did you mean '--optimizer.lr'?"),
+            (["toy", "--optimzer.lr", "1"], "error: unknown option --optimzer.lr; did you mean --optimizer.lr?"),
             (
                 ["toy", "--out", str(locked / "run")],
                 f"error: {locked / 'run'}: no run can be written there: Not a directory",
