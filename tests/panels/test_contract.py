@@ -20,7 +20,7 @@ from core.training.metrics import read_metrics
 from tests.panels.models import build, example
 from tests.panels.subjects import SUBJECTS, Subject
 from tests.processes import Commands, assert_close, assert_same_run
-from text.pretrained.load import load_pretrained
+from text.pretrained.folders import load_pretrained
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 LENGTH = ("--steps", 20, "--save-every", 4, "--eval-every", 8, "--accumulate", 2)
