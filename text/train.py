@@ -53,7 +53,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
 def prepare(config: TrainConfig) -> tuple[TrainConfig, LanguageModelling]:
     """The configuration with the model's whole shape, and its task. Raises ValueError for what cannot be trained."""
     tokenizer = choose_tokenizer(config)
-    corpus = load_corpus(config.data, tokenizer, vocab_size=config.bpe_size, validation=config.validation)
+    learned = config.bpe_size if tokenizer == "bpe" else None  # a resumed run has its tokenizer already
+    corpus = load_corpus(config.data, tokenizer, vocab_size=learned, validation=config.validation)
     if config.resume and not matches_data(config.out, corpus.sha256):
         raise ValueError(f"data = {config.data!r} is not the text that {config.out} was trained on, or has changed")
     shape, size = choose_shape(config), corpus.tokenizer.vocab_size
