@@ -49,3 +49,4 @@ def build_norm(kind: OptionalNormKind, width: int, config: TransformerConfig) ->
             return RMSNorm(width, config.norm_eps)
         case "rms":
             return RMS(config.norm_eps)
+    raise ValueError(f"norm = {kind!r} is not one of: none, layernorm, rmsnorm, rms")

@@ -69,9 +69,12 @@ def share(indices: Indices, rank: int = 0, world: int = 1, accumulate: int = 1) 
     """The micro-batches of one rank: its part of a global batch, in `accumulate` equal pieces.
 
     Over all ranks and micro-batches each entry appears exactly once, for every `world` and `accumulate`.
-    Raises ValueError if the batch does not divide by `world * accumulate`.
+    Raises ValueError if the batch does not divide by `world * accumulate`, or the rank is not in the world.
     """
-    assert 0 <= rank < world
+    if world < 1 or accumulate < 1:
+        raise ValueError(f"world and accumulate must be at least 1, got world {world}, accumulate {accumulate}")
+    if not 0 <= rank < world:
+        raise ValueError(f"rank must be in 0..{world - 1}, got {rank}")
     if len(indices) % (world * accumulate):
         raise ValueError(
             f"batch_size must be a multiple of {world * accumulate} "

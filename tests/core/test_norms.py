@@ -71,3 +71,8 @@ def test_norm_is_computed_in_float32_at_least_where_activations_are_bfloat16(kin
     x = torch.full((1, 512), 1.01, dtype=torch.bfloat16)
     x[:, ::2] *= -1
     torch.testing.assert_close(norm(x).abs(), torch.ones_like(x), atol=0.005, rtol=0)
+
+
+def test_an_unknown_norm_is_refused():
+    with pytest.raises(ValueError, match="norm = 'batch' is not one of: none, layernorm"):
+        build_norm("batch", 8, shape())

@@ -91,7 +91,7 @@ def load_corpus(
     if not 0 < validation < 1:
         raise ValueError(f"validation must be between 0 and 1, got {validation}")
     if vocab_size is not None and tokenizer != "bpe":
-        raise ValueError(f"vocab_size = {vocab_size} has no effect: only the tokenizer bpe is learned to a size")
+        raise ValueError(f"vocab_size is for the bpe tokenizer, got {vocab_size} with {tokenizer}")
     root = root or data_root()
     cache = root / "cache" / "text"
     source = find_source(data, root)

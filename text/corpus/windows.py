@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.checks import check_choices, check_positive
 from core.training.order import drawn, epochs, share, shuffled, stream
 from text.corpus.load import Tokens
 
@@ -35,7 +36,7 @@ class TrainingWindows:
     order: "shuffled" tiles the text, from another offset each epoch, and takes every tile once an epoch (up to
         2 * context tokens at the ends are left out); "random" takes windows from anywhere, as nanoGPT does.
 
-    Raises ValueError for a text shorter than one window and its last target.
+    Raises ValueError for a bad value, or a text shorter than one window and its last target.
     """
 
     tokens: Tokens
@@ -45,6 +46,8 @@ class TrainingWindows:
     order: WindowOrder = "shuffled"
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        check_positive(self, "batch_size")
         _check_length("training", self.tokens, self.context)
 
     @property
@@ -58,9 +61,13 @@ class TrainingWindows:
         b = batch_size / (world * accumulate); the micro-batches of all ranks together are the same global batch,
         whatever their number. Raises ValueError if batch_size does not divide.
         """
-        windows = sliding_window_view(self.tokens, self.context + 1)  # (N - context, context + 1), nothing copied
-        parts = (windows[starts] for starts in share(self._starts(step), rank, world, accumulate))  # (b, context + 1)
+        shares = share(self._starts(step), rank, world, accumulate)
+        parts = (self._windows[starts] for starts in shares)  # (b, context + 1)
         return [(_tensor(rows[:, :-1]), _tensor(rows[:, 1:])) for rows in parts]
+
+    @cached_property
+    def _windows(self) -> NDArray[Any]:
+        return sliding_window_view(self.tokens, self.context + 1)  # (N - context, context + 1), nothing copied
 
     def _starts(self, step: int) -> NDArray[np.int64]:
         """Where the windows of the global batch begin: int64 (batch_size,)."""
@@ -79,9 +86,11 @@ def validation_batches(tokens: Tokens, context: int, batch_size: int, rank: int 
     Yields (ids, targets), each int64 (batch_size, context). Over all batches and ranks every token but the first is a
     target exactly once; places beyond the end have the target IGNORED. All ranks get the same number of batches, all
     of one shape, the last ones possibly without any target.
-    Raises ValueError for a text shorter than one window and its last target.
+    Raises ValueError for a bad batch size or rank, or a text shorter than one window and its last target.
     """
     _check_length("validation", tokens, context)
+    if batch_size < 1 or not 0 <= rank < world:
+        raise ValueError(f"batch_size must be positive and rank in 0..{world - 1}, got {batch_size} and {rank}")
     windows = -(-(len(tokens) - 1) // context)
     rounds = -(-windows // (batch_size * world))
     firsts = [(turn * world + rank) * batch_size for turn in range(rounds)]
@@ -107,6 +116,8 @@ def _offset(seed: int, epoch: int, room: int) -> int:
 
 
 def _check_length(part: str, tokens: Tokens, context: int) -> None:
+    if context < 1:
+        raise ValueError(f"context must be at least 1, got {context}")
     if len(tokens) <= context:
         raise ValueError(
             f"the {part} text has {len(tokens)} tokens, a context of {context} needs at least {context + 1}: "

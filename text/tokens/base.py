@@ -23,6 +23,7 @@ from core.files.atomic import write_text
 Ids = NDArray[np.int64]
 
 FILE = "tokenizer.json"
+CHUNK = 1 << 15  # characters looked up at once
 
 
 class Tokenizer(ABC):
@@ -158,11 +159,14 @@ class CharTokenizer(Tokenizer):
 
     def encode(self, text: str) -> Ids:
         """Token ids, one per character: int64 (T,). Raises UnknownCharacterError, a ValueError."""
-        ids = self._table[code_points(text)]
-        if ids.min(initial=0) < 0:
-            position = int(np.argmin(ids))  # the first -1
-            raise UnknownCharacterError(text[position], position, self.vocab_size)
-        return ids.astype(np.int64)
+        ids = np.empty(len(text), np.int64)
+        for start in range(0, len(text), CHUNK):  # code points take four bytes a character
+            chunk = self._table[code_points(text[start : start + CHUNK])]
+            ids[start : start + CHUNK] = chunk
+            if chunk.min() < 0:
+                position = start + int(np.argmin(chunk))  # the first -1
+                raise UnknownCharacterError(text[position], position, self.vocab_size)
+        return ids
 
     def to_json(self) -> str:
         return json.dumps({"tokenizer": self.kind, "characters": self.characters})

@@ -49,6 +49,19 @@ def test_a_budget_counts_steps_or_minutes() -> None:
     minutes.before = 10.0
     assert minutes.left(7) == pytest.approx(20.0, abs=1.0)
     assert (steps.left(0), steps.left(200)) == (math.inf, 0.0)
+    assert [steps.spent(step, 0.0) >= 1.0 for step in (199, 200, 201)] == [False, True, True]
+    assert [minutes.spent(0, seconds) >= 1.0 for seconds in (29.9, 30.0)] == [False, True]
+
+
+def test_what_is_left_of_the_steps_goes_at_the_pace_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("core.training.progress.time.monotonic", lambda: now)
+    clock = Clock(steps=200, minutes=None)
+    now = 2.0
+    clock.note(10)
+    now = 10.0
+    clock.note(50)
+    assert clock.left(50) == pytest.approx(30.0)  # 0.2 seconds a step
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,12 @@ def test_a_batch_that_does_not_divide_is_refused() -> None:
         share(np.arange(8), 0, 2, 3)
 
 
+@pytest.mark.parametrize(("rank", "world", "accumulate"), [(2, 2, 1), (-1, 2, 1), (0, 0, 1), (0, 1, 0)])
+def test_a_share_of_no_one_is_refused(rank: int, world: int, accumulate: int) -> None:
+    with pytest.raises(ValueError, match="rank must be in|must be at least 1"):
+        share(np.arange(8), rank, world, accumulate)
+
+
 @pytest.mark.parametrize("draw", [shuffled, drawn])
 @pytest.mark.parametrize(
     ("arguments", "sentence"),

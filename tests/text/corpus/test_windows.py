@@ -93,6 +93,19 @@ def test_random_windows_begin_anywhere() -> None:
     assert set(ids[:, 0].tolist()) == set(range(16))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"order": "sorted"}, "order = 'sorted'"),
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"context": 0}, "context must be at least 1, got 0"),
+    ],
+)
+def test_bad_windows_are_refused(arguments: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        TrainingWindows(**({"tokens": TOKENS, "context": 16, "batch_size": 12} | arguments))
+
+
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size must be a multiple of 5 .*got 12"):
         TrainingWindows(TOKENS, 16, 12).batch(0, rank=0, world=5)
@@ -117,6 +130,12 @@ def test_validation_keeps_the_order_of_the_text_and_full_contexts() -> None:
     ids, targets = joined(list(validation_batches(TOKENS, context=64, batch_size=4)))
     assert ids[:15].flatten().tolist() == list(range(960))
     assert targets[15].tolist() == [*range(961, 1000), *[IGNORED] * 25]
+
+
+@pytest.mark.parametrize(("batch_size", "rank", "world"), [(0, 0, 1), (4, 2, 2), (4, -1, 1)])
+def test_an_impossible_share_of_validation_is_refused(batch_size: int, rank: int, world: int) -> None:
+    with pytest.raises(ValueError, match=f"got {batch_size} and {rank}"):
+        validation_batches(TOKENS, 16, batch_size, rank, world)
 
 
 def test_windows_read_a_corpus_on_disk(tmp_path: Path) -> None:
