@@ -1,7 +1,5 @@
 """Which images a model is evaluated on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

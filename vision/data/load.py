@@ -1,7 +1,5 @@
 """From a name or a folder to training and validation images, and separately to test images."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from dataclasses import dataclass, replace

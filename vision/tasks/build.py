@@ -1,7 +1,5 @@
 """The task that a configuration asks for."""
 
-from __future__ import annotations
-
 import torch
 
 from core.training.task import Task

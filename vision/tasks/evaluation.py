@@ -1,7 +1,5 @@
 """A classifier on a set of images: all that is reported about it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple

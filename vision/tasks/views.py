@@ -1,7 +1,5 @@
 """Test-time augmentation: several views of an image, and one answer from all of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
