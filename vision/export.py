@@ -24,7 +24,7 @@ from core.training.trained import Weights
 from vision.trained import Trained, load
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto
+    from onnx import ModelProto
 
 TOLERANCE = 1e-4
 """Largest difference of a logit between the file and PyTorch."""
@@ -117,15 +117,11 @@ def to_onnx(classifier: Classifier, pixels: Tensor, opset: int) -> ModelProto:
         )
     assert program is not None  # since no file was given
     model = program.model_proto
-    forget_origin(model.graph)
-    return model
-
-
-def forget_origin(graph: GraphProto) -> None:
-    """Removes what the exporter records at each node: lines of source code, and their folders."""
+    graph = model.graph
     for parts in (graph.node, graph.value_info, graph.input, graph.output, graph.initializer, [graph]):
         for part in parts:
-            del part.metadata_props[:]
+            del part.metadata_props[:]  # lines of source code, and their folders
+    return model
 
 
 def describe(model: ModelProto, trained: Trained) -> None:

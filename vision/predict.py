@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from core.cli.arguments import parse_fields
 from core.cli.exits import main
 from core.devices import device_kind
 from core.training.trained import Weights
-from vision.data.inputs import BadImage, Reader, find_images, run_folder_and_images
+from vision.data.inputs import Reader, find_images, run_folder_and_images
 from vision.trained import Trained, load
 
 T = TypeVar("T")
@@ -89,13 +89,13 @@ def table(predicted: Sequence[Prediction]) -> str:
     )
 
 
-def as_json(predicted: Sequence[Prediction], bad: Sequence[BadImage]) -> dict[str, Any]:
+def as_json(predicted: Sequence[Prediction], bad: Mapping[Path, str]) -> dict[str, Any]:
     """The same for other programs, with the images that were skipped."""
     images = [
         {"file": str(file), "top": [{"class": name, "probability": round(value, 6)} for name, value in top]}
         for file, top in predicted
     ]
-    return {"images": images, "skipped": [{"file": str(file), "reason": reason} for file, reason in bad]}
+    return {"images": images, "skipped": [{"file": str(file), "reason": reason} for file, reason in bad.items()]}
 
 
 def predict(argv: list[str]) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +76,6 @@ class Streamed:
             sampler=order,
             batch_size=None,
             num_workers=default_workers(len(self)) if self.workers is None else self.workers,
-            collate_fn=_unchanged,
             worker_init_fn=_ignore_interrupts,
             generator=torch.Generator(),  # else every start would draw from the run's random numbers
         )
@@ -124,10 +122,6 @@ class _Files(torch.utils.data.Dataset):
             except ValueError as error:
                 bad[index] = str(error)
         return pixels, torch.from_numpy(listing.labels[indices]), bad
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
 
 
 def _ignore_interrupts(worker: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from torch import Tensor
 
@@ -16,19 +15,12 @@ from vision.data.folder import first_few
 from vision.data.preparation import Preparation
 
 
-class BadImage(NamedTuple):
-    """An image that cannot be read, and why."""
-
-    file: Path
-    reason: str
-
-
 class Reader:
-    """Reads image files as a model's preparation says, and collects those that cannot be read."""
+    """Reads image files as a model's preparation says, and collects why others cannot be read."""
 
     def __init__(self, preparation: Preparation, skip_bad: bool):
         self.preparation, self.skip_bad = preparation, skip_bad
-        self.bad: list[BadImage] = []
+        self.bad: dict[Path, str] = {}
 
     def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
         """Each file with its pixels, uint8 (C, side, side).
@@ -45,7 +37,7 @@ class Reader:
                 yield file, pixels
         if self.bad:
             count = f"{len(self.bad):,} of {len(files):,} images cannot be read"
-            reasons = first_few([image.reason for image in self.bad])
+            reasons = first_few(list(self.bad.values()))
             if len(self.bad) == len(files):
                 raise ValueError(f"{count}: {reasons}")
             notice(f"{count} and are left out: {reasons}")
@@ -56,7 +48,7 @@ class Reader:
             reason = f"{file} cannot be read: {error.strerror}"
         if not self.skip_bad:
             raise ValueError(f"{reason}; --skip-bad leaves it out") from error
-        self.bad.append(BadImage(file, reason))
+        self.bad[file] = reason
 
 
 def run_folder_and_images(argv: list[str], command: str) -> tuple[Path, list[str], list[str]]:
