@@ -72,7 +72,9 @@ def export_onnx(trained: Trained, target: Path, opset: int = OLDEST) -> float:
     Raises ValueError where a package is missing, `opset` is out of range, or the model too large for the format;
     RunFailure where the file does not compute the same. Nothing is written then, and an earlier file stays.
     """
-    check_packages()
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"vision.export needs the package {name}: pip install 'triptych[onnx]'")
     if not OLDEST <= opset <= NEWEST:
         raise ValueError(f"opset = {opset} must be from {OLDEST} to {NEWEST}")
     size = sum(p.numel() * p.element_size() for p in trained.model.parameters())
@@ -86,13 +88,6 @@ def export_onnx(trained: Trained, target: Path, opset: int = OLDEST) -> float:
         if not difference <= TOLERANCE:  # also where it is NaN
             raise RunFailure(f"the file's logits differ by {difference:.2g} from PyTorch's, more than {TOLERANCE:g}")
     return difference
-
-
-def check_packages() -> None:
-    """Raises ValueError where a package of the extra `onnx` is missing."""
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"vision.export needs the package {name}: pip install 'triptych[onnx]'")
 
 
 def example(trained: Trained, count: int) -> Tensor:

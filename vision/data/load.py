@@ -45,7 +45,8 @@ class Data:
     def training(self, batch_size: int, seed: int, device: torch.device) -> TrainingImages:
         """Training batches, made on the device where half of its free memory holds all training images."""
         images = self.train
-        if isinstance(images, Images) and images.pixels.nbytes <= MEMORY * free_memory(device):
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf  # elsewhere nothing is copied
+        if isinstance(images, Images) and images.pixels.nbytes <= MEMORY * free:
             images = images.to(device)
         return TrainingImages(images, batch_size, seed)
 
@@ -114,7 +115,8 @@ def load_test(
     root = root or data_root()
     if name in NAMES:
         part = read_named_part(name, "test", preparation.channels, root)
-        check_classes(part.classes, preparation.classes, name, "the model")
+        if part.classes != preparation.classes:
+            raise ValueError(f"{name} has other classes than the model, whose are {', '.join(preparation.classes)}")
         return part.images
     listing = _list(name, "test")
     if listing is None:
@@ -235,8 +237,3 @@ def available_memory() -> int:
         with suppress(OSError, ValueError):  # no such limit
             limits.append(int(Path(limit).read_text()))
     return min(limits)
-
-
-def free_memory(device: torch.device) -> float:
-    """Free bytes of a GPU's own memory; infinite elsewhere, where images need not be copied."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf

@@ -13,7 +13,7 @@ from torch import Tensor
 from core.files.figures import save_figure
 from core.files.json_files import write_json
 from core.training.trained import flat
-from vision.reports.metrics import ClassFigures, by_class, wilson
+from vision.reports.metrics import by_class, wilson
 from vision.reports.pictures import calibration_picture, confusion_picture, errors_picture, shorten
 from vision.tasks.evaluation import Evaluation, Variant
 
@@ -71,7 +71,8 @@ def class_table(confusion: Tensor, classes: Sequence[str]) -> str:
     rows = [(shorten(name, NAME), row) for name, row in zip(classes, by_class(confusion), strict=True)]
     title = "class"
     if len(rows) > LISTED:
-        rows, title = sorted(rows, key=lambda row: _difficulty(row[1]))[:HARDEST], f"{HARDEST} hardest classes"
+        rows.sort(key=lambda row: (math.isnan(row[1].f1), row[1].f1))  # classes without an F1 come last
+        rows, title = rows[:HARDEST], f"{HARDEST} hardest classes"
     width = max(len(title), *(len(name) for name, _ in rows))
     lines = [f"{title:<{width}}{'precision':>11}{'recall':>11}{'F1':>11}{'images':>10}"]
     for name, row in rows:
@@ -95,8 +96,3 @@ def confusion_table(confusion: Tensor, classes: Sequence[str]) -> str:
 def _percent(share: float) -> str:
     """In ten characters; a dash for NaN."""
     return f"{'-':>10}" if math.isnan(share) else f"{100 * share:>8.2f} %"
-
-
-def _difficulty(row: ClassFigures) -> float:
-    """The F1; classes without one come last."""
-    return math.inf if math.isnan(row.f1) else row.f1
