@@ -16,7 +16,7 @@ from core.training.run import Run
 from vision.config import TrainConfig
 from vision.presets import PRESETS
 from vision.pretrained.start import first_model, prepare
-from vision.tasks.build import build_task
+from vision.tasks.classification import Classification
 from vision.trained import save_data_record
 
 
@@ -28,7 +28,7 @@ def train(config: TrainConfig) -> dict[str, float]:
         model = first_model(config, data)
         if run.main:
             save_data_record(run.folder, data)
-        task = build_task(config, data, run.device)
+        task = Classification(data, config, run.device)
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
         run.log_summary(task.summary())
         for _, batch in run.steps(task.order):

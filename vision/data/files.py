@@ -48,12 +48,15 @@ def read_image(path: Path | str, channels: int, side: int | None = None) -> Imag
 def read_pixels(path: Path | str, channels: int, side: int) -> Tensor:
     """An image file as uint8 (channels, side, side): its shorter side resized (antialiased), its centre cropped.
 
-    Raises what `read_image` raises.
+    Raises ValueError naming the file where `read_image` raises anything.
     """
     from PIL.Image import Resampling
     from PIL.ImageOps import fit
 
-    image = fit(read_image(path, channels, side), (side, side), Resampling.BICUBIC)
+    try:
+        image = fit(read_image(path, channels, side), (side, side), Resampling.BICUBIC)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return pixels.view(side, side, channels).permute(2, 0, 1).contiguous()  # (S, S, C) -> (C, S, S)
 
@@ -61,24 +64,19 @@ def read_pixels(path: Path | str, channels: int, side: int) -> Tensor:
 def _decode(file: BinaryIO, channels: int, side: int | None) -> Image:
     from PIL import Image, ImageOps
 
-    image = Image.open(file, formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
+    opened = Image.open(file, formats=FORMATS)
+    if opened.width * opened.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     if side is not None:
-        image.draft(None, (MARGIN * side, MARGIN * side))
-    image.load()
-    return _convert(ImageOps.exif_transpose(image), "RGB" if channels == 3 else "L")
-
-
-def _convert(image: Image, mode: str) -> Image:
-    from PIL import Image
-
+        opened.draft(None, (MARGIN * side, MARGIN * side))
+    opened.load()
+    image = ImageOps.exif_transpose(opened)
     if image.mode.startswith(("I", "F")):
         image = _eight_bit(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
-    return image.convert(mode)
+    return image.convert("RGB" if channels == 3 else "L")
 
 
 def _eight_bit(image: Image) -> Image:

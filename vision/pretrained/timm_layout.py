@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -71,18 +70,6 @@ ABSENT = Layout(lambda parts: torch.zeros(()), lambda ours: [])
 """A tensor of ours that their model does not have: zero."""
 
 
-@dataclass(frozen=True)
-class Details:
-    """What the shapes of the tensors leave open."""
-
-    image_size: int
-    n_heads: int
-    pool: Literal["class", "mean"]
-    feedforward: FeedForwardKind
-    norm: NormKind
-    norm_eps: float
-
-
 def from_timm(model: nn.Module) -> tuple[ViTConfig, list[Rule]]:
     """The shape of a timm VisionTransformer, and the table of its weights.
 
@@ -95,7 +82,8 @@ def from_timm(model: nn.Module) -> tuple[ViTConfig, list[Rule]]:
     blocks: Any = model.blocks
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     norms = [part for part in model.modules() if type(part).__name__ in NORMS]
-    details = Details(
+    config = describe(
+        shapes,
         image_size=_square("img_size", model.patch_embed.img_size),  # type: ignore[union-attr, arg-type]
         n_heads=_only("num_heads", (block.attn.num_heads for block in blocks)),
         pool="class" if model.global_pool == "token" else "mean",
@@ -103,7 +91,6 @@ def from_timm(model: nn.Module) -> tuple[ViTConfig, list[Rule]]:
         norm=_only("norm", (NORMS[type(norm).__name__] for norm in norms)),
         norm_eps=_only("eps", (norm.eps for norm in norms)),
     )
-    config = describe(shapes, details)
     return config, rules(config, shapes)
 
 
@@ -125,7 +112,8 @@ def infer(shapes: Shapes) -> ViTConfig:
     if dim % width:
         raise ValueError(f"the width {dim} is not a multiple of {width} channels per head; add its config.json")
     gated = shapes.get("blocks.0.mlp.fc1.weight", (0,))[0] != shapes["blocks.0.mlp.fc2.weight"][1]
-    details = Details(
+    return describe(
+        shapes,
         image_size=patch * _side(shapes),
         n_heads=dim // width,
         pool="class" if "cls_token" in shapes and "fc_norm.weight" not in shapes else "mean",
@@ -133,32 +121,39 @@ def infer(shapes: Shapes) -> ViTConfig:
         norm="layernorm" if "blocks.0.norm1.bias" in shapes else "rmsnorm",
         norm_eps=1e-6,
     )
-    return describe(shapes, details)
 
 
-def describe(shapes: Shapes, details: Details) -> ViTConfig:
-    """The shape of a model as a configuration of ours."""
+def describe(
+    shapes: Shapes,
+    *,
+    image_size: int,
+    n_heads: int,
+    pool: Literal["class", "mean"],
+    feedforward: FeedForwardKind,
+    norm: NormKind,
+    norm_eps: float,
+) -> ViTConfig:
+    """The shape of a model as a configuration of ours: by its tensors, and what their shapes leave open."""
     dim, channels, *sides = shapes["patch_embed.proj.weight"]
-    normed = "blocks.0.attn.q_norm.weight" in shapes
     core = TransformerConfig(
         dim=dim,
         depth=len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
-        n_heads=details.n_heads,
+        n_heads=n_heads,
         ffn_dim=shapes["blocks.0.mlp.fc2.weight"][1],
-        feedforward=details.feedforward,
-        norm=details.norm,
-        norm_eps=details.norm_eps,
-        qk_norm=details.norm if normed else "none",
+        feedforward=feedforward,
+        norm=norm,
+        norm_eps=norm_eps,
+        qk_norm=norm if "blocks.0.attn.q_norm.weight" in shapes else "none",
         position=PositionConfig("learned" if "pos_embed" in shapes else "none"),
         layer_scale=1e-5 if "blocks.0.ls1.gamma" in shapes else None,
     )
     return ViTConfig(
-        image_size=details.image_size,
+        image_size=image_size,
         channels=channels,
         classes=shapes.get("head.weight", (0,))[0],
         patch=_square("patch_size", sides),
-        pool=details.pool,
-        registers=_prefix(shapes) - (details.pool == "class"),
+        pool=pool,
+        registers=_prefix(shapes) - (pool == "class"),
         coordinates="raster",
         final_norm="pooled" if "fc_norm.weight" in shapes else "tokens",
         core=core,
@@ -174,8 +169,11 @@ def rules(config: ViTConfig, shapes: Shapes) -> list[Rule]:
         *_linear(shapes, "embed.patches.project", "patch_embed.proj", layout=kernel),
         *each_layer(_block(config.core, shapes), config.core.depth),
         *_norm(config.core, *final),
-        *_head(shapes),
     ]
+    if "head.weight" in shapes:
+        table += module("head", "head")
+    else:
+        table += [Rule("head.weight", (), ABSENT), Rule("head.bias", (), ABSENT)]
     if config.learned_tokens:
         table.append(_learned(shapes))
     if "pos_embed" in shapes:
@@ -215,12 +213,6 @@ def _linear(shapes: Shapes, ours: str, *theirs: str, layout: Layout = SAME) -> l
 
 def _norm(core: TransformerConfig, ours: str, theirs: str) -> list[Rule]:
     return module(ours, theirs, kinds=WEIGHT if core.norm == "rmsnorm" else BOTH)
-
-
-def _head(shapes: Shapes) -> list[Rule]:
-    if "head.weight" in shapes:
-        return module("head", "head")
-    return [Rule("head.weight", (), ABSENT), Rule("head.bias", (), ABSENT)]
 
 
 def _learned(shapes: Shapes) -> Rule:
