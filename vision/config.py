@@ -1,7 +1,5 @@
 """The settings of a vision run: those that all runs share, the images, their augmentation, and the model's shape."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 from typing import Literal
 

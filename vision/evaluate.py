@@ -5,8 +5,6 @@ python -m vision.evaluate DIR [--checkpoint best|last|last-good|STEP] [--split t
 No other command reads the test images.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 python -m vision.explain DIR IMAGE... --out FILE.png [--layers all|last|1,3] [--head mean|max|N]
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

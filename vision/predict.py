@@ -5,8 +5,6 @@ python -m vision.predict DIR IMAGE... [--top N] [--json] [--skip-bad]
 IMAGE is a file, a folder (every image below it) or a pattern in quotes; any size, any mode.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence

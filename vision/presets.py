@@ -1,7 +1,5 @@
 """Named configurations that are known to work, each with what it was measured to reach."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from core.config import PositionConfig, TransformerConfig

@@ -4,8 +4,6 @@ python -m vision.train PRESET --data NAME_OR_FOLDER --out DIR [--any.config.fiel
 python -m vision.train --out DIR --resume
 """
 
-from __future__ import annotations
-
 import shlex
 from functools import partial
 

@@ -1,7 +1,5 @@
 """A trained image model, loaded from its run folder."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -4,8 +4,6 @@ All that is drawn is a pure function of (seed, step, place in the global batch):
 number of processes, augments the same images in the same way. Mixup and CutMix pair images within a micro-batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -4,8 +4,6 @@ Image i of a micro-batch of n is mixed with image n - 1 - i, all of them in the 
 which is DeiT's as well.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Changes of a batch of images at once, every image by parameters of its own, on whatever device they are on."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """All files of a folder decoded once, and kept on disk."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The images that a command line names: which files they are, and their pixels."""
 
-from __future__ import annotations
-
 import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path

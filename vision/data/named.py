@@ -1,7 +1,5 @@
 """Image sets known by name: official files, verified, of which training reads its own part alone."""
 
-from __future__ import annotations
-
 import socket
 import sys
 from collections.abc import Iterator

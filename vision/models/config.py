@@ -1,7 +1,5 @@
 """The shape of an image model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

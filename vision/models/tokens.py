@@ -1,7 +1,5 @@
 """From images to tokens and their coordinates, (row, column)."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch

@@ -1,7 +1,5 @@
 """Image models: embedding -> core -> head, a few lines each."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from core.graph import full

@@ -1,7 +1,5 @@
 """Weights to start from: a run of ours, a public model of timm, or a file in timm's layout, to the same outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weights for another image size, patch size or set of classes: positions and patch kernels resampled as timm does."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What a run starts with: its images, its configuration completed by them, and its first weights."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from core.messages import notice

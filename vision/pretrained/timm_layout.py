@@ -3,8 +3,6 @@
 What is handled is listed: the modules of a model, the names of its tensors. Anything else is refused by name.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal

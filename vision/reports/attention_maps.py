@@ -4,8 +4,6 @@ A layer's weights are (B, H, T, T): rows are queries and sum to one. Pooling wei
 model's answer is made of its last tokens: all of it of a class token, or evenly of the patches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """An evaluation reported: tables for a terminal, JSON for programs, pictures for people."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict

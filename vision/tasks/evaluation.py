@@ -1,7 +1,5 @@
 """A classifier on a set of images: all that is reported about it, test-time augmentation included."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
