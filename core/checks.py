@@ -1,7 +1,5 @@
 """What configurations check about themselves; every error names the field, its value and what is accepted."""
 
-from __future__ import annotations
-
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 

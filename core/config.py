@@ -1,7 +1,5 @@
 """The shape of a core: one frozen description that validates itself."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

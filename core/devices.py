@@ -1,7 +1,5 @@
 """Device, precision and compiler: what `auto` means, and one sentence where a request cannot be met."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import time

@@ -1,7 +1,5 @@
 """Compute: each token by itself."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -14,8 +14,6 @@
 gpt2 is Radford 2019, 2.3; zero-residual starts every block as the identity (Goyal 2017, 5.1; Zhang 2019, Fixup).
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal, cast
 

@@ -1,7 +1,5 @@
 """Parts of the messages that users read."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import sys

@@ -1,7 +1,5 @@
 """Keep activations at unit scale: LayerNorm, RMSNorm, RMSNorm without a gain, or nothing."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -9,8 +9,6 @@ positions also take fractions. A position module answers three questions, each o
     bias(coords_q, coords_k)  what is added to the scores          (..., H, Tq, Tk) or None
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

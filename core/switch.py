@@ -4,8 +4,6 @@ Delete `core/kernels`, or a file in it, and everything still is right. With TRIP
 starts, everything takes PyTorch's plain path.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import partial

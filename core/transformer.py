@@ -3,8 +3,6 @@
 The three differ by their graph and by whether blocks attend to a memory, not by class.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -17,8 +17,6 @@ PPO or SAC begins anew if it is interrupted. One training makes both medium-repl
 kind, and writes a native file or, as `--out minari:NAME`, a Minari data set.
 """
 
-from __future__ import annotations
-
 import sys
 
 from core.cli.arguments import parse_fields

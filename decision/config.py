@@ -1,7 +1,5 @@
 """A decision run: the shared settings, the data, the environment it is evaluated in, and the model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 
 from core.checks import check_at_least, check_positive

@@ -5,8 +5,6 @@ python -m decision.evaluate DIR [--checkpoint best|last|last-good|STEP] [--episo
 The episodes begin otherwise than those by which the best checkpoint was chosen.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass, replace
 

@@ -7,8 +7,6 @@ In each round the agent of DIR acts, drawing its actions, and then trains on its
 data, with a third of its learning rates. DIR2 is a run folder like any other.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path

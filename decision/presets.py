@@ -1,7 +1,5 @@
 """Named configurations that are known to work, each with what it was measured to reach."""
 
-from __future__ import annotations
-
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from decision.config import TrainConfig

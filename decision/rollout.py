@@ -6,8 +6,6 @@ Every target is tried in the same episodes: one per seed, and each of them count
 targets are those of the data: its median, 90 %, best return, and 20 % above the best.
 """
 
-from __future__ import annotations
-
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass

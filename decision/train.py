@@ -6,8 +6,6 @@ python -m decision.train --out DIR --resume
 `--model.returns none` is behaviour cloning, with `--top-percent 10` of the best tenth (10 %BC).
 """
 
-from __future__ import annotations
-
 import sys
 
 from core.cli.exits import main

@@ -7,8 +7,6 @@ action = policy.act(observation)
 action = policy.act(observation, reward)
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The configuration of a text run: the settings that all runs share, the text, the tokenizer, the model's shape."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

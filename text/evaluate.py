@@ -3,8 +3,6 @@
 python -m text.evaluate DIR [--checkpoint best|last|last-good|STEP] [--json]
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 python -m text.export DIR --out FOLDER [--family gpt2|llama|mistral|qwen2|qwen3]
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

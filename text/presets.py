@@ -1,7 +1,5 @@
 """Named configurations, each with the result that was measured."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Literal
 

@@ -6,8 +6,6 @@ DIR is a run folder, or a public model: a folder in Hugging Face's layout, or it
 asks for prompts on a terminal; elsewhere the prompt is read from standard input.
 """
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ python -m text.train PRESET --data NAME_OR_PATH --out DIR [--any.config.field VA
 python -m text.train --out DIR --resume
 """
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import replace
 from functools import partial

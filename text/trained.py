@@ -1,7 +1,5 @@
 """A trained text model, loaded from its run folder or from a public one."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

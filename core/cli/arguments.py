@@ -1,7 +1,5 @@
 """The fields of a dataclass as the options of a command; every mistake is one sentence."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import dataclasses

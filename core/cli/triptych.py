@@ -1,7 +1,5 @@
 """`triptych PACKAGE COMMAND ...` is `python -m PACKAGE.COMMAND ...`; `triptych` alone lists the commands."""
 
-from __future__ import annotations
-
 import ast
 import os
 import runpy

@@ -1,7 +1,5 @@
 """Beam search: the most probable continuations of every prompt of a batch, each prompt with beams of its own."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

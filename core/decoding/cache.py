@@ -1,7 +1,5 @@
 """Keys and values that have been computed already."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

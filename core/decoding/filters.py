@@ -1,7 +1,5 @@
 """How the next token is chosen: small pure filters from logits to logits, and the settings that name them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

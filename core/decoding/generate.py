@@ -4,8 +4,6 @@ Prompts of unequal length are padded on the left. Past the model's context the s
 of it (`core.decoding.window`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 import torch

@@ -4,8 +4,6 @@ Dropping the first tokens from a state would be wrong, since deeper layers have 
 is exact for the tokens that it then holds, and its cost is spread over the tokens until the next refill.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """Files and folders that are whole or absent: written beside their place, flushed to disk, then renamed."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

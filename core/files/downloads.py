@@ -1,7 +1,5 @@
 """Published files: found under the data root, or downloaded there and verified."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """JSON files: replaced as a whole or not at all, and read as one object."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

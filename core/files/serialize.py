@@ -1,7 +1,5 @@
 """Dataclasses to plain JSON values and back: exact, and checked against the annotated types."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import types

@@ -1,7 +1,5 @@
 """Tensors in safetensors files, and from them into models."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where attention step by step beats PyTorch's fused kernel: on a CPU, for some types and sizes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Squared ReLU with its gradient written out: two operations each way instead of two forward and five backward."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Rotation of neighbouring channels as one complex product."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

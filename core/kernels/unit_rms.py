@@ -1,7 +1,5 @@
 """The root mean square norm with its gradient written out: 5 operations forward and 4 backward instead of 6 and 12."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Settings of the optimiser and of its learning rate over time."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

@@ -7,8 +7,6 @@ A model may declare:
     no_weight_decay()   names of parameters that have two axes or more and are no matrices, such as tables of positions
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 

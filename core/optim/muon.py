@@ -3,8 +3,6 @@
 Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; the arithmetic of `torch.optim.Muon`.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence

@@ -10,8 +10,6 @@ A run folder holds
 Nothing in it is pickled, so nothing in it can execute code when loaded.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The command line of training: a preset, then any field of its configuration; or the folder of a run to resume."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """What every training run has in common: its budget, batch, optimiser, schedule and housekeeping."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """The run folder: a new run needs one without a run, and a resumed run the one with its own configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a run measures: gathered over some steps, and written to metrics.jsonl, the same file after any resume."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -5,8 +5,6 @@ agree on a step's batch without exchanging anything. The random streams are thos
 over its releases (Philox, SeedSequence, and RandomState's shuffle, frozen by NEP 19).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """How far a run is: its budget, its clock, and what is shown of it (a bar, or lines)."""
 
-from __future__ import annotations
-
 import math
 import sys
 import time

@@ -1,7 +1,5 @@
 """What a checkpoint holds of a run: weights, their average, the optimiser's state, loss scale, random generators."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext

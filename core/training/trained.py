@@ -1,7 +1,5 @@
 """A trained model, brought back from its run folder; and the record of what it was trained on."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Episodes in several environments at once, one per seed, each of which counts; what a model reaches in them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol

@@ -1,7 +1,5 @@
 """A model acts, one step after another: with a key/value cache, but as if every window were read anew."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

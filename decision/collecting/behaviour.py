@@ -1,7 +1,5 @@
 """Policies that data is collected with: random, or a function of the user's."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Settings of `decision.collect`."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Recording the episodes of a policy, and joining data sets, as `decision.collect` does."""
 
-from __future__ import annotations
-
 import datetime
 import importlib.metadata
 from collections.abc import Sequence

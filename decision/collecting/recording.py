@@ -5,8 +5,6 @@ While `data.npz` is being recorded, the folder `data.npz.part` has `settings.jso
 a recording can continue after the last of them, however it was ended.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

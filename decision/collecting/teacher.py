@@ -1,7 +1,5 @@
 """PPO or SAC is trained until its episodes return as much as a level asks for, on a scale from random to expert."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from functools import partial

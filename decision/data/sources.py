@@ -1,7 +1,5 @@
 """From a name or a file to trajectories: our own, Minari's (read and written), and D4RL's HDF5 files."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Windows of trajectories: what a model reads, and which windows belong to which training step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The shape of a decision model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The Decision Transformer: embedding -> core -> head."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from core.graph import causal

@@ -4,8 +4,6 @@ A head is the output map and what follows from its output: the `loss` of the act
 `choose`, and how many `draws` from [0, 1) choosing at random takes.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

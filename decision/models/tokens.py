@@ -1,7 +1,5 @@
 """Trajectories become tokens: (return-to-go, state, action) of each step, encoded by the kind of their spaces."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The commands that let a trained model act: their shared settings, and acting by them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

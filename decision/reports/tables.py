@@ -1,7 +1,5 @@
 """Targets and returns: as flat figures for programs, as tables and sentences for people."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Predicting the actions of trajectories, given the return to reach or not."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The training loop, and what a run begins with: trajectories, a shape and weights that fit each other."""
 
-from __future__ import annotations
-
 import shlex
 from contextlib import AbstractContextManager
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Learning from the model's own episodes as well, in rounds (Online Decision Transformer, Zheng 2022)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

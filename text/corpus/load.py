@@ -4,8 +4,6 @@ The text streams from its source to the disk, a document at a time, so that neit
 memory. What was made is found again by the content of the text, the tokenizer's fingerprint and the fraction held out.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -6,8 +6,6 @@ gets each document whole. One of more than LARGEST characters is cut at blank li
 a token or two at every cut may be others.
 """
 
-from __future__ import annotations
-
 import codecs
 import glob
 import hashlib

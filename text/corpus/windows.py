@@ -3,8 +3,6 @@
 Every batch is a pure function of (seed, step, rank), and only its own windows are read from disk.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache

@@ -1,7 +1,5 @@
 """A GPT: embedding, core, head."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

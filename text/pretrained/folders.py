@@ -3,8 +3,6 @@
 A pretrained model is a folder in Hugging Face's layout: `config.json`, and `model.safetensors` or its shards.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

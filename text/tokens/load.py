@@ -1,7 +1,5 @@
 """Tokenizers from files: saved ones, those of public models, and GPT-2's published one."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
