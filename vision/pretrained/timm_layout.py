@@ -23,15 +23,13 @@ GATED: dict[str, FeedForwardKind] = {"SiLU": "swiglu", "GELU": "geglu"}
 PREFIX = ("cls_token", "reg_token")
 """Learned tokens, in the order in which they come before the patches."""
 
-NOTHING, LINEAR, DROPOUT = ("Identity",), ("Linear",), ("Dropout",)
-NORM = tuple(NORMS)
+LINEAR, NORM = ("Linear",), tuple(NORMS)
+NOTHING = ("Identity",)
+PASSIVE = (*NOTHING, "Dropout", "DropPath", "PatchDropout")
+"""What a trained model uses nothing of, wherever it is."""
 HANDLED: dict[str, tuple[str, ...]] = {
     "patch_embed": ("PatchEmbed",),
     "patch_embed.proj": ("Conv2d",),
-    "patch_embed.norm": NOTHING,
-    "pos_drop": DROPOUT,
-    "patch_drop": ("PatchDropout", *NOTHING),
-    "norm_pre": NOTHING,
     "blocks": ("Sequential",),
     "blocks.*": ("Block",),
     "blocks.*.norm1": NORM,
@@ -39,30 +37,21 @@ HANDLED: dict[str, tuple[str, ...]] = {
     "blocks.*.attn.qkv": LINEAR,
     "blocks.*.attn.q_norm": NORM + NOTHING,
     "blocks.*.attn.k_norm": NORM + NOTHING,
-    "blocks.*.attn.attn_drop": DROPOUT,
-    "blocks.*.attn.norm": NOTHING,
     "blocks.*.attn.proj": LINEAR,
-    "blocks.*.attn.proj_drop": DROPOUT,
     "blocks.*.ls1": ("LayerScale", *NOTHING),
-    "blocks.*.drop_path1": ("DropPath", *NOTHING),
     "blocks.*.norm2": NORM,
     "blocks.*.mlp": ("Mlp", "GluMlp", "SwiGLU"),
     "blocks.*.mlp.fc1": LINEAR,
     "blocks.*.mlp.fc1_g": LINEAR,
     "blocks.*.mlp.fc1_x": LINEAR,
     "blocks.*.mlp.act": (*PLAIN, *GATED),
-    "blocks.*.mlp.drop1": DROPOUT,
-    "blocks.*.mlp.norm": NOTHING,
     "blocks.*.mlp.fc2": LINEAR,
-    "blocks.*.mlp.drop2": DROPOUT,
     "blocks.*.ls2": ("LayerScale", *NOTHING),
-    "blocks.*.drop_path2": ("DropPath", *NOTHING),
     "norm": NORM + NOTHING,
     "fc_norm": NORM + NOTHING,
-    "head_drop": DROPOUT,
     "head": LINEAR + NOTHING,
 }
-"""The modules of timm's VisionTransformer and of which class each may be."""
+"""The modules of timm's VisionTransformer and of which class each may be; others are PASSIVE."""
 
 ABSENT = Layout(lambda parts: torch.zeros(()), lambda ours: [])
 """A tensor of ours that their model does not have: zero."""
@@ -240,10 +229,9 @@ def _refuse_unknown(model: nn.Module) -> None:
         reason = "a distilled model has a second head" if "Distilled" in kind else "only a plain VisionTransformer is"
         raise ValueError(f"timm's {kind} is not handled: {reason}")
     for name, part in model.named_modules():
-        accepted = HANDLED.get(re.sub(r"^blocks\.\d+", "blocks.*", name), ())
+        accepted = HANDLED.get(re.sub(r"^blocks\.\d+", "blocks.*", name), PASSIVE)
         if name and type(part).__name__ not in accepted:
-            instead = f", only {' or '.join(accepted)}" if accepted else ""
-            raise ValueError(f"{name} = {type(part).__name__} is not handled{instead}")
+            raise ValueError(f"{name} = {type(part).__name__} is not handled, only {' or '.join(accepted)}")
     for name, values in {"global_pool": ("token", "avg"), "pool_include_prefix": (False,)}.items():
         if (value := getattr(model, name, values[-1])) not in values:
             raise ValueError(f"{name} = {value!r} is not handled, only {' or '.join(map(str, values))}")
