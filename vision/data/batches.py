@@ -58,9 +58,12 @@ class TrainingImages:
     """Training batches in which every image appears once an epoch.
 
     batch_size: images of one optimiser step, over all processes and micro-batches.
+    Raises ValueError for a batch size below 1.
     """
 
     def __init__(self, images: ImageSet, batch_size: int, seed: int = 0):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.images, self.batch_size, self.seed = images, batch_size, seed
         self._batches: Iterator[Batch] = iter(())
         self._next: tuple[int, ...] = ()  # the arguments with which `_batches` continues
@@ -70,7 +73,7 @@ class TrainingImages:
 
         b = batch_size / (world * accumulate); together, the ranks' micro-batches are one global batch, whatever
         their number. Steps may be asked for in any order; streamed ones are prepared ahead as long as they are
-        consecutive. Raises ValueError for a batch size below 1, or one that does not divide.
+        consecutive. Raises ValueError if the batch does not divide.
         """
         if self._next != (step, rank, world, accumulate):
             whole = partial(shuffled, self.seed, batch_size=self.batch_size, items=len(self.images))

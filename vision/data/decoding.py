@@ -85,6 +85,8 @@ class Streamed(torch.utils.data.Dataset):
         for row, index in enumerate(indices.tolist()):
             try:
                 pixels[row] = read_pixels(listing.folder / listing.files[index], channels, side)
+            except OSError as error:
+                bad[index] = f"{error.filename} cannot be read: {error.strerror}"
             except ValueError as error:
                 bad[index] = str(error)
         return pixels, torch.from_numpy(listing.labels[indices]), bad

@@ -48,15 +48,12 @@ def read_image(path: Path | str, channels: int, side: int | None = None) -> Imag
 def read_pixels(path: Path | str, channels: int, side: int) -> Tensor:
     """An image file as uint8 (channels, side, side): its shorter side resized (antialiased), its centre cropped.
 
-    Raises ValueError naming the file where `read_image` raises anything.
+    Raises what `read_image` raises.
     """
     from PIL.Image import Resampling
     from PIL.ImageOps import fit
 
-    try:
-        image = fit(read_image(path, channels, side), (side, side), Resampling.BICUBIC)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    image = fit(read_image(path, channels, side), (side, side), Resampling.BICUBIC)
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return pixels.view(side, side, channels).permute(2, 0, 1).contiguous()  # (S, S, C) -> (C, S, S)
 

@@ -29,10 +29,11 @@ class Reader:
         for file in files:
             try:
                 pixels = self.preparation.read(file)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
+                reason = f"{file} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
                 if not self.skip_bad:
-                    raise ValueError(f"{error}; --skip-bad leaves it out") from error
-                self.bad[file] = str(error)
+                    raise ValueError(f"{reason}; --skip-bad leaves it out") from error
+                self.bad[file] = reason
             else:
                 yield file, pixels
         if self.bad:

@@ -68,7 +68,7 @@ class Preparation:
         return (images - per_channel(self.mean, images.device)) / per_channel(self.std, images.device)
 
     def read(self, path: Path | str) -> Tensor:
-        """An image file as it would be stored: uint8 (C, side, side). Raises ValueError where it cannot be read."""
+        """An image file as it would be stored: uint8 (C, side, side). Raises as `vision.data.files.read_image` does."""
         return read_pixels(path, self.channels, self.side)
 
     def save(self, folder: Path) -> None:

@@ -74,8 +74,9 @@ def read_pretrained(name: str) -> Pretrained:
         return _from_hub(name.removeprefix(TIMM))
     path = Path(name).expanduser()
     if (path / "checkpoints").is_dir():
-        model, images = (run := load(path)).model, run.preparation
-        return Pretrained(model.config, model.state_dict(), images.mean, images.std, images.classes)
+        run = load(path)
+        images = run.preparation
+        return Pretrained(run.model.config, run.model.state_dict(), images.mean, images.std, images.classes)
     if path.is_dir():
         return _from_tensors(dict(Safetensors(path)), path)
     if path.suffix in PICKLES:

@@ -146,5 +146,5 @@ def _percent(share: float, digits: int = 2) -> str:
 
 
 def _short(name: str, most: int) -> str:
-    """The same for pictures: dollars stay dollars instead of opening a formula."""
+    """`shorten` for pictures: dollars stay dollars instead of opening a formula."""
     return shorten(name, most).replace("$", r"\$")

@@ -54,7 +54,7 @@ def test_a_batch_is_a_pure_function_of_its_step(numbered: Images) -> None:
 
 def test_bad_batch_sizes_are_refused(numbered: Images) -> None:
     with pytest.raises(ValueError, match="batch_size .* 0"):
-        TrainingImages(numbered, 0).batch(0)
+        TrainingImages(numbered, 0)
     with pytest.raises(
         ValueError, match=r"batch_size must be a multiple of 6 \(3 processes x 2 micro-batches\), got 8"
     ):
