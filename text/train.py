@@ -13,6 +13,7 @@ from core.cli.exits import main
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
 from core.training.command import parse
+from core.training.config import with_steps
 from core.training.folder import resume_point
 from core.training.run import Run
 from core.training.trained import matches_data
@@ -61,7 +62,8 @@ def prepare(config: TrainConfig) -> tuple[TrainConfig, LanguageModelling]:
         raise ValueError(f"model.vocab_size = {shape.vocab_size} must be at least the tokenizer's {size}")
     config = replace(config, model=replace(shape, vocab_size=shape.vocab_size or size))
     validation_batches(corpus.validation, config.model.context, batch_size=1)  # refuses a text that is too short now
-    return config, LanguageModelling(corpus, config)
+    task = LanguageModelling(corpus, config)
+    return with_steps(config, task.windows.items), task
 
 
 def choose_tokenizer(config: TrainConfig) -> Tokenizer | str:
