@@ -20,6 +20,7 @@ from core.decoding.filters import Sampling
 from core.decoding.generate import generate
 from core.decoding.window import STOPPED
 from core.devices import device_kind, resolve_precision
+from text.pretrained.start import is_run
 from text.tokens.base import StreamingDecoder, Tokenizer, UnknownCharacterError
 from text.trained import Trained, load, load_public
 
@@ -146,8 +147,7 @@ def sample(argv: list[str]) -> None:
     options = parse_fields(SampleConfig(), rest, prog="python -m text.sample DIR", description="Generates text.")
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may not have every character
     device = device_kind(options.device)
-    is_run = (folder / "checkpoints").is_dir() or (folder / "metrics.jsonl").exists()
-    trained = load(folder, options.checkpoint, device) if is_run else load_public(str(folder), device)
+    trained = load(folder, options.checkpoint, device) if is_run(folder) else load_public(str(folder), device)
     if resolve_precision(options.precision, device) == "bf16":
         trained.model.bfloat16()  # once; autocast would convert every weight for every token
     if options.prompt is None and sys.stdin.isatty():

@@ -44,7 +44,7 @@ def parse(
         given.setdefault("steps", None)
     elif "steps" in given:
         given["minutes"] = None
-    return with_fields(base, given)
+    return with_fields(base, given).adapted(given)
 
 
 def resumed_folder(argv: Sequence[str]) -> Path | None:

@@ -1,8 +1,9 @@
 """What every training run has in common: its budget, batch, optimiser, schedule and housekeeping."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.cli.arguments import ALONE
@@ -70,3 +71,7 @@ class RunConfig:
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         return {} if self.resume else {"checkpoint": "without resume nothing is read"}
+
+    def adapted(self, given: Mapping[str, Any]) -> Self:
+        """What a command line that sets these fields, by dotted names, stands for: a panel fills in what follows."""
+        return self
