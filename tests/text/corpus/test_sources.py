@@ -9,21 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from text.corpus import sources
-from text.corpus.sources import (
-    Document,
-    Source,
-    content_hash,
-    decoded,
-    find_source,
-    place_to_cut,
-    remembered_sha256,
-    split,
-    texts,
-)
+from text.corpus import documents, sources
+from text.corpus.sources import Source, content_hash, find_source, remembered_sha256
 
 
 def read(source: Source) -> list[str]:
@@ -182,85 +170,6 @@ def test_without_the_datasets_library_the_error_says_how_to_install_it(
 
 
 def test_the_block_size_is_what_documents_are_read_in(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"x" * (2 * sources.BLOCK + 1))
+    (tmp_path / "a.txt").write_bytes(b"x" * (2 * documents.BLOCK + 1))
     (document,) = find_source(tmp_path / "a.txt").documents()
-    assert [len(block) for block in document.read()] == [sources.BLOCK, sources.BLOCK, 1]
-
-
-# The text of a source, in blocks or whole
-
-
-def document(text: str, label: str = "it") -> Document:
-    return Document(label, content=text.encode())
-
-
-def source(*documents: Document) -> Source:
-    return Source("some", lambda: iter(documents))
-
-
-@pytest.mark.parametrize(
-    ("text", "end", "place"),
-    [
-        ("one\n\ntwo\n\nthree", 12, 10),
-        ("one\n\ntwo\nthree", 11, 5),
-        ("one\ntwo\nthree", 9, 8),
-        ("one two three", 5, 5),
-        ("one\n\ntwo", 4, 4),  # half a blank line is a line
-    ],
-)
-def test_a_large_text_is_cut_at_a_blank_line_or_else_a_line(text: str, end: int, place: int) -> None:
-    assert place_to_cut(text, end) == place
-
-
-def test_a_document_that_is_not_large_is_encoded_whole() -> None:
-    assert list(texts(source(document("One.\n\nTwo.\n")), "document")) == ["One.\n\nTwo.\n"]
-
-
-def test_a_large_document_is_cut_and_that_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sources, "BLOCK", 5)
-    monkeypatch.setattr(sources, "LARGEST", 16)
-    large = source(document("One.\n\nTwo.\n\nThree.\n\nFour, without an end" + "." * 20, "large.txt"))
-    parts = ["One.\n\nTwo.\n\n", "Three.\n\n", "Four, without an", " end............", "........"]
-    for _ in range(2):
-        assert list(texts(large, "document")) == parts
-    [line] = capfd.readouterr().err.splitlines()
-    assert "large.txt" in line
-    assert "blank lines" in line
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 7))
-def test_blocks_join_to_the_text_even_where_they_divide_a_character(text: str, size: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "BLOCK", size)
-        assert "".join(decoded(document(text))) == text
-
-
-@given(st.lists(st.one_of(st.none(), st.text(max_size=6)), max_size=8), st.integers(1, 30))
-def test_the_split_is_after_so_many_characters(stream: list[str | None], cut: int) -> None:
-    whole = "".join(text or "" for text in stream)
-    sides = list(split(stream, cut))
-    assert "".join(text or "" for side, text in sides if side == "train") == whole[:cut]
-    assert "".join(text or "" for side, text in sides if side == "validation") == whole[cut:]
-    assert sum(text is None for _, text in sides) == stream.count(None)
-    assert [side for side, _ in sides] == sorted(side for side, _ in sides)  # "train" comes first
-
-
-@pytest.mark.parametrize("size", range(1, 12))
-@pytest.mark.parametrize(
-    ("raw", "byte", "offset"),
-    [(b"abc\xe9def", "e9", 3), ("né".encode() + b"\xff", "ff", 3), ("漢".encode() + b"ab\xe6\xbc", "e6", 5)],
-)
-def test_the_first_byte_that_is_not_utf8_is_named(
-    raw: bytes, byte: str, offset: int, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "BLOCK", size)
-    with pytest.raises(ValueError, match=f"my.txt .*0x{byte} at offset {offset}$"):
-        list(decoded(Document("my.txt", content=raw)))
-
-
-def test_the_separator_stands_between_documents_only() -> None:
-    both = source(document("one"), document("two"))
-    assert list(texts(both, "character")) == ["one", "\n\n", "two"]
-    assert list(texts(both, "document", separator=None)) == ["one", None, "two"]
+    assert [len(block) for block in document.read()] == [documents.BLOCK, documents.BLOCK, 1]
