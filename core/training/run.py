@@ -30,18 +30,12 @@ from core.devices import to_device
 from core.files.json_files import read_json
 from core.files.serialize import to_dict
 from core.optim.groups import set_learning_rate
+from core.training import parallel
 from core.training.checkpoints import Checkpoints, verify, write_config
 from core.training.config import RunConfig
 from core.training.folder import open_folder, resume_point
 from core.training.metrics import Meter, MetricsFile
 from core.training.order import Batch, Order, Share
-from core.training.parallel import (
-    OptimizerFactory,
-    Processes,
-    build_accelerator,
-    prepare_training,
-    release_accelerator,
-)
 from core.training.progress import Clock, Progress
 from core.training.state import TrainState, random_state, restore_random_state, seed_everything
 
@@ -70,8 +64,8 @@ class Run:
         self.stopping = False  # whether the user has asked all processes to stop after this step
         self.best: dict[str, Any] | None = None
         self.checkpoints = Checkpoints(self.folder)
-        self.accelerator = build_accelerator(config)
-        self.device, self.processes = self.accelerator.device, Processes(self.accelerator)
+        self.accelerator = parallel.build_accelerator(config)
+        self.device, self.processes = self.accelerator.device, parallel.Processes(self.accelerator)
         self.total = self.processes.total  # the sum over all processes, each of which may have evaluated its share
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes, config.accumulate)
         self.main = self.accelerator.is_main_process
@@ -87,7 +81,7 @@ class Run:
                 open_folder(config)
             self.accelerator.wait_for_everyone()
         except BaseException:
-            release_accelerator(self.accelerator)
+            parallel.release_accelerator(self.accelerator)
             raise
         seed_everything(config.seed)
 
@@ -100,7 +94,7 @@ class Run:
             self._metrics.close()
         if kind is not None and self.main and self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
-        release_accelerator(self.accelerator)
+        parallel.release_accelerator(self.accelerator)
 
     @property
     def state(self) -> TrainState:
@@ -109,13 +103,13 @@ class Run:
             raise RuntimeError("run.prepare() comes first")
         return self._state
 
-    def prepare(self, objective: nn.Module, model: nn.Module, build_optimizer: OptimizerFactory) -> nn.Module:
+    def prepare(self, objective: nn.Module, model: nn.Module, build_optimizer: parallel.OptimizerFactory) -> nn.Module:
         """Compiles and distributes the objective, builds the optimiser, restores; returns the objective to call.
 
         `objective(*micro_batch)` gives the summed loss of a micro-batch; `model`, a part of it, is what
         checkpoints and the average hold; `build_optimizer(model)` makes what updates it.
         """
-        self._objective, self._state = prepare_training(
+        self._objective, self._state = parallel.prepare_training(
             self.accelerator, self.config, objective, model, build_optimizer, self.progress.say
         )
         self._resume()
