@@ -71,7 +71,7 @@ def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Itera
     stops = tokenizer.encode(options.stop).tolist()
     if len(stops) > 1:
         raise ValueError(f"stop = {options.stop!r} is {len(stops)} tokens, not one")
-    stops += [] if tokenizer.eos is None else [tokenizer.eos]
+    stops += tokenizer.stops
     if options.beams:
         end = stops[0] if stops else None
         [[best, *_]] = beam_search(trained.model, [ids], options.tokens, options.beams, eos=end, device=device)
@@ -89,7 +89,7 @@ def decoded(tokenizer: Tokenizer, prompt: list[int], tokens: Iterator[int]) -> I
 
     Tokens that begin or end a text are left out, as are those beyond the tokenizer's vocabulary, which have no text.
     """
-    decode, hidden = StreamingDecoder(tokenizer), (STOPPED, tokenizer.bos, tokenizer.eos)
+    decode, hidden = StreamingDecoder(tokenizer), (STOPPED, tokenizer.bos, tokenizer.eos, *tokenizer.stops)
     yield "".join(decode(token) for token in prompt if token not in hidden)
     for token in tokens:
         if token not in hidden and token < tokenizer.vocab_size:
