@@ -14,6 +14,7 @@ from core.files.atomic import sha256
 from core.files.downloads import Remote, fetch
 from core.files.json_files import read_json, write_json
 from core.messages import first_line, nearest, notice
+from core.training.folder import is_run_folder
 from text.corpus.documents import PLAIN, TABLES, Document, Reading, plain_name
 from text.corpus.tables import text_column
 
@@ -79,7 +80,7 @@ def absolute(data: Data) -> str | tuple[str, ...]:
     if not isinstance(data, (str, Path)):
         return tuple(str(absolute(name)) for name in data)
     name = str(data)
-    return name if name in NAMES or name.startswith(PREFIX) else os.path.abspath(os.path.expanduser(name))
+    return name if not name or name in NAMES or name.startswith(PREFIX) else str(Path(name).expanduser().absolute())
 
 
 def _find(name: str, root: Path | None, reading: Reading) -> Source:
@@ -152,7 +153,7 @@ def _matching(data: str, reading: Reading) -> list[Path]:
     if glob.has_magic(data):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
         fixed = Path(*(part for part in path.parts[: _magic(path)]))
-        if files := [match for match in matches if not match.is_dir() and not _of_a_run(fixed, match)]:
+        if files := [match for match in matches if not match.is_dir() and not _in_a_run(fixed, match)]:
             return files
         raise ValueError(f"{data} matches no file")
     raise ValueError(f"data = {data!r} is neither a file nor the name of a text; {nearest(data, NAMES, _accepted())}")
@@ -168,12 +169,12 @@ def _magic(path: Path) -> int:
 
 
 def _in_folder(data: str, folder: Path, reading: Reading) -> list[Path]:
-    files = sorted(_walk(folder, reading), key=Path.as_posix)
+    files = sorted(_walk(folder), key=Path.as_posix)
     plain = [] if reading.column else [file for file in files if plain_name(file).endswith(SUFFIXES)]
     chosen = plain or [file for file in files if plain_name(file).endswith(TABLES)]
     if not chosen:
         read = " ".join(TABLES if reading.column else SUFFIXES + TABLES)
-        own = ", but is the folder of a run" if _is_run(folder) else ""
+        own = ", but is the folder of a run" if is_run_folder(folder) else ""
         raise ValueError(f"{data} holds no text{own}: files ending in {read} are read")
     if others := Counter(file.suffix.lower() or "no suffix" for file in set(files) - set(chosen)):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(6))
@@ -181,35 +182,27 @@ def _in_folder(data: str, folder: Path, reading: Reading) -> list[Path]:
     return chosen
 
 
-def _walk(folder: Path, reading: Reading) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[Path]:
     """The files below a folder, through links, without what is hidden or of a run."""
     entered: set[str] = set()
-    own = RUNS if _is_run(folder) else ()
     for at, inner, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(at)
-        if real in entered:  # a link leads back
-            inner.clear()
-            continue
-        entered.add(real)
-        here = Path(at)
-        left_out = own if here == folder else ()
-        inner[:] = [name for name in inner if not (name.startswith(".") or name in left_out or _is_run(here / name))]
-        yield from (here / name for name in names if not (name.startswith(".") or name in left_out))
+        here, real = Path(at), os.path.realpath(at)
+        left_out = RUNS if here == folder and is_run_folder(folder) else ()
+        names, inner[:] = ([n for n in both if not n.startswith(".") and n not in left_out] for both in (names, inner))
+        inner[:] = [] if real in entered else [name for name in inner if not is_run_folder(here / name)]
+        yield from (here / name for name in names if real not in entered)
+        entered.add(real)  # a link that leads back, or to the same place, adds nothing
 
 
 def _refuse(error: OSError) -> None:
     raise error
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any((folder / name).exists() for name in RUNS[:2])
-
-
-def _of_a_run(folder: Path, file: Path) -> bool:
+def _in_a_run(folder: Path, file: Path) -> bool:
     """Whether a file below a folder was written by a run."""
     parts = file.relative_to(folder).parts
-    inside = any(_is_run(folder.joinpath(*parts[:depth])) for depth in range(1, len(parts)))
-    return inside or (_is_run(folder) and parts[0] in RUNS)
+    inside = any(is_run_folder(folder.joinpath(*parts[:depth])) for depth in range(1, len(parts)))
+    return inside or (is_run_folder(folder) and parts[0] in RUNS)
 
 
 def _pydoc() -> Source:

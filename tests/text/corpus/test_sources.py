@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from text.corpus import documents, sources
-from text.corpus.sources import Source, content_hash, find_source, remembered_sha256
+from text.corpus.documents import Reading
+from text.corpus.sources import Source, absolute, content_hash, find_source, remembered_sha256
 
 
 def read(source: Source) -> list[str]:
@@ -173,3 +174,94 @@ def test_the_block_size_is_what_documents_are_read_in(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"x" * (2 * documents.BLOCK + 1))
     (document,) = find_source(tmp_path / "a.txt").documents()
     assert [len(block) for block in document.read()] == [documents.BLOCK, documents.BLOCK, 1]
+
+
+# Folders as they are
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    write(tmp_path, data__a_txt="1", other__b_txt="2", other__deep__c_txt="3")
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "deep" / "back").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "d.txt").symlink_to(tmp_path / "other" / "b.txt")
+    assert read(find_source(tmp_path / "data")) == ["1", "2", "2", "3"]
+
+
+def test_what_a_run_writes_is_no_data(tmp_path: Path) -> None:
+    write(tmp_path, a_txt="1", run__config_json="{}", run__metrics_jsonl="{}", run__samples__s_txt="no", z_txt="2")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    for data in (tmp_path, f"{tmp_path}/**/*.txt"):
+        assert read(find_source(data)) == ["1", "2"]
+    with pytest.raises(ValueError, match="run holds no text, but is the folder of a run"):
+        find_source(tmp_path / "run")
+    write(tmp_path, run__own_txt="3")  # a text of the user's, wherever he keeps it
+    assert read(find_source(tmp_path / "run")) == read(find_source(f"{tmp_path}/run/**/*.txt")) == ["3"]
+
+
+@pytest.mark.skipif(sys.platform == "win32" or not os.getuid(), reason="permissions that root and Windows ignore")
+def test_an_unreadable_file_is_named_or_left_out(tmp_path: Path) -> None:
+    write(tmp_path, a_txt="1", b_txt="2")
+    (tmp_path / "a.txt").chmod(0)
+    with pytest.raises(ValueError, match=r"a\.txt cannot be read.*--skip-bad"):
+        find_source(tmp_path)
+    assert read(find_source(tmp_path, reading=Reading(bad="skip"))) == ["2"]
+
+
+def test_a_broken_link_is_named_or_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, b_txt="2")
+    (tmp_path / "a.txt").symlink_to(tmp_path / "gone.txt")
+    for data in (tmp_path, f"{tmp_path}/*.txt"):
+        with pytest.raises(ValueError, match=r"a\.txt is a link to what does not exist.*--skip-bad"):
+            find_source(data)
+        assert read(find_source(data, reading=Reading(bad="skip"))) == ["2"]
+        assert "a.txt is a link" in capfd.readouterr().err
+
+
+def test_a_folder_gives_its_texts_or_else_its_tables_and_says_what_is_left_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def labels(column: str = "") -> list[str]:
+        return [Path(document.label).name for document in find_source(tmp_path, None, Reading(column)).documents()]
+
+    write(tmp_path, b_jsonl='{"text": "1"}', a_csv="text\n2\n", c_png="no")
+    assert labels() == ["a.csv", "b.jsonl"]
+    assert "1 .png" in capfd.readouterr().err
+    write(tmp_path, README_md="About")
+    assert labels() == ["README.md"]
+    assert "1 .jsonl" in capfd.readouterr().err
+    assert labels("text") == ["a.csv", "b.jsonl"]
+
+
+def test_several_things_are_one_text_in_their_order(tmp_path: Path) -> None:
+    write(tmp_path, b_txt="1", folder__a_md="2", rows_jsonl='{"text": "3"}')
+    names = (str(tmp_path / "b.txt"), str(tmp_path / "folder"), str(tmp_path / "rows.jsonl"))
+    source = find_source(names)
+    assert [document.path.name for document in source.documents() if document.path] == ["b.txt", "a.md", "rows.jsonl"]
+    assert source.name == ", ".join(names)
+
+
+@pytest.mark.parametrize("data", ["", "  ", (), ("pydoc", "")])
+def test_an_empty_word_is_refused(data: str | tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"data = .* is empty; accepted are"):
+        find_source(data)
+
+
+def test_a_column_without_a_table_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, a_txt="1")
+    with pytest.raises(ValueError, match=r"column = 'text' has no effect: .*a\.txt"):
+        find_source(tmp_path / "a.txt", reading=Reading("text"))
+
+
+def test_data_is_named_so_that_it_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    named = ("pydoc", "hf:some/set", "a/*.txt", "~/b.txt", "/c")
+    there = ("pydoc", "hf:some/set", f"{tmp_path}/a/*.txt", f"{tmp_path}/home/b.txt", "/c")
+    assert absolute(named) == there
+    assert absolute("a") == f"{tmp_path}/a"
+
+
+def test_the_hash_tells_how_the_same_bytes_are_read(tmp_path: Path) -> None:
+    write(tmp_path, a_txt='"one"\n', a_jsonl='"one"\n', b_txt='"two"', b_md='\ufeff"two"')
+    hashes = [content_hash(find_source(file), tmp_path / "hashes") for file in sorted(tmp_path.glob("*.*"))]
+    assert len(set(hashes)) == 4
