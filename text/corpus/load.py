@@ -172,6 +172,8 @@ def find_origin(data: Data, validation: float | Data, reading: Reading, root: Pa
     else:
         held_out = find_source(validation, root, reading)
         content = f"{content} {content_hash(held_out, cache / HASHES)}"
+    if reading.column and not any(each.columns for each in (source, held_out) if each):
+        raise ValueError(f"column = {reading.column!r} has no effect: {source.name} is no table")
     if reading != PLAIN:
         content = f"{content} {asdict(reading)}"
     return Origin(source, held_out, fraction, reading, content, cache)

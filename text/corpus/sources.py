@@ -41,10 +41,11 @@ SHAKESPEARE = Remote(
 
 @dataclass(frozen=True)
 class Source:
-    """A sequence of documents, always in the same order."""
+    """A sequence of documents, always in the same order. columns: whether a column is chosen among several."""
 
     name: str
     documents: Callable[[], Iterator[Document]]
+    columns: bool = False
 
 
 def find_source(data: Data, root: Path | None = None, reading: Reading = PLAIN) -> Source:
@@ -66,13 +67,11 @@ def find_source(data: Data, root: Path | None = None, reading: Reading = PLAIN) 
     if not names or not all(name.strip() for name in names):
         raise ValueError(f"data = {data!r} is empty; {_accepted()}")
     sources = [_find(name, root, reading) for name in names]
-    rows = any(name.startswith(PREFIX) for name in names)
-    if reading.column and not rows and not any(document.table for source in sources for document in source.documents()):
-        raise ValueError(f"column = {reading.column!r} has no effect: {', '.join(names)} is no table")
     if len(sources) == 1:
         return sources[0]
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return Source(", ".join(names[:3]) + rest, lambda: chain.from_iterable(source.documents() for source in sources))
+    together, columns = ", ".join(names[:3]) + rest, any(source.columns for source in sources)
+    return Source(together, lambda: chain.from_iterable(source.documents() for source in sources), columns)
 
 
 def absolute(data: Data) -> str | tuple[str, ...]:
@@ -130,7 +129,7 @@ def remembered_sha256(path: Path, memory: Path) -> str:
 
 def _files(name: str, paths: Iterable[Path]) -> Source:
     documents = [Document(str(path), path) for path in paths if path.stat().st_size]
-    return Source(name, lambda: iter(documents))
+    return Source(name, lambda: iter(documents), any(document.table for document in documents))
 
 
 def _readable(path: Path, reading: Reading) -> bool:
@@ -226,7 +225,7 @@ def _hugging_face(data: str, column: str) -> Source:
             if text:
                 yield Document(f"row {index} of {data}", content=text.encode())
 
-    return Source(data, documents)
+    return Source(data, documents, columns=True)
 
 
 def _load_rows(data: str, name: str, config: str | None, split: str) -> Any:

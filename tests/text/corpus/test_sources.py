@@ -246,12 +246,6 @@ def test_an_empty_word_is_refused(data: str | tuple[str, ...]) -> None:
         find_source(data)
 
 
-def test_a_column_without_a_table_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, a_txt="1")
-    with pytest.raises(ValueError, match=r"column = 'text' has no effect: .*a\.txt"):
-        find_source(tmp_path / "a.txt", reading=Reading("text"))
-
-
 def test_data_is_named_so_that_it_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
