@@ -42,6 +42,13 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message.removeprefix("argument "))
 
 
+class OneOrSeveral(argparse.Action):
+    """One word as itself, several as a tuple."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
+
+
 def parse_fields(default: T, arguments: Sequence[str], *, prog: str = "", description: str = "") -> T:
     """The dataclass `default` with what `--field VALUE ...` sets in it; underscores and hyphens are the same.
 
@@ -153,6 +160,8 @@ def _reading(hint: Any) -> dict[str, Any]:
         return {"choices": members}
     if origin is tuple and (element := _reading(members[0])):
         return element | {"nargs": "*" if members[1] is Ellipsis else len(members)}
+    if members == (str, tuple[str, ...]):
+        return {"type": _nonempty, "metavar": "NAME", "nargs": "+", "action": OneOrSeveral}
     if origin in (Union, types.UnionType) and members[1:] == (type(None),) and (inner := _reading(members[0])):
         return inner | {"type": _or_none(inner["type"])}
     readers: dict[Any, Callable[[str], Any]] = {int: _integer, float: float, str: _nonempty, Path: _path}
