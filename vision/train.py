@@ -23,7 +23,7 @@ from vision.models.config import ViTConfig
 from vision.models.tokens import WhitenedPatchEmbedding
 from vision.models.vit import ViT
 from vision.presets import PRESETS
-from vision.pretrained.load import Pretrained, load_pretrained, read_pretrained
+from vision.pretrained.load import Pretrained, read_pretrained
 from vision.pretrained.resize import resized
 from vision.tasks.classification import Classification
 
@@ -33,10 +33,11 @@ WHITENING_IMAGES = 5_000
 
 def train(config: TrainConfig) -> dict[str, float]:
     """Train as configured; returns the last evaluation. Raises ValueError for bad input, before anything is written."""
-    data, config = prepare(config)
+    data, config, source = prepare(config)
     figures: dict[str, float] = {}
     with Run(config, unit="images") as run:
-        model = first_model(config, data)
+        model = first_model(config, data, source)
+        del source  # as large as the model
         if run.main:
             data.preparation.save(run.folder)
             sizes = {"train": len(data.train), "validation": len(data.validation)}
@@ -54,8 +55,8 @@ def train(config: TrainConfig) -> dict[str, float]:
     return figures
 
 
-def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
-    """The images, and the configuration with all that depends on them or on the weights to start from filled in.
+def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
+    """The images, the configuration with all that depends on them filled in, and the weights to start from, if any.
 
     Raises ValueError for bad input.
     """
@@ -82,7 +83,7 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
             f"half_size = {config.half_size} needs coordinates = 'grid', positions that take fractions, not "
             f"{model.core.position.kind!r}, and an even number of patches along a side, not {model.side}"
         )
-    return data, replace(config, model=model)
+    return data, replace(config, model=model), source
 
 
 def choose_shape(config: TrainConfig, source: Pretrained | None) -> ViTConfig:
@@ -98,14 +99,12 @@ def choose_shape(config: TrainConfig, source: Pretrained | None) -> ViTConfig:
     return resized(source.config, *new)
 
 
-def first_model(config: TrainConfig, data: Data) -> ViT:
+def first_model(config: TrainConfig, data: Data, source: Pretrained | None) -> ViT:
     """The model before the first step; a resumed run's weights come later, from its checkpoint."""
-    if resume_point(config) is not None:
-        return ViT(config.model)
-    if config.init_from:
-        return load_pretrained(config.init_from, config.model)
+    if source is not None:
+        return source.start(config.model, data.preparation.classes)
     model = ViT(config.model)
-    if isinstance(model.embed.patches, WhitenedPatchEmbedding):
+    if resume_point(config) is None and isinstance(model.embed.patches, WhitenedPatchEmbedding):
         pixels = data.train.sample(WHITENING_IMAGES)
         model.embed.patches.fit(data.preparation(pixels, config.model.image_size))
     return model

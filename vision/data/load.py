@@ -209,7 +209,7 @@ class FolderReader:
         streamed = Streamed(listing, self.channels, self.side)
         keep: Literal["pixels", "moments"] = "pixels" if self.storage == "memory" else "moments"
         sums, bad, pixels = decode_all(streamed, keep, self.root / "cache" / "images")
-        images: ImageSet = streamed if pixels is None else Images(pixels, streamed.labels)
+        images: ImageSet = streamed if pixels is None else Images(pixels, streamed.labels, listing.files)
         if bad:
             good = self._leave_out(listing, bad)
             listing, sums, images = listing.subset(good), sums[good], images.subset(good)

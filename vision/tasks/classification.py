@@ -16,7 +16,7 @@ from vision.data.batches import ImageSet, evaluation_batches
 from vision.data.load import Data
 from vision.data.preparation import Preparation
 from vision.models.vit import ViT
-from vision.reports.metrics import Tally
+from vision.reports.metrics import Answers, Tally
 
 
 class Classification:
@@ -95,15 +95,17 @@ def evaluate(
     share: tuple[int, int] = (0, 1),
     reduce: Callable[[Tensor], Tensor] = lambda total: total,
 ) -> dict[str, float]:
-    """accuracy, top5, loss (nats) and ece of a model in evaluation mode, each image counted once.
+    """The figures of a `Tally` of a model in evaluation mode, each image counted once.
 
     share: (rank, number of processes); `reduce` then sums a tensor over all of them
 
     Raises ValueError where there are no images.
     """
-    tally = Tally.empty(model.config.classes)
+    config = model.config
+    tally = Tally.empty(config.classes)
     for pixels, labels in evaluation_batches(images, batch_size, *share):
-        tally += Tally.of(model(preparation(pixels.to(device), model.config.image_size)), labels)
+        logits = model(preparation(pixels.to(device), config.image_size))  # (b, K)
+        tally += Tally.of(Answers.of(logits, labels), config.classes)
     return tally.total(reduce).figures()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,8 @@ from vision.config import TrainConfig
 from vision.data.preparation import Preparation
 from vision.models.config import ViTConfig
 from vision.models.vit import ViT
-from vision.pretrained.load import load_pretrained, read_pretrained
+from vision.pretrained.head import ClassNames
+from vision.pretrained.load import read_pretrained
 from vision.pretrained.resize import adapt, resized
 from vision.pretrained.timm_layout import from_timm
 
@@ -68,6 +69,10 @@ def ours(model: nn.Module) -> ViT:
     made = ViT(replace(config, classes=config.classes or 1)).eval()
     import_weights(made, model.state_dict(), rules)
     return made
+
+
+def load_pretrained(name: str, config: ViTConfig, *classes: str) -> ViT:
+    return read_pretrained(name).start(config, classes)
 
 
 def some_images(config: ViTConfig) -> Tensor:
@@ -231,12 +236,11 @@ def test_normalisation_and_names_come_with_the_weights(tmp_path: Path, capsys: p
     names = [f"kind {i}" for i in range(11)]
     folder = saved(theirs("ViT", num_classes=11), tmp_path / "m", model_args={"depth": 2}, label_names=names)
     source = read_pretrained(str(folder))
-    assert source.classes == tuple(names)
+    assert source.classes == ClassNames(tuple(names), ("",) * 11)
     data = Preparation(tuple(names), 3, (0.1, 0.2, 0.3), (0.4, 0.4, 0.4), 224)
-    assert source.adapt_preparation(data) == replace(data, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    half = (0.5, 0.5, 0.5)
+    assert source.adapt_preparation(data) == replace(data, mean=half, std=half, crop=0.9)
     assert not capsys.readouterr().err
-    source.adapt_preparation(replace(data, classes=("cat", *names[1:])))
-    assert capsys.readouterr().err.startswith("notice: the head is kept")
     with pytest.raises(ValueError, match="the images have 1 channels, the model to start from 3"):
         source.adapt_preparation(Preparation(("a", "b"), 1, (0.1,), (0.4,), 224))
 
@@ -256,7 +260,7 @@ def test_weights_alone_tell_the_shape_and_what_they_do_not_is_said(
     for source in (tmp_path, tmp_path / "model.safetensors"):
         pretrained = read_pretrained(str(source))
         assert pretrained.config == from_timm(model)[0]
-        assert (pretrained.mean, pretrained.classes) == (None, ())
+        assert (pretrained.mean, pretrained.crop, pretrained.classes) == (None, None, ClassNames())
         made = load_pretrained(str(source), pretrained.config).eval()
         assert f"notice: {source}: there is no config.json beside it" in capsys.readouterr().err
         assert_same_outputs(made, model, some_images(pretrained.config))
@@ -278,7 +282,7 @@ Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
         (lambda w: w | {"pos_embed": torch.zeros(1, 199, 192)}, "pos_embed has 199 places"),
         (lambda w: w | {"norm.weight": torch.ones(191)}, r"norm.weight has the shape \(191,\)"),
         (lambda w: w | {"norm.weight": torch.ones(192).to(torch.int8)}, "norm.weight is of type int8"),
-        (lambda w: {f"model.{k}": t for k, t in w.items()}, "there is no patch_embed.proj.weight of 4 axes"),
+        (lambda w: {f"model.{k}": t for k, t in w.items()} | {"model.text": torch.ones(3)}, "the weights hold unknown text"),
         (lambda w: w | {"patch_embed.proj.weight": torch.zeros(80, 3, 16, 16)}, "the width 80 "),
     ],
 )  # fmt: skip
@@ -353,6 +357,130 @@ def test_a_file_in_half_precision_is_read_in_full(tmp_path: Path) -> None:
     assert {t.dtype for t in source.weights.values()} == {torch.float32}
     model.half().float()
     assert_same_outputs(load_pretrained(str(tmp_path), source.config).eval(), model, some_images(source.config))
+
+
+# The names of tensors
+
+
+WRAPPED: dict[str, Change] = {
+    "compiled": lambda w: {f"_orig_mod.{k}": t for k, t in w.items()},
+    "distributed": lambda w: {f"module.{k}": t for k, t in w.items()},
+    "both": lambda w: {f"module._orig_mod.{k}": t for k, t in w.items()},
+    "blocks compiled": lambda w: {k.replace("blocks.0.", "blocks.0._orig_mod."): t for k, t in w.items()},
+    "held by another module": lambda w: {f"module.backbone.{k}": t for k, t in w.items()},
+    "DINOv2's masked patches": lambda w: w | {"mask_token": torch.ones(1, 192)},
+    "MAE's decoder": lambda w: (
+        w | {"mask_token": torch.ones(1, 1, 8), "decoder_blocks.0.attn.qkv.weight": torch.ones(8)}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRAPPED)
+def test_what_other_tools_add_to_a_checkpoint_changes_nothing(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = theirs("ViT")
+    saved(model, tmp_path, model_args={"depth": 2})
+    weights = WRAPPED[case](load_file(tmp_path / "model.safetensors"))
+    save_file(weights, tmp_path / "model.safetensors")
+    source = read_pretrained(str(tmp_path))
+    left_out = "only pretraining uses" in capsys.readouterr().err
+    assert left_out == ("mask_token" in weights)
+    assert_same_outputs(source.start(source.config).eval(), model, some_images(source.config))
+
+
+def test_dinov2_as_it_was_published_is_timm_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Registers without a position, the class token's apart, SwiGLU's maps by other names, masked patches."""
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    settings = TINY | GATED | {"img_size": 56, "num_classes": 0, "num_heads": 1}
+    model = timm.create_model("vit_small_patch14_reg4_dinov2", **settings)
+    published = {name: torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
+    published["register_tokens"] = published.pop("reg_token")
+    published["pos_embed"] = torch.randn(1, 17, 64)
+    published["mask_token"] = torch.zeros(1, 64)
+    renamed = {k.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): t for k, t in published.items()}
+    save_file(renamed, tmp_path / "dinov2.safetensors")
+    model.load_state_dict(checkpoint_filter_fn(dict(renamed), model))
+    source = read_pretrained(str(tmp_path / "dinov2.safetensors"))
+    assert (source.config.registers, source.config.pool, source.config.image_size) == (4, "class", 56)
+    made = source.start(replace(source.config, classes=3)).eval()
+    made.head = nn.Identity()
+    assert_same_outputs(made, model.eval(), some_images(source.config))
+
+
+def test_a_tensor_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    weights = theirs("ViT").state_dict()
+    save_file(weights | {"module.norm.weight": torch.ones(192)}, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match="m.safetensors: module.norm.weight is there twice"):
+        read_pretrained(str(tmp_path / "m.safetensors"))
+
+
+def test_fields_of_a_config_that_nobody_knows_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(theirs("ViT"), tmp_path, model_args={"depth": 2}, license="mit", _name_or_path="x", trained_by="me", odd=3)
+    read_pretrained(str(tmp_path))
+    assert capsys.readouterr().err == (
+        f"notice: {tmp_path / 'config.json'}: fields that are not known are passed over: trained_by; odd\n"
+    )
+
+
+def test_a_config_in_timm_s_older_layout_brings_its_normalisation(tmp_path: Path) -> None:
+    saved(theirs("ViT"), tmp_path, model_args={"depth": 2})
+    new = json.loads((tmp_path / "config.json").read_text())
+    old = new["pretrained_cfg"] | {"mean": [0.1, 0.2, 0.3], "labels": [f"kind {i}" for i in range(1000)]}
+    old |= {"architecture": new["architecture"], "model_args": new["model_args"], "crop_pct": 0.95}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    source = read_pretrained(str(tmp_path))
+    assert (source.mean, source.crop, source.classes.names[7]) == ((0.1, 0.2, 0.3), 0.95, "kind 7")
+
+
+# The head
+
+
+def starts(tmp_path: Path, names: Any, classes: Sequence[str]) -> tuple[ViT, nn.Linear]:
+    """A model for these classes, and the head of the model of 11 that it starts from, whose classes have names."""
+    model = theirs("registers, mean pooling")
+    saved(model, tmp_path, model_args=without(TINY, "num_classes"), **({"label_names": names} if names else {}))
+    source = read_pretrained(str(tmp_path))
+    return source.start(replace(source.config, classes=len(classes)), classes), model.head
+
+
+NUMBERS = [str(i) for i in range(11)]
+BY_NAME = {
+    "numbers that a folder sorts as words": (NUMBERS, sorted(NUMBERS), [0, 1, 10, 2, 3, 4, 5, 6, 7, 8, 9]),
+    "numbers without names": (None, sorted(NUMBERS), [0, 1, 10, 2, 3, 4, 5, 6, 7, 8, 9]),
+    "the same in another order": ([*"abcdefghijk"], [*"kbcdefghija"], [10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0]),
+    "fewer": ([*"abcdefghijk"], ["c", "i"], [2, 8]),
+    "some": ([*"abcdefghijk"], ["c", "new", "i"], [2, None, 8]),
+    "none": ([*"abcdefghijk"], [*"lmnopqrstuv"], [None] * 11),
+    "no names": (None, [*"abcdefghijk"], [None] * 11),
+    "by label, with gaps": ({"3": "c", "10": "k"}, ["k", "c", "x"], [10, 3, None]),
+    "spelt otherwise": (["Great White_Shark", *"bcdefghijk"], ["great-white shark", "b"], [0, 1]),
+    "a name of several": (["crane", "Crane", *"cdefghijk"], ["CRANE", "c"], [None, 2]),
+}
+
+
+@pytest.mark.parametrize("case", BY_NAME)
+def test_rows_of_a_head_go_to_classes_of_their_name(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, classes, rows = BY_NAME[case]
+    made, head = starts(tmp_path, names, classes)
+    [line] = capsys.readouterr().err.splitlines()
+    for place, row in enumerate(rows):
+        kept = [place for r in range(11) if made.head.weight[place].equal(head.weight[r]) and r == row]
+        assert bool(kept) == (row is not None)
+        assert row is None or made.head.bias[place].equal(head.bias[row])
+    new = [name for name, row in zip(classes, rows, strict=True) if row is None]
+    said = "is trained from scratch" if len(new) == len(rows) else f"new are {new[0]}" if new else "is kept: "
+    assert said in line
+
+
+def test_imagenet_s_classes_are_known_by_their_synsets_and_their_descriptions(tmp_path: Path) -> None:
+    saved(theirs("ViT"), tmp_path, model_args={"depth": 2})
+    known = read_pretrained(str(tmp_path)).classes
+    classes = ["n01443537", "tench", "Tinca_tinca", "great white shark", "crane", "unheard of"]
+    assert known.rows(classes, 1000) == ([1, 0, None, 2, None, None], "name")
 
 
 # The hub
@@ -431,7 +559,7 @@ def run_folder(tmp_path: Path) -> tuple[Path, ViT]:
 def test_the_best_of_a_run_is_a_start(run_folder: tuple[Path, ViT]) -> None:
     folder, best = run_folder
     source = read_pretrained(str(folder))
-    assert (source.mean, source.std, source.classes) == ((0.25,), (0.5,), ("a", "b", "c"))
+    assert (source.mean, source.std, source.classes.names) == ((0.25,), (0.5,), ("a", "b", "c"))
     assert_same_outputs(load_pretrained(str(folder), source.config).eval(), best, some_images(source.config))
 
 
@@ -440,7 +568,10 @@ def test_other_classes_get_a_head_of_their_own(
 ) -> None:
     folder, best = run_folder
     made = load_pretrained(str(folder), replace(best.config, classes=7))
-    assert capsys.readouterr().err == f"notice: the head of 7 classes is trained from scratch: {folder} has one of 3\n"
+    assert not capsys.readouterr().err
+    load_pretrained(str(folder), replace(best.config, classes=7), *"tuvwxyz")
+    start = f"notice: the head of 7 classes is trained from scratch: {folder} has one of 3, none by these names\n"
+    assert capsys.readouterr().err == start
     assert made(torch.randn(2, 1, 8, 8)).shape == (2, 7)
     kept = dict(best.named_parameters())
     assert all(torch.equal(p, kept[n]) for n, p in made.named_parameters() if not n.startswith("head."))
@@ -472,7 +603,7 @@ def test_nothing_of_a_head_is_no_head(tmp_path: Path, capsys: pytest.CaptureFixt
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     source = read_pretrained(str(tmp_path))
     assert source.config.classes == 0
-    made = load_pretrained(str(tmp_path), replace(source.config, classes=5))
+    made = load_pretrained(str(tmp_path), replace(source.config, classes=5), *"abcde")
     assert f"the head of 5 classes is trained from scratch: {tmp_path} has none" in capsys.readouterr().err
     assert made.head.weight.std() > 0
     assert load_file(tmp_path / "model.safetensors")["norm.weight"].equal(made.core.norm.weight)
