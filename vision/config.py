@@ -6,6 +6,7 @@ from typing import Literal
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.training.config import RunConfig
 from vision.augmentation.config import AugmentConfig
+from vision.data.files import Fit
 from vision.data.named import NAMES
 from vision.models.config import ViTConfig
 
@@ -15,11 +16,13 @@ class TrainConfig(RunConfig):
     """A run of `vision.train`; batches count images."""
 
     data: str = "digits"
-    """A name (digits, cifar10, cifar100, mnist, fashion-mnist, kmnist), or a folder of images: ROOT/CLASS/*.jpg or
-    ROOT/{train,val,test}/CLASS/*.jpg."""
-    validation: int | None = None
-    """Training images held out for validation, seeded and stratified; default a tenth, or the folder's own; 0 = none,
-    for the final run of a recipe."""
+    """A name (digits, cifar10, cifar100, mnist, fashion-mnist, kmnist); a folder of images: ROOT/CLASS/*.jpg or
+    ROOT/{train,val,test}/CLASS/*.jpg; a folder of images with a labels.csv beside them; or hf:NAME[:CONFIG]."""
+    validation: float | None = None
+    """Training images held out for validation, or a fraction of them below 1, stratified and always the same; default
+    a tenth, or the folder's own; 0 = none, for the final run of a recipe."""
+    fit: Fit = "crop"
+    """How a folder's images become squares: their central square, all of them between black bars, or distorted."""
     skip_bad: bool = False
     """Leave out images that cannot be read, and count them, instead of stopping at the first."""
     storage: Literal["auto", "memory", "stream"] = "auto"
@@ -39,6 +42,8 @@ class TrainConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choices(self)
+        if not self.data.strip():
+            raise ValueError(f"data = {self.data!r} must be a name or a folder of images")
         check_positive(self, "eval_batch")
         check_between(self, 0.0, 1.0, "half_size")
         if self.validation is not None:
@@ -53,7 +58,7 @@ class TrainConfig(RunConfig):
         """Fields without effect under this configuration, each with the reason."""
         idle = super().unused()
         if self.data in NAMES:
-            idle |= dict.fromkeys(("skip_bad", "storage"), f"{self.data} is not a folder of images")
+            idle |= dict.fromkeys(("skip_bad", "storage", "fit"), f"{self.data} is not a folder of images")
         if self.init_from:
             names = [f"model.{f.name}" for f in fields(ViTConfig) if f.name not in ("image_size", "patch")]
             idle |= dict.fromkeys(names, "init_from brings its own")

@@ -68,14 +68,15 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
         size=shape.image_size,
         channels=shape.channels or None,
         validation=config.validation,
+        fit=config.fit,
+        crop=(source.crop if source else None) or config.augment.room(shape.image_size),
+        preparation=Preparation.load(config.out) if resumed else None,
         skip_bad=config.skip_bad,
         storage=config.storage,
     )
     if config.resume and not matches_data(config.out, data.fingerprint):
         raise ValueError(f"{config.out} was trained on other images: those of --data {config.data} have changed")
-    if resumed:
-        data = replace(data, preparation=Preparation.load(config.out))
-    elif source is not None:
+    if source is not None:
         data = replace(data, preparation=source.adapt_preparation(data.preparation))
     model = replace(shape, channels=data.preparation.channels, classes=len(data.preparation.classes))
     if config.half_size and not (model.continuous and model.side % 2 == 0):

@@ -25,10 +25,8 @@ from vision.trained import load
 
 TIMM = "timm:"
 CONFIG = "config.json"
-SAYS_NOTHING = (
-    "_* license tags library_name pipeline_tag model_type architectures num_features label_descriptions".split()
-)
-SAYS_NOTHING += "torch_dtype dtype transformers_version".split()
+SAYS_NOTHING = "_* license tags library_name pipeline_tag model_type architectures num_features".split()
+SAYS_NOTHING += "label_descriptions torch_dtype dtype transformers_version".split()
 """Fields of a config.json that do not change what a model computes."""
 
 
@@ -62,7 +60,7 @@ class Pretrained:
             raise ValueError(
                 f"the images have {preparation.channels} channels, the model to start from {self.config.channels}"
             )
-        known = {"mean": self.mean, "std": self.std, "crop": self.crop}
+        known = {"mean": self.mean, "std": self.std, "crop": self.crop if preparation.fit == "crop" else None}
         return replace(preparation, **{name: value for name, value in known.items() if value is not None})  # type: ignore[arg-type]
 
     def start(self, config: ViTConfig, classes: Sequence[str] = ()) -> ViT:

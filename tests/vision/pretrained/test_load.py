@@ -282,7 +282,7 @@ Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
         (lambda w: w | {"pos_embed": torch.zeros(1, 199, 192)}, "pos_embed has 199 places"),
         (lambda w: w | {"norm.weight": torch.ones(191)}, r"norm.weight has the shape \(191,\)"),
         (lambda w: w | {"norm.weight": torch.ones(192).to(torch.int8)}, "norm.weight is of type int8"),
-        (lambda w: {f"model.{k}": t for k, t in w.items()} | {"model.text": torch.ones(3)}, "the weights hold unknown text"),
+        (lambda w: {f"a.{k}": t for k, t in w.items()} | {"a.text": torch.ones(3)}, "the weights hold unknown text"),
         (lambda w: w | {"patch_embed.proj.weight": torch.zeros(80, 3, 16, 16)}, "the width 80 "),
     ],
 )  # fmt: skip
