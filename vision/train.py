@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from core.cli.exits import main
+from core.config import TransformerConfig
 from core.messages import notice
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
@@ -24,7 +25,7 @@ from vision.models.tokens import WhitenedPatchEmbedding
 from vision.models.vit import ViT
 from vision.presets import PRESETS
 from vision.pretrained.load import Pretrained, read_pretrained
-from vision.pretrained.resize import resized
+from vision.pretrained.resize import dropping, resized
 from vision.tasks.classification import Classification
 
 WHITENING_IMAGES = 5_000
@@ -38,6 +39,8 @@ def train(config: TrainConfig) -> dict[str, float]:
     with Run(config, unit="images") as run:
         model = first_model(config, data, source)
         del source  # as large as the model
+        if config.train == "head":
+            model.requires_grad_(False).head.requires_grad_(True)
         if run.main:
             data.preparation.save(run.folder)
             sizes = {"train": len(data.train), "validation": len(data.validation)}
@@ -97,7 +100,9 @@ def choose_shape(config: TrainConfig, source: Pretrained | None) -> ViTConfig:
     if old != new:
         sides = f"{new[0]} pixels in patches of {new[1]}, not {old[0]} and {old[1]}"
         notice(f"{config.init_from} is trained on with images of {sides}")
-    return resized(source.config, *new)
+    shape = resized(source.config, *new)
+    like = TransformerConfig() if config.train == "head" else config.model.core  # what is not trained is not varied
+    return replace(shape, core=dropping(shape.core, like))
 
 
 def first_model(config: TrainConfig, data: Data, source: Pretrained | None) -> ViT:

@@ -1,5 +1,6 @@
 """Weights to start from: a run of ours, a public model of timm, or a file in timm's layout, to the same outputs."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -25,9 +26,9 @@ from vision.trained import load
 
 TIMM = "timm:"
 CONFIG = "config.json"
-SAYS_NOTHING = "_* license tags library_name pipeline_tag model_type architectures num_features".split()
-SAYS_NOTHING += "label_descriptions torch_dtype dtype transformers_version".split()
-"""Fields of a config.json that do not change what a model computes."""
+NO_NUMBERS = "_* model_args pretrained_cfg num_features global_pool labels tags library_name pipeline_tag".split()
+NO_NUMBERS += "model_type architectures torch_dtype dtype transformers_version".split()
+"""Fields of a config.json beside those of `timm.models.PretrainedCfg`, which need no notice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,22 +210,30 @@ def _read_model(file: Path) -> nn.Module:
     fields = read_json(file)
     if not isinstance(fields.get("architecture"), str):
         raise ValueError(f"{file} has no architecture, as timm writes it")
-    if "pretrained_cfg" not in fields:  # an older layout: one object for all
-        old = ("architecture", "model_args")
-        fields = {name: fields[name] for name in old if name in fields} | {"pretrained_cfg": fields}
+    if "pretrained_cfg" not in fields and "mean" in fields:  # an older layout: one object for all
+        kept = ("architecture", "model_args", "num_classes", "global_pool")
+        fields = {name: fields[name] for name in kept if name in fields} | {"pretrained_cfg": fields}
     for name in ("model_args", "pretrained_cfg"):
         if not isinstance(fields.setdefault(name, {}), dict):
             raise ValueError(f"{file}: {name} = {fields[name]!r} is not an object")
-    settings = fields["pretrained_cfg"]
-    for name in ("label_names", "label_descriptions"):
-        if name in fields:
-            settings[name] = fields[name]
+    settings = _settings(fields, file)
     top = {name: fields[name] for name in ("num_classes", "global_pool") if name in fields}
-    read = {"architecture", "model_args", "pretrained_cfg", "label_names", *top}
-    unknown = [name for name in fields if not any(fnmatchcase(name, known) for known in (*read, *SAYS_NOTHING))]
+    return _build_timm(str(file), fields["architecture"], fields["model_args"] | top | {"pretrained_cfg": settings})
+
+
+def _settings(fields: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """What a config.json says about images and classes; fields that nobody knows are passed over with a notice."""
+    from timm.models import PretrainedCfg
+
+    own = fields["pretrained_cfg"]
+    settings = own | {name: fields[name] for name in ("label_names", "label_descriptions") if name in fields}
+    if "labels" in own:
+        settings.setdefault("label_names", own["labels"])
+    known = {each.name for each in dataclasses.fields(PretrainedCfg)}
+    unknown = [name for name in {**fields, **own} if not any(fnmatchcase(name, each) for each in (*known, *NO_NUMBERS))]
     if unknown:
         notice(f"{file}: fields that are not known are passed over: {first_few(unknown)}")
-    return _build_timm(str(file), fields["architecture"], fields["model_args"] | top | {"pretrained_cfg": settings})
+    return {name: value for name, value in settings.items() if name in known}
 
 
 def _build_timm(origin: str, architecture: str, settings: Mapping[str, Any]) -> nn.Module:

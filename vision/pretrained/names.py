@@ -32,7 +32,7 @@ def timm_names(weights: Mapping[str, Tensor], origin: object) -> dict[str, Tenso
         for theirs, timms in DINOV2.items():
             name = name.replace(theirs, timms)
         if name in named:
-            raise ValueError(f"{origin}: {original} is there twice, once with the name of a wrapper and once without")
+            raise ValueError(f"{origin}: {name} is there twice, once with the name of a wrapper and once without")
         named[name] = weights[original]
     idle = sorted(name for name in named if any(fnmatchcase(name, pattern) for pattern in IDLE))
     if idle:

@@ -36,14 +36,17 @@ class Classification:
     def summary(self) -> str:
         """One line about the images."""
         data = self.data
+        frozen = "; the head alone is trained" if self.config.train == "head" else ""
         return (
             f"{data.name}: {len(data.train):,} images to train on, {len(data.validation):,} held out, "
-            f"{len(data.preparation.classes):,} classes"
+            f"{len(data.preparation.classes):,} classes{frozen}"
         )
 
     def objective(self, model: ViT) -> nn.Module:
         """The model with its loss."""
-        return ClassificationLoss(model, self.config.augment.smoothing)
+        balanced = self.config.class_weights == "balanced"
+        weights = class_weights(self.data.train.labels, model.config.classes) if balanced else None
+        return ClassificationLoss(model, self.config.augment.smoothing, weights)
 
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step: images (b, C, S, S), augmented, and labels (b,) or probabilities (b, K)."""
@@ -70,18 +73,28 @@ class Classification:
 class ClassificationLoss(nn.Module):
     """The training objective as a module, so that it compiles and distributes as one."""
 
-    def __init__(self, model: ViT, smoothing: float = 0.0):
+    weights: Tensor | None
+
+    def __init__(self, model: ViT, smoothing: float = 0.0, weights: Tensor | None = None):
         super().__init__()
         self.model, self.smoothing = model, smoothing
+        self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy summed over the images, in nats: (B, C, S, S), labels (B,) or probabilities (B, K) -> ().
 
-        In float32. Probabilities are taken as they are; `smoothing` is for labels (Szegedy 2016, section 7).
+        In float32. Probabilities are taken as they are; `smoothing` is for labels (Szegedy 2016, section 7). `weights`
+        (K,) multiply the terms of each class.
         """
         logits = self.model(images).float()  # (B, K)
         smoothing = 0.0 if targets.is_floating_point() else self.smoothing
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
+        return F.cross_entropy(logits, targets, self.weights, label_smoothing=smoothing, reduction="sum")
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """The more the fewer images a class has, with a mean of 1 over the images: int64 (N,) -> float32 (K,)."""
+    counts = torch.bincount(labels.cpu(), minlength=classes).clamp(min=1)
+    return len(labels) / (classes * counts.float())
 
 
 @torch.no_grad()

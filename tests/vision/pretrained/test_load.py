@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,24 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from core.config import TransformerConfig
 from core.files.serialize import to_dict
-from core.files.weights import export_weights, import_weights
+from core.files.weights import export_weights
 from core.training.checkpoints import Checkpoints, write_config
 from tests.core.helpers import awake, shape
+from tests.vision.pretrained.models import (
+    THEIRS,
+    Change,
+    assert_same_outputs,
+    load_pretrained,
+    ours,
+    saved,
+    some_images,
+    theirs,
+    without,
+)
 from vision.config import TrainConfig
 from vision.data.preparation import Preparation
 from vision.models.config import ViTConfig
@@ -28,74 +37,6 @@ from vision.pretrained.head import ClassNames
 from vision.pretrained.load import read_pretrained
 from vision.pretrained.resize import adapt, resized
 from vision.pretrained.timm_layout import from_timm
-
-TINY = {"embed_dim": 64, "num_heads": 4, "depth": 2, "img_size": 64, "num_classes": 11}
-GATED = {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": nn.SiLU, "mlp_ratio": 3.0}
-
-THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ViT": ("vit_tiny_patch16_224", {"depth": 2}),
-    "DeiT": ("deit_tiny_patch16_224", {"depth": 2}),
-    "DeiT III": ("deit3_small_patch16_224", TINY),
-    "registers, mean pooling": ("vit_medium_patch16_reg4_gap_256", TINY),
-    "mean pooling, normalised before": ("vit_medium_patch16_gap_256", TINY),
-    "mean pooling beside a class token": ("vit_tiny_patch16_224", TINY | {"global_pool": "avg"}),
-    "class token, normalised after": ("vit_tiny_patch16_224", TINY | {"fc_norm": True}),
-    "DINOv2": ("vit_small_patch14_reg4_dinov2", TINY | {"img_size": 56}),
-    "SigLIP with mean pooling": ("vit_base_patch32_siglip_gap_256", TINY),
-    "any size of image": ("vit_tiny_patch16_224", TINY | {"dynamic_img_size": True}),
-    "no positions": ("vit_tiny_patch16_224", TINY | {"pos_embed": "none"}),
-    "QK-norm": ("vit_tiny_patch16_224", TINY | {"qk_norm": True}),
-    "LayerScale": ("vit_tiny_patch16_224", TINY | {"init_values": 1e-5}),
-    "no biases": ("vit_tiny_patch16_224", TINY | {"qkv_bias": False, "proj_bias": False}),
-    "RMSNorm": ("vit_tiny_patch16_224", TINY | {"norm_layer": "rmsnorm", "qk_norm": True}),
-    "another eps": ("vit_tiny_patch16_224", TINY | {"norm_layer": partial(nn.LayerNorm, eps=0.1)}),
-    "tanh": ("vit_tiny_patch16_224", TINY | {"act_layer": "gelu_tanh"}),
-    "ReLU": ("vit_tiny_patch16_224", TINY | {"act_layer": "relu"}),
-    "SwiGLU": ("vit_tiny_patch16_224", TINY | GATED),
-    "SwiGLU in two": ("vit_tiny_patch16_224", TINY | GATED | {"mlp_layer": timm.layers.SwiGLU}),
-    "GEGLU": ("vit_tiny_patch16_224", TINY | GATED | {"act_layer": nn.GELU}),
-    "grey": ("vit_tiny_patch16_224", TINY | {"in_chans": 1}),
-}
-
-
-def theirs(name: str, **changes: Any) -> Any:
-    """A model of timm, every parameter drawn anew."""
-    architecture, settings = THEIRS[name]
-    return awake(timm.create_model(architecture, **settings | changes))
-
-
-def ours(model: nn.Module) -> ViT:
-    config, rules = from_timm(model)
-    made = ViT(replace(config, classes=config.classes or 1)).eval()
-    import_weights(made, model.state_dict(), rules)
-    return made
-
-
-def load_pretrained(name: str, config: ViTConfig, *classes: str) -> ViT:
-    return read_pretrained(name).start(config, classes)
-
-
-def some_images(config: ViTConfig) -> Tensor:
-    generator = torch.Generator().manual_seed(6)
-    return torch.randn(2, config.channels, config.image_size, config.image_size, generator=generator)
-
-
-@torch.no_grad()
-def assert_same_outputs(a: nn.Module, b: nn.Module, images: Tensor) -> None:
-    said, expected = a(images), b(images)
-    assert (expected[0] - expected[1]).std() > 0.02 * expected.std(), "the image must matter"
-    torch.testing.assert_close(said, expected, atol=1e-5 * expected.std().item(), rtol=0)
-
-
-def without(items: dict[str, Any], name: str) -> dict[str, Any]:
-    return {other: item for other, item in items.items() if other != name}
-
-
-def saved(model: Any, folder: Path, **config: Any) -> Path:
-    """A model as timm writes it for its hub: model.safetensors and config.json."""
-    timm.models.save_for_hf(model, str(folder), model_config=config or None, safe_serialization=True)
-    return folder
-
 
 # The same model
 
@@ -268,9 +209,6 @@ def test_weights_alone_tell_the_shape_and_what_they_do_not_is_said(
     assert pretrained.adapt_preparation(data) == data
 
 
-Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -309,7 +247,6 @@ RESNET: dict[str, Any] = {"architecture": "resnet18", "model_args": {}, "pretrai
         ({"num_classes": 7}, r"head.* has the shape"),
         ({"model_args": [3]}, r"config.json: model_args = \[3\] is not an object"),
         ({"pretrained_cfg": "in1k"}, "config.json: pretrained_cfg = 'in1k' is not an object"),
-        ({"pretrained_cfg": {"size": 3}}, "timm cannot build .* 'size'"),
     ],
 )  # fmt: skip
 def test_a_config_that_says_something_else_is_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -357,130 +294,6 @@ def test_a_file_in_half_precision_is_read_in_full(tmp_path: Path) -> None:
     assert {t.dtype for t in source.weights.values()} == {torch.float32}
     model.half().float()
     assert_same_outputs(load_pretrained(str(tmp_path), source.config).eval(), model, some_images(source.config))
-
-
-# The names of tensors
-
-
-WRAPPED: dict[str, Change] = {
-    "compiled": lambda w: {f"_orig_mod.{k}": t for k, t in w.items()},
-    "distributed": lambda w: {f"module.{k}": t for k, t in w.items()},
-    "both": lambda w: {f"module._orig_mod.{k}": t for k, t in w.items()},
-    "blocks compiled": lambda w: {k.replace("blocks.0.", "blocks.0._orig_mod."): t for k, t in w.items()},
-    "held by another module": lambda w: {f"module.backbone.{k}": t for k, t in w.items()},
-    "DINOv2's masked patches": lambda w: w | {"mask_token": torch.ones(1, 192)},
-    "MAE's decoder": lambda w: (
-        w | {"mask_token": torch.ones(1, 1, 8), "decoder_blocks.0.attn.qkv.weight": torch.ones(8)}
-    ),
-}
-
-
-@pytest.mark.parametrize("case", WRAPPED)
-def test_what_other_tools_add_to_a_checkpoint_changes_nothing(
-    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = theirs("ViT")
-    saved(model, tmp_path, model_args={"depth": 2})
-    weights = WRAPPED[case](load_file(tmp_path / "model.safetensors"))
-    save_file(weights, tmp_path / "model.safetensors")
-    source = read_pretrained(str(tmp_path))
-    left_out = "only pretraining uses" in capsys.readouterr().err
-    assert left_out == ("mask_token" in weights)
-    assert_same_outputs(source.start(source.config).eval(), model, some_images(source.config))
-
-
-def test_dinov2_as_it_was_published_is_timm_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Registers without a position, the class token's apart, SwiGLU's maps by other names, masked patches."""
-    from timm.models.vision_transformer import checkpoint_filter_fn
-
-    settings = TINY | GATED | {"img_size": 56, "num_classes": 0, "num_heads": 1}
-    model = timm.create_model("vit_small_patch14_reg4_dinov2", **settings)
-    published = {name: torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
-    published["register_tokens"] = published.pop("reg_token")
-    published["pos_embed"] = torch.randn(1, 17, 64)
-    published["mask_token"] = torch.zeros(1, 64)
-    renamed = {k.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): t for k, t in published.items()}
-    save_file(renamed, tmp_path / "dinov2.safetensors")
-    model.load_state_dict(checkpoint_filter_fn(dict(renamed), model))
-    source = read_pretrained(str(tmp_path / "dinov2.safetensors"))
-    assert (source.config.registers, source.config.pool, source.config.image_size) == (4, "class", 56)
-    made = source.start(replace(source.config, classes=3)).eval()
-    made.head = nn.Identity()
-    assert_same_outputs(made, model.eval(), some_images(source.config))
-
-
-def test_a_tensor_that_is_there_twice_is_refused(tmp_path: Path) -> None:
-    weights = theirs("ViT").state_dict()
-    save_file(weights | {"module.norm.weight": torch.ones(192)}, tmp_path / "m.safetensors")
-    with pytest.raises(ValueError, match="m.safetensors: module.norm.weight is there twice"):
-        read_pretrained(str(tmp_path / "m.safetensors"))
-
-
-def test_fields_of_a_config_that_nobody_knows_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    saved(theirs("ViT"), tmp_path, model_args={"depth": 2}, license="mit", _name_or_path="x", trained_by="me", odd=3)
-    read_pretrained(str(tmp_path))
-    assert capsys.readouterr().err == (
-        f"notice: {tmp_path / 'config.json'}: fields that are not known are passed over: trained_by; odd\n"
-    )
-
-
-def test_a_config_in_timm_s_older_layout_brings_its_normalisation(tmp_path: Path) -> None:
-    saved(theirs("ViT"), tmp_path, model_args={"depth": 2})
-    new = json.loads((tmp_path / "config.json").read_text())
-    old = new["pretrained_cfg"] | {"mean": [0.1, 0.2, 0.3], "labels": [f"kind {i}" for i in range(1000)]}
-    old |= {"architecture": new["architecture"], "model_args": new["model_args"], "crop_pct": 0.95}
-    (tmp_path / "config.json").write_text(json.dumps(old))
-    source = read_pretrained(str(tmp_path))
-    assert (source.mean, source.crop, source.classes.names[7]) == ((0.1, 0.2, 0.3), 0.95, "kind 7")
-
-
-# The head
-
-
-def starts(tmp_path: Path, names: Any, classes: Sequence[str]) -> tuple[ViT, nn.Linear]:
-    """A model for these classes, and the head of the model of 11 that it starts from, whose classes have names."""
-    model = theirs("registers, mean pooling")
-    saved(model, tmp_path, model_args=without(TINY, "num_classes"), **({"label_names": names} if names else {}))
-    source = read_pretrained(str(tmp_path))
-    return source.start(replace(source.config, classes=len(classes)), classes), model.head
-
-
-NUMBERS = [str(i) for i in range(11)]
-BY_NAME = {
-    "numbers that a folder sorts as words": (NUMBERS, sorted(NUMBERS), [0, 1, 10, 2, 3, 4, 5, 6, 7, 8, 9]),
-    "numbers without names": (None, sorted(NUMBERS), [0, 1, 10, 2, 3, 4, 5, 6, 7, 8, 9]),
-    "the same in another order": ([*"abcdefghijk"], [*"kbcdefghija"], [10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0]),
-    "fewer": ([*"abcdefghijk"], ["c", "i"], [2, 8]),
-    "some": ([*"abcdefghijk"], ["c", "new", "i"], [2, None, 8]),
-    "none": ([*"abcdefghijk"], [*"lmnopqrstuv"], [None] * 11),
-    "no names": (None, [*"abcdefghijk"], [None] * 11),
-    "by label, with gaps": ({"3": "c", "10": "k"}, ["k", "c", "x"], [10, 3, None]),
-    "spelt otherwise": (["Great White_Shark", *"bcdefghijk"], ["great-white shark", "b"], [0, 1]),
-    "a name of several": (["crane", "Crane", *"cdefghijk"], ["CRANE", "c"], [None, 2]),
-}
-
-
-@pytest.mark.parametrize("case", BY_NAME)
-def test_rows_of_a_head_go_to_classes_of_their_name(
-    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    names, classes, rows = BY_NAME[case]
-    made, head = starts(tmp_path, names, classes)
-    [line] = capsys.readouterr().err.splitlines()
-    for place, row in enumerate(rows):
-        kept = [place for r in range(11) if made.head.weight[place].equal(head.weight[r]) and r == row]
-        assert bool(kept) == (row is not None)
-        assert row is None or made.head.bias[place].equal(head.bias[row])
-    new = [name for name, row in zip(classes, rows, strict=True) if row is None]
-    said = "is trained from scratch" if len(new) == len(rows) else f"new are {new[0]}" if new else "is kept: "
-    assert said in line
-
-
-def test_imagenet_s_classes_are_known_by_their_synsets_and_their_descriptions(tmp_path: Path) -> None:
-    saved(theirs("ViT"), tmp_path, model_args={"depth": 2})
-    known = read_pretrained(str(tmp_path)).classes
-    classes = ["n01443537", "tench", "Tinca_tinca", "great white shark", "crane", "unheard of"]
-    assert known.rows(classes, 1000) == ([1, 0, None, 2, None, None], "name")
 
 
 # The hub
