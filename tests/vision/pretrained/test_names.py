@@ -1,4 +1,4 @@
-"""What other tools do to the names in a checkpoint and to its config.json changes nothing; what is not known is said."""
+"""What other tools do to names in a checkpoint and to its config.json changes nothing; what is not known is said."""
 
 from __future__ import annotations
 
