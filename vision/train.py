@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from core.cli.exits import main
+from core.config import TransformerConfig
 from core.messages import notice
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
@@ -23,8 +24,8 @@ from vision.models.config import ViTConfig
 from vision.models.tokens import WhitenedPatchEmbedding
 from vision.models.vit import ViT
 from vision.presets import PRESETS
-from vision.pretrained.load import Pretrained, load_pretrained, read_pretrained
-from vision.pretrained.resize import resized
+from vision.pretrained.load import Pretrained, read_pretrained
+from vision.pretrained.resize import dropping, resized
 from vision.tasks.classification import Classification
 
 WHITENING_IMAGES = 5_000
@@ -33,10 +34,13 @@ WHITENING_IMAGES = 5_000
 
 def train(config: TrainConfig) -> dict[str, float]:
     """Train as configured; returns the last evaluation. Raises ValueError for bad input, before anything is written."""
-    data, config = prepare(config)
+    data, config, source = prepare(config)
     figures: dict[str, float] = {}
     with Run(config, unit="images") as run:
-        model = first_model(config, data)
+        model = first_model(config, data, source)
+        del source  # as large as the model
+        if config.train == "head":
+            model.requires_grad_(False).head.requires_grad_(True)
         if run.main:
             data.preparation.save(run.folder)
             sizes = {"train": len(data.train), "validation": len(data.validation)}
@@ -54,8 +58,8 @@ def train(config: TrainConfig) -> dict[str, float]:
     return figures
 
 
-def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
-    """The images, and the configuration with all that depends on them or on the weights to start from filled in.
+def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
+    """The images, the configuration with all that depends on them filled in, and the weights to start from, if any.
 
     Raises ValueError for bad input.
     """
@@ -68,7 +72,7 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
         channels=shape.channels or None,
         validation=config.validation,
         fit=config.fit,
-        crop=config.augment.room(shape.image_size),
+        crop=(source.crop if source else None) or config.augment.room(shape.image_size),
         preparation=Preparation.load(config.out) if resumed else None,
         skip_bad=config.skip_bad,
         storage=config.storage,
@@ -83,7 +87,7 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
             f"half_size = {config.half_size} needs coordinates = 'grid', positions that take fractions, not "
             f"{model.core.position.kind!r}, and an even number of patches along a side, not {model.side}"
         )
-    return data, replace(config, model=model)
+    return data, replace(config, model=model), source
 
 
 def choose_shape(config: TrainConfig, source: Pretrained | None) -> ViTConfig:
@@ -96,17 +100,17 @@ def choose_shape(config: TrainConfig, source: Pretrained | None) -> ViTConfig:
     if old != new:
         sides = f"{new[0]} pixels in patches of {new[1]}, not {old[0]} and {old[1]}"
         notice(f"{config.init_from} is trained on with images of {sides}")
-    return resized(source.config, *new)
+    shape = resized(source.config, *new)
+    like = TransformerConfig() if config.train == "head" else config.model.core  # what is not trained is not varied
+    return replace(shape, core=dropping(shape.core, like))
 
 
-def first_model(config: TrainConfig, data: Data) -> ViT:
+def first_model(config: TrainConfig, data: Data, source: Pretrained | None) -> ViT:
     """The model before the first step; a resumed run's weights come later, from its checkpoint."""
-    if resume_point(config) is not None:
-        return ViT(config.model)
-    if config.init_from:
-        return load_pretrained(config.init_from, config.model)
+    if source is not None:
+        return source.start(config.model, data.preparation.classes)
     model = ViT(config.model)
-    if isinstance(model.embed.patches, WhitenedPatchEmbedding):
+    if resume_point(config) is None and isinstance(model.embed.patches, WhitenedPatchEmbedding):
         pixels = data.train.sample(WHITENING_IMAGES)
         model.embed.patches.fit(data.preparation(pixels, config.model.image_size))
     return model

@@ -150,7 +150,9 @@ class FolderReader:
         streamed, layout = Streamed(listing, self.layout), self.layout
         keep: Literal["pixels", "moments"] = "pixels" if self.storage == "memory" else "moments"
         decoded = decode_all(streamed, keep, self.root / CACHE)
-        images: ImageSet = streamed if decoded.pixels is None else Images(decoded.pixels, streamed.labels)
+        images: ImageSet = (
+            streamed if decoded.pixels is None else Images(decoded.pixels, streamed.labels, listing.files)
+        )
         good = np.setdiff1d(np.arange(len(listing)), list(decoded.bad))
         if decoded.bad:
             self._leave_out(listing, decoded.bad, good)
