@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decision.data.store import Trajectories
+from decision.environments.settings import AS_REGISTERED, EnvSettings
 from decision.environments.spaces import Space
 
 CHUNK = 1 << 22  # numbers that are squared at once
@@ -103,6 +104,8 @@ class Summary:
     """Steps of the longest episode."""
     returns: tuple[float, ...]
     """Percentiles 0, 1, ... 100 of the returns, each of them the return of an episode."""
+    settings: EnvSettings = AS_REGISTERED
+    """How the environment is made beyond its id."""
 
     def __post_init__(self) -> None:
         if len(self.returns) != 101 or not np.isfinite(self.returns).all():
@@ -121,6 +124,7 @@ class Summary:
             steps=data.steps,
             longest=int(data.lengths().max()),
             returns=tuple(np.percentile(data.returns(), np.arange(101), method=OCCURRING).tolist()),
+            settings=data.settings,
         )
 
     def targets(self) -> dict[str, float]:

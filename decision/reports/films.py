@@ -21,7 +21,8 @@ from core.messages import first_line
 from decision.acting.episodes import play
 from decision.acting.policy import ModelPolicy
 from decision.environments.make import episode_seed, make, name_of, remedy
-from decision.reports.options import ActingOptions, choose_environment, limits
+from decision.environments.settings import AS_REGISTERED, EnvSettings
+from decision.reports.options import ActingOptions, choose_environment, choose_settings, limits
 from decision.trained import Trained
 
 if TYPE_CHECKING:
@@ -75,18 +76,25 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.frames.append(picture)
 
 
-def make_filmed(identifier: str, *, max_steps: int | None = None, longest: int | None = None) -> Filmed:
+def make_filmed(
+    identifier: str,
+    settings: EnvSettings = AS_REGISTERED,
+    *,
+    max_steps: int | None = None,
+    longest: int | None = None,
+) -> Filmed:
     """An environment that is filmed, see `environments.make`; without a screen, MuJoCo and SDL draw off screen."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    return Filmed(make(identifier, max_steps=max_steps, longest=longest, render_mode="rgb_array"))
+    return Filmed(make(identifier, settings, max_steps=max_steps, longest=longest, render_mode="rgb_array"))
 
 
 def open_filmed(trained: Trained, options: ActingOptions, kind: Format) -> Filmed:
     """The environment to film. Raises ValueError when its pictures or the format need another package."""
     check_format(kind)
-    environment = make_filmed(choose_environment(options, trained), **limits(trained.model, options))
+    identifier, settings = choose_environment(options, trained), choose_settings(options, trained)
+    environment = make_filmed(identifier, settings, **limits(trained.model, options))
     environment.reset(seed=0)
     return environment
 
