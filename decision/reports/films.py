@@ -22,7 +22,7 @@ from decision.acting.episodes import play
 from decision.acting.policy import ModelPolicy
 from decision.environments.make import episode_seed, make, name_of, remedy
 from decision.environments.settings import AS_REGISTERED, EnvSettings
-from decision.reports.options import ActingOptions, choose_environment, choose_settings, limits
+from decision.reports.options import ActingOptions
 from decision.trained import Trained
 
 if TYPE_CHECKING:
@@ -88,15 +88,6 @@ def make_filmed(
         os.environ.setdefault("MUJOCO_GL", "egl")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     return Filmed(make(identifier, settings, max_steps=max_steps, longest=longest, render_mode="rgb_array"))
-
-
-def open_filmed(trained: Trained, options: ActingOptions, kind: Format) -> Filmed:
-    """The environment to film. Raises ValueError when its pictures or the format need another package."""
-    check_format(kind)
-    identifier, settings = choose_environment(options, trained), choose_settings(options, trained)
-    environment = make_filmed(identifier, settings, **limits(trained.model, options))
-    environment.reset(seed=0)
-    return environment
 
 
 def check_format(kind: Format) -> None:
