@@ -19,7 +19,7 @@ from core.files.downloads import data_root
 from core.messages import first_line
 from decision.data.store import Episode, Trajectories, stack
 from decision.environments.settings import AS_REGISTERED, name_of_class, settings_of, specification
-from decision.environments.spaces import Space, describe, describe_actions
+from decision.environments.spaces import Space, describe, describe_actions, spanned
 
 MINARI = "minari:"
 MINARI_EXTRA = "minari[hdf5]"
@@ -29,6 +29,8 @@ SCORES = ("ref_min_score", "ref_max_score")
 D4RL = (".hdf5", ".h5")
 D4RL_ENVIRONMENTS = {"hopper": "Hopper-v4", "halfcheetah": "HalfCheetah-v4", "walker2d": "Walker2d-v4"}
 """Gymnasium's closest versions of the environments (version 2) that D4RL recorded."""
+D4RL_UNIT = (*D4RL_ENVIRONMENTS, "ant", "antmaze", "maze2d", "pen", "door", "hammer", "relocate", "kitchen")
+"""Tasks of D4RL's, all of whose actions lie within [-1, 1]."""
 D4RL_ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts")
 
 
@@ -96,8 +98,8 @@ def write_minari(data: Trajectories, name: str) -> None:
 def read_d4rl(path: Path) -> Trajectories:
     """A file of D4RL's, such as `hopper_medium-v2.hdf5`; the unfinished episode at its end is left out.
 
-    The environment follows from the file's name where it is one of D4RL_ENVIRONMENTS, else it is unknown. Actions are
-    taken to lie within [-1, 1], as all of D4RL's do.
+    The environment follows from the file's name where it is one of D4RL_ENVIRONMENTS, else it is unknown. Actions lie
+    within [-1, 1] where that is so for the tasks of that name, else their bounds are those of the data.
 
     Raises ValueError of one sentence: h5py is not installed, or the file is cut short, damaged, or lacks an array.
     """
@@ -107,7 +109,7 @@ def read_d4rl(path: Path) -> Trajectories:
         raise ValueError(f"{path} has no finished episode")
     whole = {name: array[: ends[-1]] for name, array in arrays.items()}
     following = whole.get("next_observations")
-    observed, acted = whole["observations"].shape[1:], whole["actions"].shape[1:]
+    observed = whole["observations"].shape[1:]
     try:
         return Trajectories(
             observations=whole["observations"],
@@ -118,12 +120,20 @@ def read_d4rl(path: Path) -> Trajectories:
             offsets=np.concatenate([[0], ends]),
             environment=D4RL_ENVIRONMENTS.get(re.split("[-_]", path.stem.lower())[0], ""),
             observation_space=Space("box", observed, "float32", low=(None,), high=(None,)),
-            action_space=Space("box", acted, "float32", low=(-1.0,), high=(1.0,)),
+            action_space=_d4rl_actions(path, whole["actions"]),
             final_observations=None if following is None else following[ends - 1],
             provenance={"source": path.name, "left_out_steps": len(arrays["rewards"]) - int(ends[-1])},
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _d4rl_actions(path: Path, actions: NDArray[Any]) -> Space:
+    """The space of D4RL's actions."""
+    family = re.split("[-_]", path.stem.lower())[0]
+    if family in D4RL_UNIT and (np.abs(actions) <= 1).all():
+        return Space("box", actions.shape[1:], "float32", low=(-1.0,), high=(1.0,))
+    return spanned(actions)
 
 
 def extra(module: str, package: str) -> Any:

@@ -7,7 +7,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from core.files.atomic import atomic_write
 from core.files.serialize import from_dict, to_dict
 from decision.environments.settings import AS_REGISTERED, EnvSettings
-from decision.environments.spaces import Space, differences
+from decision.environments.spaces import Space, contains, differences
 
 FORMATS = (1, 2)  # the last is written; the first has no settings
 HEADER = "header.json"
 ARRAYS = ("observations", "actions", "rewards", "terminated", "truncated", "offsets", "final_observations")
 NESTED = {"observation_space": Space, "action_space": Space, "settings": EnvSettings}
+FINEST = 1e-3
+LEAST_STD = 1e-6
+"""A number of smaller deviation counts as constant: it is centred, but not scaled."""
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, RuntimeError, OSError)
 """What reading a damaged file may raise."""
 
@@ -54,7 +57,7 @@ class Trajectories:
     """
 
     observations: NDArray[Any]
-    """Before each action: float32, uint8 or int64 (N, *shape), see `Space.stored`."""
+    """Before each action: float32, float64, uint8 or int64 (N, *shape), see `Space.stored`."""
     actions: NDArray[Any]
     """As the environment takes them: float32 or int64 (N, *shape)."""
     rewards: NDArray[np.float32]
@@ -79,6 +82,7 @@ class Trajectories:
     """How the environment is made beyond its id."""
 
     def __post_init__(self) -> None:
+        self._keep_precision()
         observed, acted = self.observation_space, self.action_space
         self._convert("offsets", np.int64)
         if self.offsets.ndim != 1 or len(self.offsets) < 2:
@@ -133,6 +137,23 @@ class Trajectories:
         for start, stop in pairwise(self.offsets.tolist()):
             sums[start:stop] = np.cumsum(self.rewards[start:stop][::-1], dtype=np.float64)[::-1]
         return sums
+
+    def within(self, observation_space: Space, action_space: Space, whose: str) -> Trajectories:
+        """The same data in the spaces of an environment, where its own only span what it has.
+
+        Raises ValueError for values that lie outside them.
+        """
+        spaces: dict[str, Any] = {}
+        for name, own, theirs in (
+            ("observation_space", self.observation_space, observation_space),
+            ("action_space", self.action_space, action_space),
+        ):
+            alike = (own.kind, own.shape, own.stored.kind) == (theirs.kind, theirs.shape, theirs.stored.kind)
+            if own.extent == "data" and alike:
+                if name == "action_space" and not contains(theirs, own):
+                    raise ValueError(f"actions from {own.span()} are not among those of {whose}, {theirs.span()}")
+                spaces[name] = replace(theirs, precision=own.precision)
+        return replace(self, **spaces) if spaces else self
 
     def fingerprint(self) -> str:
         """SHA-256 of everything that a model may learn from."""
@@ -213,6 +234,19 @@ class Trajectories:
             object.__setattr__(self, name, np.ascontiguousarray(array, kind).reshape(array.shape))
         if shape not in (None, array.shape):
             raise ValueError(f"{name} have shape {array.shape} instead of {shape}")
+        if np.dtype(kind).kind in "iu" and (lost := getattr(self, name) != array).any():
+            raise ValueError(f"{name} have {array[lost].flat[0]}, which cannot be stored as {np.dtype(kind)}")
+
+    def _keep_precision(self) -> None:
+        """Stores observations in float64 if float32 would lose more than a thousandth of their deviation."""
+        array, space = np.asarray(self.observations), self.observation_space
+        if space.stored != np.float32 or array.dtype.kind not in "fiu" or np.can_cast(array.dtype, np.float32):
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = array.reshape(len(array), -1).astype(np.float64)  # (N, size)
+            rounding, deviation = np.spacing(np.abs(rows).max(axis=0).astype(np.float32)), rows.std(axis=0)
+        if ((rounding > FINEST * deviation) & (deviation >= LEAST_STD)).any():
+            object.__setattr__(self, "observation_space", replace(space, precision="float64"))
 
     def _check_ends(self) -> None:
         """Every episode ends where it is terminated or truncated, and nowhere else."""

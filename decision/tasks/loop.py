@@ -19,10 +19,12 @@ from decision.data.store import Trajectories
 from decision.data.summary import Normaliser, Summary
 from decision.environments.make import (
     Environment,
+    name_of,
     open_environments,
     registered_limit,
     require_length,
     require_spaces,
+    spaces_of,
     step_limit,
 )
 from decision.environments.spaces import differences
@@ -99,17 +101,19 @@ def prepare(config: TrainConfig) -> tuple[Trajectories, Summary, TrainConfig]:
     Raises ValueError for anything that is missing, damaged or does not fit.
     """
     data = read_data(config)
-    part = data if config.top_percent is None else data.top(config.top_percent)
-    if config.resume and not matches_data(config.out, part.fingerprint()):
-        raise ValueError(f"{config.out} was trained on other trajectories: {config.data} has changed since")
-    if resume_point(config) is not None:
-        summary = read_summary(config.out)
-    else:
-        summary = Summary.of(data)
-        if config.init_from:
-            summary = replace(summary, normaliser=read_initial(config)[1] or summary.normaliser)
-    environment, settings = choose_environment(config, summary), config.settings(summary.settings)
+    environment, settings = choose_environment(config, data), config.settings(data.settings)
     with open_environments(environment, int(config.acts), settings) as environments:
+        for each in environments:  # one, or none
+            data = data.within(*spaces_of(each), name_of(each))
+        part = data if config.top_percent is None else data.top(config.top_percent)
+        if config.resume and not matches_data(config.out, part.fingerprint()):
+            raise ValueError(f"{config.out} was trained on other trajectories: {config.data} has changed since")
+        if resume_point(config) is not None:
+            summary = read_summary(config.out)
+        else:
+            summary = Summary.of(data)
+            if config.init_from:
+                summary = replace(summary, normaliser=read_initial(config)[1] or summary.normaliser)
         model = choose_shape(config, summary, environments)
     if config.online.every:
         check_online(config.online.every, model)
@@ -127,9 +131,9 @@ def read_data(config: TrainConfig) -> Trajectories:
     return load_data(config.data)
 
 
-def choose_environment(config: TrainConfig, summary: Summary) -> str:
+def choose_environment(config: TrainConfig, data: Trajectories | Summary) -> str:
     """Gymnasium's id of the environment to act in, "" for none. Raises ValueError when it is needed but unknown."""
-    identifier = config.env or summary.environment
+    identifier = config.env or data.environment
     if config.acts and not identifier:
         remedy = "name one with --env, or act in none with --eval-episodes 0"
         raise ValueError(f"the environment of {config.data} is unknown: {remedy}")
@@ -139,7 +143,7 @@ def choose_environment(config: TrainConfig, summary: Summary) -> str:
 def choose_shape(config: TrainConfig, summary: Summary, environments: list[Environment]) -> DecisionConfig:
     """The model's shape: that of a resumed run, or of the weights to start from, or the configured one."""
     observed, acted = summary.observation_space, summary.action_space
-    for environment in environments:  # one, or none
+    for environment in environments:
         require_spaces(environment, observed, acted, "the data")
     if resume_point(config) is not None:
         return resumed_shape(config)
