@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from core.files.atomic import atomic_write
 from core.files.serialize import from_dict, to_dict
 from decision.environments.settings import AS_REGISTERED, EnvSettings
-from decision.environments.spaces import Space, contains, differences
+from decision.environments.spaces import Space, differences
 
 FORMATS = (1, 2)  # the last is written; the first has no settings
 HEADER = "header.json"
@@ -137,23 +137,6 @@ class Trajectories:
         for start, stop in pairwise(self.offsets.tolist()):
             sums[start:stop] = np.cumsum(self.rewards[start:stop][::-1], dtype=np.float64)[::-1]
         return sums
-
-    def within(self, observation_space: Space, action_space: Space, whose: str) -> Trajectories:
-        """The same data in the spaces of an environment, where its own only span what it has.
-
-        Raises ValueError for values that lie outside them.
-        """
-        spaces: dict[str, Any] = {}
-        for name, own, theirs in (
-            ("observation_space", self.observation_space, observation_space),
-            ("action_space", self.action_space, action_space),
-        ):
-            alike = (own.kind, own.shape, own.stored.kind) == (theirs.kind, theirs.shape, theirs.stored.kind)
-            if own.extent == "data" and alike:
-                if name == "action_space" and not contains(theirs, own):
-                    raise ValueError(f"actions from {own.span()} are not among those of {whose}, {theirs.span()}")
-                spaces[name] = replace(theirs, precision=own.precision)
-        return replace(self, **spaces) if spaces else self
 
     def fingerprint(self) -> str:
         """SHA-256 of everything that a model may learn from."""

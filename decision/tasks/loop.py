@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from core.files.downloads import data_root
 from core.messages import number
@@ -27,7 +28,7 @@ from decision.environments.make import (
     spaces_of,
     step_limit,
 )
-from decision.environments.spaces import differences
+from decision.environments.spaces import contains, differences
 from decision.models.config import DecisionConfig
 from decision.models.decision_transformer import DecisionTransformer
 from decision.models.pretrained import load_pretrained
@@ -104,7 +105,7 @@ def prepare(config: TrainConfig) -> tuple[Trajectories, Summary, TrainConfig]:
     environment, settings = choose_environment(config, data), config.settings(data.settings)
     with open_environments(environment, int(config.acts), settings) as environments:
         for each in environments:  # one, or none
-            data = data.within(*spaces_of(each), name_of(each))
+            data = in_spaces_of(each, data)
         part = data if config.top_percent is None else data.top(config.top_percent)
         if config.resume and not matches_data(config.out, part.fingerprint()):
             raise ValueError(f"{config.out} was trained on other trajectories: {config.data} has changed since")
@@ -118,6 +119,23 @@ def prepare(config: TrainConfig) -> tuple[Trajectories, Summary, TrainConfig]:
     if config.online.every:
         check_online(config.online.every, model)
     return part, summary, replace(config, model=model)
+
+
+def in_spaces_of(environment: Environment, data: Trajectories) -> Trajectories:
+    """The same data in the spaces of an environment, where its own only span what it has.
+
+    Raises ValueError for actions that the environment does not take.
+    """
+    spaces: dict[str, Any] = {}
+    owns = (data.observation_space, data.action_space)
+    for name, own, theirs in zip(("observations", "actions"), owns, spaces_of(environment), strict=True):
+        alike = (own.kind, own.shape, own.stored.kind) == (theirs.kind, theirs.shape, theirs.stored.kind)
+        if own.extent == "data" and alike:
+            if name == "actions" and not contains(theirs, own):
+                bounds = f"from {own.span()} are not among those of {name_of(environment)}, {theirs.span()}"
+                raise ValueError(f"actions {bounds}")
+            spaces[f"{name[:-1]}_space"] = replace(theirs, precision=own.precision)
+    return replace(data, **spaces) if spaces else data
 
 
 def read_data(config: TrainConfig) -> Trajectories:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from decision.data.store import Trajectories, concatenate, stack
-from decision.environments.spaces import Space, spanned
+from decision.environments.spaces import Space
 from tests.decision.examples import CHOICE, CHOICES, PIXELS, PUSH, VECTOR, same, trajectories
 
 SPACES = [(VECTOR, CHOICE), (VECTOR, PUSH), (PIXELS, CHOICES), (CHOICE, CHOICE), (CHOICES, PUSH)]
@@ -151,19 +151,6 @@ def test_bytes_do_not_wrap_around() -> None:
     data = trajectories([3], PIXELS)
     with pytest.raises(ValueError, match="observations have 300, which cannot be stored as uint8"):
         replace(data, observations=np.full((3, 4, 5, 3), 300, np.uint16))
-
-
-def test_data_that_spans_less_than_its_environment_takes_its_spaces() -> None:
-    data = trajectories([5], VECTOR, PUSH)
-    spans = replace(data, actions=7 * data.actions, action_space=spanned(7 * data.actions))
-    for most, fits in ((10, True), (1, False)):
-        wide = Space("box", (2,), "float32", (-most,), (most,))
-        if fits:
-            assert spans.within(VECTOR, wide, "X").action_space == wide
-        else:
-            with pytest.raises(ValueError, match=r"actions from -?\d.* are not among those of X, -1 to 1"):
-                spans.within(VECTOR, wide, "X")
-    assert data.within(VECTOR, Space("box", (2,), "float32", (-9.0,), (9.0,)), "X") is data  # declares its own
 
 
 # ---------------------------------------------------------------------------------------------- on disk
