@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from core.files.atomic import remove
 from core.files.downloads import data_root
 from core.messages import first_line
 from decision.data.store import Episode, Trajectories, stack
+from decision.environments.settings import AS_REGISTERED, name_of_class, settings_of, specification
 from decision.environments.spaces import Space, describe, describe_actions
 
 MINARI = "minari:"
@@ -45,12 +47,13 @@ def read_minari(name: str) -> Trajectories:
             data = minari.load_dataset(name, download=True)
     except Exception as error:  # the library raises whatever its storage and the network raise
         raise ValueError(f"{MINARI}{name} cannot be loaded: {first_line(error)}") from error
-    metadata = data.storage.metadata
+    metadata, spec = data.storage.metadata, _env_spec(data)
     try:
         scores = tuple(float(metadata[key]) for key in SCORES if key in metadata)
         return stack(
             [_from_minari(data.observation_space, episode) for episode in data.iterate_episodes()],
-            environment=data.env_spec.id if data.env_spec else "",
+            environment=spec.id if spec else "",
+            settings=settings_of(spec) if spec else AS_REGISTERED,
             observation_space=describe(data.observation_space),
             action_space=describe_actions(data.action_space),
             provenance={"source": MINARI + name} | {key: str(metadata[key]) for key in ORIGIN if key in metadata},
@@ -152,6 +155,17 @@ def _d4rl_arrays(path: Path) -> dict[str, NDArray[Any]]:
     return arrays | flags | {"rewards": arrays["rewards"].reshape(-1)}
 
 
+def _env_spec(data: Any) -> Any:
+    """Gymnasium's specification of the environment to evaluate in, else of the recorded one, else None."""
+    from gymnasium.envs.registration import EnvSpec
+
+    stored = data.storage.metadata.get("eval_env_spec")
+    if not stored:
+        return data.env_spec
+    accepted = {f.name for f in fields(EnvSpec) if f.init}  # older versions of Gymnasium had other fields as well
+    return EnvSpec.from_json(json.dumps({name: x for name, x in json.loads(stored).items() if name in accepted}))
+
+
 def _from_minari(space: Any, episode: Any) -> Episode:
     observations = _flattened(space, episode.observations, len(episode) + 1)
     terminated, truncated = bool(episode.terminations[-1]), bool(episode.truncations[-1])
@@ -173,8 +187,7 @@ def _flattened(space: Any, values: Any, count: int) -> NDArray[Any]:
 
 
 def _to_minari(data: Trajectories, number: int, episode: Episode) -> Any:
-    ends = np.zeros((2, len(episode.rewards)), bool)
-    ends[:, -1] = episode.terminated, episode.truncated
+    steps = slice(*data.offsets[number : number + 2])
     assert episode.final_observation is not None
     observations = np.concatenate([episode.observations, episode.final_observation[None]])  # (T + 1, ...)
     return extra("minari.data_collector", MINARI_EXTRA).EpisodeBuffer(
@@ -182,22 +195,23 @@ def _to_minari(data: Trajectories, number: int, episode: Episode) -> Any:
         observations=observations.astype(data.observation_space.dtype),
         actions=episode.actions.astype(data.action_space.dtype),
         rewards=list(episode.rewards),
-        terminations=list(ends[0]),
-        truncations=list(ends[1]),
+        terminations=list(data.terminated[steps]),
+        truncations=list(data.truncated[steps]),
         infos={},
     )
 
 
 def _metadata(data: Trajectories) -> dict[str, Any]:
     """The environment and the reference scores under Minari's names."""
-    import gymnasium
-
     metadata: dict[str, Any] = dict(zip(SCORES, data.reference, strict=True)) if data.reference else {}
     if data.environment:
-        try:
-            metadata["env_spec"] = gymnasium.spec(data.environment).to_json()
-        except (gymnasium.error.Error, ImportError) as error:
-            raise ValueError(f"environment {data.environment!r} is not registered: {first_line(error)}") from error
+        spec = specification(data.environment, data.settings)
+        if spec is None:
+            raise ValueError(f"environment {data.environment!r} is not registered: Minari keeps how it is made")
+        spec.entry_point, limit = name_of_class(spec.entry_point), data.settings.max_steps
+        spec.kwargs |= data.settings.kwargs
+        spec.max_episode_steps = spec.max_episode_steps if limit is None else None if limit == -1 else limit
+        metadata["env_spec"] = spec.to_json()
     return metadata
 
 
@@ -213,11 +227,7 @@ ACCEPTED = f"a file that decision.collect wrote, {MINARI}NAME-vN, or a .hdf5 fil
 
 
 def load_data(name: str | Path, root: Path | None = None) -> Trajectories:
-    """The data set of a name.
-
-    - a file that `decision.collect` wrote, as a path or as a path under `root` (default: `data_root()`);
-    - `minari:NAME`, a Minari data set, which is downloaded unless it is installed;
-    - a `.hdf5` file of D4RL's.
+    """The data set of a name, see ACCEPTED; files are looked for as a path, then under `root` (default: `data_root()`).
 
     Raises ValueError of one sentence: there is no such data, or it is damaged.
     """

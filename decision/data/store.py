@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write
 from core.files.serialize import from_dict, to_dict
+from decision.environments.settings import AS_REGISTERED, EnvSettings
 from decision.environments.spaces import Space, differences
 
-FORMAT = 1
+FORMATS = (1, 2)  # the last is written; the first has no settings
 HEADER = "header.json"
 ARRAYS = ("observations", "actions", "rewards", "terminated", "truncated", "offsets", "final_observations")
+NESTED = {"observation_space": Space, "action_space": Space, "settings": EnvSettings}
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, RuntimeError, OSError)
 """What reading a damaged file may raise."""
-EPOCH = (1980, 1, 1, 0, 0, 0)  # of every part of a file, so that equal data makes equal files
 
 
 class Episode(NamedTuple):
@@ -74,6 +75,8 @@ class Trajectories:
     """Where the data comes from, as JSON values."""
     reference: tuple[float, float] | None = None
     """Returns of a random and of an expert policy, which score 0 and 100."""
+    settings: EnvSettings = AS_REGISTERED
+    """How the environment is made beyond its id."""
 
     def __post_init__(self) -> None:
         observed, acted = self.observation_space, self.action_space
@@ -143,8 +146,8 @@ class Trajectories:
         return stack([self[e] for e in episodes], **self.metadata())
 
     def metadata(self) -> dict[str, Any]:
-        """All but the arrays: environment, spaces, provenance, reference."""
-        names = ("environment", "observation_space", "action_space", "provenance", "reference")
+        """All but the arrays: environment and its settings, spaces, provenance, reference."""
+        names = ("environment", "observation_space", "action_space", "provenance", "reference", "settings")
         return {name: getattr(self, name) for name in names}
 
     def top(self, percent: float) -> Trajectories:
@@ -162,12 +165,14 @@ class Trajectories:
     def save(self, path: Path) -> None:
         """Writes the native file atomically: compressed .npy arrays and a JSON header in a zip archive."""
         names = [name for name in ARRAYS if getattr(self, name) is not None]
-        plain = {"observation_space": to_dict(self.observation_space), "action_space": to_dict(self.action_space)}
-        header = {"format": FORMAT, "arrays": names} | self.metadata() | plain | {"provenance": dict(self.provenance)}
-        with atomic_write(path) as aside, zipfile.ZipFile(aside, "w") as archive:
-            archive.writestr(_entry(HEADER), json.dumps(header, allow_nan=False))
+        plain = {name: to_dict(getattr(self, name)) for name in NESTED}
+        header = {"format": FORMATS[-1], "arrays": names} | self.metadata() | plain
+        header["provenance"] = dict(self.provenance)
+        with atomic_write(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open(HEADER, "w") as file:  # has no date, so that equal data makes equal files
+                file.write(json.dumps(header, allow_nan=False).encode())
             for name in names:
-                with archive.open(_entry(f"{name}.npy"), "w", force_zip64=True) as file:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, getattr(self, name), allow_pickle=False)
 
     @classmethod
@@ -185,11 +190,12 @@ class Trajectories:
                 if HEADER not in archive.namelist():
                     raise ValueError(f"it has no {HEADER}")
                 header = json.loads(archive.read(HEADER))
-                if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
-                    raise ValueError(f"its format is not {FORMAT}, which this version reads")
+                if not isinstance(header, dict) or header.pop("format", None) not in FORMATS:
+                    raise ValueError(f"its format is not one of {FORMATS}, which this version reads")
                 arrays = {name: _read(archive, name) for name in header.pop("arrays")}
-            for name in ("observation_space", "action_space"):
-                header[name] = from_dict(Space, header[name])
+            header.setdefault("settings", {})
+            for name, kind in NESTED.items():
+                header[name] = from_dict(kind, header[name])
             header["reference"] = tuple(header["reference"]) if header["reference"] else None
         except UNREADABLE as error:
             raise ValueError(f"{path} is cut short or damaged, or not a file of trajectories: {error}") from error
@@ -272,18 +278,14 @@ def concatenate(parts: Sequence[Trajectories], provenance: Mapping[str, Any]) ->
     for number, part in enumerate(parts[1:], start=2):
         if part.environment != first.environment:
             raise ValueError(f"data set {number} is of {part.environment!r}, the first of {first.environment!r}")
+        for name, reason in part.settings.differences(first.settings):
+            raise ValueError(f"data set {number} was recorded with {name} = {reason} as the first was")
         spaces = ((each.observation_space, each.action_space) for each in (part, first))
         for _, reason in differences(*spaces):
             raise ValueError(f"data set {number} does not fit the first: {reason}")
     metadata = first.metadata() | {"provenance": provenance}
     metadata["reference"] = next((part.reference for part in parts if part.reference), None)
     return stack([episode for part in parts for episode in part], **metadata)
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, EPOCH)
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    return entry
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decision.data.store import Trajectories
+from decision.environments.settings import AS_REGISTERED, EnvSettings
 from decision.environments.spaces import Space
 
 CHUNK = 1 << 22  # numbers that are squared at once
@@ -52,7 +53,8 @@ class Normaliser:
         chunks = (rows[i : i + each] - mean for i in range(0, data.steps, each))
         std = np.sqrt(sum(np.square(chunk).sum(axis=0) for chunk in chunks) / data.steps)
         std[std < LEAST_STD] = 1.0
-        return cls(space.shape, _float32(mean), _float32(std), largest or 1.0)
+        means, deviations = (tuple(each.astype(np.float32).tolist()) for each in (mean, std))
+        return cls(space.shape, means, deviations, largest or 1.0)
 
     def observations(self, x: Tensor) -> Tensor:
         """Raw (..., *shape) -> float32 of mean 0 and deviation 1; images and choices are returned unchanged."""
@@ -73,10 +75,6 @@ class Normaliser:
     @cached_property
     def _statistics(self) -> dict[torch.device, list[Tensor]]:
         return {}
-
-
-def _float32(values: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(values.astype(np.float32).tolist())
 
 
 OCCURRING: Literal["inverted_cdf"] = "inverted_cdf"
@@ -106,6 +104,8 @@ class Summary:
     """Steps of the longest episode."""
     returns: tuple[float, ...]
     """Percentiles 0, 1, ... 100 of the returns, each of them the return of an episode."""
+    settings: EnvSettings = AS_REGISTERED
+    """How the environment is made beyond its id."""
 
     def __post_init__(self) -> None:
         if len(self.returns) != 101 or not np.isfinite(self.returns).all():
@@ -124,6 +124,7 @@ class Summary:
             steps=data.steps,
             longest=int(data.lengths().max()),
             returns=tuple(np.percentile(data.returns(), np.arange(101), method=OCCURRING).tolist()),
+            settings=data.settings,
         )
 
     def targets(self) -> dict[str, float]:

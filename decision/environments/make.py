@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from core.messages import first_line, nearest
 from core.training.order import stream
+from decision.environments.settings import AS_REGISTERED, EnvSettings, name_of_class, specification
 from decision.environments.spaces import Space, describe, describe_actions, differences
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ EXTRAS = ("mujoco", "box2d")
 
 def make(
     identifier: str,
+    settings: EnvSettings = AS_REGISTERED,
     *,
     max_steps: int | None = None,
     longest: int | None = None,
@@ -35,9 +38,9 @@ def make(
     """An environment of Gymnasium's; observations that are dictionaries or tuples are flattened to one box.
 
     identifier: Gymnasium's id, such as `CartPole-v1`, or `module:id` for one that a module registers.
-    max_steps:  steps after which an episode is truncated; default the environment's own limit,
+    settings:   its arguments, limit and wrappers, such as a data set keeps.
+    max_steps:  steps after which an episode is truncated; default the limit of the settings or of the environment,
     longest:    or this many where it has none.
-    render_mode: Gymnasium's; with "rgb_array" `render()` returns pictures.
 
     Raises ValueError of one sentence: there is no such environment (and the nearest name), or what is to be installed.
     """
@@ -48,14 +51,18 @@ def make(
     rendered = {}  # not every environment accepts these arguments
     if render_mode:  # the camera follows MuJoCo's robots, which Gymnasium 1.4 does not ask for
         rendered = {"render_mode": render_mode} | ({"camera_name": "track"} if is_robot(identifier) else {})
+    limit = settings.max_steps if max_steps is None else max_steps
     try:
         with quiet(identifier):
-            env = gymnasium.make(identifier, max_episode_steps=max_steps, disable_env_checker=True, **rendered)
+            spec = specification(identifier, settings) or identifier
+            arguments = settings.kwargs | rendered
+            env = gymnasium.make(spec, max_episode_steps=limit, disable_env_checker=True, **arguments)
     except error.DependencyNotInstalled as missing:
         raise ValueError(f"{identifier} needs a simulator that is not installed: {remedy(missing)}") from missing
-    except (error.Error, ImportError, TypeError, OSError) as failure:
-        if identifier.rpartition(":")[2] in gymnasium.registry:
-            raise ValueError(f"{identifier} cannot be made: {first_line(failure)}") from failure
+    except Exception as failure:  # a constructor may raise anything
+        if isinstance(failure, ValueError) or identifier.rpartition(":")[2] in gymnasium.registry:
+            given = f" with {settings.kwargs}" if settings.kwargs else ""
+            raise ValueError(f"{identifier} cannot be made{given}: {first_line(failure)}") from failure
         known = [] if isinstance(failure, ImportError) else gymnasium.registry
         hint = nearest(identifier, known, otherwise=first_line(failure))
         raise ValueError(f"there is no environment {identifier!r}; {hint}") from failure
@@ -66,11 +73,16 @@ def make(
 
 @contextmanager
 def open_environments(
-    identifier: str, number: int, *, max_steps: int | None = None, longest: int | None = None
+    identifier: str,
+    number: int,
+    settings: EnvSettings = AS_REGISTERED,
+    *,
+    max_steps: int | None = None,
+    longest: int | None = None,
 ) -> Iterator[list[Environment]]:
     """Several environments of one kind, see `make`; they are closed at the end."""
     with ExitStack() as stack:
-        opened = (closing(make(identifier, max_steps=max_steps, longest=longest)) for _ in range(number))
+        opened = (closing(make(identifier, settings, max_steps=max_steps, longest=longest)) for _ in range(number))
         yield [stack.enter_context(environment) for environment in opened]
 
 
@@ -143,6 +155,23 @@ def require_length(env: Environment, longest: int | None) -> None:
 def step_limit(env: Environment) -> int | None:
     """Steps after which an environment cuts episodes off, according to Gymnasium; None if it never does."""
     return None if env.spec is None else env.spec.max_episode_steps
+
+
+def settings_used(env: Environment, settings: EnvSettings) -> EnvSettings:
+    """The settings that make the same environment again, limit and entry point included."""
+    entry_point = "" if env.spec is None else name_of_class(env.spec.entry_point)
+    return replace(settings, max_steps=step_limit(env) or -1, entry_point=entry_point)
+
+
+def registered_limit(identifier: str, settings: EnvSettings) -> int:
+    """Steps after which an environment would cut episodes off; 0 if it never does, or is not installed."""
+    if settings.max_steps is not None:
+        return max(0, settings.max_steps)
+    try:
+        spec = specification(identifier, settings)
+    except ValueError:
+        return 0
+    return 0 if spec is None else spec.max_episode_steps or 0
 
 
 def name_of(env: Environment) -> str:

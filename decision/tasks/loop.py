@@ -17,7 +17,14 @@ from decision.config import TrainConfig
 from decision.data.sources import load_data
 from decision.data.store import Trajectories
 from decision.data.summary import Normaliser, Summary
-from decision.environments.make import Environment, open_environments, require_length, require_spaces, step_limit
+from decision.environments.make import (
+    Environment,
+    open_environments,
+    registered_limit,
+    require_length,
+    require_spaces,
+    step_limit,
+)
 from decision.environments.spaces import differences
 from decision.models.config import DecisionConfig
 from decision.models.decision_transformer import DecisionTransformer
@@ -26,9 +33,6 @@ from decision.presets import RECIPES
 from decision.tasks.imitation import Imitation, eval_targets
 from decision.tasks.online import OnlineRounds
 from decision.trained import FILE, load, read_summary, save_summary
-
-MOST_ENVS = 64
-"""The most environments to act in at once."""
 
 
 def train(config: TrainConfig) -> dict[str, float]:
@@ -64,8 +68,8 @@ def evaluation_environments(config: TrainConfig, summary: Summary) -> AbstractCo
     episodes = config.eval_episodes * max(1, len(eval_targets(config, summary)))
     if config.online.every:
         episodes = max(episodes, config.online.episodes)
-    environment = choose_environment(config, summary)
-    return open_environments(environment, min(episodes, MOST_ENVS), longest=config.model.longest)
+    environment, settings = choose_environment(config, summary), config.settings(summary.settings)
+    return open_environments(environment, min(episodes, config.envs), settings, longest=config.model.longest)
 
 
 def warn_of_targets(run: Run, summary: Summary, config: TrainConfig) -> None:
@@ -104,7 +108,8 @@ def prepare(config: TrainConfig) -> tuple[Trajectories, Summary, TrainConfig]:
         summary = Summary.of(data)
         if config.init_from:
             summary = replace(summary, normaliser=read_initial(config)[1] or summary.normaliser)
-    with open_environments(choose_environment(config, summary), int(config.acts)) as environments:
+    environment, settings = choose_environment(config, summary), config.settings(summary.settings)
+    with open_environments(environment, int(config.acts), settings) as environments:
         model = choose_shape(config, summary, environments)
     if config.online.every:
         check_online(config.online.every, model)
@@ -124,9 +129,9 @@ def read_data(config: TrainConfig) -> Trajectories:
 
 def choose_environment(config: TrainConfig, summary: Summary) -> str:
     """Gymnasium's id of the environment to act in, "" for none. Raises ValueError when it is needed but unknown."""
-    identifier = config.environment or summary.environment
+    identifier = config.env or summary.environment
     if config.acts and not identifier:
-        remedy = "name one with --environment, or act in none with --eval-episodes 0"
+        remedy = "name one with --env, or act in none with --eval-episodes 0"
         raise ValueError(f"the environment of {config.data} is unknown: {remedy}")
     return identifier
 
@@ -139,7 +144,8 @@ def choose_shape(config: TrainConfig, summary: Summary, environments: list[Envir
     if resume_point(config) is not None:
         return resumed_shape(config)
     shape = initial_shape(config, summary) if config.init_from else config.model
-    longest = shape.max_timestep or max(summary.longest, registered_limit(choose_environment(config, summary)))
+    limit = registered_limit(choose_environment(config, summary), config.settings(summary.settings))
+    longest = shape.max_timestep or max(summary.longest, limit)
     shape = replace(shape, observation_space=observed, action_space=acted, max_timestep=longest)
     if shape.longest is not None and shape.longest < summary.longest:
         raise ValueError(
@@ -159,16 +165,6 @@ def resumed_shape(config: TrainConfig) -> DecisionConfig:
         return replace(own, context=configured.context)
     longest, (observed, acted) = configured.max_timestep or own.max_timestep, own.spaces()
     return replace(configured, observation_space=observed, action_space=acted, max_timestep=longest)
-
-
-def registered_limit(environment: str) -> int:
-    """Steps after which the environment of an id cuts episodes off; 0 if it never does, or is not installed."""
-    import gymnasium
-
-    try:
-        return gymnasium.spec(environment.rpartition(":")[2]).max_episode_steps or 0
-    except (gymnasium.error.Error, ImportError):
-        return 0
 
 
 def initial_shape(config: TrainConfig, summary: Summary) -> DecisionConfig:

@@ -12,11 +12,16 @@ import numpy as np
 import pytest
 
 from decision.data.sources import load_data, read_minari, write_minari
+from decision.environments.settings import settings_of
 from decision.environments.spaces import Space, describe
 from tests.decision.examples import CHOICE, CHOICES, PIXELS, PUSH, VECTOR, same, trajectories
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:minari")
-CARTPOLE = {"environment": "CartPole-v1", "observed": describe(gymnasium.make("CartPole-v1").observation_space)}
+CARTPOLE = {
+    "environment": "CartPole-v1",
+    "observed": describe(gymnasium.make("CartPole-v1").observation_space),
+    "settings": settings_of(gymnasium.spec("CartPole-v1")),
+}
 
 
 @pytest.fixture
