@@ -42,7 +42,7 @@ class TrainConfig(RunConfig):
     """A run of `decision.train`; batches count windows of `model.context` steps."""
 
     data: str = ""
-    """A file that decision.collect wrote, minari:NAME, or a .hdf5 file of D4RL's."""
+    """A file that decision.collect wrote, minari:NAME, a .hdf5 file of D4RL's, an .npz of arrays, a .pkl of episodes."""
     top_percent: float | None = None
     """Learn only from the episodes of highest return that hold this percentage of all steps; default all. With
     model.returns = none this is %BC."""

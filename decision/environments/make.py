@@ -64,23 +64,18 @@ def make(
         raise ValueError(f"there is no environment {identifier!r}; {hint}") from failure
     if longest is not None and step_limit(env) is None:
         env = TimeLimit(env, longest)
-    nested = env.observation_space
-    if isinstance(nested, (spaces.Dict, spaces.Tuple)) and handled(nested):
-        return Checked(FlattenObservation(env), nested)
-    return Checked(env)
+    nested = isinstance(env.observation_space, (spaces.Dict, spaces.Tuple)) and handled(env.observation_space)
+    return Checked(FlattenObservation(env) if nested else env)
 
 
 class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment whose observations are arrays that its space can hold, and whose rewards are single numbers.
 
-    nested: the space of the dictionaries or tuples that are flattened, if they are.
-
     Raises ValueError with step and seed in place of an observation or a reward that a cast would destroy.
     """
 
-    def __init__(self, environment: Environment, nested: gymnasium.Space[Any] | None = None):
+    def __init__(self, environment: Environment):
         super().__init__(environment)
-        self.nested = nested
         self._space = describe(self.observation_space) if handled(self.observation_space) else None
         self._seed: int | None = None
         self._steps = 0

@@ -101,7 +101,7 @@ def prepare(config: TrainConfig) -> tuple[Trajectories, Summary, TrainConfig]:
     The summary is that of all the data, even if `top_percent` leaves only a part of it to learn from.
     Raises ValueError for anything that is missing, damaged or does not fit.
     """
-    data = read_data(config)
+    data = read_data(config.data)
     environment, settings = choose_environment(config, data), config.settings(data.settings)
     with open_environments(environment, int(config.acts), settings) as environments:
         for each in environments:  # one, or none
@@ -138,15 +138,15 @@ def in_spaces_of(environment: Environment, data: Trajectories) -> Trajectories:
     return replace(data, **spaces) if spaces else data
 
 
-def read_data(config: TrainConfig) -> Trajectories:
-    """The trajectories of a configuration. Raises ValueError of one sentence, with how those of a preset are made."""
-    if not config.data:
+def read_data(name: str) -> Trajectories:
+    """The trajectories to learn from. Raises ValueError of one sentence, with how those of a preset are made."""
+    if not name:
         raise ValueError("name the trajectories to learn from with --data; python -m decision.collect makes some")
-    stored = data_root() / config.data
-    if config.data in RECIPES and not (stored.exists() or Path(config.data).exists()):
-        words = shlex.join(["python", "-m", "decision.collect", *RECIPES[config.data].split(), "--out", str(stored)])
-        raise ValueError(f"there is no data {config.data!r}; to make it: {words}")
-    return load_data(config.data)
+    stored = data_root() / name
+    if name in RECIPES and not (stored.exists() or Path(name).exists()):
+        words = shlex.join(["python", "-m", "decision.collect", *RECIPES[name].split(), "--out", str(stored)])
+        raise ValueError(f"there is no data {name!r}; to make it: {words}")
+    return load_data(name)
 
 
 def choose_environment(config: TrainConfig, data: Trajectories | Summary) -> str:
