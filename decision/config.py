@@ -1,6 +1,7 @@
 """A decision run: the shared settings, the data, the environment it is evaluated in, and the model."""
 
 from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
 from core.checks import check_at_least, check_positive
 from core.files.serialize import FORMERLY
@@ -40,6 +41,8 @@ class OnlineConfig:
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(RunConfig):
     """A run of `decision.train`; batches count windows of `model.context` steps."""
+
+    resumable: ClassVar[tuple[str, ...]] = (*RunConfig.resumable, "data", "envs")
 
     data: str = ""
     """A file that decision.collect wrote, minari:NAME, a .hdf5 file of D4RL's, an .npz of arrays, a .pkl of episodes."""

@@ -14,13 +14,14 @@ from core.cli.arguments import Parser, given_fields, normalised, with_fields
 from core.cli.exits import main
 from core.messages import notice
 from core.training.command import parse, resumed_folder
+from core.training.config import BUDGETS
 from decision.config import TrainConfig
 from decision.presets import PRESETS, fitted
 from decision.tasks.loop import read_data, train
 from decision.trained import require_run
 
 SHOWN = (
-    *("data", "env", "env_args", "out", "resume", "steps", "minutes", "batch_size", "seed", "device", "init_from"),
+    *("data", "env", "env_args", "out", "resume", *BUDGETS, "batch_size", "seed", "device", "init_from"),
     *("top_percent", "eval_episodes", "eval_targets", "optimizer.muon_lr"),
     *("model.context", "model.returns", "model.head", "model.core.dim", "model.core.depth"),
 )
@@ -52,8 +53,8 @@ def parse_own(argv: list[str]) -> TrainConfig | None:
         "preset, --help lists all settings."
     )
     given = given_fields(base, argv, prog="python -m decision.train", description=summary, shown=SHOWN)
-    if "minutes" in given:  # a budget of one kind replaces that of the other
-        given.setdefault("steps", None)
+    if {*BUDGETS} & given.keys():  # a budget of one kind replaces that of another
+        given = dict.fromkeys(BUDGETS) | given
     config = with_fields(base, given)
     blocks = f"{config.model.core.depth} blocks of {config.model.core.dim} channels, {config.model.context} steps each"
     acted = "" if config.acts else "; its environment is unknown, name one with --env to evaluate"

@@ -61,7 +61,7 @@ def collect(config: CollectConfig) -> Trajectories:
         recording = Recording(target, config.settings(), metadata)
         try:
             return record(config, recorders, recording)
-        except Interrupted:
+        except KeyboardInterrupt:  # asked to stop, or stopped at once
             raise Interrupted(f"interrupted; {keep(config, recording)}") from None
 
 

@@ -164,6 +164,12 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+def locate(name: str) -> str:
+    """The name of a data set by which it is found from another folder as well."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.is_file() else name
+
+
 ACCEPTED = f"a file that decision.collect wrote, {MINARI}NAME-vN, a .hdf5 file of D4RL's, an .npz of arrays, a .pkl"
 
 
