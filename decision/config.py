@@ -45,7 +45,7 @@ class TrainConfig(RunConfig):
     resumable: ClassVar[tuple[str, ...]] = (*RunConfig.resumable, "data", "envs")
 
     data: str = ""
-    """A file that decision.collect wrote, minari:NAME, a .hdf5 file of D4RL's, an .npz of arrays, a .pkl of episodes."""
+    """A file that decision.collect wrote, minari:NAME, a .hdf5 file of D4RL's, an .npz of arrays, a .pkl of them."""
     top_percent: float | None = None
     """Learn only from the episodes of highest return that hold this percentage of all steps; default all. With
     model.returns = none this is %BC."""
