@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import gymnasium
 import numpy as np
 from gymnasium import error, spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import FlattenObservation, TimeLimit
 from numpy.typing import NDArray
 
@@ -79,6 +80,11 @@ class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._space = describe(self.observation_space) if handled(self.observation_space) else None
         self._seed: int | None = None
         self._steps = 0
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """That of the environment, which this does not change."""
+        return self.env.spec
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begins an episode."""
@@ -159,10 +165,21 @@ def spaces_of(env: Environment) -> tuple[Space, Space]:
     """The spaces of observations and of actions. Raises ValueError naming it for a space that is not handled."""
     what = "observations"
     try:
-        observations, what = describe(env.observation_space), "actions"
+        observations, what = describe(shown_space(env)), "actions"
         return observations, describe_actions(env.action_space)
     except ValueError as error:
         raise ValueError(f"{what} of {name_of(env)} are not handled: {error}") from error
+
+
+def shown_space(env: Environment) -> gymnasium.Space[Any]:
+    """The space of observations; where `make` flattens dictionaries or tuples, the space of these."""
+    inner = env
+    while isinstance(inner, gymnasium.Wrapper):
+        nested = inner.env.observation_space
+        if isinstance(inner, FlattenObservation) and isinstance(nested, (spaces.Dict, spaces.Tuple)):
+            return nested if env.observation_space == inner.observation_space else env.observation_space
+        inner = inner.env
+    return env.observation_space
 
 
 def require_spaces(env: Environment, observation_space: Space, action_space: Space, whose: str) -> None:
