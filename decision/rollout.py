@@ -9,6 +9,7 @@ targets are those of the data: its median, 90 %, best return, and 20 % above the
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from decision.reports.options import (
     ActingOptions,
     act,
     choose_environment,
+    choose_settings,
     choose_targets,
     limits,
     read_command,
@@ -57,8 +59,9 @@ def report(trained: Trained, options: RolloutConfig, folder: Path) -> dict[str, 
     targets, summary, picture = choose_targets(options, trained), trained.summary, folder / PICTURE
     for place in filter(None, (folder, options.video)):
         require_writable(place)
-    environment = choose_environment(options, trained)
-    with make_filmed(environment, **limits(trained.model, options)) if options.video else nullcontext() as filmed:
+    environment, settings = choose_environment(options, trained), choose_settings(options, trained)
+    made = partial(make_filmed, environment, settings, **limits(trained.model, options))
+    with made() if options.video else nullcontext() as filmed:
         if filmed:
             check_format(options.video_format)
             filmed.reset(seed=0)  # which fails where there are no pictures

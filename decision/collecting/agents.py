@@ -18,7 +18,7 @@ from core.files.atomic import atomic_write
 from core.messages import first_line
 from decision.acting.episodes import BatchPolicy
 from decision.collecting.recording import Recorder
-from decision.data.sources import extra
+from decision.data.files import extra
 from decision.environments.make import name_of
 from decision.environments.spaces import Space, describe
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from core.checks import check_at_least, check_choices, check_positive
 from core.cli.arguments import REQUIRED
+from decision.environments.settings import parse_arguments
 from decision.trained import FILE
 
 TRAINED = ("ppo", "sac")
@@ -22,6 +23,8 @@ class CollectConfig:
 
     env: str = ""
     """Gymnasium's id of the environment, or module:id."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the environment, NAME=VALUE, such as is_slippery=false; max_episode_steps=N sets its limit."""
     policy: str = "random"
     """Who acts: random; ppo or sac, which are trained first (needs stable-baselines3); an agent.zip that
     stable-baselines3 saved; an agent.pt that --agent saved; a run folder of decision.train; or module:function, from an
@@ -53,6 +56,7 @@ class CollectConfig:
         check_choices(self)
         check_positive(self, "train_steps", "steps", "envs")
         check_at_least(self, 0, "seed")
+        parse_arguments(self.env_args)
         if self.agent and not self.agent.endswith(SAVED):
             raise ValueError(f"agent = {self.agent!r} must end in {SAVED}")
         if self.level not in ("medium", "expert") and not is_number(self.level):
@@ -88,8 +92,10 @@ class CollectConfig:
     def settings(self) -> dict[str, Any]:
         """The settings that a recording and its continuation must have in common."""
         names = ["env", "policy", "seed"] + (["level", "record"] if self.is_trained else [])
+        names += ["env_args"] if self.env_args else []
         names += ([] if self.is_replay else ["envs"]) + (["target_return"] if self.is_run else [])
-        return {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in names}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def is_number(text: str) -> bool:

@@ -24,9 +24,18 @@ from decision.collecting.teacher import (
     saved_agent,
     trained_agent,
 )
-from decision.data.sources import D4RL, MINARI, load_data, write_minari
+from decision.data.files import D4RL, PICKLES
+from decision.data.sources import MINARI, load_data, write_minari
 from decision.data.store import Trajectories, concatenate
-from decision.environments.make import full_name, open_environments, require_length, require_spaces, spaces_of
+from decision.environments.make import (
+    full_name,
+    open_environments,
+    require_length,
+    require_spaces,
+    settings_used,
+    spaces_of,
+)
+from decision.environments.settings import AS_REGISTERED
 from decision.models.config import check_head
 from decision.trained import load
 
@@ -42,11 +51,13 @@ def collect(config: CollectConfig) -> Trajectories:
     if config.agent and Path(config.agent).exists():
         raise ValueError(f"{config.agent} exists already: remove it, or name another --agent")
     envs = max(config.envs, TRAINING_ENVS) if config.is_trained else config.envs
-    with StopRequest() as stop, open_environments(config.env, envs) as environments:
+    settings = AS_REGISTERED.with_arguments(config.env_args)
+    with StopRequest() as stop, open_environments(config.env, envs, settings) as environments:
         recorders = [Recorder(environment, stop) for environment in environments]
         name, (observed, acted) = full_name(config.env, environments[0]), spaces_of(environments[0])
         check_head("auto", acted)
         metadata = {"environment": name, "observation_space": observed, "action_space": acted}
+        metadata["settings"] = settings_used(environments[0], settings)
         recording = Recording(target, config.settings(), metadata)
         try:
             return record(config, recorders, recording)
@@ -60,8 +71,9 @@ def native_file(out: str) -> Path:
         raise ValueError("name the file to write with --out")
     if out.startswith(MINARI):
         raise ValueError(f"out = {out!r} needs --join: record to a file first, then --join FILE --out {out}")
-    if Path(out).suffix.lower() in D4RL:
-        raise ValueError(f"out = {out!r} would be read as a file of D4RL's: give it another ending, such as .npz")
+    if Path(out).suffix.lower() in D4RL + PICKLES:
+        kind = "a file of D4RL's" if Path(out).suffix.lower() in D4RL else "a pickle"
+        raise ValueError(f"out = {out!r} would be read as {kind}: give it another ending, such as .npz")
     return Path(out)
 
 

@@ -21,6 +21,7 @@ from core.messages import first_line
 from decision.acting.episodes import play
 from decision.acting.policy import ModelPolicy
 from decision.environments.make import episode_seed, make, name_of, remedy
+from decision.environments.settings import AS_REGISTERED, EnvSettings
 from decision.reports.options import ActingOptions
 from decision.trained import Trained
 
@@ -75,12 +76,18 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.frames.append(picture)
 
 
-def make_filmed(identifier: str, *, max_steps: int | None = None, longest: int | None = None) -> Filmed:
+def make_filmed(
+    identifier: str,
+    settings: EnvSettings = AS_REGISTERED,
+    *,
+    max_steps: int | None = None,
+    longest: int | None = None,
+) -> Filmed:
     """An environment that is filmed, see `environments.make`; without a screen, MuJoCo and SDL draw off screen."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    return Filmed(make(identifier, max_steps=max_steps, longest=longest, render_mode="rgb_array"))
+    return Filmed(make(identifier, settings, max_steps=max_steps, longest=longest, render_mode="rgb_array"))
 
 
 def check_format(kind: Format) -> None:
