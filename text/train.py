@@ -13,12 +13,14 @@ from core.cli.exits import main
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
 from core.training.command import parse
+from core.training.config import with_steps
 from core.training.folder import resume_point
 from core.training.run import Run
 from core.training.trained import matches_data
 from text.config import TrainConfig
 from text.corpus.load import load_corpus
-from text.corpus.windows import validation_batches
+from text.corpus.sources import absolute
+from text.corpus.windows import TrainingWindows, validation_batches
 from text.models.gpt import GPT, GPTConfig
 from text.presets import PRESETS
 from text.pretrained.start import differs_freely, start_shape, start_tokenizer
@@ -54,14 +56,16 @@ def prepare(config: TrainConfig) -> tuple[TrainConfig, LanguageModelling]:
     """The configuration with the model's whole shape, and its task. Raises ValueError for what cannot be trained."""
     tokenizer = choose_tokenizer(config)
     learned = config.bpe_size if tokenizer == "bpe" else None  # a resumed run has its tokenizer already
-    corpus = load_corpus(config.data, tokenizer, vocab_size=learned, validation=config.validation)
+    corpus = load_corpus(config.data, tokenizer, vocab_size=learned, validation=config.held_out, reading=config.reading)
     if config.resume and not matches_data(config.out, corpus.sha256):
         raise ValueError(f"data = {config.data!r} is not the text that {config.out} was trained on, or has changed")
+    config = replace(config, data=absolute(config.data), validation_data=absolute(config.validation_data))
     shape, size = choose_shape(config), corpus.tokenizer.vocab_size
     if 0 < shape.vocab_size < size:
         raise ValueError(f"model.vocab_size = {shape.vocab_size} must be at least the tokenizer's {size}")
     config = replace(config, model=replace(shape, vocab_size=shape.vocab_size or size))
     validation_batches(corpus.validation, config.model.context, batch_size=1)  # refuses a text that is too short now
+    config = with_steps(config, TrainingWindows(corpus.train, config.model.context, config.batch_size).items)
     return config, LanguageModelling(corpus, config)
 
 

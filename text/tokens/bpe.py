@@ -144,6 +144,10 @@ class BPETokenizer(Tokenizer):
         encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(one.ids, np.int64) for one in encoded]
 
+    def encode_spans(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+        """The encodings of texts, which know what characters each token spans."""
+        return self._backend.encode_batch(list(texts), add_special_tokens=False)
+
     def to_json(self) -> str:
         """In the format of the `tokenizers` library, for other tools to read."""
         return self._backend.to_str()
