@@ -9,11 +9,11 @@ asks for prompts on a terminal; elsewhere the prompt is read from standard input
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from core.checks import check_at_least, check_positive
-from core.cli.arguments import parse_fields, run_folder
+from core.cli.arguments import TEXT, parse_fields, run_folder
 from core.cli.exits import main
 from core.decoding.beams import beam_search
 from core.decoding.filters import Sampling
@@ -31,7 +31,7 @@ class SampleConfig(Sampling):
 
     temperature: float = 0.8
     """Below 1 sharpens, above 1 flattens; 0 takes the most probable token."""
-    prompt: str | None = None
+    prompt: str | None = field(default=None, metadata={TEXT: True})
     """The text to continue; by default it is asked for, or read from standard input."""
     tokens: int = 500
     """The most new tokens."""
@@ -41,7 +41,7 @@ class SampleConfig(Sampling):
     """Seed of the first continuation; each further one has the next seed."""
     beams: int = 0
     """Beam search with this many beams instead of sampling; 0 is off."""
-    stop: str = ""
+    stop: str = field(default="", metadata={TEXT: True})
     """Stop at this text, which must be a single token; the tokenizer's end of text always stops."""
     checkpoint: str = "best"
     """best, last, last-good, or a step."""
