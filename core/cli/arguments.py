@@ -43,10 +43,12 @@ class Parser(argparse.ArgumentParser):
 
 
 class OneOrSeveral(argparse.Action):
-    """One word as itself, several as a tuple."""
+    """One word as itself, several as a tuple; those of a repeated option are all taken."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
-        setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
+        before = getattr(namespace, self.dest, ())
+        words = (*((before,) if isinstance(before, str) else before), *values)
+        setattr(namespace, self.dest, words[0] if len(words) == 1 else words)
 
 
 def parse_fields(default: T, arguments: Sequence[str], *, prog: str = "", description: str = "") -> T:
@@ -151,7 +153,7 @@ def _reading(hint: Any) -> dict[str, Any]:
     if origin is Literal:
         return {"choices": members}
     if origin is tuple and (element := _reading(members[0])):
-        return element | {"nargs": "*" if members[1] is Ellipsis else len(members)}
+        return element | ({"nargs": "*", "action": "extend"} if members[1] is Ellipsis else {"nargs": len(members)})
     if members == (str, tuple[str, ...]):
         return {"type": _nonempty, "metavar": "NAME", "nargs": "+", "action": OneOrSeveral}
     if origin in (Union, types.UnionType) and members[1:] == (type(None),) and (inner := _reading(members[0])):
