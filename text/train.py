@@ -23,10 +23,11 @@ from text.corpus.sources import absolute
 from text.corpus.windows import TrainingWindows, validation_batches
 from text.models.gpt import GPT, GPTConfig
 from text.presets import PRESETS
-from text.pretrained.folders import load_pretrained, pretrained_folder, read_family
+from text.pretrained.start import differs_freely, start_shape, start_tokenizer
 from text.tasks.language_modelling import LanguageModelling
 from text.tokens.base import FILE, Tokenizer
 from text.tokens.load import load_tokenizer
+from text.trained import load_start
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -34,8 +35,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     config, task = prepare(config)
     figures: dict[str, Any] = {}
     with Run(config, unit=task.unit) as run:
-        public = config.init_from and resume_point(config) is None  # a resumed run restores its checkpoint later
-        model = load_pretrained(config.init_from) if public else GPT(config.model)
+        started = config.init_from and resume_point(config) is None  # a resumed run restores its checkpoint later
+        model = load_start(config.init_from, config.model) if started else GPT(config.model)
         if run.main:
             task.save_data(run.folder)
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
@@ -69,21 +70,22 @@ def prepare(config: TrainConfig) -> tuple[TrainConfig, LanguageModelling]:
 
 
 def choose_tokenizer(config: TrainConfig) -> Tokenizer | str:
-    """A resumed run's own, else the one named, else that of the public model to start from."""
+    """A resumed run's own, else that of the model to start from, else the one named."""
     if config.resume and (config.out / FILE).exists():
         return load_tokenizer(config.out)
-    if config.init_from and not config.tokenizer:
-        return load_tokenizer(pretrained_folder(config.init_from))
+    if config.init_from:
+        return start_tokenizer(config.init_from, config.tokenizer)
     return config.tokenizer or "char"
 
 
 def choose_shape(config: TrainConfig) -> GPTConfig:
-    """The model's shape: a resumed run's own, or that of the public model to start from, or the one configured."""
+    """The model's shape: a resumed run's own, or that of the model to start from, or the one configured."""
     if not config.init_from:
         return config.model
     if config.resume:
         return read_config(config.out, TrainConfig).model
-    return read_family(pretrained_folder(config.init_from)).to_config()
+    own = start_shape(config.init_from)
+    return config.model if differs_freely(config.model, own) else own
 
 
 if __name__ == "__main__":

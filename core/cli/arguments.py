@@ -74,12 +74,20 @@ def given_fields(default: object, arguments: Sequence[str], *, prog: str = "", d
 
 def with_fields(config: T, given: Mapping[str, Any]) -> T:
     """`config` with the fields of those dotted names replaced; ValueError for one that then has no effect."""
-    config = _replaced(config, given)
+    try:
+        changed = _replaced(config, given)
+    except ValueError:  # perhaps about a field that another one leaves without effect
+        _refuse_unused(_replaced(config, {name: value for name, value in given.items() if "." not in name}), given)
+        raise
+    _refuse_unused(changed, given)
+    return changed
+
+
+def _refuse_unused(config: object, given: Mapping[str, Any]) -> None:
     for field, reason in unused_fields(config).items():
         for name in given:
             if name == field or name.startswith(f"{field}."):
                 raise ValueError(f"{flag(name)} has no effect: {reason}")
-    return config
 
 
 def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:

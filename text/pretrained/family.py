@@ -65,6 +65,10 @@ class Family(ABC):
         """The fields of a `config.json` that other tools build the model from."""
         return {"model_type": self.model_type, "architectures": [self.architecture]} | to_dict(self)
 
+    def remarks(self) -> list[str]:
+        """What is not as its fields say, without a change of the logits."""
+        return []
+
     def to_config(self) -> GPTConfig:
         """The same model as a configuration of ours."""
         nested: dict[str, Any] = {"core": {"position": {}}}
@@ -94,8 +98,6 @@ class Family(ABC):
         for f in fields(cls):
             if f.metadata:
                 value, names = attrgetter(f.metadata["saved"])(config), f.metadata["names"]
-                if names:
-                    cls.require(f.metadata["place"], value, [*names.values()])
                 values[f.name] = next(name for name, own in names.items() if own == value) if names else value
         family = cls(**values | cls.own_fields(config))
         checked = (*cls.supported, *RESOLVED, *TRAINING)

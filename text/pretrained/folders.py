@@ -58,9 +58,9 @@ def load_pretrained(name_or_path: str | Path) -> GPT:
     mathematics, or the weights that are missing, unknown or of another shape. A pickle is never read.
     """
     folder = pretrained_folder(name_or_path)
-    family, unknown = read_fields(folder)
-    if unknown:
-        notice(f"{folder / CONFIG}: passed over what is not known: {', '.join(unknown)}")
+    family, passed_over = read_fields(folder)
+    if passed_over:
+        notice(f"{folder / CONFIG}: passed over {', '.join(passed_over)}")
     weights = Unwrapped(Safetensors(folder))
     with Uninitialised():
         model = GPT(family.to_config())
@@ -114,12 +114,12 @@ def read_family(folder: Path) -> Family:
 
 
 def read_fields(folder: Path) -> tuple[Family, list[str]]:
-    """The same, and the names of the fields that nobody knows."""
+    """The same, and the fields that are passed over although they may mean something."""
     fields = read_json(folder / CONFIG)
     try:
         family, unknown = find_family(fields.get("model_type")).from_fields(fields)
         family.to_config()  # refuses an impossible shape
-        return family, unknown
+        return family, unknown + family.remarks()
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from error
 

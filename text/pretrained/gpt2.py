@@ -46,9 +46,13 @@ class GPT2(Family):
     activation_function: Activation = equals("core.feedforward", "gelu_new", ACTIVATIONS)
     layer_norm_epsilon: float = equals("core.norm_eps", 1e-5)
     resid_pdrop: float = equals("core.dropout", 0.1)
-    embd_pdrop: float = 0.1  # here as resid_pdrop
+    embd_pdrop: float = 0.1
     attn_pdrop: float = equals("core.attention_dropout", 0.1)
     tie_word_embeddings: bool = equals("head", True, TIED)
+
+    def remarks(self) -> list[str]:
+        same = self.embd_pdrop == self.resid_pdrop
+        return [] if same else [f"embd_pdrop = {self.embd_pdrop} (resid_pdrop = {self.resid_pdrop} is taken)"]
 
     @classmethod
     def own_fields(cls, config: GPTConfig) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class LlamaLike(Family):
     supported: ClassVar[Supported] = {
         "core.position.kind": ("rotary",),
         "core.position.pairing": ("halves", "interleaved"),
+        "core.feedforward": tuple(dict.fromkeys(ACTIVATIONS.values())),
         "core.norm": ("rmsnorm",),
         "core.norm_placement": ("pre",),
         "core.qk_norm": ("none",),

@@ -22,6 +22,7 @@ class NanoChat(LlamaLike):
     architecture = "NanoChatForCausalLM"
     supported: ClassVar[Supported] = {
         **LlamaLike.supported,
+        "core.feedforward": ("relu2",),
         "core.norm": ("rms",),
         "core.embedding_norm": ("rms",),
         "core.qk_norm": ("rms",),
