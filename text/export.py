@@ -4,12 +4,12 @@ python -m text.export DIR --out FOLDER [--family NAME] [--precision fp32|bf16]
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from core.checks import check_choices
-from core.cli.arguments import parse_fields, run_folder
+from core.cli.arguments import REQUIRED, parse_fields, run_folder
 from core.cli.exits import main
 from text.pretrained.folders import export_pretrained, nearest_family
 from text.trained import load
@@ -19,7 +19,7 @@ from text.trained import load
 class ExportConfig:
     """Settings of `text.export`."""
 
-    out: Path = Path()
+    out: Path = field(default=Path(), metadata={REQUIRED: True})
     """The new folder, in Hugging Face's layout: config.json, model.safetensors, and the files of the tokenizer."""
     family: str = ""
     """gpt2, llama, mistral, qwen2, qwen3, smollm3, olmo2, olmo3 or nanochat; default the one nearest to the model."""

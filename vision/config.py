@@ -14,6 +14,8 @@ from vision.models.config import ViTConfig
 class TrainConfig(RunConfig):
     """A run of `vision.train`; batches count images."""
 
+    resumable = (*RunConfig.resumable, "data", "eval_batch", "storage")
+
     data: str = "digits"
     """A name (digits, cifar10, cifar100, mnist, fashion-mnist, kmnist), or a folder of images: ROOT/CLASS/*.jpg or
     ROOT/{train,val,test}/CLASS/*.jpg."""

@@ -43,12 +43,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class OneOrSeveral(argparse.Action):
-    """One word as itself, several as a tuple; those of a repeated option are all taken."""
+    """One word as itself, several as a tuple."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
-        before = getattr(namespace, self.dest, ())
-        words = (*((before,) if isinstance(before, str) else before), *values)
-        setattr(namespace, self.dest, words[0] if len(words) == 1 else words)
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
 
 
 def parse_fields(default: T, arguments: Sequence[str], *, prog: str = "", description: str = "") -> T:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.cli.arguments import ALONE
+from core.messages import notice
 from core.optim.config import OptimizerConfig, ScheduleConfig
 
 DEFAULT_OUT = Path("runs")
@@ -99,4 +100,6 @@ def with_steps(config: C, items: int) -> C:
     """
     if config.epochs is None:
         return config
-    return replace(config, steps=max(1, math.ceil(config.epochs * items / config.batch_size)), epochs=None)
+    steps = max(1, math.ceil(config.epochs * items / config.batch_size))
+    notice(f"epochs = {config.epochs:g} are {steps:,} steps, {items / config.batch_size:,.1f} each")
+    return replace(config, steps=steps, epochs=None)
