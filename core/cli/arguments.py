@@ -57,13 +57,18 @@ def parse_fields(default: T, arguments: Sequence[str], *, prog: str = "", descri
     return with_fields(default, given_fields(default, arguments, prog=prog, description=description))
 
 
-def given_fields(default: object, arguments: Sequence[str], *, prog: str = "", description: str = "") -> dict[str, Any]:
-    """What a command line sets: values of fields, by their dotted names. Raises and exits as `parse_fields` does."""
+def given_fields(
+    default: object, arguments: Sequence[str], *, prog: str = "", description: str = "", shown: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What a command line sets: values of fields, by their dotted names. Raises and exits as `parse_fields` does.
+
+    shown: the fields that `--help` lists; default all.
+    """
     lines = argparse.RawDescriptionHelpFormatter if "\n" in description else argparse.HelpFormatter
     needed = [f"{flag(f.name)} {f.name.upper()} " for f in dataclasses.fields(default) if REQUIRED in f.metadata]  # type: ignore[arg-type]
     usage = f"{prog} {''.join(needed)}[--field VALUE ...]"
     parser = Parser(prog=prog or None, usage=usage, description=description, formatter_class=lines)
-    flags = list(_add(default, parser, parser))
+    flags = list(_add(default, parser, parser, shown))
     given, rest = parser.parse_known_args([normalised(word) for word in arguments])
     if rest:
         raise ValueError(_unknown(rest[0], flags))
@@ -124,20 +129,21 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _add(config: Any, parser: Parser, group: Any, prefix: str = "") -> Iterator[str]:
+def _add(config: Any, parser: Parser, group: Any, shown: Sequence[str], prefix: str = "") -> Iterator[str]:
     """Adds an option for every field, in groups by the dataclass that holds it; yields the options."""
     cls: type = type(config)
     hints = get_type_hints(cls)
     for f in dataclasses.fields(config):
         name, value = prefix + f.name, getattr(config, f.name)
         if dataclasses.is_dataclass(value):
-            yield from _add(value, parser, parser.add_argument_group(name), f"{name}.")
+            yield from _add(value, parser, parser.add_argument_group(name), shown, f"{name}.")
         elif settings := _reading(hints[f.name]):
             if ALONE in f.metadata:
                 settings |= {"nargs": "?", "const": f.metadata[ALONE]}
             if TEXT in f.metadata:
                 settings["type"] = str
             text = f"{_docstrings(cls).get(f.name, '')} ({_shown(f, value)})".replace("%", "%%")
+            text = text if not shown or name in shown else argparse.SUPPRESS
             group.add_argument(flag(name), dest=name, help=text, **settings)
             yield flag(name)
 

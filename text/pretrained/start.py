@@ -69,15 +69,22 @@ def start_tokenizer(name: str, asked: str) -> Tokenizer | str:
         return asked  # it has none, or none that can be read
     if not asked or asked == own.kind:
         return own
-    other = {"byte": ByteTokenizer, "gpt2": published_gpt2}.get(asked, lambda: named_tokenizer(asked))()
+    other = named_tokenizer(asked)
     if other is None or not same_ids(own, other):
         raise ValueError(f"tokenizer = {asked!r} gives other ids than that of {name}, to which the weights belong")
     return own
 
 
-def named_tokenizer(path: str) -> Tokenizer | None:
-    """That of a path; None for one that would be learned from a text."""
-    return load_tokenizer(Path(path).expanduser()) if path not in ("char", "bpe") else None
+def named_tokenizer(name: str) -> Tokenizer | None:
+    """That of a name or a path; None for one that would be learned from a text."""
+    match name:
+        case "char" | "bpe":
+            return None
+        case "byte":
+            return ByteTokenizer()
+        case "gpt2":
+            return published_gpt2()
+    return load_tokenizer(Path(name).expanduser())
 
 
 def same_ids(a: Tokenizer, b: Tokenizer) -> bool:

@@ -100,7 +100,7 @@ def _plain(described: Any) -> Tokenizer | None:
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or model.get("merges") or not vocabulary:
         return None
-    plain = [ByteTokenizer()] if len(vocabulary) == 256 else []
+    plain: list[Tokenizer] = [ByteTokenizer()] if len(vocabulary) == 256 else []
     if max(map(len, vocabulary)) == 1:
         plain.append(CharTokenizer(vocabulary))
     parts = ("normalizer", "pre_tokenizer", "model", "decoder")
