@@ -138,7 +138,8 @@ def load_part(
         raise ValueError(f"{name} has no {part} images: they are looked for in {Path(name) / part}")
     images = FolderReader(preparation.layout, preparation.crop, storage, bad, root).for_files(listing).read(listing)
     report_unseen(images.shown, name)
-    report_duplicates({"evaluation": images.files} | _training_files(trained_on, listing, preparation, root))
+    if images.files:
+        report_duplicates({"evaluation": images.files} | _training_files(trained_on, listing, preparation, root))
     return images.images
 
 
@@ -173,9 +174,9 @@ def split(
             f"hold out fewer, or add images"
         )
     report_unseen(part.shown, name)
-    report_duplicates(
-        {"training": part.files.subset(kept), "validation": own.files if own else part.files.subset(held)}
-    )
+    if part.files:
+        others = own.files if own and own.files else part.files.subset(held)
+        report_duplicates({"training": part.files.subset(kept), "validation": others})
     prints = _fingerprints(part, held)
     images = part.images.subset(held)
     if own is not None:
@@ -250,5 +251,6 @@ def _training_files(name: str, listing: Listing, preparation: Preparation, root:
     with suppress(ValueError):  # they have moved, or changed
         train = _list(name, "train", root, "ignore", preparation)
         if train is not None and (train.folder.resolve(), train.files) != (listing.folder.resolve(), listing.files):
-            return {"training": known_files(train, preparation.layout, root)}
+            known = known_files(train, preparation.layout, root)
+            return {"training": known} if known else {}
     return {}
