@@ -248,7 +248,7 @@ def _training_files(name: str, listing: Listing, preparation: Preparation, root:
     """The files that a model was trained on, where they are still known and are not those of the listing."""
     if not name or name in NAMES:
         return {}
-    with suppress(ValueError):  # they have moved, or changed
+    with suppress(ValueError, OSError):  # they have moved, or changed
         train = _list(name, "train", root, "ignore", preparation)
         if train is not None and (train.folder.resolve(), train.files) != (listing.folder.resolve(), listing.files):
             known = known_files(train, preparation.layout, root)
