@@ -39,6 +39,8 @@ class OnlineConfig:
 class TrainConfig(RunConfig):
     """A run of `decision.train`; batches count windows of `model.context` steps."""
 
+    resumable = (*RunConfig.resumable, "data")
+
     data: str = ""
     """A file that decision.collect wrote, minari:NAME, or a .hdf5 file of D4RL's."""
     top_percent: float | None = None

@@ -57,12 +57,10 @@ PRESETS = {
     # What these reach is in README's table, all targets and episodes in benchmarks/results/decision_table.json; each
     # takes 220 to 300 core-seconds. LunarLander is better at --temperature 1, since its teacher drew its actions too.
     "lunarlander": acting("lunarlander.npz"),
-    "hopper-medium": acting("hopper-medium.npz"),
-    "hopper-medium-replay": acting("hopper-medium-replay.npz"),
-    "halfcheetah-medium": acting("halfcheetah-medium.npz"),
-    "halfcheetah-medium-replay": acting("halfcheetah-medium-replay.npz"),
-    "walker2d-medium": acting("walker2d-medium.npz"),
-    "walker2d-medium-replay": acting("walker2d-medium-replay.npz"),
+} | {
+    f"{name}-{kind}": acting(f"{name}-{kind}.npz")
+    for name in ("hopper", "halfcheetah", "walker2d")
+    for kind in ("medium", "medium-replay")
 }
 
 RECIPES = {

@@ -15,18 +15,18 @@ from typing import Any
 from core.cli.exits import main
 from core.files.figures import save_figure
 from core.training.trained import print_json
-from decision.reports.figures import targets_and_returns
-from decision.reports.films import Format, film_targets, open_filmed
+from decision.reports.films import Format, check_format, film_targets, make_filmed
 from decision.reports.options import (
     ActingOptions,
     act,
     choose_environment,
     choose_targets,
+    limits,
     read_command,
     record_of,
     require_writable,
 )
-from decision.reports.tables import figures, part_of, save_episodes, sentences, table
+from decision.reports.tables import figures, part_of, save_episodes, sentences, table, targets_and_returns
 from decision.trained import Trained
 
 PICTURE = "rollout.png"
@@ -57,10 +57,14 @@ def report(trained: Trained, options: RolloutConfig, folder: Path) -> dict[str, 
     targets, summary, picture = choose_targets(options, trained), trained.summary, folder / PICTURE
     for place in filter(None, (folder, options.video)):
         require_writable(place)
-    with open_filmed(trained, options, options.video_format) if options.video else nullcontext() as filmed:
+    environment = choose_environment(options, trained)
+    with make_filmed(environment, **limits(trained.model, options)) if options.video else nullcontext() as filmed:
+        if filmed:
+            check_format(options.video_format)
+            filmed.reset(seed=0)  # which fails where there are no pictures
         rollouts = act(trained, options, list(targets))
         print(table(rollouts, targets, summary), *sentences(rollouts, summary), sep="\n")
-        title = f"{choose_environment(options, trained)}, {options.episodes} episodes" + " a target" * bool(targets)
+        title = f"{environment}, {options.episodes} episodes" + " a target" * bool(targets)
         save_figure(targets_and_returns(rollouts.results, summary.returns, title), picture)
         save_episodes(rollouts, picture.with_suffix(".json"))
         measured = figures(rollouts, targets, summary) | {"picture": str(picture)}

@@ -12,6 +12,8 @@ from text.models.gpt import GPTConfig
 class TrainConfig(RunConfig):
     """A run of `text.train`; batches count sequences of `model.context` tokens."""
 
+    resumable = (*RunConfig.resumable, "data", "eval_batch", "sample")
+
     data: str = "pydoc"
     """A name (shakespeare, pydoc), a text file, a folder or glob of them, or hf:NAME[:config][:split][:column]."""
     tokenizer: str = ""

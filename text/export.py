@@ -4,10 +4,10 @@ python -m text.export DIR --out FOLDER [--family gpt2|llama|mistral|qwen2|qwen3]
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.cli.arguments import parse_fields, run_folder
+from core.cli.arguments import REQUIRED, parse_fields, run_folder
 from core.cli.exits import main
 from text.pretrained.folders import export_pretrained, nearest_family
 from text.trained import load
@@ -17,7 +17,7 @@ from text.trained import load
 class ExportConfig:
     """Settings of `text.export`."""
 
-    out: Path = Path()
+    out: Path = field(default=Path(), metadata={REQUIRED: True})
     """The new folder, in Hugging Face's layout: config.json, model.safetensors, and the files of a bpe tokenizer."""
     family: str = ""
     """gpt2, llama, mistral, qwen2 or qwen3; default the one nearest to the model."""

@@ -9,11 +9,11 @@ asks for prompts on a terminal; elsewhere the prompt is read from standard input
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from core.checks import check_at_least, check_positive
-from core.cli.arguments import parse_fields, run_folder
+from core.cli.arguments import TEXT, parse_fields, run_folder
 from core.cli.exits import main
 from core.decoding.beams import beam_search
 from core.decoding.filters import Sampling
@@ -30,7 +30,7 @@ class SampleConfig(Sampling):
 
     temperature: float = 0.8
     """Below 1 sharpens, above 1 flattens; 0 takes the most probable token."""
-    prompt: str | None = None
+    prompt: str | None = field(default=None, metadata={TEXT: True})
     """The text to continue; by default it is asked for, or read from standard input."""
     tokens: int = 500
     """The most new tokens."""
@@ -40,7 +40,7 @@ class SampleConfig(Sampling):
     """Seed of the first continuation; each further one has the next seed."""
     beams: int = 0
     """Beam search with this many beams instead of sampling; 0 is off."""
-    stop: str = ""
+    stop: str = field(default="", metadata={TEXT: True})
     """Stop at this text, which must be a single token; the tokenizer's end of text always stops."""
     checkpoint: str = "best"
     """best, last, last-good, or a step."""
@@ -68,7 +68,10 @@ def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Itera
     """The text in pieces, as it is generated; a line of dashes between two continuations."""
     tokenizer, device = trained.tokenizer, trained.device
     ids = prompt_ids(tokenizer, prompt)
-    stops = stop_ids(tokenizer, options.stop)
+    stops = tokenizer.encode(options.stop).tolist()
+    if len(stops) > 1:
+        raise ValueError(f"stop = {options.stop!r} is {len(stops)} tokens, not one")
+    stops += [] if tokenizer.eos is None else [tokenizer.eos]
     if options.beams:
         end = stops[0] if stops else None
         [[best, *_]] = beam_search(trained.model, [ids], options.tokens, options.beams, eos=end, device=device)
@@ -109,14 +112,6 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
         return tokenizer.encode("\n").tolist()
     except UnknownCharacterError:
         return [0]
-
-
-def stop_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Tokens at which a continuation ends."""
-    ids = tokenizer.encode(text).tolist()
-    if len(ids) > 1:
-        raise ValueError(f"stop = {text!r} is {len(ids)} tokens, not one")
-    return ids + ([tokenizer.eos] if tokenizer.eos is not None else [])
 
 
 def print_pieces(pieces: Iterator[str]) -> None:

@@ -13,6 +13,7 @@ from core.cli.exits import main
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
 from core.training.command import parse
+from core.training.config import with_steps
 from core.training.folder import resume_point
 from core.training.run import Run
 from core.training.trained import matches_data
@@ -32,7 +33,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     config, task = prepare(config)
     figures: dict[str, Any] = {}
     with Run(config, unit=task.unit) as run:
-        model = initial_model(config)
+        public = config.init_from and resume_point(config) is None  # a resumed run restores its checkpoint later
+        model = load_pretrained(config.init_from) if public else GPT(config.model)
         if run.main:
             task.save_data(run.folder)
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
@@ -60,7 +62,8 @@ def prepare(config: TrainConfig) -> tuple[TrainConfig, LanguageModelling]:
         raise ValueError(f"model.vocab_size = {shape.vocab_size} must be at least the tokenizer's {size}")
     config = replace(config, model=replace(shape, vocab_size=shape.vocab_size or size))
     validation_batches(corpus.validation, config.model.context, batch_size=1)  # refuses a text that is too short now
-    return config, LanguageModelling(corpus, config)
+    task = LanguageModelling(corpus, config)
+    return with_steps(config, task.windows.items), task
 
 
 def choose_tokenizer(config: TrainConfig) -> Tokenizer | str:
@@ -79,12 +82,6 @@ def choose_shape(config: TrainConfig) -> GPTConfig:
     if config.resume:
         return read_config(config.out, TrainConfig).model
     return read_family(pretrained_folder(config.init_from)).to_config()
-
-
-def initial_model(config: TrainConfig) -> GPT:
-    """A public model or a random one; a resumed run restores its checkpoint into it later."""
-    public = config.init_from and resume_point(config) is None
-    return load_pretrained(config.init_from) if public else GPT(config.model)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from vision.models.config import DROPPED, ViTConfig
 class TrainConfig(RunConfig):
     """A run of `vision.train`; batches count images."""
 
+    resumable = (*RunConfig.resumable, "data", "eval_batch", "storage")
+
     data: str = "digits"
     """A name (digits, cifar10, cifar100, mnist, fashion-mnist, kmnist); a folder of images: ROOT/CLASS/*.jpg or
     ROOT/{train,val,test}/CLASS/*.jpg; a folder of images with a labels.csv beside them; or hf:NAME[:CONFIG]."""

@@ -5,7 +5,7 @@ python -m vision.explain DIR IMAGE... --out FILE.png [--layers all|last|1,3] [--
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from core.attention import record_attention
-from core.cli.arguments import parse_fields
+from core.cli.arguments import REQUIRED, parse_fields
 from core.cli.exits import main
 from core.devices import device_kind
 from core.training.trained import Weights
@@ -30,7 +30,7 @@ MOST = 24
 class ExplainConfig:
     """Settings of `vision.explain`."""
 
-    out: Path = Path()
+    out: Path = field(default=Path(), metadata={REQUIRED: True})
     """The picture to write: .png, .jpg or .pdf; it replaces an earlier one."""
     layers: str = "all"
     """Layers whose attention is shown: all, last, or numbers from 1 on, as in 1,3."""

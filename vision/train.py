@@ -14,6 +14,7 @@ from core.messages import notice
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
 from core.training.command import parse
+from core.training.config import with_steps
 from core.training.folder import resume_point
 from core.training.run import Run
 from core.training.trained import matches_data, save_data_record
@@ -87,7 +88,7 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
             f"half_size = {config.half_size} needs coordinates = 'grid', positions that take fractions, not "
             f"{model.core.position.kind!r}, and an even number of patches along a side, not {model.side}"
         )
-    return data, replace(config, model=model), source
+    return data, with_steps(replace(config, model=model), len(data.train)), source
 
 
 def choose_shape(config: TrainConfig, source: Pretrained | None) -> ViTConfig:

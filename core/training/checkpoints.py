@@ -4,17 +4,21 @@ A run folder holds
 
     config.json                       everything needed to rebuild the model
     metrics.jsonl                     what was measured
-    checkpoints/best.json             which step is the best so far, and by what
-    checkpoints/step-00001000/        model, optimizer, [ema].safetensors; state, rng-0, ..., manifest.json
+    checkpoints/best.json             which step is the best so far, and by what: a copy, to look it up
+    checkpoints/step-00001000/        model, optimizer, [ema].safetensors; state (and in it what was best), rng-0, ...,
+                                      manifest.json
 
 Nothing in it is pickled, so nothing in it can execute code when loaded.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
+from dataclasses import fields, replace
+from glob import has_magic
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from torch import Tensor
 
@@ -26,7 +30,12 @@ from core.files.tensors import read_tensors, write_tensors
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+STATE = "state.json"
 BEST = "best.json"
+PATHS = (str, Path, Path | None, tuple[str, ...])
+"""Types of fields that may hold relative paths."""
+NAMES_OR_PATHS = ("data", "init_from")
+"""Fields in which a word without a separator is a path as well, if there is such a file."""
 
 
 class Checkpoints:
@@ -72,26 +81,35 @@ class Checkpoints:
         return target
 
     def point_at_best(self, best: Mapping[str, Any] | None) -> None:
-        """Records which step is the best so far: {"step", "metric", "value"}; None removes the record."""
+        """Writes down for others which step is the best so far: {"step", "metric", "value"}; None removes the file."""
         if best is None:
             (self.folder / BEST).unlink(missing_ok=True)
         else:
             write_json(self.folder / BEST, best)
 
-    def prune(self, keep: int) -> None:
-        """Removes all but the newest `keep` and the best."""
+    def best(self) -> dict[str, Any] | None:
+        """{"step", "metric", "value"} of the best so far, as the newest checkpoint records it; None if there is none.
+
+        Raises ValueError where that record is missing or damaged: the best cannot be told from the others.
+        """
         steps = self.steps()
-        spared = {*steps[-keep:], self._best()}
-        for step in steps:
-            if step not in spared:
-                doomed = self.path(step).rename(self.folder / f".step-{step:08d}.removed.part")
-                remove(doomed)
+        if not steps or STATE not in verify(self.path(steps[-1]), only=STATE):
+            return None
+        best: dict[str, Any] | None = read_json(self.path(steps[-1]) / STATE).get("best")
+        return best
+
+    def prune(self, newest: int, keep: int, best: int | None) -> None:
+        """Removes all but the best and the newest `keep`; those after `newest`, of which the run did not go on, too."""
+        steps = [step for step in self.steps() if step <= newest]
+        for step in set(self.steps()) - {*steps[-keep:], best}:
+            doomed = self.path(step).rename(self.folder / f".step-{step:08d}.removed.part")
+            remove(doomed)
 
     def find(self, which: str | int = "last") -> Path:
         """The folder of a checkpoint; ValueError when there is none.
 
         `which`: "last", "best" (the last, where nothing was evaluated), "last-good" (the newest that passes
-        `verify`), or a step.
+        `verify`), or a step. Raises ValueError as well where the best is gone or not known.
         """
         steps = self.steps()
         if not steps:
@@ -99,8 +117,7 @@ class Checkpoints:
         if which == "last":
             return self.path(steps[-1])
         if which == "best":
-            best = self._best()
-            return self.path(steps[-1] if best is None else best)
+            return self._find_best(steps)
         if which == "last-good":
             return self._last_good(steps)
         if not str(which).isdecimal() or int(which) not in steps:
@@ -109,14 +126,14 @@ class Checkpoints:
             )
         return self.path(int(which))
 
-    def _best(self) -> int | None:
-        path = self.folder / BEST
-        if not path.exists():
-            return None
-        step = read_json(path).get("step")
-        if not isinstance(step, int):
-            raise ValueError(f"{path} does not name a step")
-        return step if step in self.steps() else None
+    def _find_best(self, steps: list[int]) -> Path:
+        best = self.best()
+        if best is None:
+            return self.path(steps[-1])
+        if best["step"] not in steps:
+            there = ", ".join(map(str, steps))
+            raise ValueError(f"{self.path(best['step'])}, the best checkpoint, is gone; name another: {there}")
+        return self.path(best["step"])
 
     def _last_good(self, steps: list[int]) -> Path:
         reason = ""
@@ -129,8 +146,8 @@ class Checkpoints:
         raise ValueError(f"{self.folder.parent} holds no undamaged checkpoint; the last: {reason}")
 
 
-def verify(checkpoint: Path) -> None:
-    """Reads every file of a checkpoint against its manifest.
+def verify(checkpoint: Path, only: str | None = None) -> list[str]:
+    """Reads every file of a checkpoint, or only one, against its manifest; returns the names of all.
 
     Raises ValueError naming the first file that is missing, cut, changed or of another format.
     """
@@ -147,12 +164,15 @@ def verify(checkpoint: Path) -> None:
         raise ValueError(f"{manifest} is damaged: its own SHA-256 does not fit{advice}")
     for name, expected in record["files"].items():
         path = checkpoint / name
+        if only not in (None, name):
+            continue
         if not path.is_file():
             raise ValueError(f"{path} is missing{advice}")
         if (size := path.stat().st_size) != expected["size"]:
             raise ValueError(f"{path} holds {size} bytes instead of {expected['size']}{advice}")
         if _fingerprint(path) != expected:
             raise ValueError(f"{path} is damaged: its SHA-256 is not the one it was written with{advice}")
+    return list(record["files"])
 
 
 def load_weights(
@@ -167,21 +187,46 @@ def load_weights(
 
 
 def write_config(run_folder: Path, config: Mapping[str, Any]) -> None:
-    """Records `to_dict(config)` with the format of the folder as `config.json`."""
-    write_json(run_folder / "config.json", {"format": FORMAT, "config": config})
+    """Records `to_dict(config)` as `config.json`, with the format of the folder and the place of relative paths."""
+    write_json(run_folder / "config.json", {"format": FORMAT, "config": config, "relative_to": os.getcwd()})
 
 
 def read_config(run_folder: Path, cls: type[T]) -> T:
-    """The configuration a run was made with; ValueError when there is none or it is of another version."""
+    """The configuration a run was made with; ValueError when there is none or it is of another version.
+
+    Relative paths in it that led to something from where the run was started are absolute when read from elsewhere.
+    """
     path = run_folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{run_folder} is not a run folder: it has no config.json")
     record = read_json(path)
     check_format(path, record)
     try:
-        return from_dict(cls, record.get("config", {}))
+        config = from_dict(cls, record.get("config", {}))
+        return _anchored(config, record.get("relative_to", os.getcwd()))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _anchored(config: T, place: str) -> T:
+    if place == os.getcwd():
+        return config
+    values = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "out"}  # type: ignore[arg-type]
+    hints = get_type_hints(type(config))
+    found = {name: _found_from(place, value, name in NAMES_OR_PATHS) for name, value in values.items()}
+    changes = {name: value for name, value in found.items() if hints[name] in PATHS and value != values[name]}
+    return replace(config, **changes) if changes else config  # type: ignore[type-var]
+
+
+def _found_from(place: str, value: Any, bare: bool) -> Any:
+    """A relative path as an absolute one if it leads somewhere from `place`; `bare`: even if it is only a name."""
+    if isinstance(value, tuple):
+        return tuple(_found_from(place, each, bare) for each in value)
+    if not isinstance(value, str | Path) or not str(value).strip("."):
+        return value
+    plain = re.split(r"[*?\[]", str(value))[0].rpartition("/")[0] if has_magic(str(value)) else str(value)
+    there = Path(place, plain).exists() and (bare or len(Path(value).parts) > 1)
+    return type(value)(os.path.join(place, value)) if there else value
 
 
 def check_format(path: Path, record: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from decision.acting.policy import ModelPolicy, check_finite
 from decision.data.summary import Normaliser
 from decision.environments.make import Environment, as_array, episode_seed, name_of, require_length, require_spaces
-from decision.environments.spaces import Space, describe
+from decision.environments.spaces import describe
 from decision.models.decision_transformer import DecisionTransformer
 
 Progress = Callable[[int], object]
@@ -62,7 +62,16 @@ def play(
         first, step = environments[running[0]], int(episodes.lengths[running[0]])
         require_finite("an observation", observations[: len(running)], first, step, [seeds[i] for i in running])
         actions = policy.act(observations[: len(running)], previous)
-        rows = _step(environments, running, actions, episodes, (observations, rewards, space))
+        rows: list[int] = []  # those whose episodes continue
+        for row, episode in enumerate(running):
+            observation, reward, terminated, truncated, _ = environments[episode].step(actions[row])
+            episodes.returns[episode] += reward
+            episodes.lengths[episode] += 1
+            episodes.terminated[episode] = terminated
+            if not (terminated or truncated):
+                observations[len(rows)] = as_array(environments[episode], observation, space)
+                rewards[len(rows)] = reward
+                rows.append(row)
         require_finite("a reward", episodes.returns, first, step, seeds)
         if progress and len(rows) < len(running):
             progress(len(running) - len(rows))
@@ -70,28 +79,6 @@ def play(
             policy.keep(rows)
         running, previous = [running[row] for row in rows], rewards[: len(rows)]
     return episodes
-
-
-def _step(
-    environments: Sequence[Environment],
-    running: Sequence[int],
-    actions: NDArray[Any],
-    episodes: Episodes,
-    batch: tuple[NDArray[Any], NDArray[np.float32], Space],
-) -> list[int]:
-    """One step of every running episode, written into the first rows of the batch; the rows that continue."""
-    observations, rewards, space = batch
-    rows: list[int] = []
-    for row, episode in enumerate(running):
-        observation, reward, terminated, truncated, _ = environments[episode].step(actions[row])
-        episodes.returns[episode] += reward
-        episodes.lengths[episode] += 1
-        episodes.terminated[episode] = terminated
-        if not (terminated or truncated):
-            observations[len(rows)] = as_array(environments[episode], observation, space)
-            rewards[len(rows)] = reward
-            rows.append(row)
-    return rows
 
 
 def require_finite(what: str, values: NDArray[Any], environment: Environment, step: int, seeds: Sequence[int]) -> None:

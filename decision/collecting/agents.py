@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,6 @@ class Agent(BatchPolicy):
     def steps(self) -> int:
         """Environment steps of its training."""
         return int(self.model.num_timesteps)
-
-    def train(self, budget: int, go_on: Callable[[], bool]) -> None:
-        """Trains for `budget` steps, or until `go_on()`, which is asked after each step, is false."""
-        self.model.learn(budget, callback=lambda *_: go_on(), reset_num_timesteps=False)
 
     def behaviour(self, seeds: Sequence[int]) -> Agent:
         """The policy for episodes of these seeds; it draws its actions, as in training."""

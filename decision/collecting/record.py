@@ -11,9 +11,8 @@ from core.cli.exits import Interrupted, StopRequest
 from core.messages import number
 from decision.acting.policy import ModelPolicy
 from decision.collecting.agents import Agent, load_agent, read_agent
-from decision.collecting.behaviour import Behaviour, find_behaviour
 from decision.collecting.config import SAVED, TRAINING_ENVS, CollectConfig
-from decision.collecting.recording import Recorder, Recording, record_episodes
+from decision.collecting.recording import Behaviour, Recorder, Recording, find_behaviour, record_episodes
 from decision.collecting.teacher import (
     RECENT,
     find_goal,
@@ -51,7 +50,7 @@ def collect(config: CollectConfig) -> Trajectories:
         recording = Recording(target, config.settings(), metadata)
         try:
             return record(config, recorders, recording)
-        except Interrupted:
+        except KeyboardInterrupt:  # asked to stop, or stopped at once
             raise Interrupted(f"interrupted; {keep(config, recording)}") from None
 
 

@@ -1,12 +1,14 @@
-"""An environment records its episodes; on disk they are in parts, which survive an interruption, joined at the end.
+"""Policies that data is collected with; environments that record their episodes; recordings that survive interruptions.
 
 While `data.npz` is being recorded, the folder `data.npz.part` has `settings.json`, which says what is recorded, and
 `episodes-000000.npz`, `episodes-000001.npz` ..., the finished episodes in order. Each file is whole or absent, so that
 a recording can continue after the last of them, however it was ended.
 """
 
+import importlib
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,86 @@ from numpy.typing import NDArray
 from core.cli.exits import Interrupted, StopRequest
 from core.files.atomic import remove
 from core.files.json_files import read_json, write_json
-from decision.acting.episodes import play
-from decision.collecting.behaviour import Behaviour
+from core.messages import first_line
+from core.training.order import stream
+from decision.acting.episodes import BatchPolicy, play
 from decision.data.store import Episode, Trajectories, concatenate, stack
 from decision.environments.make import as_array, name_of, spaces_of
+from decision.environments.spaces import Space
 
 PART_STEPS = 20_000  # a part is written after so many steps,
 PART_SECONDS = 30.0  # or after so much time, whichever comes first
 SETTINGS = "settings.json"
+Behaviour = Callable[[Sequence[int]], BatchPolicy]
+"""The policy for episodes of these seeds, from which all its random choices follow."""
+
+
+class RandomPolicy:
+    """Uniform actions, or as Gymnasium draws them where there are no bounds; a random stream for each episode."""
+
+    def __init__(self, space: Space, seeds: Sequence[int]):
+        self.spaces = [space.gym() for _ in seeds]
+        for each, seed in zip(self.spaces, seeds, strict=True):
+            each.seed(int(stream(seed, "actions").random_raw() >> 33))  # the seed itself is the environment's
+
+    def act(self, observations: NDArray[Any], rewards: NDArray[np.float32] | None = None) -> NDArray[Any]:
+        """Actions (B, ...), whatever the observations."""
+        return np.stack([space.sample() for space in self.spaces])
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Continues with these of the episodes only."""
+        self.spaces = [self.spaces[row] for row in rows]
+
+
+class FunctionPolicy(BatchPolicy):
+    """A function from one raw observation to one action; continuous ones are clipped to their bounds."""
+
+    def __init__(self, name: str, function: Callable[[Any], Any], space: Space):
+        self.name, self.function, self.space = name, function, space
+        self.gym = space.gym()
+
+    def act(self, observations: NDArray[Any], rewards: NDArray[np.float32] | None = None) -> NDArray[Any]:
+        """Actions (B, ...). Raises ValueError for a result that is not an action of the environment."""
+        return np.stack([self._act(observation) for observation in observations])
+
+    def _act(self, observation: NDArray[Any]) -> NDArray[Any]:
+        result = self.function(observation)
+        try:
+            action = np.asarray(result).reshape(self.space.shape)
+            if self.space.kind == "box":
+                action = np.clip(action.astype(self.space.dtype), *self.space.bounds()).astype(self.space.dtype)
+            valid = self.gym.contains(action if self.space.shape else action[()])
+        except (TypeError, ValueError):
+            valid = False
+        if not valid:
+            raise ValueError(f"{self.name} returned {result!r}, which is not an action of {self.space}")
+        return action
+
+
+def import_function(name: str) -> Callable[[Any], Any]:
+    """The function `module:name`, which may lie in the current folder. Raises ValueError if there is none."""
+    module, _, attribute = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a user's module may raise anything
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"policy = {name!r} cannot be imported: {reason}") from error
+    if not callable(function):
+        raise ValueError(f"policy = {name!r} is not a function of an observation, but {function!r}")
+    return function
+
+
+def find_behaviour(policy: str, space: Space) -> Behaviour:
+    """The policy of a name: `random`, or `module:function`. Raises ValueError of one sentence for anything else."""
+    if policy == "random":
+        return lambda seeds: RandomPolicy(space, seeds)
+    if ":" in policy and not Path(policy).exists():
+        function = import_function(policy)
+        return lambda seeds: FunctionPolicy(policy, function, space)
+    accepted = "random, ppo, sac, module:function, an agent.zip or .pt, a run folder of decision.train"
+    raise ValueError(f"policy = {policy!r} is not one of: {accepted}")
 
 
 class Recorder(gymnasium.Wrapper):

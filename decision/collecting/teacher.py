@@ -12,9 +12,8 @@ from core.cli.exits import RunFailure
 from core.messages import notice, number
 from core.training.order import stream
 from decision.collecting.agents import Agent
-from decision.collecting.behaviour import RandomPolicy
 from decision.collecting.config import CollectConfig
-from decision.collecting.recording import Recorder, Recording, record_episodes
+from decision.collecting.recording import RandomPolicy, Recorder, Recording, record_episodes
 from decision.data.store import Episode
 from decision.data.summary import reference_scores
 from decision.environments.spaces import describe
@@ -40,7 +39,8 @@ class Teacher:
         Raises RunFailure if the goal is not reached, unless the level is expert, which is then whatever was reached.
         """
         with progress_bar(0, self.config.train_steps, f"training {self.config.policy}") as self.bar:
-            self.agent.train(self.config.train_steps, self._continue)
+            budget = self.config.train_steps
+            self.agent.model.learn(budget, callback=lambda *_: self._continue(), reset_num_timesteps=False)
         if self._reached():
             return
         reached = f"{number(self.recent_return())} in {self.agent.steps:,} steps of training"

@@ -173,8 +173,7 @@ def _flattened(space: Any, values: Any, count: int) -> NDArray[Any]:
 
 
 def _to_minari(data: Trajectories, number: int, episode: Episode) -> Any:
-    ends = np.zeros((2, len(episode.rewards)), bool)
-    ends[:, -1] = episode.terminated, episode.truncated
+    steps = slice(*data.offsets[number : number + 2])
     assert episode.final_observation is not None
     observations = np.concatenate([episode.observations, episode.final_observation[None]])  # (T + 1, ...)
     return extra("minari.data_collector", MINARI_EXTRA).EpisodeBuffer(
@@ -182,8 +181,8 @@ def _to_minari(data: Trajectories, number: int, episode: Episode) -> Any:
         observations=observations.astype(data.observation_space.dtype),
         actions=episode.actions.astype(data.action_space.dtype),
         rewards=list(episode.rewards),
-        terminations=list(ends[0]),
-        truncations=list(ends[1]),
+        terminations=list(data.terminated[steps]),
+        truncations=list(data.truncated[steps]),
         infos={},
     )
 
@@ -213,11 +212,7 @@ ACCEPTED = f"a file that decision.collect wrote, {MINARI}NAME-vN, or a .hdf5 fil
 
 
 def load_data(name: str | Path, root: Path | None = None) -> Trajectories:
-    """The data set of a name.
-
-    - a file that `decision.collect` wrote, as a path or as a path under `root` (default: `data_root()`);
-    - `minari:NAME`, a Minari data set, which is downloaded unless it is installed;
-    - a `.hdf5` file of D4RL's.
+    """The data set of a name, see ACCEPTED; files are looked for as a path, then under `root` (default: `data_root()`).
 
     Raises ValueError of one sentence: there is no such data, or it is damaged.
     """

@@ -24,7 +24,6 @@ HEADER = "header.json"
 ARRAYS = ("observations", "actions", "rewards", "terminated", "truncated", "offsets", "final_observations")
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, RuntimeError, OSError)
 """What reading a damaged file may raise."""
-EPOCH = (1980, 1, 1, 0, 0, 0)  # of every part of a file, so that equal data makes equal files
 
 
 class Episode(NamedTuple):
@@ -164,10 +163,11 @@ class Trajectories:
         names = [name for name in ARRAYS if getattr(self, name) is not None]
         plain = {"observation_space": to_dict(self.observation_space), "action_space": to_dict(self.action_space)}
         header = {"format": FORMAT, "arrays": names} | self.metadata() | plain | {"provenance": dict(self.provenance)}
-        with atomic_write(path) as aside, zipfile.ZipFile(aside, "w") as archive:
-            archive.writestr(_entry(HEADER), json.dumps(header, allow_nan=False))
+        with atomic_write(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open(HEADER, "w") as file:  # has no date, so that equal data makes equal files
+                file.write(json.dumps(header, allow_nan=False).encode())
             for name in names:
-                with archive.open(_entry(f"{name}.npy"), "w", force_zip64=True) as file:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, getattr(self, name), allow_pickle=False)
 
     @classmethod
@@ -278,12 +278,6 @@ def concatenate(parts: Sequence[Trajectories], provenance: Mapping[str, Any]) ->
     metadata = first.metadata() | {"provenance": provenance}
     metadata["reference"] = next((part.reference for part in parts if part.reference), None)
     return stack([episode for part in parts for episode in part], **metadata)
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, EPOCH)
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    return entry
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> Any:

@@ -52,7 +52,8 @@ class Normaliser:
         chunks = (rows[i : i + each] - mean for i in range(0, data.steps, each))
         std = np.sqrt(sum(np.square(chunk).sum(axis=0) for chunk in chunks) / data.steps)
         std[std < LEAST_STD] = 1.0
-        return cls(space.shape, _float32(mean), _float32(std), largest or 1.0)
+        means, deviations = (tuple(each.astype(np.float32).tolist()) for each in (mean, std))
+        return cls(space.shape, means, deviations, largest or 1.0)
 
     def observations(self, x: Tensor) -> Tensor:
         """Raw (..., *shape) -> float32 of mean 0 and deviation 1; images and choices are returned unchanged."""
@@ -73,10 +74,6 @@ class Normaliser:
     @cached_property
     def _statistics(self) -> dict[torch.device, list[Tensor]]:
         return {}
-
-
-def _float32(values: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(values.astype(np.float32).tolist())
 
 
 OCCURRING: Literal["inverted_cdf"] = "inverted_cdf"

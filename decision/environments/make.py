@@ -37,7 +37,6 @@ def make(
     identifier: Gymnasium's id, such as `CartPole-v1`, or `module:id` for one that a module registers.
     max_steps:  steps after which an episode is truncated; default the environment's own limit,
     longest:    or this many where it has none.
-    render_mode: Gymnasium's; with "rgb_array" `render()` returns pictures.
 
     Raises ValueError of one sentence: there is no such environment (and the nearest name), or what is to be installed.
     """

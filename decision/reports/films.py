@@ -21,7 +21,7 @@ from core.messages import first_line
 from decision.acting.episodes import play
 from decision.acting.policy import ModelPolicy
 from decision.environments.make import episode_seed, make, name_of, remedy
-from decision.reports.options import ActingOptions, choose_environment, limits
+from decision.reports.options import ActingOptions
 from decision.trained import Trained
 
 if TYPE_CHECKING:
@@ -81,14 +81,6 @@ def make_filmed(identifier: str, *, max_steps: int | None = None, longest: int |
         os.environ.setdefault("MUJOCO_GL", "egl")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     return Filmed(make(identifier, max_steps=max_steps, longest=longest, render_mode="rgb_array"))
-
-
-def open_filmed(trained: Trained, options: ActingOptions, kind: Format) -> Filmed:
-    """The environment to film. Raises ValueError when its pictures or the format need another package."""
-    check_format(kind)
-    environment = make_filmed(choose_environment(options, trained), **limits(trained.model, options))
-    environment.reset(seed=0)
-    return environment
 
 
 def check_format(kind: Format) -> None:

@@ -10,6 +10,7 @@ from core.files.downloads import data_root
 from core.messages import number
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
+from core.training.config import with_steps
 from core.training.folder import resume_point
 from core.training.run import Run
 from core.training.trained import matches_data, save_data_record
@@ -108,7 +109,7 @@ def prepare(config: TrainConfig) -> tuple[Trajectories, Summary, TrainConfig]:
         model = choose_shape(config, summary, environments)
     if config.online.every:
         check_online(config.online.every, model)
-    return part, summary, replace(config, model=model)
+    return part, summary, with_steps(replace(config, model=model), part.steps)
 
 
 def read_data(config: TrainConfig) -> Trajectories:

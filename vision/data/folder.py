@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.messages import notice
-from core.training.folder import TRACES
+from core.training.folder import is_run_folder
 from vision.data.files import SUFFIXES
 
 Part = Literal["train", "validation", "test"]
@@ -262,8 +262,7 @@ def _no_data(folder: Path) -> str:
     """Why a folder holds no data, if it does not."""
     if folder.name.lower() in SYSTEM:
         return "system folders"
-    config, *others = (folder / trace for trace in TRACES)
-    return RUN if config.is_file() and any(other.exists() for other in others) else ""
+    return RUN if is_run_folder(folder) else ""
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -16,8 +16,7 @@ from core.optim.groups import build_optimizer
 from decision.data.windows import Window
 from decision.environments.spaces import Space
 from decision.models.config import DecisionConfig
-from decision.models.decision_transformer import DecisionTransformer
-from decision.models.heads import CategoricalHead, DeterministicHead, GaussianHead
+from decision.models.decision_transformer import CategoricalHead, DecisionTransformer, DeterministicHead, GaussianHead
 from decision.tasks.imitation import DecisionLoss, count_steps
 from tests.decision.toys import (
     BELOW_ZERO,
