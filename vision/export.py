@@ -152,7 +152,9 @@ def describe(model: ModelProto, trained: Trained, options: ExportConfig) -> None
 
     prepared, size = trained.preparation, trained.model.config.image_size
     colors = "red, green, blue" if prepared.channels == 3 else "grey"
-    crop = f"the central square, {prepared.crop:.4g} of the shorter side, resized bicubic with antialiasing"
+    whole = {"pad": "the whole image between black bars", "squash": "the whole image, distorted to a square"}
+    shown = whole.get(prepared.fit, f"the central square, {prepared.crop:.4g} of the shorter side")
+    crop = f"{shown}, resized bicubic with antialiasing"
     after = "; softmax gives probabilities" if options.output == "logits" else ""
     properties = {
         "classes": json.dumps(prepared.classes),
