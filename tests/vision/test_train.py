@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 from core.training.command import parse
 from tests.processes import Commands, lines
 from tests.vision.conftest import picture
+from tests.vision.runs import GREY, write_run
 from vision.config import TrainConfig
 from vision.data.batches import Images
 from vision.data.load import load_data, load_test
@@ -196,3 +198,40 @@ def test_images_may_move_and_held_out_ones_that_changed_are_told(
     picture("apples", 99).save(moved / "train" / "apples" / "new.png")
     with pytest.raises(ValueError, match="was trained on other images"):
         run(*resume, 4)
+
+
+def fine_tune(base: Path, out: Path, *words: object) -> TrainConfig:
+    """Trains two steps on digits from an untrained run; returns the configuration of the new one."""
+    shape = ("--device", "cpu", "--precision", "fp32", "--batch-size", 16, "--steps", 2, "--out", out)
+    train(parse(TrainConfig, PRESETS, [*map(str, ("vit-digits", "--init-from", base, *shape, *words))]))
+    return load(out).config
+
+
+def test_the_head_alone_is_trained_where_that_is_asked_for(tmp_path: Path) -> None:
+    base = write_run(tmp_path / "base", replace(GREY, core=replace(GREY.core, drop_path=0.5)))
+    words = ("--train", "head", "--class-weights", "balanced", "--optimizer.kind", "muon")
+    config = fine_tune(base, tmp_path / "probe", *words)
+    before, after = load(base).model.state_dict(), load(tmp_path / "probe").model.state_dict()
+    assert {name for name in after if not after[name].equal(before[name])} == {"head.weight", "head.bias"}
+    assert config.model.core.drop_path == 0
+
+
+def test_what_is_dropped_out_is_not_a_matter_of_the_weights(tmp_path: Path) -> None:
+    base = write_run(tmp_path / "base", GREY)
+    config = fine_tune(base, tmp_path / "run", "--model.core.dropout", 0.25, "--model.core.drop-path", 0.125)
+    assert (config.model.core.dropout, config.model.core.drop_path) == (0.25, 0.125)
+    assert config.model == replace(GREY, core=replace(GREY.core, dropout=0.25, drop_path=0.125))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--train", "head"), "train = 'head' needs init_from"),
+        (("--init-from", "x", "--train", "head", "--optimizer.layer-decay", "0.5"), "layer-decay has no effect"),
+        (("--init-from", "x", "--train", "head", "--model.core.dropout", "0.5"), "dropout has no effect"),
+        (("--init-from", "x", "--model.core.dim", "64"), "--model.core.dim has no effect: init_from brings its own"),
+    ],
+)
+def test_settings_without_effect_are_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(TrainConfig, PRESETS, ["vit-digits", *words])

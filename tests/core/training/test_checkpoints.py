@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,19 @@ from core.training.config import RunConfig
 from tests.core.training.toy import Toy, ToyConfig
 
 WEIGHTS = {"a": torch.arange(12.0).view(3, 4), "b": torch.ones(5, dtype=torch.bfloat16)}
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """A configuration with words that may be paths."""
+
+    data: str
+    weights: str
+    pattern: str
+    name: str
+    missing: str
+    empty: str
+    here: str
 
 
 def filled(run: Path, *steps: int) -> Checkpoints:
@@ -185,3 +199,19 @@ def test_the_configuration_of_a_run_survives_and_its_version_counts(tmp_path: Pa
         read_config(tmp_path, ToyConfig)
     with pytest.raises(ValueError, match="is not a run folder: it has no config.json"):
         read_config(tmp_path / "elsewhere", ToyConfig)
+
+
+def test_relative_paths_of_a_run_hold_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found from where it was started; words that named no file there stay words."""
+    start, elsewhere, run = tmp_path / "start", tmp_path / "elsewhere", tmp_path / "run"
+    (start / "corpus" / "sub").mkdir(parents=True)
+    elsewhere.mkdir()
+    monkeypatch.chdir(start)
+    paths = {"data": "corpus", "weights": "corpus/sub", "pattern": "corpus/*.txt"}
+    words = {"name": "corpus", "missing": "corpus/none", "empty": "", "here": "."}
+    config = Sourced(**paths, **words)
+    write_config(run, to_dict(config))
+    assert read_config(run, Sourced) == config
+    monkeypatch.chdir(elsewhere)
+    moved = {field: str(start / value) for field, value in paths.items()}
+    assert read_config(run, Sourced) == Sourced(**moved, **words)
