@@ -15,6 +15,7 @@ from torch import Tensor
 
 from core.training.command import parse
 from tests.processes import Commands, lines
+from tests.vision.conftest import picture
 from tests.vision.runs import GREY, write_run
 from vision.config import TrainConfig
 from vision.data.batches import Images
@@ -176,6 +177,27 @@ def test_bad_input_is_one_line_and_nothing_is_written(commands: Commands, place:
     [line] = life.err
     assert complaint in line
     assert not out.exists()
+
+
+def test_images_may_move_and_held_out_ones_that_changed_are_told(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: object) -> str:
+        capsys.readouterr()
+        train(parse(TrainConfig, PRESETS, [*map(str, words)]))
+        return capsys.readouterr().err
+
+    shape = ("--model.image-size", 16, "--model.patch", 8, "--augment.crop", "none", "--augment.flip", "none")
+    introduction = run(*TINY, *shape, "--data", image_folder, "--steps", 1, "--out", tmp_path / "run")
+    assert "3 classes: apples, leaves, skies" in introduction
+    moved = image_folder.rename(tmp_path / "moved")
+    resume = ("--out", tmp_path / "run", "--resume", "--data", moved, "--steps")
+    assert "validation images" not in run(*resume, 2)
+    picture("apples", 99).save(moved / "val" / "apples" / "new.png")
+    assert f"the validation images of --data {moved} have changed" in run(*resume, 3)
+    picture("apples", 99).save(moved / "train" / "apples" / "new.png")
+    with pytest.raises(ValueError, match="was trained on other images"):
+        run(*resume, 4)
 
 
 def fine_tune(base: Path, out: Path, *words: object) -> TrainConfig:

@@ -83,11 +83,8 @@ def load_data(
     validation: how many training images, or which fraction of them, are held out, drawn with `seed` and stratified;
         default a folder's own validation part, or else a tenth. 0 is none.
     preparation: that of a trained model, whose images are stored and labelled so; channels, fit and crop are its own.
-    matches: whether a fingerprint is that of a run which exists. Older versions held out other images of small classes:
-        those are then held out again.
+    matches: whether a fingerprint is that of a run; older versions held out other images of classes of equal size.
     skip_bad: leave out files of a folder that cannot be decoded, with a notice, in place of an error.
-    storage: a folder's pixels in "memory", from a cache on disk, or decoded again whenever they are needed, "stream";
-        "auto" is memory where half of what is free suffices.
 
     Raises ValueError of one sentence for bad input.
     """
@@ -95,20 +92,27 @@ def load_data(
     if channels not in (None, 1, 3):
         raise ValueError(f"channels = {channels!r} must be 1 or 3")
     if name in NAMES:
-        part = _read_named(name, "train", root, preparation, channels)
-        return split(name, part, validation, seed, preparation, matches=matches)
-    bad = _bad(skip_bad)
-    train, own = (_list(name, part, root, bad, preparation) for part in ("train", "validation"))
+        part, own = _read_named(name, "train", root, preparation, channels), None
+    else:
+        crop = crop if fit == "crop" else 1.0
+        layout = preparation.layout if preparation else Layout(channels or 3, round(size / crop), fit)
+        reader = FolderReader(layout, crop, storage, _bad(skip_bad), root)
+        part, own = _read_folder(name, reader, validation, preparation)
+    return split(name, part, validation if own is None else 0, seed, preparation, own, matches)
+
+
+def _read_folder(
+    name: str, reader: FolderReader, validation: float | None, preparation: Preparation | None
+) -> tuple[PartImages, PartImages | None]:
+    """The training images, and the validation images where they are a part of their own and wanted."""
+    train, own = (_list(name, part, reader.root, reader.bad, preparation) for part in ("train", "validation"))
     assert train is not None
-    crop = crop if fit == "crop" else 1.0
-    layout = preparation.layout if preparation else Layout(channels or 3, round(size / crop), fit)
-    reader = FolderReader(layout, crop, storage, bad, root).for_files(train, own)
+    reader = reader.for_files(train, own)
     if own is None or validation == 0:
-        return split(name, reader.read(train), validation, seed, preparation, matches=matches)
+        return reader.read(train), None
     if validation is not None:
         raise ValueError(f"validation = {validation:g} has no effect: {own.folder} holds the validation images")
-    held, kept = reader.read(own.with_classes(train.classes, train.folder)), reader.read(train)
-    return split(name, kept, 0, seed, preparation, own=held)
+    return reader.read(train), reader.read(own.with_classes(train.classes, train.folder))
 
 
 def load_part(
@@ -248,7 +252,7 @@ def _training_files(name: str, listing: Listing, preparation: Preparation, root:
     """The files that a model was trained on, where they are still known and are not those of the listing."""
     if not name or name in NAMES:
         return {}
-    with suppress(ValueError):  # they have moved, or changed
+    with suppress(ValueError, OSError):  # they have moved, or changed
         train = _list(name, "train", root, "ignore", preparation)
         if train is not None and (train.folder.resolve(), train.files) != (listing.folder.resolve(), listing.files):
             known = known_files(train, preparation.layout, root)

@@ -26,6 +26,8 @@ from vision.data.named import read_named
 from vision.data.preparation import Preparation
 
 Storage = Literal["auto", "memory", "stream"]
+"""A folder's pixels: mapped from a cache on disk, or decoded whenever they are needed; auto is memory if half of what
+is free suffices."""
 
 MEMORY = 0.5  # of what is free, on a device too, may be taken by pixels
 UNSEEN = 0.1  # of all pixels: from there on it is said that they are never seen
