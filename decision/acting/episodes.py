@@ -16,10 +16,12 @@ from decision.environments.make import (
     as_array,
     episode_seed,
     name_of,
+    registered_limit,
     require_length,
     require_spaces,
     step_limit,
 )
+from decision.environments.settings import EnvSettings
 from decision.environments.spaces import describe
 from decision.models.decision_transformer import DecisionTransformer
 
@@ -106,6 +108,20 @@ def require_end(environment: Environment, step: int) -> None:
     if step >= ENDLESS and step_limit(environment) is None:
         said = f"an episode of {name_of(environment)} has not ended after {step:,} steps"
         raise ValueError(f"{said}, and the environment has no limit of steps: give one with --max-steps")
+
+
+def without_limit(identifier: str, settings: EnvSettings, longest: int | None) -> str:
+    """What there is to say of an environment without a limit of steps, in which a model acts; "" where it has one."""
+    if registered_limit(identifier, settings):
+        return ""
+    cut = f": episodes are cut off after {longest:,}, where the model's table of timesteps ends" if longest else ""
+    return f"{identifier} has no limit of steps{cut}; --env-args max_episode_steps=N sets one"
+
+
+def labels(targets: Sequence[float], digits: int) -> list[str]:
+    """Targets as words of so many digits, or all of them where two would be the same."""
+    short = [f"{target:.{digits}g}" for target in targets]
+    return [word if short.count(word) == 1 else repr(target) for word, target in zip(short, targets, strict=True)]
 
 
 def require_finite(what: str, values: NDArray[Any], environment: Environment, step: int, seeds: Sequence[int]) -> None:

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from core.checks import check_at_least, check_positive
 from core.cli.arguments import parse_fields, run_folder
 from core.devices import device_kind, keep_freed_memory
+from core.messages import notice
 from core.training.trained import EvaluateOptions
-from decision.acting.episodes import Rollouts, roll_out
+from decision.acting.episodes import Rollouts, roll_out, without_limit
 from decision.acting.policy import check_finite
 from decision.environments.make import open_environments
 from decision.environments.settings import AS_REGISTERED, EnvSettings, parse_arguments
@@ -38,6 +39,8 @@ class ActingOptions(EvaluateOptions):
     """The most environments to act in at once."""
     max_steps: int | None = None
     """Steps after which an episode is cut off; default the environment's own limit, else that of the model."""
+    out: Path | None = None
+    """Folder for the episodes and the figures; default one inside DIR, or DIR itself."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,6 +100,8 @@ def act(trained: Trained, options: ActingOptions, targets: Sequence[float]) -> R
 
     identifier, total = choose_environment(options, trained), options.episodes * max(1, len(targets))
     settings, most = choose_settings(options, trained), min(total, options.envs)
+    if options.max_steps is None and (said := without_limit(identifier, settings, trained.model.config.longest)):
+        notice(said)
     with (
         open_environments(identifier, most, settings, **limits(trained.model, options)) as environments,
         tqdm(total=total, unit="episodes", desc=identifier, disable=None) as bar,
@@ -127,6 +132,27 @@ def record_of(options: ActingOptions, trained: Trained) -> dict[str, Any]:
         "seed": options.seed,
         "temperature": options.temperature,
     }
+
+
+def heading(options: ActingOptions, trained: Trained) -> str:
+    """The first line of what a command prints."""
+    environment = choose_environment(options, trained)
+    return f"{environment}, checkpoint of step {trained.step}: {options.episodes} episodes for each target"
+
+
+def place_to_write(options: ActingOptions, default: Path) -> Path | None:
+    """The folder for results; None, with a notice, where that of the run is read-only and --out names no other.
+
+    Raises ValueError where nothing can be written to the folder that --out names.
+    """
+    try:
+        require_writable(options.out or default)
+    except ValueError as error:
+        if options.out:
+            raise
+        notice(f"{error}: the results are only printed, --out FOLDER keeps them")
+        return None
+    return options.out or default
 
 
 def require_writable(folder: Path) -> None:

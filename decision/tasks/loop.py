@@ -15,6 +15,7 @@ from core.training.config import with_steps
 from core.training.folder import resume_point
 from core.training.run import Run
 from core.training.trained import matches_data, save_data_record
+from decision.acting.episodes import without_limit
 from decision.config import TrainConfig
 from decision.data.sources import load_data, locate
 from decision.data.store import Trajectories
@@ -54,6 +55,9 @@ def train(config: TrainConfig) -> dict[str, float]:
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
         run.log_summary(task.summary())
         warn_of_targets(run, summary, config)
+        where = choose_environment(config, summary), config.settings(summary.settings)
+        if config.acts and (said := without_limit(*where, config.model.longest)):
+            run.progress.say(f"notice: {said}")
         online = OnlineRounds(run, task)
         online.act_when_due()
         for _, batch in run.steps(task.order):
