@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,8 @@ def _graph(
     opset: int,
 ) -> ModelProto:
     """The module as an ONNX graph, without traces of the machine."""
-    with record_attention(model):  # the explicit path, whose operators every operator set has
+    with record_attention(model), warnings.catch_warnings():  # the explicit path: every operator set has its operators
+        warnings.simplefilter("ignore")  # the exporter's, of axes that are called the same
         program = torch.onnx.export(
             model,
             kwargs=dict(example),

@@ -221,7 +221,9 @@ def _readable(path: Path) -> Iterator[None]:
     """Raises ValueError of one sentence in place of any error of reading what `Agent.save` wrote."""
     try:
         yield
-    except (RuntimeError, ValueError, TypeError, LookupError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, EOFError, OSError, pickle.UnpicklingError) as error:
+        if isinstance(error, OSError) and error.filename:  # it cannot be opened
+            raise
         reason = "is damaged, of another version, or of an environment of other spaces"
         raise ValueError(f"{path} {reason}: {first_line(error)}") from error
 
