@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from core.config import TransformerConfig
 from core.decoding.cache import Cache
 from core.graph import Route
-from core.norms import build_norm
+from core.norms import build_qk_norm
 from core.positions import Rotation
 from core.switch import with_kernel
 
@@ -59,10 +59,10 @@ class Attention(nn.Module):
         self.layer, self.scale = layer, 1.0 if config.attention_scale == "none" else None
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.key_heads, config.head_width
         q, kv = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
-        self.add_projections(config.dim, q, kv, bias=config.bias != "none")
-        self.q_norm = build_norm(config.qk_norm, self.head_dim, config)
-        self.k_norm = build_norm(config.qk_norm, self.head_dim, config)
-        self.out = nn.Linear(q, config.dim, bias=config.bias == "all")
+        self.add_projections(config.dim, q, kv, bias=config.bias in ("all", "attention", "qkv"))
+        self.q_norm = build_qk_norm(self.n_heads, config)
+        self.k_norm = build_qk_norm(self.n_kv_heads, config)
+        self.out = nn.Linear(q, config.dim, bias=config.bias in ("all", "attention"))
         self.dropout = config.attention_dropout
         self.attend: Attend = attend
 

@@ -1,15 +1,59 @@
 """The shape of a core: one frozen description that validates itself."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from core.checks import check_between, check_choices, check_positive, refuse_unused
+from core.checks import check_at_least, check_between, check_choices, check_positive, refuse_unused
 
 PositionKind = Literal["none", "learned", "sinusoidal", "rotary", "alibi", "t5"]
 NormKind = Literal["layernorm", "rmsnorm", "rms"]
 OptionalNormKind = Literal["none", "layernorm", "rmsnorm", "rms"]
 FeedForwardKind = Literal["relu", "gelu", "gelu-tanh", "relu2", "swiglu", "geglu"]
+LayerPositions = Literal["shared", "window", "none"]
+Bias = Literal["all", "attention", "qkv", "feedforward", "none"]
 GATED = ("swiglu", "geglu")
+EMBEDDED = ("none", "learned", "sinusoidal")  # positions that no layer reads: there are none, or tokens hold them
+
+
+@dataclass(frozen=True)
+class RotaryScaling:
+    """How rotary positions reach further than the context that they were trained on (`core.positions.frequencies`)."""
+
+    kind: Literal["none", "linear", "dynamic", "yarn", "llama3"] = "none"
+    """Slower by a factor (linear), by a base that grows with the length (dynamic), or the slow ones (yarn, llama3)."""
+    factor: float = 1.0
+    """How many times further."""
+    original_context: int = 8192
+    """dynamic, yarn, llama3: tokens of the context before."""
+    low_freq_factor: float = 1.0
+    """llama3: frequencies that turn less often than this over the original context are divided by the factor."""
+    high_freq_factor: float = 4.0
+    """llama3: frequencies that turn more often than this over the original context stay."""
+    beta_slow: float = 1.0
+    """yarn: as low_freq_factor."""
+    beta_fast: float = 32.0
+    """yarn: as high_freq_factor."""
+    ramp_ends: Literal["rounded", "exact"] = "rounded"
+    """yarn: whether the frequencies between the two begin and end at a whole channel."""
+    attention_factor: float | None = None
+    """yarn: what rotated queries and keys are multiplied by; default 0.1 ln(factor) + 1."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_at_least(self, 1, "factor")
+        check_positive(self, "original_context", "low_freq_factor", "beta_slow", "attention_factor")
+        refuse_unused(self)
+        for low, high in (("low_freq_factor", "high_freq_factor"), ("beta_slow", "beta_fast")):
+            if getattr(self, low) >= getattr(self, high):
+                raise ValueError(f"scaling.{low} = {getattr(self, low)} must be below {high} = {getattr(self, high)}")
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        scaled = ("linear", "dynamic", "yarn", "llama3")
+        readers: dict[str, tuple[str, ...]] = {"factor": scaled, "original_context": scaled[1:]}
+        readers |= dict.fromkeys(("low_freq_factor", "high_freq_factor"), ("llama3",))
+        readers |= dict.fromkeys(("beta_slow", "beta_fast", "ramp_ends", "attention_factor"), ("yarn",))
+        return _idle(readers, self.kind, "scaling")
 
 
 @dataclass(frozen=True)
@@ -22,6 +66,8 @@ class PositionConfig:
     """Longest wavelength / 2 pi, in coordinate units (sinusoidal, rotary)."""
     pairing: Literal["interleaved", "halves"] = "interleaved"
     """Rotary: which channels rotate together: (0,1),(2,3),... as GPT-J, or (0,n/2),(1,n/2+1),... as NeoX."""
+    scaling: RotaryScaling = field(default_factory=RotaryScaling)
+    """Rotary: how positions reach further than the context they were trained on."""
     buckets: int = 32
     """T5: number of distance buckets."""
     max_distance: int = 128
@@ -40,10 +86,23 @@ class PositionConfig:
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        readers = {"base": ("sinusoidal", "rotary"), "pairing": ("rotary",)}
+        readers: dict[str, tuple[str, ...]] = {"base": ("sinusoidal", "rotary")}
+        readers |= dict.fromkeys(("pairing", "scaling"), ("rotary",))
         readers |= dict.fromkeys(("buckets", "max_distance", "direction"), ("t5",))
-        idle = [name for name, kinds in readers.items() if self.kind not in kinds]
-        return dict.fromkeys(idle, f"positions of kind = {self.kind!r} do not read it")
+        return _idle(readers, self.kind, "positions")
+
+
+def _idle(readers: dict[str, tuple[str, ...]], kind: str, what: str) -> dict[str, str]:
+    """The fields that something of this kind does not read."""
+    idle = [name for name, kinds in readers.items() if kind not in kinds]
+    return dict.fromkeys(idle, f"{what} of kind = {kind!r} do not read it")
+
+
+class LayerKind(NamedTuple):
+    """What the attention of one layer may have apart from that of the others."""
+
+    window: int | None  # places less than this far away that tokens attend to; None = all
+    positions: LayerPositions  # those of all layers, those of windowed layers, or none
 
 
 @dataclass(frozen=True)
@@ -66,22 +125,32 @@ class TransformerConfig:
     """Activation of the feed-forward layer (relu2 = squared ReLU)."""
     norm: NormKind = "layernorm"
     """Normalisation; `rms` is RMSNorm without a learned gain."""
-    norm_placement: Literal["pre", "post"] = "pre"
-    """Before each sub-layer (GPT-2) or after the residual sum (the 2017 paper, BERT)."""
+    norm_placement: Literal["pre", "post", "branch"] = "pre"
+    """Before each sub-layer (GPT-2), after the residual sum (BERT), or of a branch before that sum (OLMo 2)."""
     norm_eps: float = 1e-5
     """Added to the variance."""
     embedding_norm: OptionalNormKind = "none"
     """Normalisation of the tokens, positions included, before the first block (BERT, BLOOM)."""
     qk_norm: OptionalNormKind = "none"
-    """Normalisation of each head's queries and keys."""
+    """Normalisation of queries and keys."""
+    qk_norm_over: Literal["head", "all-heads"] = "head"
+    """Whether each head is normalised by itself, or all heads of a token together (OLMo 2)."""
     attention_scale: Literal["head_dim", "none"] = "head_dim"
     """What queries times keys are multiplied by: 1 / sqrt(head_dim), or nothing (T5)."""
     modulation: Literal["none", "adaln"] = "none"
     """Whether a condition shifts, scales and gates every residual branch (adaLN-zero, Peebles & Xie 2023)."""
-    bias: Literal["all", "qkv", "none"] = "all"
-    """Which linear maps (and with `all` LayerNorms) carry a bias."""
+    bias: Bias = "all"
+    """Which linear maps carry a bias; LayerNorms do unless it is `none`."""
     position: PositionConfig = field(default_factory=PositionConfig)
     """How the coordinates of tokens enter."""
+    window: int | None = None
+    """Tokens attend to places less than this far away only, in `window_layers` (Mistral); default no bound."""
+    window_layers: tuple[int, ...] = ()
+    """Numbers of the layers, from 0, whose attention the window bounds; default all."""
+    window_position: PositionConfig | None = None
+    """Positions of those layers in place of the others' (ModernBERT, Gemma 3, OLMo 3); default the same."""
+    unpositioned_layers: tuple[int, ...] = ()
+    """Numbers of the layers, from 0, whose attention reads no positions (SmolLM3)."""
     layer_scale: float | None = None
     """Initial gain per channel of every residual branch (LayerScale); default none."""
     init: Literal["gpt2", "zero-residual"] = "gpt2"
@@ -103,13 +172,50 @@ class TransformerConfig:
             raise ValueError(f"n_kv_heads = {self.key_heads} must divide n_heads = {self.n_heads}")
         if self.position.kind == "rotary" and self.head_width % 2:
             raise ValueError(f"head_dim = {self.head_width} must be even for rotary positions")
-        if self.modulation == "adaln" and self.norm_placement == "post":
+        self._check_layers()
+        if self.modulation == "adaln" and self.norm_placement != "pre":
             raise ValueError("modulation = 'adaln' needs norm_placement = 'pre': it modulates what a branch reads")
         refuse_unused(self)
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        return {"drop_path": "depth = 1, and it rises from 0"} if self.depth == 1 else {}
+        idle = {"drop_path": "depth = 1, and it rises from 0"} if self.depth == 1 else {}
+        if self.qk_norm == "none":
+            idle["qk_norm_over"] = "qk_norm = 'none'"
+        if self.window is None:
+            idle |= dict.fromkeys(("window_layers", "window_position"), "window = None bounds no layer")
+        if self.position.kind in EMBEDDED:
+            idle |= dict.fromkeys(
+                ("window_position", "unpositioned_layers"),
+                f"positions of kind = {self.position.kind!r} are not read by layers",
+            )
+        return idle
+
+    def layer_kinds(self) -> list[LayerKind]:
+        """What each layer's attention has apart."""
+        windowed = set(self.window_layers or range(self.depth)) if self.window is not None else set()
+        return [
+            LayerKind(self.window if n in windowed else None, self._layer_positions(n, windowed))
+            for n in range(self.depth)
+        ]
+
+    def _layer_positions(self, layer: int, windowed: set[int]) -> LayerPositions:
+        if layer in self.unpositioned_layers:
+            return "none"
+        return "window" if layer in windowed and self.window_position is not None else "shared"
+
+    def _check_layers(self) -> None:
+        check_positive(self, "window")
+        for name in ("window_layers", "unpositioned_layers"):
+            layers = getattr(self, name)
+            if list(layers) != sorted(set(layers) & set(range(self.depth))):
+                raise ValueError(
+                    f"{name} = {layers!r} must be different numbers from 0 to {self.depth - 1}, in ascending order"
+                )
+        if self.window_position is not None and self.window_position.kind in EMBEDDED:
+            raise ValueError(
+                f"window_position.kind = {self.window_position.kind!r} is not read by layers: rotary, alibi and t5 are"
+            )
 
     @property
     def key_heads(self) -> int:

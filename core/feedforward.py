@@ -34,9 +34,10 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
+        bias = config.bias in ("all", "feedforward")
         self.activation = ACTIVATIONS[config.feedforward]
-        self.up = StackedLinear(config.dim, (config.ffn_width,) * self.parts, bias=config.bias == "all")
-        self.out = nn.Linear(config.ffn_width, config.dim, bias=config.bias == "all")
+        self.up = StackedLinear(config.dim, (config.ffn_width,) * self.parts, bias)
+        self.out = nn.Linear(config.ffn_width, config.dim, bias)
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         return self.out(self.activation(self.up(x)))

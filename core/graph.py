@@ -8,8 +8,10 @@ recognises the simple cases that need no mask at all.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,12 +33,12 @@ class Graph:
     def __and__(self, other: Graph) -> Graph:
         if isinstance(self, Full) or self is other:
             return other
-        return self if isinstance(other, Full) else Both(self, other)
+        return self if isinstance(other, Full) else Combined(operator.and_, self, other)
 
     def __or__(self, other: Graph) -> Graph:
         if isinstance(self, Full) or self is other:
             return self
-        return other if isinstance(other, Full) else Either(self, other)
+        return other if isinstance(other, Full) else Combined(operator.or_, self, other)
 
     def mask(self, batch: int, queries: int, keys: int, start: int = 0, device: torch.device | None = None) -> Tensor:
         """The dense mask: bool (batch or 1, queries, keys). Query 0 is at place `start`."""
@@ -120,28 +122,16 @@ class Arbitrary(Graph):
         return self.table[q, k] if self.shared else self.table[b, q, k]
 
 
-class Both(Graph):
-    """Edges that are in two graphs."""
+class Combined(Graph):
+    """Edges that are in both of two graphs (`operator.and_`), or in either (`operator.or_`)."""
 
-    def __init__(self, left: Graph, right: Graph):
-        self.left, self.right = left, right
-        self.reflexive = left.reflexive and right.reflexive
+    def __init__(self, combine: Callable[[Any, Any], Any], left: Graph, right: Graph):
+        self.combine, self.left, self.right = combine, left, right
+        self.reflexive = combine(left.reflexive, right.reflexive)
         self.shared = left.shared and right.shared
 
     def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return self.left.edges(b, q, k) & self.right.edges(b, q, k)
-
-
-class Either(Graph):
-    """Edges that are in one of two graphs."""
-
-    def __init__(self, left: Graph, right: Graph):
-        self.left, self.right = left, right
-        self.reflexive = left.reflexive or right.reflexive
-        self.shared = left.shared and right.shared
-
-    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return self.left.edges(b, q, k) | self.right.edges(b, q, k)
+        return self.combine(self.left.edges(b, q, k), self.right.edges(b, q, k))
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,3 +48,12 @@ def build_norm(kind: OptionalNormKind, width: int, config: TransformerConfig) ->
         case "rms":
             return RMS(config.norm_eps)
     raise ValueError(f"norm = {kind!r} is not one of: none, layernorm, rmsnorm, rms")
+
+
+def build_qk_norm(n_heads: int, config: TransformerConfig) -> nn.Module:
+    """The normalisation of the queries or keys of so many heads: (B, T, H, Dh) -> (B, T, H, Dh)."""
+    width = config.head_width
+    if config.qk_norm_over == "head":
+        return build_norm(config.qk_norm, width, config)
+    norm = build_norm(config.qk_norm, n_heads * width, config)
+    return nn.Sequential(nn.Flatten(-2), norm, nn.Unflatten(-1, (n_heads, width)))  # over (B, T, H Dh)

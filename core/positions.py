@@ -15,8 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from core.config import PositionConfig, TransformerConfig
+from core.config import PositionConfig, RotaryScaling, TransformerConfig
 from core.switch import with_kernel
+
+UNSCALED = RotaryScaling()
 
 
 class Rotation(NamedTuple):
@@ -89,18 +91,25 @@ class Rotary(Position):
     With several axes the pairs of a head are split evenly among them (axial rotary).
     """
 
-    def __init__(self, head_dim: int, axes: int, base: float, pairing: str):
+    def __init__(self, head_dim: int, axes: int, base: float, pairing: str, scaling: RotaryScaling = UNSCALED):
         super().__init__()
         if head_dim % (2 * axes):
             raise ValueError(
                 f"head_dim = {head_dim} must be a multiple of {2 * axes} for rotary positions of {axes} axes"
             )
-        self.channels, self.base, self.pairing = head_dim // axes, base, pairing
+        if scaling.kind == "dynamic" and head_dim // axes < 4:
+            raise ValueError(f"head_dim = {head_dim} must be at least {4 * axes} for scaling.kind = 'dynamic'")
+        self.channels, self.base, self.pairing, self.scaling = head_dim // axes, base, pairing, scaling
 
     def rotation(self, coords: Tensor) -> Rotation:
-        angles = coords.unsqueeze(-1) * geometric(self.channels, self.base, coords.device)  # (..., T, A, Dh/2A)
+        turns = frequencies(self.channels, self.base, self.scaling, coords)
+        angles = coords.unsqueeze(-1) * turns  # (..., T, A, Dh/2A)
         angles = angles.flatten(-2).unsqueeze(-2)  # (..., T, 1, Dh/2): the same for every head
-        return Rotation(angles.cos(), angles.sin(), self.pairing)
+        cos, sin = angles.cos(), angles.sin()
+        if self.scaling.kind == "yarn":
+            gain = self.scaling.attention_factor or 0.1 * math.log(self.scaling.factor) + 1.0
+            cos, sin = cos * gain, sin * gain
+        return Rotation(cos, sin, self.pairing)
 
 
 class ALiBi(Position):
@@ -139,12 +148,58 @@ class T5(Position):
 # left empty in a model that is built on `meta`.
 
 
-def geometric(channels: int, base: float, device: torch.device | None = None) -> Tensor:
+def geometric(channels: int, base: float | Tensor, device: torch.device | None = None) -> Tensor:
     """Frequencies base^(-2i/channels), i = 0 ... channels/2 - 1: (channels/2,), float32, radians per unit.
 
     Rounded as in public implementations: one unit in the last place is 1e-4 radians a thousand tokens on.
     """
     return 1.0 / base ** (torch.arange(0, channels, 2, dtype=torch.float32, device=device) / channels)
+
+
+def frequencies(channels: int, base: float, scaling: RotaryScaling, coords: Tensor) -> Tensor:
+    """Those of rotary positions, (channels/2,), scaled and rounded as in public implementations.
+
+    linear: all are divided by the factor (Chen 2023). dynamic: their base grows with the longest row of the pass once
+    that exceeds the original context ("NTK-aware"); keys in a cache stay as their own pass rotated them. llama3, yarn:
+    see below.
+    """
+    own, factor, original = geometric(channels, base, coords.device), scaling.factor, scaling.original_context
+    match scaling.kind:
+        case "none":
+            return own
+        case "linear":
+            return own / factor
+        case "dynamic":
+            longest = (coords.max() + 1).clamp(min=original)
+            growth = (factor * longest / original - (factor - 1)) ** (channels / (channels - 2))
+            return geometric(channels, base * growth, coords.device)
+        case "llama3":
+            return _llama3(own, scaling)
+        case "yarn":
+            return _yarn(own, channels, base, scaling)
+
+
+def _llama3(own: Tensor, scaling: RotaryScaling) -> Tensor:
+    """Slow ones are divided by the factor, fast ones stay, those between are blended (Dubey 2024, Llama 3.1)."""
+    low, high, factor = scaling.low_freq_factor, scaling.high_freq_factor, scaling.factor
+    turns = scaling.original_context / (2 * math.pi / own)  # over the original context
+    kept = (turns - low) / (high - low)
+    blend = (1 - kept) * own / factor + kept * own
+    return torch.where(kept < 0, own / factor, torch.where(kept > 1, own, blend))
+
+
+def _yarn(own: Tensor, channels: int, base: float, scaling: RotaryScaling) -> Tensor:
+    """The same, but blended linearly over the channels (Peng 2024, YaRN, 3.2)."""
+    ends = [
+        channels * math.log(scaling.original_context / (turns * 2 * math.pi)) / (2 * math.log(base))
+        for turns in (scaling.beta_fast, scaling.beta_slow)
+    ]
+    if scaling.ramp_ends == "rounded":
+        ends = [math.floor(ends[0]), math.ceil(ends[1])]
+    low, high = max(ends[0], 0), min(ends[1], channels - 1)
+    pairs = torch.arange(channels // 2, dtype=torch.float32, device=own.device)
+    scaled = ((pairs - low) / (high - low or 0.001)).clamp(0, 1)
+    return own / scaling.factor * scaled + own * (1 - scaled)
 
 
 def alibi_slopes(n_heads: int, device: torch.device | None = None) -> Tensor:
@@ -169,9 +224,11 @@ def t5_bucket(offset: Tensor, config: PositionConfig) -> Tensor:
     return start + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
 
 
-def build_position(config: TransformerConfig, extent: tuple[int, ...]) -> Position:
-    """The position module a core asks for; `extent` is the number of coordinates along each axis."""
-    position, axes = config.position, len(extent)
+def build_position(
+    config: TransformerConfig, extent: tuple[int, ...], position: PositionConfig | None = None
+) -> Position:
+    """The position module a core asks for, or `position`; `extent` is the number of coordinates along each axis."""
+    position, axes = position or config.position, len(extent)
     match position.kind:
         case "none":
             return Position()
@@ -180,7 +237,7 @@ def build_position(config: TransformerConfig, extent: tuple[int, ...]) -> Positi
         case "sinusoidal":
             return Sinusoidal(config.dim, axes, position.base)
         case "rotary":
-            return Rotary(config.head_width, axes, position.base, position.pairing)
+            return Rotary(config.head_width, axes, position.base, position.pairing, position.scaling)
         case "alibi":
             return ALiBi(config.n_heads)
         case "t5":

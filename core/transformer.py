@@ -13,13 +13,14 @@ from core.attention import Attention, CrossAttention, LayerContext, StackedLinea
 from core.config import TransformerConfig
 from core.decoding.cache import Cache
 from core.feedforward import build_feedforward
-from core.graph import Full, Graph, Repeated, Route, Span, full, route
+from core.graph import Full, Graph, Repeated, Route, Span, full, route, window
 from core.init import initialise
 from core.norms import build_norm
 from core.positions import Position, build_position
 
 Role = Literal["self", "cross"]
 EVERY, LAST = slice(None), slice(-1, None)
+UNPOSITIONED = Position()
 
 
 class LayerScale(nn.Module):
@@ -34,7 +35,7 @@ class LayerScale(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + branch(norm(x)), or norm(x + branch(x)) with post-norm; the branch scaled, dropped out, its path dropped."""
+    """x + branch(norm(x)); the branch scaled, dropped out, its path dropped."""
 
     def __init__(self, branch: nn.Module, config: TransformerConfig, drop_path: float):
         super().__init__()
@@ -42,12 +43,23 @@ class Residual(nn.Module):
         self.norm = build_norm(config.norm, config.dim, config)
         self.scale = LayerScale(config.dim, config.layer_scale) if config.layer_scale else nn.Identity()
         self.drop = build_drop(config.dropout, drop_path)
-        self.post = config.norm_placement == "post"
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
-        if self.post:
-            return self.norm(x + self.drop(self.scale(self.branch(x, context))))
         return x + self.drop(self.scale(self.branch(self.norm(x), context)))
+
+
+class PostNormResidual(Residual):
+    """norm(x + branch(x)) (Vaswani 2017)."""
+
+    def forward(self, x: Tensor, context: LayerContext) -> Tensor:
+        return self.norm(x + self.drop(self.scale(self.branch(x, context))))
+
+
+class BranchNormResidual(Residual):
+    """x + norm(branch(x)) (OLMo 2, 2025)."""
+
+    def forward(self, x: Tensor, context: LayerContext) -> Tensor:
+        return x + self.drop(self.scale(self.norm(self.branch(x, context))))
 
 
 class ModulatedResidual(Residual):
@@ -64,13 +76,16 @@ class ModulatedResidual(Residual):
         return x + self.drop(self.scale(gate * y))
 
 
+RESIDUALS = {"pre": Residual, "post": PostNormResidual, "branch": BranchNormResidual}
+
+
 class Block(nn.Module):
     """Communicate, perhaps attend to a memory, then compute."""
 
     def __init__(self, config: TransformerConfig, layer: int, role: Role = "self"):
         super().__init__()
         drop_path = config.drop_path * layer / max(1, config.depth - 1)
-        residual = ModulatedResidual if config.modulation == "adaln" else Residual
+        residual = ModulatedResidual if config.modulation == "adaln" else RESIDUALS[config.norm_placement]
         self.attention = residual(Attention(config, layer), config, drop_path)
         self.cross_attention = residual(CrossAttention(config, layer), config, drop_path) if role == "cross" else None
         self.feedforward = residual(build_feedforward(config), config, drop_path)
@@ -94,10 +109,12 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.position = build_position(config, extent)
+        windowed = config.window_position
+        self.window_position = None if windowed is None else build_position(config, extent, windowed)
         self.embedding_norm = build_norm(config.embedding_norm, config.dim, config)
         self.drop = build_drop(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer, role) for layer in range(config.depth))
-        final = config.norm if config.norm_placement == "pre" else "none"
+        final = "none" if config.norm_placement == "post" else config.norm
         self.norm = build_norm(final, config.dim, config)
         initialise(config, {self: "core"})
 
@@ -131,17 +148,28 @@ class Transformer(nn.Module):
         position = position or self.position
         if condition is not None and condition.dim() == 2:
             condition = condition.unsqueeze(1)  # (B, 1, D)
-        own = position_route(position, coords, graph, x, cache)
         others = memory_route(memory, memory_graph or full(), x, cache)
-        context = LayerContext(own, position.rotation(coords), memory, others, condition, cache)
+        shared = LayerContext(memory=memory, memory_route=others, condition=condition, cache=cache)
+        contexts = self._contexts(shared, position, coords, graph, x)
         x = self._embed(x, position.embed(coords))
-        *earlier, last = self.blocks
-        for block in earlier:
+        for block, context in zip(self.blocks[:-1], contexts, strict=False):
             x = block(x, context)
-        y = self.norm(last(x, context, read))
+        y = self.norm(self.blocks[-1](x, contexts[-1], read))
         if cache is not None:
             cache.advance(x.shape[1])
         return y
+
+    def _contexts(
+        self, shared: LayerContext, position: Position, coords: Tensor, graph: Graph, x: Tensor
+    ) -> list[LayerContext]:
+        """What each block is given: routes and rotations are made once for all layers of a kind."""
+        kinds, made = self.config.layer_kinds(), {}
+        positions = {"shared": position, "window": self.window_position or position, "none": UNPOSITIONED}
+        for kind in dict.fromkeys(kinds):
+            read = positions[kind.positions]
+            own = position_route(read, coords, graph, x, shared.cache, kind.window)
+            made[kind] = shared._replace(route=own, rotation=read.rotation(coords))
+        return [made[kind] for kind in kinds]
 
     def _embed(self, x: Tensor, embedded: Tensor | None) -> Tensor:
         return self.drop(self.embedding_norm(x if embedded is None else x + embedded.type_as(x)))
@@ -156,7 +184,10 @@ class Transformer(nn.Module):
 
     def layered_modules(self) -> list[list[nn.Module]]:
         """Its modules by depth (`core.optim.groups`)."""
-        return [[self.position, self.embedding_norm], *([block] for block in self.blocks)]
+        below = [self.position, self.embedding_norm]
+        if self.window_position is not None:
+            below.append(self.window_position)
+        return [below, *([block] for block in self.blocks)]
 
     def new_state(self, batch: int, capacity: int) -> Cache:
         """An empty cache for `batch` rows of up to `capacity` tokens, in this model's dtype and on its device."""
@@ -185,12 +216,19 @@ class EncoderDecoder(nn.Module):
         return self.decoder(*target, memory=self.encoder(*source), memory_graph=memory_graph)
 
 
-def position_route(position: Position, coords: Tensor, graph: Graph, x: Tensor, cache: Cache | None) -> Route:
-    """The graph among tokens x (B, T, D), those in the cache included, and the bias of their positions."""
+def position_route(
+    position: Position, coords: Tensor, graph: Graph, x: Tensor, cache: Cache | None, size: int | None = None
+) -> Route:
+    """The graph among tokens x (B, T, D), those in the cache included, and the bias of their positions.
+
+    size: of a window that bounds the graph, if any
+    """
     batch, queries = x.shape[:2]
     start = 0 if cache is None else cache.length
     if cache is not None:
         cache.require(queries)
+    if size is not None and size < start + queries:
+        graph = graph & window(size)
     bias = position.bias(coords, coords if cache is None else cache.locate(coords))
     return route(graph, Span(batch, queries, start + queries, start), x.device, bias)
 

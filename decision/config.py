@@ -1,6 +1,7 @@
 """A decision run: the shared settings, the data, the environment it is evaluated in, and the model."""
 
 from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
 from core.checks import check_at_least, check_positive
 from core.files.serialize import FORMERLY
@@ -41,8 +42,10 @@ class OnlineConfig:
 class TrainConfig(RunConfig):
     """A run of `decision.train`; batches count windows of `model.context` steps."""
 
+    resumable: ClassVar[tuple[str, ...]] = (*RunConfig.resumable, "data", "envs")
+
     data: str = ""
-    """A file that decision.collect wrote, minari:NAME, or a .hdf5 file of D4RL's."""
+    """A file that decision.collect wrote, minari:NAME, a .hdf5 file of D4RL's, an .npz of arrays, a .pkl of them."""
     top_percent: float | None = None
     """Learn only from the episodes of highest return that hold this percentage of all steps; default all. With
     model.returns = none this is %BC."""

@@ -38,8 +38,9 @@ class FinetuneConfig(TrainConfig):
     """How often the agent acts; each round is followed by online.every steps of training."""
 
     def __post_init__(self) -> None:
-        if self.minutes is not None:
-            raise ValueError(f"minutes = {self.minutes} has no effect: {BUDGET}")
+        for name in ("minutes", "epochs"):
+            if (given := getattr(self, name)) is not None:
+                raise ValueError(f"{name} = {given} has no effect: {BUDGET}")
         super().__post_init__()
         check_positive(self, "rounds")
         check_positive(self.online, "every")
@@ -58,6 +59,7 @@ def start_from(folder: Path) -> FinetuneConfig:
         out=folder.with_name(f"{folder.name}-online"),
         steps=ROUNDS * ONLINE.every,
         minutes=None,
+        epochs=None,
         init_from=str(folder),
         resume=False,
         top_percent=None,

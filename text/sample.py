@@ -68,7 +68,10 @@ def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Itera
     """The text in pieces, as it is generated; a line of dashes between two continuations."""
     tokenizer, device = trained.tokenizer, trained.device
     ids = prompt_ids(tokenizer, prompt)
-    stops = stop_ids(tokenizer, options.stop)
+    stops = tokenizer.encode(options.stop).tolist()
+    if len(stops) > 1:
+        raise ValueError(f"stop = {options.stop!r} is {len(stops)} tokens, not one")
+    stops += [] if tokenizer.eos is None else [tokenizer.eos]
     if options.beams:
         end = stops[0] if stops else None
         [[best, *_]] = beam_search(trained.model, [ids], options.tokens, options.beams, eos=end, device=device)
@@ -109,14 +112,6 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
         return tokenizer.encode("\n").tolist()
     except UnknownCharacterError:
         return [0]
-
-
-def stop_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Tokens at which a continuation ends."""
-    ids = tokenizer.encode(text).tolist()
-    if len(ids) > 1:
-        raise ValueError(f"stop = {text!r} is {len(ids)} tokens, not one")
-    return ids + ([tokenizer.eos] if tokenizer.eos is not None else [])
 
 
 def print_pieces(pieces: Iterator[str]) -> None:

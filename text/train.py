@@ -32,7 +32,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     config, task = prepare(config)
     figures: dict[str, Any] = {}
     with Run(config, unit=task.unit) as run:
-        model = initial_model(config)
+        public = config.init_from and resume_point(config) is None  # a resumed run restores its checkpoint later
+        model = load_pretrained(config.init_from) if public else GPT(config.model)
         if run.main:
             task.save_data(run.folder)
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
@@ -79,12 +80,6 @@ def choose_shape(config: TrainConfig) -> GPTConfig:
     if config.resume:
         return read_config(config.out, TrainConfig).model
     return read_family(pretrained_folder(config.init_from)).to_config()
-
-
-def initial_model(config: TrainConfig) -> GPT:
-    """A public model or a random one; a resumed run restores its checkpoint into it later."""
-    public = config.init_from and resume_point(config) is None
-    return load_pretrained(config.init_from) if public else GPT(config.model)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from core.messages import notice
 from core.training.trained import EvaluateOptions, Weights, print_json
 from vision.data.evaluation import Split, choose_images
 from vision.reports.report import key_figures, tables, write_figures
-from vision.tasks.evaluation import evaluate_all, variants
-from vision.tasks.views import Views
+from vision.tasks.evaluation import Views, evaluate_all, variants
 from vision.trained import Trained, load
 
 
@@ -64,21 +63,21 @@ def evaluate(argv: list[str]) -> None:
     started = time.monotonic()
     models = load_models(folder, options)
     weights, trained = next(iter(models.items()))
-    config, preparation = trained.config, trained.preparation
+    config, classes = trained.config, trained.preparation.classes
     name, skip_bad = options.data or config.data, options.skip_bad or config.skip_bad
-    split, images = choose_images(folder, config, preparation, name=name, split=options.split, skip_bad=skip_bad)
+    split, images = choose_images(folder, trained, name, options.split, skip_bad)
     rows = options.batch_size or config.eval_batch
     results = {
         kind: evaluate_all(model, images, options.tta, options.precision, rows) for kind, model in models.items()
     }
     reported = list(variants(results, options.tta))
     print(f"{name}: {len(images):,} images ({split}), checkpoint of step {trained.step}\n")
-    print(*tables(reported, preparation.classes), sep="\n\n")
+    print(*tables(reported, classes), sep="\n\n")
     figures: dict[str, Any] = {"step": trained.step, "data": name, "split": split, "images": len(images)}
-    figures |= {"weights": weights, "tta": options.tta} | key_figures(split, reported, preparation.classes)
+    figures |= {"weights": weights, "tta": options.tta} | key_figures(split, reported, classes)
     figures["seconds"] = round(time.monotonic() - started, 2)
     place = options.out or folder / "evaluation"
-    write_figures(figures, results[weights], preparation.classes, place)
+    write_figures(figures, results[weights], classes, place)
     print(f"\npictures and figures are in {place}")
     if options.json:
         print_json(figures)

@@ -84,14 +84,6 @@ def chosen_layers(choice: str, depth: int) -> list[int]:
     return [number - 1 for number in numbers]
 
 
-def check_out(out: Path) -> None:
-    """Raises ValueError unless it names a picture."""
-    if out == Path():
-        raise ValueError("out is missing: name the picture with --out FILE.png")
-    if out.suffix.lower() not in FORMATS:
-        raise ValueError(f"out = {str(out)!r} must be a file that ends in one of: {', '.join(FORMATS)}")
-
-
 def explain_images(argv: list[str]) -> None:
     """The command. Raises ValueError for bad input, before the picture is touched."""
     folder, words, rest = run_folder_and_images(argv, "vision.explain")
@@ -101,7 +93,10 @@ def explain_images(argv: list[str]) -> None:
         prog="python -m vision.explain DIR IMAGE...",
         description="Shows what a model attends to in images: files, folders of them, or patterns in quotes.",
     )
-    check_out(options.out)
+    if options.out == Path():
+        raise ValueError("out is missing: name the picture with --out FILE.png")
+    if options.out.suffix.lower() not in FORMATS:
+        raise ValueError(f"out = {str(options.out)!r} must be a file that ends in one of: {', '.join(FORMATS)}")
     files = find_images(words)
     if len(files) > MOST:
         raise ValueError(f"{len(files):,} images do not fit into one picture: {MOST} at most")

@@ -23,7 +23,7 @@ from core.training.trained import Weights
 from vision.trained import Trained, load
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto
+    from onnx import ModelProto
 
 TOLERANCE = 1e-4
 """Largest difference of a logit between the file and PyTorch."""
@@ -71,7 +71,9 @@ def export_onnx(trained: Trained, target: Path, opset: int = OLDEST) -> float:
     Raises ValueError where a package is missing, `opset` is out of range, or the model too large for the format;
     RunFailure where the file does not compute the same. Nothing is written then, and an earlier file stays.
     """
-    check_packages()
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"vision.export needs the package {name}: pip install 'triptych[onnx]'")
     if not OLDEST <= opset <= NEWEST:
         raise ValueError(f"opset = {opset} must be from {OLDEST} to {NEWEST}")
     size = sum(p.numel() * p.element_size() for p in trained.model.parameters())
@@ -85,13 +87,6 @@ def export_onnx(trained: Trained, target: Path, opset: int = OLDEST) -> float:
         if not difference <= TOLERANCE:  # also where it is NaN
             raise RunFailure(f"the file's logits differ by {difference:.2g} from PyTorch's, more than {TOLERANCE:g}")
     return difference
-
-
-def check_packages() -> None:
-    """Raises ValueError where a package of the extra `onnx` is missing."""
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"vision.export needs the package {name}: pip install 'triptych[onnx]'")
 
 
 def example(trained: Trained, count: int) -> Tensor:
@@ -116,15 +111,11 @@ def to_onnx(classifier: Classifier, pixels: Tensor, opset: int) -> ModelProto:
         )
     assert program is not None  # since no file was given
     model = program.model_proto
-    forget_origin(model.graph)
-    return model
-
-
-def forget_origin(graph: GraphProto) -> None:
-    """Removes what the exporter records at each node: lines of source code, and their folders."""
+    graph = model.graph
     for parts in (graph.node, graph.value_info, graph.input, graph.output, graph.initializer, [graph]):
         for part in parts:
-            del part.metadata_props[:]
+            del part.metadata_props[:]  # lines of source code, and their folders
+    return model
 
 
 def describe(model: ModelProto, trained: Trained) -> None:

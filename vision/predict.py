@@ -7,11 +7,11 @@ IMAGE is a file, a folder (every image below it) or a pattern in quotes; any siz
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,17 +21,14 @@ from core.cli.arguments import parse_fields
 from core.cli.exits import main
 from core.devices import device_kind
 from core.training.trained import Weights
-from vision.data.inputs import BadImage, Reader, find_images, run_folder_and_images
+from vision.data.inputs import Reader, find_images, run_folder_and_images
 from vision.trained import Trained, load
 
 T = TypeVar("T")
 
 
-class Prediction(NamedTuple):
-    """An image and its most probable classes with their probabilities, in order."""
-
-    file: Path
-    top: list[tuple[str, float]]
+Prediction = tuple[Path, list[tuple[str, float]]]
+"""An image and its most probable classes with their probabilities, in order."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def predictions(
         logits = trained.logits(torch.stack([pixels for _, pixels in batch]))  # (B, K)
         best = logits.double().softmax(-1).topk(min(top, len(classes)))  # 2 x (B, top)
         for (file, _), values, labels in zip(batch, best.values.tolist(), best.indices.tolist(), strict=True):
-            yield Prediction(file, [(classes[label], value) for label, value in zip(labels, values, strict=True)])
+            yield file, [(classes[label], value) for label, value in zip(labels, values, strict=True)]
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -78,22 +75,22 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def table(predicted: Sequence[Prediction]) -> str:
     """A line for each class: the file on the first of its lines, the class, its probability."""
-    file_width = max(len(str(prediction.file)) for prediction in predicted)
-    class_width = max(len(name) for prediction in predicted for name, _ in prediction.top)
+    file_width = max(len(str(file)) for file, _ in predicted)
+    class_width = max(len(name) for _, top in predicted for name, _ in top)
     return "\n".join(
-        f"{'' if rank else str(prediction.file):<{file_width}}  {name:<{class_width}}  {100 * probability:5.1f} %"
-        for prediction in predicted
-        for rank, (name, probability) in enumerate(prediction.top)
+        f"{'' if rank else str(file):<{file_width}}  {name:<{class_width}}  {100 * probability:5.1f} %"
+        for file, top in predicted
+        for rank, (name, probability) in enumerate(top)
     )
 
 
-def as_json(predicted: Sequence[Prediction], bad: Sequence[BadImage]) -> dict[str, Any]:
+def as_json(predicted: Sequence[Prediction], bad: Mapping[Path, str]) -> dict[str, Any]:
     """The same for other programs, with the images that were skipped."""
     images = [
         {"file": str(file), "top": [{"class": name, "probability": round(value, 6)} for name, value in top]}
         for file, top in predicted
     ]
-    return {"images": images, "skipped": [{"file": str(file), "reason": reason} for file, reason in bad]}
+    return {"images": images, "skipped": [{"file": str(file), "reason": reason} for file, reason in bad.items()]}
 
 
 def predict(argv: list[str]) -> None:

@@ -5,17 +5,30 @@ python -m vision.train --out DIR --resume
 """
 
 import shlex
+from dataclasses import replace
 from functools import partial
 
 from core.cli.exits import main
+from core.messages import notice
 from core.optim.groups import build_optimizer
+from core.training.checkpoints import read_config
 from core.training.command import parse
+from core.training.folder import resume_point
 from core.training.run import Run
+from core.training.trained import matches_data, save_data_record
 from vision.config import TrainConfig
+from vision.data.load import Data, load_data
+from vision.data.preparation import Preparation
+from vision.models.config import ViTConfig
+from vision.models.tokens import WhitenedPatchEmbedding
+from vision.models.vit import ViT
 from vision.presets import PRESETS
-from vision.pretrained.start import first_model, prepare
-from vision.tasks.build import build_task
-from vision.trained import save_data_record
+from vision.pretrained.load import Pretrained, load_pretrained, read_pretrained
+from vision.pretrained.resize import resized
+from vision.tasks.classification import Classification
+
+WHITENING_IMAGES = 5_000
+"""Training images from whose patches the whitening is computed."""
 
 
 def train(config: TrainConfig) -> dict[str, float]:
@@ -25,8 +38,10 @@ def train(config: TrainConfig) -> dict[str, float]:
     with Run(config, unit="images") as run:
         model = first_model(config, data)
         if run.main:
-            save_data_record(run.folder, data)
-        task = build_task(config, data, run.device)
+            data.preparation.save(run.folder)
+            sizes = {"train": len(data.train), "validation": len(data.validation)}
+            save_data_record(run.folder, data.name, data.fingerprint, **sizes)
+        task = Classification(data, config, run.device)
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
         run.log_summary(task.summary())
         for _, batch in run.steps(task.order):
@@ -37,6 +52,63 @@ def train(config: TrainConfig) -> dict[str, float]:
                 run.log(figures, best=task.best, mode=task.mode)
         run.progress.say(f"done; evaluate it with: python -m vision.evaluate {shlex.quote(str(run.folder))}")
     return figures
+
+
+def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
+    """The images, and the configuration with all that depends on them or on the weights to start from filled in.
+
+    Raises ValueError for bad input.
+    """
+    resumed = resume_point(config) is not None
+    source = read_pretrained(config.init_from) if config.init_from and not resumed else None
+    shape = choose_shape(config, source)
+    data = load_data(
+        config.data,
+        size=shape.image_size,
+        channels=shape.channels or None,
+        validation=config.validation,
+        skip_bad=config.skip_bad,
+        storage=config.storage,
+    )
+    if config.resume and not matches_data(config.out, data.fingerprint):
+        raise ValueError(f"{config.out} was trained on other images: those of --data {config.data} have changed")
+    if resumed:
+        data = replace(data, preparation=Preparation.load(config.out))
+    elif source is not None:
+        data = replace(data, preparation=source.adapt_preparation(data.preparation))
+    model = replace(shape, channels=data.preparation.channels, classes=len(data.preparation.classes))
+    if config.half_size and not (model.continuous and model.side % 2 == 0):
+        raise ValueError(
+            f"half_size = {config.half_size} needs coordinates = 'grid', positions that take fractions, not "
+            f"{model.core.position.kind!r}, and an even number of patches along a side, not {model.side}"
+        )
+    return data, replace(config, model=model)
+
+
+def choose_shape(config: TrainConfig, source: Pretrained | None) -> ViTConfig:
+    """The model's shape: that of a resumed run, or of the weights to start from, resized, or of the configuration."""
+    if resume_point(config) is not None:
+        return read_config(config.out, TrainConfig).model
+    if source is None:
+        return config.model
+    old, new = ((shape.image_size, shape.patch) for shape in (source.config, config.model))
+    if old != new:
+        sides = f"{new[0]} pixels in patches of {new[1]}, not {old[0]} and {old[1]}"
+        notice(f"{config.init_from} is trained on with images of {sides}")
+    return resized(source.config, *new)
+
+
+def first_model(config: TrainConfig, data: Data) -> ViT:
+    """The model before the first step; a resumed run's weights come later, from its checkpoint."""
+    if resume_point(config) is not None:
+        return ViT(config.model)
+    if config.init_from:
+        return load_pretrained(config.init_from, config.model)
+    model = ViT(config.model)
+    if isinstance(model.embed.patches, WhitenedPatchEmbedding):
+        pixels = data.train.sample(WHITENING_IMAGES)
+        model.embed.patches.fit(data.preparation(pixels, config.model.image_size))
+    return model
 
 
 if __name__ == "__main__":

@@ -6,10 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.training import trained
 from core.training.trained import TrainedRun, Weights, load_run
 from vision.config import TrainConfig
-from vision.data.load import Data
 from vision.data.preparation import Preparation
 from vision.models.vit import ViT
 
@@ -31,10 +29,3 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu", wei
     """The model of a run folder and how its images are prepared, see `core.training.trained.load_run`."""
     run = load_run(folder, TrainConfig, lambda config: ViT(config.model), which, device, weights)
     return Trained(**vars(run), preparation=Preparation.load(Path(folder)))
-
-
-def save_data_record(folder: Path, data: Data) -> None:
-    """Records in a run folder how images are prepared, and which they were."""
-    data.preparation.save(folder)
-    sizes = {"train": len(data.train), "validation": len(data.validation)}
-    trained.save_data_record(folder, data.name, data.fingerprint, **sizes)

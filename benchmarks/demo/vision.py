@@ -19,7 +19,7 @@ from core.files.json_files import read_json
 from core.training.metrics import read_metrics
 from vision.data.batches import ImageSet, evaluation_batches
 from vision.data.load import load_data, load_test
-from vision.reports.errors import Errors
+from vision.reports.metrics import Errors
 from vision.trained import Trained, load
 
 CIFAR = ["vit-cifar-cpu", "--data", "cifar10", "--validation", "1000", "--eval-every", "50"]

@@ -5,6 +5,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import os
 import re
 import sys
 import textwrap
@@ -16,12 +17,18 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from core.checks import unused_fields
+from core.cli.synonyms import translated
 from core.messages import nearest
 
 T = TypeVar("T")
 
 ALONE = "alone"
 """Key in the metadata of a field: the value that its option stands for when no word follows it."""
+
+TEXT = "text"
+"""Key in the metadata of a field whose words are text as it stands: it may be empty, and a ~ in it means itself."""
+REQUIRED = "required"
+"""Key in the metadata of a field that must be given, as its help then says."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,15 +50,21 @@ def parse_fields(default: T, arguments: Sequence[str], *, prog: str = "", descri
     return with_fields(default, given_fields(default, arguments, prog=prog, description=description))
 
 
-def given_fields(default: object, arguments: Sequence[str], *, prog: str = "", description: str = "") -> dict[str, Any]:
-    """What a command line sets: values of fields, by their dotted names. Raises and exits as `parse_fields` does."""
+def given_fields(
+    default: object, arguments: Sequence[str], *, prog: str = "", description: str = "", shown: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What a command line sets: values of fields, by their dotted names. Raises and exits as `parse_fields` does.
+
+    shown: the fields that `--help` lists; default all.
+    """
     lines = argparse.RawDescriptionHelpFormatter if "\n" in description else argparse.HelpFormatter
-    usage = f"{prog} [--field VALUE ...]"
+    needed = [f"{flag(f.name)} {f.name.upper()} " for f in dataclasses.fields(default) if REQUIRED in f.metadata]  # type: ignore[arg-type]
+    usage = f"{prog} {''.join(needed)}[--field VALUE ...]"
     parser = Parser(prog=prog or None, usage=usage, description=description, formatter_class=lines)
-    flags = list(_add(default, parser, parser))
+    flags = list(_add(default, parser, parser, shown))
     given, rest = parser.parse_known_args([normalised(word) for word in arguments])
     if rest:
-        raise ValueError(_unknown(rest[0].partition("=")[0], flags))
+        raise ValueError(_unknown(rest[0], flags))
     return {name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()}
 
 
@@ -71,7 +84,15 @@ def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:
         return Path(), argv
     if not argv or argv[0].startswith("-"):
         raise ValueError(f"name the run folder first: python -m {command} DIR [options]")
-    return Path(argv[0]), argv[1:]
+    return named_path(argv[0], "DIR"), argv[1:]
+
+
+def named_path(word: str, what: str) -> Path:
+    """A word of a command line as a path, ~ being the home folder. Raises ValueError for an empty word."""
+    try:
+        return Path(_nonempty(word))
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def program() -> list[str]:
@@ -93,21 +114,32 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _add(config: Any, parser: Parser, group: Any, prefix: str = "") -> Iterator[str]:
+def _add(config: Any, parser: Parser, group: Any, shown: Sequence[str], prefix: str = "") -> Iterator[str]:
     """Adds an option for every field, in groups by the dataclass that holds it; yields the options."""
     cls: type = type(config)
     hints = get_type_hints(cls)
     for f in dataclasses.fields(config):
         name, value = prefix + f.name, getattr(config, f.name)
         if dataclasses.is_dataclass(value):
-            yield from _add(value, parser, parser.add_argument_group(name), f"{name}.")
+            yield from _add(value, parser, parser.add_argument_group(name), shown, f"{name}.")
         elif settings := _reading(hints[f.name]):
             if ALONE in f.metadata:
                 settings |= {"nargs": "?", "const": f.metadata[ALONE]}
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            text = f"{_docstrings(cls).get(f.name, '')} (default: {shown})".replace("%", "%%")
+            if TEXT in f.metadata:
+                settings["type"] = str
+            text = f"{_docstrings(cls).get(f.name, '')} ({_shown(f, value)})".replace("%", "%%")
+            text = text if not shown or name in shown else argparse.SUPPRESS
             group.add_argument(flag(name), dest=name, help=text, **settings)
             yield flag(name)
+
+
+def _shown(f: dataclasses.Field[Any], value: Any) -> str:
+    """What the help says of the value that a field has when it is not given."""
+    if REQUIRED in f.metadata:
+        return "required"
+    if value in (None, "", (), Path()):
+        return "default: none"
+    return f"default: {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
 def _reading(hint: Any) -> dict[str, Any]:
@@ -121,7 +153,30 @@ def _reading(hint: Any) -> dict[str, Any]:
         return element | {"nargs": "*" if members[1] is Ellipsis else len(members)}
     if origin in (Union, types.UnionType) and members[1:] == (type(None),) and (inner := _reading(members[0])):
         return inner | {"type": _or_none(inner["type"])}
-    return {"type": hint, "metavar": hint.__name__.upper()} if hint in (int, float, str, Path) else {}
+    readers: dict[Any, Callable[[str], Any]] = {int: _integer, float: float, str: _nonempty, Path: _path}
+    return {"type": readers[hint], "metavar": hint.__name__.upper()} if hint in readers else {}
+
+
+def _nonempty(word: str) -> str:
+    """A name or a path, ~ being the home folder."""
+    if not word.strip():
+        raise argparse.ArgumentTypeError(f"{word!r} is empty, and names nothing; was a variable not set?")
+    return os.path.expanduser(word)
+
+
+def _path(word: str) -> Path:
+    return Path(_nonempty(word))
+
+
+def _integer(word: str) -> int:
+    """A whole number, also as 1e3 or 2.5e6."""
+    try:
+        return int(word)
+    except ValueError:
+        value = Decimal(word) if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE]\+?\d{1,2})?", word) else Decimal("nan")
+        if not value.is_finite() or value != value.to_integral_value():
+            raise argparse.ArgumentTypeError(f"invalid int value: {word!r}") from None
+        return int(value)
 
 
 def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -165,7 +220,10 @@ def _replaced(config: Any, given: Mapping[str, Any]) -> Any:
 def _unknown(word: str, flags: Sequence[str]) -> str:
     """The sentence about a word that is neither an option nor the value of one."""
     if not word.startswith("-"):
-        return f"unexpected word {word!r}; options begin with --"
+        unquoted = f"; a pattern must be quoted: '*{Path(word).suffix}'" if word and Path(word).exists() else ""
+        return f"unexpected word {word!r}; options begin with --{unquoted}"
+    word = word.partition("=")[0]
     alike = [each for each in flags if each.rpartition(".")[2] == word.lstrip("-")]
-    advice = nearest(alike[0] if alike else word, flags, otherwise="--help lists them all")
+    meant = alike[0] if alike else translated(word, flags)
+    advice = f"did you mean {meant}?" if meant else nearest(word, flags, otherwise="--help lists them all")
     return f"unknown option {word}; {advice}".replace("'", "")

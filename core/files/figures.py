@@ -16,12 +16,10 @@ PALE, ACCENT, ALARM = "#94c2a3", "#2d7548", "#a3530f"
 
 def blank_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches, drawn without a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), facecolor=PAPER)
     figure.set_layout_engine("constrained", w_pad=0.06, h_pad=0.06)
-    FigureCanvasAgg(figure)
     return figure
 
 

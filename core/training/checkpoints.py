@@ -4,8 +4,9 @@ A run folder holds
 
     config.json                       everything needed to rebuild the model
     metrics.jsonl                     what was measured
-    checkpoints/best.json             which step is the best so far, and by what
-    checkpoints/step-00001000/        model, optimizer, [ema].safetensors; state, rng-0, ..., manifest.json
+    checkpoints/best.json             which step is the best so far, and by what: a copy, to look it up
+    checkpoints/step-00001000/        model, optimizer, [ema].safetensors; state (and in it what was best), rng-0, ...,
+                                      manifest.json
 
 Nothing in it is pickled, so nothing in it can execute code when loaded.
 """
@@ -26,6 +27,7 @@ from core.files.tensors import read_tensors, write_tensors
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+STATE = "state.json"
 BEST = "best.json"
 
 
@@ -72,26 +74,35 @@ class Checkpoints:
         return target
 
     def point_at_best(self, best: Mapping[str, Any] | None) -> None:
-        """Records which step is the best so far: {"step", "metric", "value"}; None removes the record."""
+        """Writes down for others which step is the best so far: {"step", "metric", "value"}; None removes the file."""
         if best is None:
             (self.folder / BEST).unlink(missing_ok=True)
         else:
             write_json(self.folder / BEST, best)
 
-    def prune(self, keep: int) -> None:
-        """Removes all but the newest `keep` and the best."""
+    def best(self) -> dict[str, Any] | None:
+        """{"step", "metric", "value"} of the best so far, as the newest checkpoint records it; None if there is none.
+
+        Raises ValueError where that record is missing or damaged: the best cannot be told from the others.
+        """
         steps = self.steps()
-        spared = {*steps[-keep:], self._best()}
-        for step in steps:
-            if step not in spared:
-                doomed = self.path(step).rename(self.folder / f".step-{step:08d}.removed.part")
-                remove(doomed)
+        if not steps or STATE not in verify(self.path(steps[-1]), only=STATE):
+            return None
+        best: dict[str, Any] | None = read_json(self.path(steps[-1]) / STATE).get("best")
+        return best
+
+    def prune(self, newest: int, keep: int, best: int | None) -> None:
+        """Removes all but the best and the newest `keep`; those after `newest`, of which the run did not go on, too."""
+        steps = [step for step in self.steps() if step <= newest]
+        for step in set(self.steps()) - {*steps[-keep:], best}:
+            doomed = self.path(step).rename(self.folder / f".step-{step:08d}.removed.part")
+            remove(doomed)
 
     def find(self, which: str | int = "last") -> Path:
         """The folder of a checkpoint; ValueError when there is none.
 
         `which`: "last", "best" (the last, where nothing was evaluated), "last-good" (the newest that passes
-        `verify`), or a step.
+        `verify`), or a step. Raises ValueError as well where the best is gone or not known.
         """
         steps = self.steps()
         if not steps:
@@ -99,8 +110,7 @@ class Checkpoints:
         if which == "last":
             return self.path(steps[-1])
         if which == "best":
-            best = self._best()
-            return self.path(steps[-1] if best is None else best)
+            return self._find_best(steps)
         if which == "last-good":
             return self._last_good(steps)
         if not str(which).isdecimal() or int(which) not in steps:
@@ -109,14 +119,14 @@ class Checkpoints:
             )
         return self.path(int(which))
 
-    def _best(self) -> int | None:
-        path = self.folder / BEST
-        if not path.exists():
-            return None
-        step = read_json(path).get("step")
-        if not isinstance(step, int):
-            raise ValueError(f"{path} does not name a step")
-        return step if step in self.steps() else None
+    def _find_best(self, steps: list[int]) -> Path:
+        best = self.best()
+        if best is None:
+            return self.path(steps[-1])
+        if best["step"] not in steps:
+            there = ", ".join(map(str, steps))
+            raise ValueError(f"{self.path(best['step'])}, the best checkpoint, is gone; name another: {there}")
+        return self.path(best["step"])
 
     def _last_good(self, steps: list[int]) -> Path:
         reason = ""
@@ -129,8 +139,8 @@ class Checkpoints:
         raise ValueError(f"{self.folder.parent} holds no undamaged checkpoint; the last: {reason}")
 
 
-def verify(checkpoint: Path) -> None:
-    """Reads every file of a checkpoint against its manifest.
+def verify(checkpoint: Path, only: str | None = None) -> list[str]:
+    """Reads every file of a checkpoint, or only one, against its manifest; returns the names of all.
 
     Raises ValueError naming the first file that is missing, cut, changed or of another format.
     """
@@ -147,12 +157,15 @@ def verify(checkpoint: Path) -> None:
         raise ValueError(f"{manifest} is damaged: its own SHA-256 does not fit{advice}")
     for name, expected in record["files"].items():
         path = checkpoint / name
+        if only not in (None, name):
+            continue
         if not path.is_file():
             raise ValueError(f"{path} is missing{advice}")
         if (size := path.stat().st_size) != expected["size"]:
             raise ValueError(f"{path} holds {size} bytes instead of {expected['size']}{advice}")
         if _fingerprint(path) != expected:
             raise ValueError(f"{path} is damaged: its SHA-256 is not the one it was written with{advice}")
+    return list(record["files"])
 
 
 def load_weights(

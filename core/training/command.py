@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from core.cli.arguments import Parser, given_fields, program, with_fields
+from core.cli.arguments import Parser, given_fields, named_path, program, with_fields
 from core.messages import nearest
 from core.training.checkpoints import read_config
-from core.training.config import DEFAULT_OUT, RunConfig
+from core.training.config import BUDGETS, DEFAULT_OUT, RunConfig
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -40,17 +40,15 @@ def parse(
     shown = "the preset given" if named else next(iter(presets))
     summary = f"{description} Presets: {', '.join(presets)}. The defaults below are those of {shown}.".strip()
     given = given_fields(base, arguments, prog=" ".join(["python", *program(), "PRESET"]), description=summary)
-    if "minutes" in given:  # a budget of one kind replaces the preset's of the other
-        given.setdefault("steps", None)
-    elif "steps" in given:
-        given["minutes"] = None
+    if {*BUDGETS} & given.keys():  # a budget of one kind replaces the preset's of another
+        given = dict.fromkeys(BUDGETS) | given
     return with_fields(base, given)
 
 
 def resumed_folder(argv: Sequence[str]) -> Path | None:
     """The run folder of a command line with `--out DIR --resume`; None for any other."""
     parser = Parser(add_help=False)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out")
     parser.add_argument("--resume", action="store_true")
     given, _ = parser.parse_known_args(argv)
-    return given.out if "resume" in given and "out" in given else None
+    return named_path(given.out, "--out") if "resume" in given and "out" in given else None

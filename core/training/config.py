@@ -1,26 +1,36 @@
 """What every training run has in common: its budget, batch, optimiser, schedule and housekeeping."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal, TypeVar
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.cli.arguments import ALONE
 from core.optim.config import OptimizerConfig, ScheduleConfig
 
 DEFAULT_OUT = Path("runs")
+BUDGETS = ("steps", "epochs", "minutes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """The settings that every `train` command shares; a panel's own configuration inherits them."""
 
+    resumable: ClassVar[tuple[str, ...]] = (
+        *("out", "resume", "checkpoint", "steps", "minutes", "epochs", "accumulate", "log_every", "save_every"),
+        *("eval_every", "keep", "tracker", "device", "compile"),
+    )
+    """Settings that may change when a run is resumed; any other would make it a different run."""
+
     out: Path = DEFAULT_OUT
     """Run folder; from the command line, runs/PRESET when not given."""
     steps: int | None = None
-    """Budget in optimiser steps; give this or minutes."""
+    """Budget in optimiser steps; give this, epochs or minutes."""
+    epochs: float | None = None
+    """Budget in passes over the training data, from which the number of steps follows."""
     minutes: float | None = None
-    """Budget in minutes of wall time, evaluation included; give this or steps."""
+    """Budget in minutes of wall time, evaluation included."""
     batch_size: int = 32
     """Sequences (or images) per optimiser step, over all processes and micro-batches."""
     accumulate: int = 1
@@ -58,9 +68,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if (self.steps is None) == (self.minutes is None):
-            raise ValueError(f"steps = {self.steps} and minutes = {self.minutes}: exactly one must be given")
-        check_positive(self, "steps", "minutes", "batch_size", "accumulate")
+        budgets = {name: getattr(self, name) for name in BUDGETS}
+        if sum(budget is not None for budget in budgets.values()) != 1:
+            shown = ", ".join(f"{name} = {budget}" for name, budget in budgets.items())
+            raise ValueError(f"{shown}: exactly one must be given")
+        check_positive(self, *BUDGETS, "batch_size", "accumulate")
         check_positive(self, "eval_every", "save_every", "log_every", "keep")
         check_at_least(self, 0, "seed", "clip")
         check_between(self, 0.0, 1.0, "ema")
@@ -70,3 +82,16 @@ class RunConfig:
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         return {} if self.resume else {"checkpoint": "without resume nothing is read"}
+
+
+C = TypeVar("C", bound=RunConfig)
+
+
+def with_steps(config: C, items: int) -> C:
+    """The configuration with its budget of epochs, if that is what it has, as a number of steps.
+
+    items: how many of what the batch size counts make an epoch; the last step may reach into the next one
+    """
+    if config.epochs is None:
+        return config
+    return replace(config, steps=max(1, math.ceil(config.epochs * items / config.batch_size)), epochs=None)

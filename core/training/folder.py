@@ -1,41 +1,50 @@
-"""The run folder: a new run needs one without a run, and a resumed run the one with its own configuration."""
+"""The run folder: a new run needs one without anything in it, and a resumed run the one with its own configuration."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.cli.arguments import program
+from core.cli.exits import Interrupted
 from core.files.serialize import to_dict
 from core.training.checkpoints import Checkpoints, read_config
-from core.training.config import RunConfig
+from core.training.config import BUDGETS, RunConfig
 
-FREE = frozenset(
-    "out resume checkpoint steps minutes log_every save_every eval_every keep tracker device compile".split()
-)
-"""Settings that may change when a run is resumed; any other would make it a different run."""
 TRACES = ("config.json", "metrics.jsonl", "checkpoints")
+LOGS = (".log", ".out", ".err")
+"""Endings of files that a shell or a scheduler may have put into a run folder before the run begins."""
 
 
-def open_folder(config: RunConfig) -> None:
+def is_run_folder(folder: Path) -> bool:
+    """Whether a folder holds a run: its files are never data."""
+    return (folder / TRACES[0]).is_file() and any((folder / trace).exists() for trace in TRACES[1:])
+
+
+def open_folder(config: RunConfig) -> list[str]:
     """Makes `config.out` for a new run, or checks that `config` may go on with the run in it.
 
-    Raises ValueError when the folder holds a run and `resume` is off, holds none and it is on, or holds one
-    trained with other settings; OSError when it cannot be written.
+    Returns sentences about what is learned differently from there on. Raises ValueError when the folder holds a run
+    and `resume` is off, holds none and it is on, holds one trained with other settings, or holds other files; OSError
+    when it cannot be written.
     """
     out = config.out
     if config.resume:
-        saved = to_dict(read_config(out, type(config)))
-        for field, was, now in _differences(saved, to_dict(config)):
-            raise ValueError(f"{out} was trained with {field} = {was!r}, not {now!r}; keep it, or take another --out")
+        notes = _changes(config)
         Checkpoints(out).clean()
-        return
+        return notes
     if any((out / trace).exists() for trace in TRACES):
         raise ValueError(f"{out} already holds a run; go on with --resume, or take another --out")
+    foreign = sorted(p.name for p in out.iterdir() if not _may_lie_there(p)) if out.is_dir() else []
+    if foreign:
+        raise ValueError(f"{out} is not empty: it holds {foreign[0]!r}; take a new folder as --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / ".probe").touch()
         (out / ".probe").unlink()
     except OSError as error:
         raise OSError(error.errno, f"no run can be written there: {error.strerror}", str(out)) from error
+    return []
 
 
 def resume_point(config: RunConfig) -> Path | None:
@@ -46,11 +55,38 @@ def resume_point(config: RunConfig) -> Path | None:
     return checkpoints.find(config.checkpoint)
 
 
+def interrupted(step: int, folder: Path | None) -> Interrupted:
+    """What ends a run that is saved and can go on; it says how, if it is given the folder."""
+    again = shlex.join(["python", *program(), "--out", str(folder), "--resume"])
+    return Interrupted(f"interrupted at step {step}, which is saved; go on with: {again}" if folder else "")
+
+
+def _may_lie_there(path: Path) -> bool:
+    return path.name.startswith(".") or (path.is_file() and path.suffix in LOGS)
+
+
+def _changes(config: RunConfig) -> list[str]:
+    """What differs from the run that is resumed, as far as it matters; ValueError for what makes it another run."""
+    saved, now, notes = to_dict(read_config(config.out, type(config))), to_dict(config), []
+    for field, was, is_now in _differences(saved, now):
+        if field not in config.resumable:
+            raise ValueError(
+                f"{config.out} was trained with {field} = {was!r}, not {is_now!r}; keep it, or take another --out"
+            )
+    before, after = ({name: values.get(name) for name in BUDGETS if values.get(name)} for values in (saved, now))
+    if before != after:
+        budgets = (", ".join(f"{name} = {value:,}" for name, value in budget.items()) for budget in (before, after))
+        notes.append("the budget was {}, and is {}: the learning rate follows another schedule".format(*budgets))
+    if saved.get("accumulate") != now["accumulate"]:
+        notes.append(f"accumulate was {saved.get('accumulate')}, and is {now['accumulate']}: sums round differently")
+    return notes
+
+
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted fields outside FREE that differ between two `to_dict`s, with both values."""
+    """Dotted fields that differ between two `to_dict`s, with both values."""
     for name, value in now.items():
         was = saved.get(name)
-        if (not at and name in FREE) or was == value:
+        if was == value:
             continue
         if isinstance(was, Mapping) and isinstance(value, Mapping):
             yield from _differences(was, value, f"{at}{name}.")

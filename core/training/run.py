@@ -1,61 +1,41 @@
-"""A training run: everything but the few lines of a training loop that differ from panel to panel.
-
-with Run(config, unit=task.unit) as run:
-    objective = run.prepare(task.objective(model), model, optimizer_factory)
-    for step, batch in run.steps(task.order):
-        run.update(run.backward(objective, batch, count=task.count))
-        if run.due("eval"):
-            with run.evaluating():
-                figures = task.evaluate(run)
-            run.log(figures, best=task.best, mode=task.mode)
+"""A training run: everything but the few lines of a training loop that differ from panel to panel (`Task and Run` in
+docs/architecture.md shows them).
 """
 
 from __future__ import annotations
 
 import math
 import operator
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import reduce
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from core.cli.arguments import program
-from core.cli.exits import Interrupted, NonFinite, StopRequest
+from core.cli.exits import NonFinite, StopRequest, uninterrupted
 from core.devices import to_device
 from core.files.json_files import read_json
 from core.files.serialize import to_dict
 from core.optim.groups import set_learning_rate
+from core.training import parallel
 from core.training.checkpoints import Checkpoints, verify, write_config
 from core.training.config import RunConfig
-from core.training.folder import open_folder, resume_point
+from core.training.folder import interrupted, open_folder, resume_point
 from core.training.metrics import Meter, MetricsFile
 from core.training.order import Batch, Order, Share
-from core.training.parallel import (
-    OptimizerFactory,
-    Processes,
-    build_accelerator,
-    prepare_training,
-    release_accelerator,
-)
 from core.training.progress import Clock, Progress
-from core.training.state import TrainState, random_state, restore_random_state, seed_everything
-
-
-class Gradients(NamedTuple):
-    """What one backward pass added: this process's share of a mean loss, and the number of units it is a mean over."""
-
-    loss: Tensor
-    units: Tensor | int
-
-
-def rows(*batch: Tensor) -> int:
-    """The default count of a micro-batch: the rows of its first tensor."""
-    return len(batch[0])
+from core.training.state import (
+    Generators,
+    Gradients,
+    TrainState,
+    random_state,
+    restore_random_state,
+    rows,
+    seed_everything,
+)
 
 
 class Run:
@@ -70,8 +50,8 @@ class Run:
         self.stopping = False  # whether the user has asked all processes to stop after this step
         self.best: dict[str, Any] | None = None
         self.checkpoints = Checkpoints(self.folder)
-        self.accelerator = build_accelerator(config)
-        self.device, self.processes = self.accelerator.device, Processes(self.accelerator)
+        self.accelerator = parallel.build_accelerator(config)
+        self.device, self.processes = self.accelerator.device, parallel.Processes(self.accelerator)
         self.total = self.processes.total  # the sum over all processes, each of which may have evaluated its share
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes, config.accumulate)
         self.main = self.accelerator.is_main_process
@@ -81,13 +61,15 @@ class Run:
         self._objective: nn.Module | None = None
         self._metrics: MetricsFile | None = None
         self._meter = Meter()
-        self._stop, self._save_asked = StopRequest(), False
+        self._stop, self._save_asked = StopRequest(self._answer), False
+        self._generators: Generators | None = None  # as they were after the step just done
         try:
-            if self.main:
-                open_folder(config)
+            if config.epochs is not None:
+                raise RuntimeError("epochs are turned into steps first: core.training.config.with_steps")
+            self._notes = open_folder(config) if self.main else []  # about what differs from the run that is resumed
             self.accelerator.wait_for_everyone()
         except BaseException:
-            release_accelerator(self.accelerator)
+            parallel.release_accelerator(self.accelerator)
             raise
         seed_everything(config.seed)
 
@@ -95,12 +77,19 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            self._rescue()
+        self._close(kind is not None)
+        if kind is KeyboardInterrupt and self.step and self.step in self.checkpoints.steps():
+            raise interrupted(self.step, self.folder if self.main else None)
+
+    def _close(self, failed: bool) -> None:
         self.progress.close()
         if self._metrics is not None:
             self._metrics.close()
-        if kind is not None and self.main and self.folder.is_dir() and not any(self.folder.iterdir()):
+        if failed and self.main and self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
-        release_accelerator(self.accelerator)
+        parallel.release_accelerator(self.accelerator)
 
     @property
     def state(self) -> TrainState:
@@ -109,13 +98,13 @@ class Run:
             raise RuntimeError("run.prepare() comes first")
         return self._state
 
-    def prepare(self, objective: nn.Module, model: nn.Module, build_optimizer: OptimizerFactory) -> nn.Module:
+    def prepare(self, objective: nn.Module, model: nn.Module, build_optimizer: parallel.OptimizerFactory) -> nn.Module:
         """Compiles and distributes the objective, builds the optimiser, restores; returns the objective to call.
 
         `objective(*micro_batch)` gives the summed loss of a micro-batch; `model`, a part of it, is what
         checkpoints and the average hold; `build_optimizer(model)` makes what updates it.
         """
-        self._objective, self._state = prepare_training(
+        self._objective, self._state = parallel.prepare_training(
             self.accelerator, self.config, objective, model, build_optimizer, self.progress.say
         )
         self._resume()
@@ -176,6 +165,10 @@ class Run:
 
     def update(self, *gradients: Gradients) -> None:
         """One optimiser step along the sum of the gradients: guard, clip, schedule, update, average; logs when due."""
+        with self._stop.held():
+            self._update(gradients)
+
+    def _update(self, gradients: tuple[Gradients, ...]) -> None:
         norm = self.state.clip_gradients(self.config.clip)
         losses, units = zip(*gradients, strict=True)
         self._meter.add(reduce(operator.add, losses), norm, reduce(operator.add, units))
@@ -192,6 +185,7 @@ class Run:
             self.state.ema.update(self.step)
         if self.due("log"):
             self._log_training()
+        self._generators = random_state(self.accelerator.device)
 
     def due(self, what: Literal["eval", "save", "log"]) -> bool:
         """Whether it is time to, after the step just done; after the last step it always is."""
@@ -205,7 +199,8 @@ class Run:
         Training's random numbers and its units per second stay untouched.
         """
         forked = [self.device] if self.device.type == "cuda" else []
-        with self._meter.paused(), torch.random.fork_rng(forked), self.accelerator.autocast(), self.state.evaluating():
+        inside = self._meter.paused(), torch.random.fork_rng(forked), self.accelerator.autocast()
+        with self._stop.whole(*inside, self.state.evaluating()):
             yield
 
     def log(self, values: Mapping[str, Any], best: str = "", mode: Literal["min", "max"] = "min") -> None:
@@ -226,20 +221,26 @@ class Run:
 
     def save(self) -> None:
         """Writes a checkpoint of the step just done. Raises NonFinite rather than save a run that cannot go on."""
+        with self._stop.held():
+            self._save(random_state(self.device))
+
+    def _save(self, generators: Generators) -> None:
         from accelerate.utils import gather_object
 
         with self._meter.paused():
             self._guard(self.step)
             if not self.state.finite():
                 raise self._diverged("a weight is too large or not a number", self.step)
-            generators = gather_object([random_state(self.device)])  # of all processes, in the order of their ranks
+            states = gather_object([generators.as_json()])  # of all processes, in the order of their ranks
             if self.main:
                 assert self._metrics is not None
                 self._metrics.sync()
-                objects = {"state": self._record()} | {f"rng-{rank}": state for rank, state in enumerate(generators)}
+                record = {"step": self.step, "seconds": self.clock.seconds, "best": self.best}
+                record |= {"window": self._meter.state(), "scaler": self.state.scaler_state()}
+                objects = {"state": record} | {f"rng-{rank}": state for rank, state in enumerate(states)}
                 self.checkpoints.write(self.step, self.state.tensors(), objects)
                 self.checkpoints.point_at_best(self.best)
-                self.checkpoints.prune(self.config.keep)
+                self.checkpoints.prune(self.step, self.config.keep, self.best["step"] if self.best else None)
             self.accelerator.wait_for_everyone()
         self._save_asked = False
 
@@ -271,15 +272,8 @@ class Run:
         if generators.exists():  # absent when there are more processes than before
             restore_random_state(read_json(generators), self.device)
         self.progress.say(f"resuming {self.folder} at step {self.step}")
-
-    def _record(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "seconds": self.clock.seconds,
-            "best": self.best,
-            "window": self._meter.state(),
-            "scaler": None if self.state.scaler is None else self.state.scaler.state_dict(),
-        }
+        for note in self._notes:
+            self.progress.say(f"notice: {note}")
 
     def _guard(self, step: int) -> None:
         """Raises NonFinite when a step up to `step` had a loss or gradient that is not finite."""
@@ -294,13 +288,23 @@ class Run:
 
     def _end_step(self) -> None:
         """Saves when due or asked; leaves the loop when the user asked to stop."""
-        interrupted = self.stopping and not self.finished
-        if self._save_asked or self.due("save") or interrupted:
+        stopping = self.stopping or (self.processes.alone and self._stop.made)  # also since the update
+        if self._save_asked or self.due("save") or stopping:
             self.save()
-        if interrupted:
-            again = shlex.join(["python", *program(), "--out", str(self.folder), "--resume"])
-            message = f"interrupted at step {self.step}, which is saved; go on with: {again}"
-            raise Interrupted(message if self.main else "")
+        if stopping and not self.finished:
+            raise interrupted(self.step, self.folder if self.main else None)
+
+    def _answer(self) -> str:
+        """What is said at once to a user who asks the run to stop."""
+        at_work = "step" if self.state.objective.training else "evaluation"
+        again = "; Ctrl-C again stops at once, and saves the last finished step" if self.processes.alone else ""
+        return f"stopping once this {at_work} is finished and saved{again}" if self.main else ""
+
+    def _rescue(self) -> None:
+        """Saves the last finished step, if it is not saved yet; what was begun after it is lost."""
+        if self.processes.alone and self._generators and self.step not in self.checkpoints.steps():
+            with uninterrupted():
+                self._save(self._generators)
 
     def _log_training(self) -> None:
         self._guard(self.step)

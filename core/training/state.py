@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,6 +54,18 @@ class EMA:
     @torch.no_grad()
     def _assign(self, values: list[Tensor]) -> None:
         torch._foreach_copy_(list(self.weights.values()), values)
+
+
+class Gradients(NamedTuple):
+    """What one backward pass added: this process's share of a mean loss, and the number of units it is a mean over."""
+
+    loss: Tensor
+    units: Tensor | int
+
+
+def rows(*batch: Tensor) -> int:
+    """The default count of a micro-batch: the rows of its first tensor."""
+    return len(batch[0])
 
 
 @dataclass
@@ -112,6 +124,10 @@ class TrainState:
         }
         return files | {"ema": self.ema.averages} if self.ema else files
 
+    def scaler_state(self) -> dict[str, Any] | None:
+        """The loss scale under fp16."""
+        return None if self.scaler is None else dict(self.scaler.state_dict())
+
     def restore(self, checkpoint: Path, scaler_state: Mapping[str, Any] | None) -> None:
         """Restores the tensors of a verified checkpoint; ValueError naming what does not fit."""
         load_into(self.model, read_tensors(checkpoint / "model.safetensors"), checkpoint / "model.safetensors")
@@ -157,22 +173,32 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def random_state(device: torch.device) -> dict[str, Any]:
-    """The state of all generators as JSON values."""
-    version, words, gauss = random.getstate()
-    legacy: dict[str, Any] = np.random.get_state(legacy=False)
-    state = {
-        "python": [version, list(words), gauss],
-        "numpy": {**legacy, "state": {"key": legacy["state"]["key"].tolist(), "pos": legacy["state"]["pos"]}},
-        "torch": _hex(torch.get_rng_state()),
-    }
+class Generators(NamedTuple):
+    """The state of all random generators of a process."""
+
+    python: tuple[Any, ...]
+    numpy: dict[str, Any]
+    torch: dict[str, Tensor]  # by "torch", or the type of the device
+
+    def as_json(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        version, words, gauss = self.python
+        key, pos = self.numpy["state"]["key"], self.numpy["state"]["pos"]
+        numpy = {**self.numpy, "state": {"key": key.tolist(), "pos": pos}}
+        own = {name: bytes(state.cpu().numpy()).hex() for name, state in self.torch.items()}
+        return {"python": [version, list(words), gauss], "numpy": numpy, **own}
+
+
+def random_state(device: torch.device) -> Generators:
+    """The state of all generators as it is now."""
+    states = {"torch": torch.get_rng_state()}
     if device.type != "cpu":
-        state[device.type] = _hex(torch.get_device_module(device).get_rng_state())
-    return state
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    return Generators(random.getstate(), np.random.get_state(legacy=False), states)
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Restores what `random_state` returned, as far as it covers this device."""
+    """Restores what `Generators.as_json` returned, as far as it covers this device."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     legacy = state["numpy"]
@@ -180,10 +206,6 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(_bytes(state["torch"]))
     if device.type != "cpu" and device.type in state:
         torch.get_device_module(device).set_rng_state(_bytes(state[device.type]))
-
-
-def _hex(state: Tensor) -> str:
-    return bytes(state.cpu().numpy()).hex()
 
 
 def _bytes(text: str) -> Tensor:

@@ -64,7 +64,7 @@ def play(
     episode without end, and with the step for an observation or a reward that is not a finite number.
     """
     number, space = len(environments), describe(environments[0].observation_space)
-    observations, rewards = np.empty((number, *space.shape), space.stored), np.zeros(number, np.float32)
+    observations, rewards = np.empty((number, *space.shape), space.observed), np.zeros(number, np.float32)
     for row, (environment, seed) in enumerate(zip(environments, seeds, strict=True)):
         observations[row] = as_array(environment, environment.reset(seed=seed)[0], space)
     episodes = Episodes(np.zeros(number), np.zeros(number, np.int64), np.zeros(number, np.bool_))

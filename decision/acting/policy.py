@@ -110,7 +110,8 @@ class ModelPolicy:
         if rewards is not None:
             self.returns_to_go -= torch.from_numpy(rewards)
         returns = self.normaliser.returns(self.returns_to_go).unsqueeze(-1)  # (B, 1)
-        normalised = self.normaliser.observations(torch.from_numpy(observations).to(self.device))
+        centred = self.normaliser.centred(torch.from_numpy(observations))
+        normalised = self.normaliser.observations(centred.to(self.device))
         prediction = self.reader.read(self.last, returns.to(self.device), normalised)
         # numbers from [0, 1), (B, draws): every row from its own generator, independently of the others
         rows = [torch.rand(self.model.head.draws, generator=generator) for generator in self.generators]

@@ -21,7 +21,7 @@ from core.messages import first_line, notice
 from decision.acting.episodes import BatchPolicy
 from decision.collecting.pickles import Inert, read_pickle
 from decision.collecting.recording import Recorder
-from decision.data.sources import extra
+from decision.data.files import extra
 from decision.environments.make import name_of
 from decision.environments.spaces import Space, describe
 

@@ -25,7 +25,8 @@ from decision.collecting.teacher import (
     saved_agent,
     trained_agent,
 )
-from decision.data.sources import D4RL, MINARI, load_data, write_minari
+from decision.data.files import D4RL, PICKLES
+from decision.data.sources import MINARI, load_data, write_minari
 from decision.data.store import Trajectories, concatenate
 from decision.environments.make import (
     full_name,
@@ -65,7 +66,7 @@ def collect(config: CollectConfig) -> Trajectories:
         recording = Recording(target, config.settings(), metadata)
         try:
             return record(config, recorders, recording)
-        except Interrupted:
+        except KeyboardInterrupt:  # asked to stop, or stopped at once
             raise Interrupted(f"interrupted; {keep(config, recording)}") from None
 
 
@@ -75,8 +76,9 @@ def native_file(out: str) -> Path:
         raise ValueError("name the file to write with --out")
     if out.startswith(MINARI):
         raise ValueError(f"out = {out!r} needs --join: record to a file first, then --join FILE --out {out}")
-    if Path(out).suffix.lower() in D4RL:
-        raise ValueError(f"out = {out!r} would be read as a file of D4RL's: give it another ending, such as .npz")
+    if Path(out).suffix.lower() in D4RL + PICKLES:
+        kind = "a file of D4RL's" if Path(out).suffix.lower() in D4RL else "a pickle"
+        raise ValueError(f"out = {out!r} would be read as {kind}: give it another ending, such as .npz")
     return Path(out)
 
 

@@ -181,7 +181,7 @@ class Recorder(gymnasium.Wrapper):
 
     def _copy(self, observation: Any) -> NDArray[Any]:
         """A copy, since an environment may write its next observation over this one."""
-        return as_array(self, observation, self.observed).astype(self.observed.stored)
+        return as_array(self, observation, self.observed).astype(self.observed.observed)
 
     def _episode(self, terminated: bool, truncated: bool) -> Episode:
         observations, rewards = np.stack(self._observations), np.array(self._rewards, np.float32)

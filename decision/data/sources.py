@@ -1,6 +1,5 @@
-"""From a name or a file to trajectories: our own, Minari's (read and written), and D4RL's HDF5 files."""
+"""From a name to trajectories: files, and data sets of Minari's, which are read and written."""
 
-import importlib
 import json
 import re
 import sys
@@ -17,19 +16,17 @@ from numpy.typing import NDArray
 from core.files.atomic import remove
 from core.files.downloads import data_root
 from core.messages import first_line
+from core.training.folder import is_run_folder
+from decision.data.files import D4RL, PICKLES, extra, is_plain_npz, read_d4rl, read_npz, read_pickle
 from decision.data.store import Episode, Trajectories, stack
 from decision.environments.settings import AS_REGISTERED, name_of_class, settings_of, specification
-from decision.environments.spaces import Space, describe, describe_actions
+from decision.environments.spaces import describe, describe_actions
 
 MINARI = "minari:"
 MINARI_EXTRA = "minari[hdf5]"
 ORIGIN = ("algorithm_name", "author", "description", "minari_version")
 """What a Minari data set may say about how it was made."""
 SCORES = ("ref_min_score", "ref_max_score")
-D4RL = (".hdf5", ".h5")
-D4RL_ENVIRONMENTS = {"hopper": "Hopper-v4", "halfcheetah": "HalfCheetah-v4", "walker2d": "Walker2d-v4"}
-"""Gymnasium's closest versions of the environments (version 2) that D4RL recorded."""
-D4RL_ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts")
 
 
 def read_minari(name: str) -> Trajectories:
@@ -93,66 +90,11 @@ def write_minari(data: Trajectories, name: str) -> None:
         raise
 
 
-def read_d4rl(path: Path) -> Trajectories:
-    """A file of D4RL's, such as `hopper_medium-v2.hdf5`; the unfinished episode at its end is left out.
-
-    The environment follows from the file's name where it is one of D4RL_ENVIRONMENTS, else it is unknown. Actions are
-    taken to lie within [-1, 1], as all of D4RL's do.
-
-    Raises ValueError of one sentence: h5py is not installed, or the file is cut short, damaged, or lacks an array.
-    """
-    arrays = _d4rl_arrays(path)
-    ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"]) + 1
-    if not len(ends):
-        raise ValueError(f"{path} has no finished episode")
-    whole = {name: array[: ends[-1]] for name, array in arrays.items()}
-    following = whole.get("next_observations")
-    observed, acted = whole["observations"].shape[1:], whole["actions"].shape[1:]
-    try:
-        return Trajectories(
-            observations=whole["observations"],
-            actions=whole["actions"],
-            rewards=whole["rewards"],
-            terminated=whole["terminals"],
-            truncated=whole["timeouts"],
-            offsets=np.concatenate([[0], ends]),
-            environment=D4RL_ENVIRONMENTS.get(re.split("[-_]", path.stem.lower())[0], ""),
-            observation_space=Space("box", observed, "float32", low=(None,), high=(None,)),
-            action_space=Space("box", acted, "float32", low=(-1.0,), high=(1.0,)),
-            final_observations=None if following is None else following[ends - 1],
-            provenance={"source": path.name, "left_out_steps": len(arrays["rewards"]) - int(ends[-1])},
-        )
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def extra(module: str, package: str) -> Any:
-    """An optional library. Raises ValueError saying what to install if it is missing."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"this needs the library {module}, which is not installed: pip install '{package}'") from error
-
-
 def _minari_for(name: str) -> Any:
     """The library, for the data set of that name. Raises ValueError if the name has no version."""
     if not re.search(r"-v\d+$", name):
         raise ValueError(f"{MINARI}{name} has no version, as {MINARI}NAME-v0 has")
     return extra("minari", MINARI_EXTRA)
-
-
-def _d4rl_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a D4RL file, those of one number a step as (N,)."""
-    h5py = extra("h5py", "h5py")
-    try:
-        with h5py.File(path, "r") as file:
-            if missing := [name for name in D4RL_ARRAYS if name not in file]:
-                raise ValueError(f"{path} has no array {missing[0]!r}, which D4RL's files of version 2 have")
-            arrays = {name: file[name][()] for name in (*D4RL_ARRAYS, "next_observations") if name in file}
-    except OSError as error:
-        raise ValueError(f"{path} is cut short or damaged, or not an HDF5 file: {first_line(error)}") from error
-    flags = {name: arrays[name].astype(bool).reshape(-1) for name in ("terminals", "timeouts")}
-    return arrays | flags | {"rewards": arrays["rewards"].reshape(-1)}
 
 
 def _env_spec(data: Any) -> Any:
@@ -223,7 +165,13 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-ACCEPTED = f"a file that decision.collect wrote, {MINARI}NAME-vN, or a .hdf5 file of D4RL's"
+def locate(name: str) -> str:
+    """The name of a data set by which it is found from another folder as well."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.is_file() else name
+
+
+ACCEPTED = f"a file that decision.collect wrote, {MINARI}NAME-vN, a .hdf5 file of D4RL's, an .npz of arrays, a .pkl"
 
 
 def load_data(name: str | Path, root: Path | None = None) -> Trajectories:
@@ -236,7 +184,12 @@ def load_data(name: str | Path, root: Path | None = None) -> Trajectories:
     path = Path(name).expanduser()
     path = path if path.exists() else (root or data_root()) / path
     if str(name) and path.is_dir():
-        raise ValueError(f"{path} is a folder; accepted are: {ACCEPTED}")
+        what = "a run folder, whose files are not data" if is_run_folder(path) else "a folder"
+        raise ValueError(f"{path} is {what}; accepted are: {ACCEPTED}")
     if not path.is_file():
         raise ValueError(f"there is no data {str(name)!r}; accepted are: {ACCEPTED}")
-    return read_d4rl(path) if path.suffix.lower() in D4RL else Trajectories.load(path)
+    if path.suffix.lower() in D4RL:
+        return read_d4rl(path)
+    if path.suffix.lower() in PICKLES:
+        return read_pickle(path)
+    return read_npz(path) if is_plain_npz(path) else Trajectories.load(path)

@@ -7,7 +7,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,9 @@ FORMATS = (1, 2)  # the last is written; the first has no settings
 HEADER = "header.json"
 ARRAYS = ("observations", "actions", "rewards", "terminated", "truncated", "offsets", "final_observations")
 NESTED = {"observation_space": Space, "action_space": Space, "settings": EnvSettings}
+FINEST = 1e-3
+LEAST_STD = 1e-6
+"""A number of smaller deviation counts as constant: it is centred, but not scaled."""
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, RuntimeError, OSError)
 """What reading a damaged file may raise."""
 
@@ -54,7 +57,7 @@ class Trajectories:
     """
 
     observations: NDArray[Any]
-    """Before each action: float32, uint8 or int64 (N, *shape), see `Space.stored`."""
+    """Before each action: float32, float64, uint8 or int64 (N, *shape), see `Space.stored`."""
     actions: NDArray[Any]
     """As the environment takes them: float32 or int64 (N, *shape)."""
     rewards: NDArray[np.float32]
@@ -79,6 +82,7 @@ class Trajectories:
     """How the environment is made beyond its id."""
 
     def __post_init__(self) -> None:
+        self._keep_precision()
         observed, acted = self.observation_space, self.action_space
         self._convert("offsets", np.int64)
         if self.offsets.ndim != 1 or len(self.offsets) < 2:
@@ -213,6 +217,19 @@ class Trajectories:
             object.__setattr__(self, name, np.ascontiguousarray(array, kind).reshape(array.shape))
         if shape not in (None, array.shape):
             raise ValueError(f"{name} have shape {array.shape} instead of {shape}")
+        if np.dtype(kind).kind in "iu" and (lost := getattr(self, name) != array).any():
+            raise ValueError(f"{name} have {array[lost].flat[0]}, which cannot be stored as {np.dtype(kind)}")
+
+    def _keep_precision(self) -> None:
+        """Stores observations in float64 if float32 would lose more than a thousandth of their deviation."""
+        array, space = np.asarray(self.observations), self.observation_space
+        if space.stored != np.float32 or array.dtype.kind not in "fiu" or np.can_cast(array.dtype, np.float32):
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = array.reshape(len(array), -1).astype(np.float64)  # (N, size)
+            rounding, deviation = np.spacing(np.abs(rows).max(axis=0).astype(np.float32)), rows.std(axis=0)
+        if ((rounding > FINEST * deviation) & (deviation >= LEAST_STD)).any():
+            object.__setattr__(self, "observation_space", replace(space, precision="float64"))
 
     def _check_ends(self) -> None:
         """Every episode ends where it is terminated or truncated, and nowhere else."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.config import PositionConfig, TransformerConfig
+from core.config import PositionConfig, RotaryScaling, TransformerConfig
 from core.files.serialize import from_dict, to_dict
 
 IMPOSSIBLE_SHAPES: list[tuple[dict[str, Any], list[str]]] = [
@@ -31,10 +31,27 @@ IMPOSSIBLE_SHAPES: list[tuple[dict[str, Any], list[str]]] = [
     ({"feedforward": "swish"}, ["feedforward = 'swish'", "relu, gelu, gelu-tanh, relu2, swiglu, geglu"]),
     ({"norm": "batchnorm"}, ["norm = 'batchnorm'", "layernorm"]),
     ({"norm": "none"}, ["norm = 'none'", "layernorm"]),
-    ({"norm_placement": "both"}, ["norm_placement = 'both'", "pre, post"]),
+    ({"norm_placement": "both"}, ["norm_placement = 'both'", "pre, post, branch"]),
+    ({"norm_placement": "branch", "modulation": "adaln"}, ["modulation = 'adaln'", "norm_placement"]),
+    ({"qk_norm_over": "all-heads"}, ["qk_norm_over = 'all-heads'", "qk_norm = 'none'"]),
+    ({"window": 0}, ["window = 0", "above 0"]),
+    ({"window_layers": (1,)}, ["window_layers = (1,)", "window = None"]),
+    ({"window": 4, "window_layers": (0, 6)}, ["window_layers = (0, 6)", "0 to 5"]),
+    ({"unpositioned_layers": (2, 1)}, ["unpositioned_layers = (2, 1)", "ascending"]),
+    ({"unpositioned_layers": (1,), "position": PositionConfig("learned")}, ["unpositioned_layers", "'learned'"]),
+    ({"window": 4, "window_position": PositionConfig("learned")}, ["window_position.kind = 'learned'", "rotary"]),
     ({"qk_norm": "l2"}, ["qk_norm = 'l2'", "rmsnorm"]),
-    ({"bias": True}, ["bias = True", "all, qkv, none"]),
+    ({"bias": True}, ["bias = True", "all, attention, qkv, feedforward, none"]),
     ({"init": "xavier"}, ["init = 'xavier'", "gpt2, zero-residual"]),
+]
+IMPOSSIBLE_SCALINGS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"kind": "longrope"}, ["kind = 'longrope'", "none, linear, dynamic, yarn, llama3"]),
+    ({"kind": "linear", "factor": 0.5}, ["factor = 0.5", "at least 1"]),
+    ({"factor": 2.0}, ["factor = 2.0", "kind = 'none'"]),
+    ({"kind": "linear", "original_context": 4096}, ["original_context = 4096", "'linear'"]),
+    ({"kind": "llama3", "low_freq_factor": 4.0}, ["low_freq_factor = 4.0", "high_freq_factor = 4.0"]),
+    ({"kind": "yarn", "beta_fast": 0.5}, ["beta_slow = 1.0", "beta_fast = 0.5"]),
+    ({"kind": "yarn", "attention_factor": 0.0}, ["attention_factor = 0.0", "above 0"]),
 ]
 IMPOSSIBLE_POSITIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"kind": "absolute"}, ["kind = 'absolute'", "none, learned, sinusoidal, rotary, alibi, t5"]),
@@ -48,13 +65,14 @@ IMPOSSIBLE_POSITIONS: list[tuple[dict[str, Any], list[str]]] = [
 SETTINGS: dict[str, Any] = {
     "base": 500.0,
     "pairing": "halves",
+    "scaling": RotaryScaling("linear", 2.0),
     "buckets": 16,
     "max_distance": 64,
     "direction": "both",
 }
 READ = {
     "sinusoidal": {"base"},
-    "rotary": {"base", "pairing"},
+    "rotary": {"base", "pairing", "scaling"},
     "t5": {"buckets", "max_distance", "direction"},
 }
 
@@ -65,6 +83,13 @@ def test_an_impossible_shape_is_refused_by_field_value_and_what_is_accepted(chan
         TransformerConfig(**changes)
     assert all(word in str(refusal.value) for word in named), refusal.value
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("changes", "named"), IMPOSSIBLE_SCALINGS, ids=str)
+def test_an_impossible_scaling_is_refused(changes, named):
+    with pytest.raises(ValueError, match="=") as refusal:
+        RotaryScaling(**changes)
+    assert all(word in str(refusal.value) for word in named), refusal.value
 
 
 @pytest.mark.parametrize(("changes", "named"), IMPOSSIBLE_POSITIONS, ids=str)

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from core.config import PositionConfig, TransformerConfig
+from core.config import PositionConfig, RotaryScaling, TransformerConfig
 from core.positions import (
     T5,
+    UNSCALED,
     ALiBi,
     Learned,
     Position,
@@ -17,6 +18,7 @@ from core.positions import (
     Sinusoidal,
     alibi_slopes,
     build_position,
+    frequencies,
     index,
     t5_bucket,
 )
@@ -143,6 +145,46 @@ def test_interleaved_is_the_rotation_of_gpt_j():
     sin, cos = create_sinusoidal_positions(10, 16)[None].chunk(2, dim=-1)
     turn = Rotary(16, 1, 10000.0, "interleaved").rotation(index(10))
     torch.testing.assert_close(turn.rotate(x), apply_rotary_pos_emb(x, sin, cos))
+
+
+PUBLISHED = {  # of config.json: rope_theta, head_dim, rope_scaling
+    "Llama-3.1-8B": (5e5, 128, RotaryScaling("llama3", 8.0, 8192)),
+    "Llama-3.2-1B": (5e5, 64, RotaryScaling("llama3", 32.0, 8192)),
+    "Qwen2.5, long": (1e6, 128, RotaryScaling("yarn", 4.0, 32768)),
+    "gpt-oss-20b": (1.5e5, 64, RotaryScaling("yarn", 32.0, 4096, ramp_ends="exact")),
+    "deepseek-coder-6.7b": (1e5, 128, RotaryScaling("linear", 4.0)),
+    "dynamic": (1e4, 128, RotaryScaling("dynamic", 2.0, 4096)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_scaled_frequencies_are_those_of_public_models(name):
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    base, width, scaling = PUBLISHED[name]
+    fields = {"factor": scaling.factor, "rope_theta": base, "rope_type": scaling.kind}
+    if scaling.kind in ("llama3", "yarn"):
+        fields |= {"original_max_position_embeddings": scaling.original_context}
+    if scaling.kind == "llama3":
+        fields |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    if scaling.ramp_ends == "exact":
+        fields["truncate"] = False
+    theirs = LlamaConfig(head_dim=width, rope_parameters=fields, max_position_embeddings=scaling.original_context)
+    expected, gain = ROPE_INIT_FUNCTIONS[scaling.kind](theirs, "cpu", seq_len=20_000)
+    coords = index(20_000)
+    torch.testing.assert_close(frequencies(width, base, scaling, coords), expected, rtol=3e-7, atol=0)
+    if scaling.kind != "dynamic":
+        turn = Rotary(width, 1, base, "halves", scaling).rotation(coords)
+        angles = coords * expected
+        torch.testing.assert_close(turn.cos[:, 0], angles.cos() * gain, atol=2e-3, rtol=0)
+        torch.testing.assert_close(turn.sin[:, 0], angles.sin() * gain, atol=2e-3, rtol=0)
+
+
+def test_dynamic_scaling_changes_nothing_within_the_original_context():
+    plain, dynamic = (Rotary(16, 1, 100.0, "halves", s) for s in (UNSCALED, RotaryScaling("dynamic", 2.0, 12)))
+    for length, same in ((12, True), (13, False)):
+        assert torch.equal(plain.rotation(index(length)).cos, dynamic.rotation(index(length)).cos) == same
 
 
 @pytest.mark.parametrize("pairing", ["interleaved", "halves"])

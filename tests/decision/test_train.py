@@ -244,7 +244,7 @@ def files(place: Path, data: Path, whole: Path) -> dict[str, Path]:
 
 
 BAD: dict[str, tuple[tuple[object, ...], str]] = {
-    "no data": (("--data", ""), "name the trajectories to learn from with --data"),
+    "no data": (("--data", ""), "--data: '' is empty, and names nothing"),
     "the data of a preset": (
         (),
         "to make it: python -m decision.collect --env CartPole-v1 --policy ppo --record replay",

@@ -135,7 +135,8 @@ def choose_tokenizer(choice: Tokenizer | str | Path, origin: Origin, bpe_size: i
         case Tokenizer():
             return choice
         case "char":
-            return _learned(origin.folder("char"), lambda: CharTokenizer.train(_all_texts(origin)))
+            characters = filter(None, texts(origin.source, "character"))
+            return _learned(origin.folder("char"), lambda: CharTokenizer.train(characters))
         case "byte":
             return ByteTokenizer()
         case "bpe":
@@ -155,10 +156,6 @@ def _learned(folder: Path, train: Callable[[], Tokenizer]) -> Tokenizer:
         tokenizer = train()
         tokenizer.save(folder)
         return tokenizer
-
-
-def _all_texts(origin: Origin) -> Iterator[str]:
-    return filter(None, texts(origin.source, "character"))
 
 
 def _training_texts(origin: Origin) -> Iterator[str]:
@@ -207,11 +204,7 @@ def _dtype(tokenizer: Tokenizer) -> str:
 
 
 def _write(
-    file: BinaryIO,
-    part: Iterable[str | None],
-    tokenizer: Tokenizer,
-    start: int,
-    progress: Callable[[int], object],
+    file: BinaryIO, part: Iterable[str | None], tokenizer: Tokenizer, start: int, progress: Callable[[int], object]
 ) -> Size:
     """Encodes the part of the text from character `start` on; None is the end of a document."""
     tokens = chars = size = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from fnmatch import fnmatchcase
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -34,6 +34,18 @@ WITHOUT_EFFECT = tuple(
 """Fields that do not change the logits of any family: bookkeeping, training, decoding (`*` matches anything)."""
 
 
+TIED = {True: "tied", False: "untied"}
+
+
+def equals(place: str, default: Any = MISSING, names: Mapping[Any, Any] | None = None, saved: str = "") -> Any:
+    """A field that one of our configuration's equals, at `place`.
+
+    names: of their values, ours; several of theirs may be one of ours, which is saved as the first
+    saved: where else it is read from for an export
+    """
+    return field(default=default, metadata={"place": place, "names": names, "saved": saved or place})
+
+
 @dataclass(frozen=True)
 class Family(ABC):
     """The fields of a `config.json` that matter, under their names there.
@@ -54,7 +66,8 @@ class Family(ABC):
     without_effect: ClassVar[tuple[str, ...]]
     """Patterns of further fields that do not change the logits."""
     supported: ClassVar[Supported]
-    """What the family can express: the accepted values, by field of our configuration."""
+    """What the family can express: the accepted values, by field of our configuration; the first, where none of their
+    fields equals it."""
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Family:
@@ -69,35 +82,56 @@ class Family(ABC):
         names = {"model_type": self.model_type, "architectures": [self.architecture], "dtype": "float32"}
         return names | to_dict(self)
 
-    @abstractmethod
     def to_config(self) -> GPTConfig:
         """The same model as a configuration of ours."""
+        nested: dict[str, Any] = {"core": {"position": {}}}
+        for place, value in self.our_values().items():
+            *outer, name = place.split(".")
+            level = nested
+            for key in outer:
+                level = level[key]
+            level[name] = value
+        return from_dict(GPTConfig, nested)
+
+    def our_values(self) -> dict[str, Any]:
+        """What it sets in our configuration, by dotted names."""
+        values = {place: accepted[0] for place, accepted in self.supported.items()}
+        for f in fields(self):
+            if f.metadata:
+                value, names = getattr(self, f.name), f.metadata["names"]
+                values[f.metadata["place"]] = names[value] if names else value
+        return values
 
     @classmethod
-    @abstractmethod
     def from_config(cls, config: GPTConfig) -> Family:
         """The fields for a model of ours. Raises ValueError naming a setting that the family cannot express."""
+        for place, accepted in cls.supported.items():
+            cls.require(place, attrgetter(place)(config), accepted)
+        values = {}
+        for f in fields(cls):
+            if f.metadata:
+                value, names = attrgetter(f.metadata["saved"])(config), f.metadata["names"]
+                values[f.name] = next(name for name, own in names.items() if own == value) if names else value
+        return cls(**values | cls.own_fields(config.core))
+
+    @classmethod
+    def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
+        """The values of fields that equal none of ours."""
+        return {}
+
+    @classmethod
+    def require(cls, place: str, value: object, accepted: Sequence[object]) -> None:
+        """Raises ValueError unless a setting of ours has one of the accepted values."""
+        if value not in accepted:
+            raise ValueError(
+                f"{place} = {value!r} cannot be expressed in the {cls.model_type} layout, "
+                f"which supports: {', '.join(map(str, accepted))}"
+            )
 
     @classmethod
     @abstractmethod
     def rules(cls, config: GPTConfig) -> list[Rule]:
         """Which of their weights are which of ours, in the layout with a head."""
-
-    @classmethod
-    def require_supported(cls, config: GPTConfig) -> TransformerConfig:
-        """Our core, if the family can express it; ValueError naming the first setting that it cannot."""
-        for name, accepted in cls.supported.items():
-            cls.require(name, attrgetter(name)(config), accepted)
-        return config.core
-
-    @classmethod
-    def require(cls, name: str, value: object, accepted: Sequence[object]) -> None:
-        """Raises ValueError unless a setting of ours has one of the accepted values."""
-        if value not in accepted:
-            raise ValueError(
-                f"{name} = {value!r} cannot be expressed in the {cls.model_type} layout, "
-                f"which supports: {', '.join(map(str, accepted))}"
-            )
 
 
 def head_rules(config: GPTConfig) -> list[Rule]:

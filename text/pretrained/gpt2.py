@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from core.config import FeedForwardKind, PositionConfig, TransformerConfig
+from core.config import FeedForwardKind, TransformerConfig
 from core.files.weights import TRANSPOSED, WEIGHT, Rule, each_layer, module
 from text.models.gpt import GPTConfig
-from text.pretrained.family import Family, Supported, head_rules
+from text.pretrained.family import TIED, Family, Supported, equals, head_rules
 
 Activation = Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu"]
-TO_OURS: dict[Activation, FeedForwardKind] = {
+ACTIVATIONS: dict[Activation, FeedForwardKind] = {
     "gelu_new": "gelu-tanh",
     "gelu_pytorch_tanh": "gelu-tanh",
     "gelu": "gelu",
     "relu": "relu",
 }
-FROM_OURS: dict[FeedForwardKind, Activation] = {"gelu-tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
 
 
 @dataclass(frozen=True)
@@ -32,25 +31,25 @@ class GPT2(Family):
     without_effect = ("n_ctx", "n_special", "predict_special_tokens", "summary_*")
     supported: ClassVar[Supported] = {
         "core.position.kind": ("learned",),
-        "core.feedforward": tuple(FROM_OURS),
+        "core.feedforward": tuple(dict.fromkeys(ACTIVATIONS.values())),
         "core.norm": ("layernorm",),
         "core.norm_placement": ("pre",),
         "core.qk_norm": ("none",),
         "core.bias": ("all",),
     }
 
-    vocab_size: int
-    n_positions: int
-    n_embd: int
-    n_layer: int
-    n_head: int
-    n_inner: int | None = None
-    activation_function: Activation = "gelu_new"
-    layer_norm_epsilon: float = 1e-5
-    resid_pdrop: float = 0.1
-    embd_pdrop: float = 0.1
-    attn_pdrop: float = 0.1
-    tie_word_embeddings: bool = True
+    vocab_size: int = equals("vocab_size")
+    n_positions: int = equals("context")
+    n_embd: int = equals("core.dim")
+    n_layer: int = equals("core.depth")
+    n_head: int = equals("core.n_heads")
+    n_inner: int | None = equals("core.ffn_dim", None)
+    activation_function: Activation = equals("core.feedforward", "gelu_new", ACTIVATIONS)
+    layer_norm_epsilon: float = equals("core.norm_eps", 1e-5)
+    resid_pdrop: float = equals("core.dropout", 0.1)
+    embd_pdrop: float = equals("core.dropout", 0.1)
+    attn_pdrop: float = equals("core.attention_dropout", 0.1)
+    tie_word_embeddings: bool = equals("head", True, TIED)
     scale_attn_weights: Literal[True] = True
     scale_attn_by_inverse_layer_idx: Literal[False] = False
     reorder_and_upcast_attn: Literal[False] = False
@@ -61,39 +60,11 @@ class GPT2(Family):
         if self.embd_pdrop != self.resid_pdrop:
             raise ValueError(f"embd_pdrop = {self.embd_pdrop} must equal resid_pdrop = {self.resid_pdrop}")
 
-    def to_config(self) -> GPTConfig:
-        core = TransformerConfig(
-            dim=self.n_embd,
-            depth=self.n_layer,
-            n_heads=self.n_head,
-            ffn_dim=self.n_inner,
-            feedforward=TO_OURS[self.activation_function],
-            norm_eps=self.layer_norm_epsilon,
-            position=PositionConfig("learned"),
-            dropout=self.resid_pdrop,
-            attention_dropout=self.attn_pdrop,
-        )
-        return GPTConfig(self.vocab_size, self.n_positions, "tied" if self.tie_word_embeddings else "untied", core)
-
     @classmethod
-    def from_config(cls, config: GPTConfig) -> GPT2:
-        core = cls.require_supported(config)
+    def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
         cls.require("core.n_kv_heads", core.key_heads, [core.n_heads])
         cls.require("core.head_dim", core.head_width, [core.dim / core.n_heads])
-        return cls(
-            vocab_size=config.vocab_size,
-            n_positions=config.context,
-            n_embd=core.dim,
-            n_layer=core.depth,
-            n_head=core.n_heads,
-            n_inner=core.ffn_dim,
-            activation_function=FROM_OURS[core.feedforward],
-            layer_norm_epsilon=core.norm_eps,
-            resid_pdrop=core.dropout,
-            embd_pdrop=core.dropout,
-            attn_pdrop=core.attention_dropout,
-            tie_word_embeddings=config.head == "tied",
-        )
+        return {}
 
     @classmethod
     def rules(cls, config: GPTConfig) -> list[Rule]:

@@ -9,15 +9,13 @@ from typing import Any, ClassVar, Literal
 from einops import rearrange
 from torch import Tensor
 
-from core.config import FeedForwardKind, OptionalNormKind, PositionConfig, TransformerConfig
+from core.config import FeedForwardKind, TransformerConfig
 from core.files.weights import BOTH, WEIGHT, Layout, Rule, each_layer, module, stacked
 from text.models.gpt import GPTConfig
-from text.pretrained.family import Family, Supported, head_rules
+from text.pretrained.family import TIED, Family, Supported, equals, head_rules
 
 Activation = Literal["silu", "gelu"]
-Bias = Literal["all", "qkv", "none"]
-TO_OURS: dict[Activation, FeedForwardKind] = {"silu": "swiglu", "gelu": "geglu"}
-FROM_OURS: dict[FeedForwardKind, Activation] = {"swiglu": "silu", "geglu": "gelu"}
+ACTIVATIONS: dict[Activation, FeedForwardKind] = {"silu": "swiglu", "gelu": "geglu"}
 
 
 @dataclass(frozen=True)
@@ -27,32 +25,32 @@ class LlamaLike(Family):
     prefix = "model."
     embedding = "model.embed_tokens.weight"
     buffers = ("*.rotary_emb.inv_freq",)
-    qk_norm: ClassVar[OptionalNormKind] = "none"
     without_effect: ClassVar[tuple[str, ...]] = ("pretraining_tp", "is_llama_config")
     supported: ClassVar[Supported] = {
         "core.position.kind": ("rotary",),
-        "core.feedforward": tuple(FROM_OURS),
+        "core.position.pairing": ("halves", "interleaved"),
+        "core.feedforward": tuple(ACTIVATIONS.values()),
         "core.norm": ("rmsnorm",),
         "core.norm_placement": ("pre",),
         "core.qk_norm": ("none",),
         "core.bias": ("none",),
     }
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    max_position_embeddings: int
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
-    hidden_act: Activation = "silu"
-    rms_norm_eps: float = 1e-6
-    rope_theta: float | None = None
+    vocab_size: int = equals("vocab_size")
+    hidden_size: int = equals("core.dim")
+    intermediate_size: int = equals("core.ffn_dim", saved="core.ffn_width")
+    num_hidden_layers: int = equals("core.depth")
+    num_attention_heads: int = equals("core.n_heads")
+    max_position_embeddings: int = equals("context")
+    num_key_value_heads: int | None = equals("core.n_kv_heads", None, saved="core.key_heads")
+    head_dim: int | None = equals("core.head_dim", None, saved="core.head_width")
+    hidden_act: Activation = equals("core.feedforward", "silu", ACTIVATIONS)
+    rms_norm_eps: float = equals("core.norm_eps", 1e-6)
+    rope_theta: float | None = equals("core.position.base", None)
     rope_parameters: dict[str, Any] | None = None
     rope_scaling: dict[str, Any] | None = None
-    attention_dropout: float = 0.0
-    tie_word_embeddings: bool = False
+    attention_dropout: float = equals("core.attention_dropout", 0.0)
+    tie_word_embeddings: bool = equals("head", False, TIED)
     is_encoder_decoder: Literal[False] = False
 
     def __post_init__(self) -> None:
@@ -73,54 +71,16 @@ class LlamaLike(Family):
             raise ValueError(f"rope_theta is given twice, as {' and '.join(map(str, sorted(bases)))}")
         return bases.pop() if bases else 10000.0
 
-    def bias(self) -> Bias:
-        """Which of our linear maps have a bias."""
-        return "none"
-
-    def to_config(self) -> GPTConfig:
-        core = TransformerConfig(
-            dim=self.hidden_size,
-            depth=self.num_hidden_layers,
-            n_heads=self.num_attention_heads,
-            n_kv_heads=self.num_key_value_heads or self.num_attention_heads,
-            head_dim=self.head_dim or self.hidden_size // max(1, self.num_attention_heads),
-            ffn_dim=self.intermediate_size,
-            feedforward=TO_OURS[self.hidden_act],
-            norm="rmsnorm",
-            norm_eps=self.rms_norm_eps,
-            qk_norm=self.qk_norm,
-            bias=self.bias(),
-            position=PositionConfig("rotary", base=self.rotary_base(), pairing="halves"),
-            attention_dropout=self.attention_dropout,
-        )
-        head: Literal["tied", "untied"] = "tied" if self.tie_word_embeddings else "untied"
-        return GPTConfig(self.vocab_size, self.max_position_embeddings, head, core)
-
-    @classmethod
-    def from_config(cls, config: GPTConfig) -> LlamaLike:
-        core = cls.require_supported(config)
-        return cls(
-            vocab_size=config.vocab_size,
-            hidden_size=core.dim,
-            intermediate_size=core.ffn_width,
-            num_hidden_layers=core.depth,
-            num_attention_heads=core.n_heads,
-            max_position_embeddings=config.context,
-            num_key_value_heads=core.key_heads,
-            head_dim=core.head_width,
-            hidden_act=FROM_OURS[core.feedforward],
-            rms_norm_eps=core.norm_eps,
-            rope_theta=core.position.base,
-            rope_parameters={"rope_theta": core.position.base, "rope_type": "default"},
-            attention_dropout=core.attention_dropout,
-            tie_word_embeddings=config.head == "tied",
-            **cls.own_fields(core),
-        )
+    def our_values(self) -> dict[str, Any]:
+        return super().our_values() | {
+            "core.n_kv_heads": self.num_key_value_heads or self.num_attention_heads,
+            "core.head_dim": self.head_dim or self.hidden_size // max(1, self.num_attention_heads),
+            "core.position.base": self.rotary_base(),
+        }
 
     @classmethod
     def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
-        """Values of the fields that only this family has."""
-        return {}
+        return {"rope_parameters": {"rope_theta": core.position.base, "rope_type": "default"}}
 
     @classmethod
     def rules(cls, config: GPTConfig) -> list[Rule]:
@@ -158,8 +118,8 @@ class Llama(LlamaLike):
     architecture = "LlamaForCausalLM"
     supported: ClassVar[Supported] = {**LlamaLike.supported, "core.bias": ("none", "all")}
 
-    attention_bias: bool = False
-    mlp_bias: bool = False
+    attention_bias: bool = equals("core.bias", False, {False: "none", True: "all"})
+    mlp_bias: bool = equals("core.bias", False, {False: "none", True: "all"})
     rope_interleaved: Literal[False] = False
 
     def __post_init__(self) -> None:
@@ -167,14 +127,11 @@ class Llama(LlamaLike):
         if self.attention_bias != self.mlp_bias:
             raise ValueError(f"attention_bias = {self.attention_bias} and mlp_bias = {self.mlp_bias} must be equal")
 
-    def bias(self) -> Bias:
-        return "all" if self.attention_bias else "none"
-
     @classmethod
     def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
         if core.dim % core.n_heads:
             raise ValueError(f"core.n_heads = {core.n_heads} must divide core.dim = {core.dim} in the llama layout")
-        return {"attention_bias": core.bias == "all", "mlp_bias": core.bias == "all"}
+        return super().own_fields(core)
 
 
 @dataclass(frozen=True)
@@ -196,7 +153,7 @@ class Mistral(LlamaLike):
 
     @classmethod
     def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
-        return {"sliding_window": None}
+        return super().own_fields(core) | {"sliding_window": None}
 
 
 @dataclass(frozen=True)
@@ -212,9 +169,6 @@ class Qwen2(LlamaLike):
     use_mrope: Literal[False] = False
     layer_types: list[Literal["full_attention"]] | None = None
 
-    def bias(self) -> Bias:
-        return "qkv"
-
 
 @dataclass(frozen=True)
 class Qwen3(LlamaLike):
@@ -222,9 +176,8 @@ class Qwen3(LlamaLike):
 
     model_type = "qwen3"
     architecture = "Qwen3ForCausalLM"
-    without_effect = (*LlamaLike.without_effect, "sliding_window", "max_window_layers")
+    without_effect = Qwen2.without_effect
     supported: ClassVar[Supported] = {**LlamaLike.supported, "core.qk_norm": ("rmsnorm",)}
-    qk_norm = "rmsnorm"
 
     attention_bias: Literal[False] = False
     use_sliding_window: Literal[False] = False

@@ -77,13 +77,6 @@ class BPETokenizer(Tokenizer):
             backend.add_special_tokens([END_OF_TEXT[0]])
         return cls(backend)
 
-    @classmethod
-    def from_json(cls, file: Path) -> BPETokenizer:
-        """A `tokenizer.json` of the `tokenizers` library."""
-        from tokenizers import Tokenizer as Backend
-
-        return cls(Backend.from_file(str(file)))
-
     @cached_property
     def pieces(self) -> list[bytes]:
         vocabulary = self._backend.get_vocab(with_added_tokens=True)

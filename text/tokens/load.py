@@ -38,7 +38,9 @@ def _read(file: Path) -> Tokenizer:
                 return CharTokenizer(characters)
             case {"tokenizer": "byte"}:
                 return ByteTokenizer()
-        return BPETokenizer.from_json(file)
+        from tokenizers import Tokenizer as Backend
+
+        return BPETokenizer(Backend.from_file(str(file)))
     except Exception as error:  # the library raises nothing more precise
         raise ValueError(f"{file} is not a readable tokenizer: {error}") from error
 

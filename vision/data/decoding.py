@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ DecodedBatch = tuple[Tensor, Tensor, dict[int, str]]
 
 
 @dataclass(frozen=True, eq=False)
-class Streamed:
+class Streamed(torch.utils.data.Dataset):
     """Images that stay in their files and are decoded whenever they are asked for.
 
     labels: int64 (N,). workers: processes that decode; default one per core, divided among this machine's ranks;
@@ -44,10 +43,6 @@ class Streamed:
 
     def __len__(self) -> int:
         return len(self.listing)
-
-    def to(self, device: torch.device | str) -> Streamed:
-        """Itself: its batches come on the CPU."""
-        return self
 
     def subset(self, indices: Indices) -> Streamed:
         """The images at `indices`, in that order."""
@@ -73,15 +68,28 @@ class Streamed:
         from torch.utils.data import DataLoader
 
         loader = DataLoader(
-            _Files(self),
+            self,
             sampler=order,
             batch_size=None,
             num_workers=default_workers(len(self)) if self.workers is None else self.workers,
-            collate_fn=_unchanged,
             worker_init_fn=_ignore_interrupts,
             generator=torch.Generator(),  # else every start would draw from the run's random numbers
         )
         return iter(loader)
+
+    def __getitem__(self, indices: Indices) -> DecodedBatch:
+        """What a worker does."""
+        listing, channels, side = self.listing, self.channels, self.side
+        pixels = torch.zeros(len(indices), channels, side, side, dtype=torch.uint8)
+        bad = {}
+        for row, index in enumerate(indices.tolist()):
+            try:
+                pixels[row] = read_pixels(listing.folder / listing.files[index], channels, side)
+            except OSError as error:
+                bad[index] = f"{error.filename} cannot be read: {error.strerror}"
+            except ValueError as error:
+                bad[index] = str(error)
+        return pixels, torch.from_numpy(listing.labels[indices]), bad
 
 
 def chunks(indices: Indices) -> list[Indices]:
@@ -104,30 +112,6 @@ def default_workers(files: int) -> int:
 def local_ranks() -> int:
     """How many ranks of this run share this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-class _Files(torch.utils.data.Dataset):
-    """Indices in, a decoded batch out: what a worker does."""
-
-    def __init__(self, images: Streamed):
-        self.images = images
-
-    def __getitem__(self, indices: Indices) -> DecodedBatch:
-        listing, side, channels = self.images.listing, self.images.side, self.images.channels
-        pixels = torch.zeros(len(indices), channels, side, side, dtype=torch.uint8)
-        bad = {}
-        for row, index in enumerate(indices.tolist()):
-            try:
-                pixels[row] = read_pixels(listing.folder / listing.files[index], channels, side)
-            except OSError as error:
-                bad[index] = f"{error.filename} cannot be read: {error.strerror}"
-            except ValueError as error:
-                bad[index] = str(error)
-        return pixels, torch.from_numpy(listing.labels[indices]), bad
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
 
 
 def _ignore_interrupts(worker: int) -> None:

@@ -5,12 +5,11 @@ from typing import Literal
 
 from core.messages import notice
 from core.training.trained import matches_data
-from vision.config import TrainConfig
 from vision.data.batches import ImageSet
-from vision.data.folder import first_few, part_folders
-from vision.data.load import Data, load_data, load_test
+from vision.data.folder import part_folders
+from vision.data.load import check_classes, load_data, load_test
 from vision.data.named import NAMES
-from vision.data.preparation import Preparation
+from vision.trained import Trained
 
 Split = Literal["auto", "test", "validation"]
 
@@ -21,16 +20,16 @@ FAIRNESS = {
 }
 
 
-def choose_images(
-    run: Path, config: TrainConfig, preparation: Preparation, *, name: str = "", split: Split, skip_bad: bool
-) -> tuple[str, ImageSet]:
+def choose_images(folder: Path, trained: Trained, name: str, split: Split, skip_bad: bool) -> tuple[str, ImageSet]:
     """The images of a split, and which it is: "test", "validation" or, of a folder without parts, "all".
 
-    run, config, preparation: of the model. name: another image set or folder; default the run's own.
-    Raises ValueError: there are none, or they do not have the model's classes.
+    name: the run's image set or folder, or another. Raises ValueError: there are none, or they do not have the model's
+    classes.
     """
-    name = name or config.data
-    other, parts = not is_same(name, config.data), parts_of(name)
+    config, preparation = trained.config, trained.preparation
+    path = Path(name).expanduser()
+    other = path.resolve() != Path(config.data).expanduser().resolve()
+    parts = {"test"} if name in NAMES else set[str](part_folders(path)) - {"train"}
     default = "test" if "test" in parts else "validation" if parts or not other else "all"
     chosen = default if split == "auto" else split
     if chosen == "test":
@@ -44,30 +43,12 @@ def choose_images(
         skip_bad=skip_bad,
         storage=config.storage,
     )
-    check_classes(data, preparation.classes)
+    check_classes(data.preparation.classes, preparation.classes, name, "the model")
     images = data.train if chosen == "all" else data.validation
     if not len(images):
         raise ValueError(f"{name} has no validation images: the run was trained on all of them (--validation 0)")
     if split == "auto":
         notice(f"{name} has no test images: {FAIRNESS[chosen]}")
-    if not (other or matches_data(run, data.fingerprint)):
+    if not (other or matches_data(folder, data.fingerprint)):
         notice(f"{name} no longer holds the images that the run was trained on")
     return chosen, images
-
-
-def is_same(name: str, other: str) -> bool:
-    """Whether two names of image sets or folders mean the same."""
-    return name == other or Path(name).expanduser().resolve() == Path(other).expanduser().resolve()
-
-
-def parts_of(name: str) -> set[str]:
-    """Which of "test" and "validation" a named set, or a folder by its sub-folders, has."""
-    return {"test"} if name in NAMES else set[str](part_folders(Path(name).expanduser())) - {"train"}
-
-
-def check_classes(data: Data, known: tuple[str, ...]) -> None:
-    """Raises ValueError naming classes that the data has and the model lacks, or the other way round."""
-    classes = data.preparation.classes
-    if classes != known:
-        different = sorted(set(classes) ^ set(known)) or ["the same in another order"]
-        raise ValueError(f"{data.name} has other classes than the model: {first_few(different)}")

@@ -61,24 +61,19 @@ def read_pixels(path: Path | str, channels: int, side: int) -> Tensor:
 def _decode(file: BinaryIO, channels: int, side: int | None) -> Image:
     from PIL import Image, ImageOps
 
-    image = Image.open(file, formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
+    opened = Image.open(file, formats=FORMATS)
+    if opened.width * opened.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     if side is not None:
-        image.draft(None, (MARGIN * side, MARGIN * side))
-    image.load()
-    return _convert(ImageOps.exif_transpose(image), "RGB" if channels == 3 else "L")
-
-
-def _convert(image: Image, mode: str) -> Image:
-    from PIL import Image
-
+        opened.draft(None, (MARGIN * side, MARGIN * side))
+    opened.load()
+    image = ImageOps.exif_transpose(opened)
     if image.mode.startswith(("I", "F")):
         image = _eight_bit(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
-    return image.convert(mode)
+    return image.convert("RGB" if channels == 3 else "L")
 
 
 def _eight_bit(image: Image) -> Image:

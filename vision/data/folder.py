@@ -66,7 +66,11 @@ def list_part(root: Path, part: Part) -> Listing | None:
 
     Raises ValueError: no class folder, only one, or one without images.
     """
-    folder = _part_folder(root, part)
+    folders = part_folders(root)
+    others = [str(folder) for other, folder in folders.items() if other != "train"]
+    if others and "train" not in folders:
+        raise ValueError(f"{root} has {' and '.join(others)} but no {root / 'train'} to train on")
+    folder = folders.get(part, root if part == "train" else None)
     return None if folder is None else _list(folder)
 
 
@@ -76,18 +80,19 @@ def part_folders(root: Path) -> dict[Part, Path]:
     return {part: folders[0] for part, folders in places.items() if folders}
 
 
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder but those in hidden ones."""
+    files = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(parent, name) for name in names]
+    return files
+
+
 def first_few(names: list[str]) -> str:
     """The first names of a list, and how many more there are."""
     more = len(names) - FEW
     return "; ".join(names[:FEW]) + (f"; and {more:,} more" if more > 0 else "")
-
-
-def _part_folder(root: Path, part: Part) -> Path | None:
-    folders = part_folders(root)
-    others = [str(folder) for other, folder in folders.items() if other != "train"]
-    if others and "train" not in folders:
-        raise ValueError(f"{root} has {' and '.join(others)} but no {root / 'train'} to train on")
-    return folders.get(part, root if part == "train" else None)
 
 
 def _list(folder: Path) -> Listing:
@@ -96,30 +101,22 @@ def _list(folder: Path) -> Listing:
         raise ValueError(f"{folder} has no class folders: images are looked for at {folder / 'CLASS' / '*.jpg'}")
     if len(classes) == 1:
         raise ValueError(f"{folder} has one class only, {classes[0]!r}: a sub-folder each for two or more is needed")
-    files, labels, stamps, ignored = [], [], [], 0
+    files, labels, ignored = list[str](), list[int](), 0
     for label, name in enumerate(classes):
-        images, others = _images_below(folder / name)
+        below = [file.relative_to(folder).as_posix() for file in files_below(folder / name)]
+        images = sorted(file for file in below if _is_image(file))
         if not images:
             raise ValueError(f"the class folder {folder / name} has no images: they end in {' '.join(SUFFIXES)}")
-        ignored += others
-        for path, status in images:
-            files.append(f"{name}/{path}")
-            labels.append(label)
-            stamps.append((status.st_size, status.st_mtime_ns))
+        ignored += len(below) - len(images)
+        files += images
+        labels += [label] * len(images)
     if ignored:
         notice(f"left out {ignored:,} files in {folder}, hidden or not images: those end in {' '.join(SUFFIXES)}")
-    return Listing(folder, tuple(classes), tuple(files), np.array(labels), np.array(stamps))
+    statuses = [(folder / file).stat() for file in files]
+    stamps = np.array([(status.st_size, status.st_mtime_ns) for status in statuses])
+    return Listing(folder, tuple(classes), tuple(files), np.array(labels), stamps)
 
 
-def _images_below(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
-    """The images (path, status) below a class folder, sorted by path, and the number of other files."""
-    images, others = [], 0
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if name.startswith(".") or not name.lower().endswith(SUFFIXES):
-                others += 1
-                continue
-            file = Path(parent, name)
-            images.append((file.relative_to(folder).as_posix(), file.stat()))
-    return sorted(images, key=lambda image: image[0]), others
+def _is_image(file: str) -> bool:
+    name = file.rpartition("/")[2]
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")

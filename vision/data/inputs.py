@@ -3,30 +3,22 @@
 import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from torch import Tensor
 
 from core.cli.arguments import run_folder
 from core.messages import notice
 from vision.data.files import SUFFIXES
-from vision.data.folder import first_few
+from vision.data.folder import files_below, first_few
 from vision.data.preparation import Preparation
 
 
-class BadImage(NamedTuple):
-    """An image that cannot be read, and why."""
-
-    file: Path
-    reason: str
-
-
 class Reader:
-    """Reads image files as a model's preparation says, and collects those that cannot be read."""
+    """Reads image files as a model's preparation says, and collects why others cannot be read."""
 
     def __init__(self, preparation: Preparation, skip_bad: bool):
         self.preparation, self.skip_bad = preparation, skip_bad
-        self.bad: list[BadImage] = []
+        self.bad: dict[Path, str] = {}
 
     def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
         """Each file with its pixels, uint8 (C, side, side).
@@ -38,23 +30,18 @@ class Reader:
             try:
                 pixels = self.preparation.read(file)
             except (ValueError, OSError) as error:
-                self._skip(file, error)
+                reason = f"{file} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+                if not self.skip_bad:
+                    raise ValueError(f"{reason}; --skip-bad leaves it out") from error
+                self.bad[file] = reason
             else:
                 yield file, pixels
         if self.bad:
             count = f"{len(self.bad):,} of {len(files):,} images cannot be read"
-            reasons = first_few([image.reason for image in self.bad])
+            reasons = first_few(list(self.bad.values()))
             if len(self.bad) == len(files):
                 raise ValueError(f"{count}: {reasons}")
             notice(f"{count} and are left out: {reasons}")
-
-    def _skip(self, file: Path, error: ValueError | OSError) -> None:
-        reason = str(error)
-        if isinstance(error, OSError):
-            reason = f"{file} cannot be read: {error.strerror}"
-        if not self.skip_bad:
-            raise ValueError(f"{reason}; --skip-bad leaves it out") from error
-        self.bad.append(BadImage(file, reason))
 
 
 def run_folder_and_images(argv: list[str], command: str) -> tuple[Path, list[str], list[str]]:
@@ -78,7 +65,7 @@ def find_images(words: Sequence[str]) -> list[Path]:
 def _named_by(word: str) -> list[Path]:
     path = Path(word)
     if path.is_dir():
-        candidates = [file for file in path.rglob("*") if not _hidden(file.relative_to(path))]
+        candidates = [file for file in files_below(path) if not file.name.startswith(".")]
     elif path.exists():
         return [path]
     elif glob.has_magic(word):
@@ -89,7 +76,3 @@ def _named_by(word: str) -> list[Path]:
     if not images:
         raise ValueError(f"{word} names no images: they end in {' '.join(SUFFIXES)}")
     return sorted(images)
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)

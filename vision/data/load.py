@@ -1,23 +1,35 @@
 """From a name or a folder to training and validation images, and separately to test images."""
 
+from __future__ import annotations
+
 import hashlib
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from core.checks import check_choice
 from core.files.downloads import data_root
-from core.messages import nearest
+from core.messages import nearest, notice
+from core.training.order import Indices
 from vision.data.batches import Images, ImageSet, TrainingImages
-from vision.data.cache import statistics
+from vision.data.cache import decode_all, moments, statistics
+from vision.data.decoding import Streamed, local_ranks
 from vision.data.folder import Listing, Part, first_few, list_part
-from vision.data.named import NAMES, held_out
+from vision.data.named import NAMES, held_out, read_named
 from vision.data.preparation import Preparation
-from vision.data.reading import MEMORY, FolderReader, PartImages, Storage, cached_side, read_named_part
+
+Storage = Literal["auto", "memory", "stream"]
 
 HELD_OUT = 0.1  # of the training images, for validation
+CROP = 7 / 8  # of the side at which a folder's images are stored is the model's input: crops have room
+MEMORY = 0.5  # of what is free, on a device too, may be taken by pixels
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +45,22 @@ class Data:
     def training(self, batch_size: int, seed: int, device: torch.device) -> TrainingImages:
         """Training batches, made on the device where half of its free memory holds all training images."""
         images = self.train
-        if isinstance(images, Images) and images.pixels.nbytes <= MEMORY * free_memory(device):
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf  # elsewhere nothing is copied
+        if isinstance(images, Images) and images.pixels.nbytes <= MEMORY * free:
             images = images.to(device)
         return TrainingImages(images, batch_size, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class PartImages:
+    """One part. sums: `moments` of its images. side, crop: as in `Preparation`. digest: of all that it holds."""
+
+    images: ImageSet
+    classes: tuple[str, ...]
+    sums: Tensor
+    side: int
+    crop: float
+    digest: str
 
 
 def load_data(
@@ -71,12 +96,12 @@ def load_data(
         return split(name, read_named_part(name, "train", channels, root), validation, seed)
     train, own = _list(name, "train"), _list(name, "validation")
     assert train is not None
-    reader = FolderReader(channels or 3, cached_side(size), storage, skip_bad, root).for_files(train, own)
+    reader = FolderReader(channels or 3, round(size / CROP), storage, skip_bad, root).for_files(train, own)
     if own is None or validation == 0:
         return split(name, reader.read(train), validation, seed)
     if validation is not None:
         raise ValueError(f"validation = {validation!r} has no effect: {own.folder} holds the validation images")
-    _check_classes(own, train.classes, str(train.folder))
+    check_classes(own.classes, train.classes, own.folder, train.folder)
     return replace(split(name, reader.read(train), 0, seed), validation=reader.read(own).images)
 
 
@@ -96,7 +121,7 @@ def load_test(
     listing = _list(name, "test")
     if listing is None:
         raise ValueError(f"{name} has no test images: they are looked for in {Path(name) / 'test'}")
-    _check_classes(listing, preparation.classes, "the model")
+    check_classes(listing.classes, preparation.classes, listing.folder, "the model")
     reader = FolderReader(preparation.channels, preparation.side, storage, skip_bad, root).for_files(listing)
     return reader.read(listing).images
 
@@ -118,11 +143,6 @@ def split(name: str, part: PartImages, validation: float | None, seed: int) -> D
     return Data(name, part.images.subset(kept), part.images.subset(held), preparation, fingerprint)
 
 
-def free_memory(device: torch.device) -> float:
-    """Free bytes of a GPU's own memory; infinite elsewhere, where images need not be copied."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
-
-
 def _number_held_out(validation: float | None, images: int) -> int:
     if validation is None:
         validation = HELD_OUT
@@ -139,7 +159,81 @@ def _list(name: str, part: Part) -> Listing | None:
     return list_part(folder, part)
 
 
-def _check_classes(listing: Listing, known: tuple[str, ...], owner: str) -> None:
-    if listing.classes != known:
-        different = sorted(set(listing.classes) ^ set(known))
-        raise ValueError(f"{listing.folder} has other classes than {owner}: {first_few(different)}")
+def check_classes(classes: tuple[str, ...], known: tuple[str, ...], images: Path | str, owner: Path | str) -> None:
+    """Raises ValueError naming the classes that only one of the two has."""
+    if classes != known:
+        different = sorted(set(classes) ^ set(known)) or ["the same in another order"]
+        raise ValueError(f"{images} has other classes than {owner}: {first_few(different)}")
+
+
+def read_named_part(name: str, part: Literal["train", "test"], channels: int | None, root: Path) -> PartImages:
+    """A part of one of `vision.data.named.NAMES`; channels: None for its own."""
+    pixels, labels, classes = read_named(name, part, root)
+    pixels = with_channels(pixels, channels or pixels.shape[1])
+    digest = hashlib.sha256(pixels.numpy().data)
+    digest.update(labels.numpy().data)
+    return PartImages(Images(pixels, labels), classes, moments(pixels), pixels.shape[-1], 1.0, digest.hexdigest())
+
+
+def with_channels(pixels: Tensor, channels: int) -> Tensor:
+    """uint8 (N, 1 or 3, H, W) -> (N, channels, H, W); grey is Pillow's luma, to the last bit."""
+    if pixels.shape[1] == channels:
+        return pixels
+    if channels == 3:
+        return pixels.expand(-1, 3, -1, -1).contiguous()
+    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32).view(3, 1, 1)
+    return torch.cat([((p * weights).sum(1, keepdim=True) + (1 << 15) >> 16).byte() for p in pixels.split(4096)])
+
+
+@dataclass(frozen=True)
+class FolderReader:
+    """How the files of a folder are read."""
+
+    channels: int
+    side: int
+    storage: Storage
+    skip_bad: bool
+    root: Path
+
+    def for_files(self, *listings: Listing | None) -> FolderReader:
+        """The same, "auto" replaced by what suits these files together."""
+        check_choice("storage", self.storage, get_args(Storage))
+        if self.storage != "auto":
+            return self
+        files = sum(len(listing) for listing in listings if listing)
+        fits = files * self.channels * self.side**2 <= MEMORY * available_memory() / local_ranks()
+        return replace(self, storage="memory" if fits else "stream")
+
+    def read(self, listing: Listing) -> PartImages:
+        """Every file decoded once, now or earlier; files that cannot be are an error or left out."""
+        streamed = Streamed(listing, self.channels, self.side)
+        keep: Literal["pixels", "moments"] = "pixels" if self.storage == "memory" else "moments"
+        sums, bad, pixels = decode_all(streamed, keep, self.root / "cache" / "images")
+        images: ImageSet = streamed if pixels is None else Images(pixels, streamed.labels)
+        if bad:
+            good = self._leave_out(listing, bad)
+            listing, sums, images = listing.subset(good), sums[good], images.subset(good)
+        digest = listing.digest(self.channels, self.side)
+        return PartImages(images, listing.classes, torch.from_numpy(sums), self.side, CROP, digest)
+
+    def _leave_out(self, listing: Listing, bad: dict[int, str]) -> Indices:
+        """Indices of the good files. Raises ValueError where bad ones are not to be skipped, or are a whole class."""
+        reasons = f"{len(bad):,} of {len(listing):,} images: {first_few(list(bad.values()))}"
+        if not self.skip_bad:
+            raise ValueError(f"cannot decode {reasons}; --skip-bad leaves them out")
+        good = np.setdiff1d(np.arange(len(listing)), list(bad))
+        for label in np.setdiff1d(np.arange(len(listing.classes)), listing.labels[good]):
+            raise ValueError(f"the class folder {listing.folder / listing.classes[label]} has only bad images")
+        notice(f"left out {reasons}")
+        return good
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: what is free, within the limit of its container."""
+    import psutil
+
+    limits = [int(psutil.virtual_memory().available)]
+    for limit in CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # no such limit
+            limits.append(int(Path(limit).read_text()))
+    return min(limits)

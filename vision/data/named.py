@@ -1,6 +1,5 @@
 """Image sets known by name: official files, verified, of which training reads its own part alone."""
 
-import hashlib
 import socket
 import sys
 from collections.abc import Iterator
@@ -139,20 +138,17 @@ def home(kind: Any) -> str:
 
 
 def _verify(folder: Path, published: dict[str, str | int], source: str) -> None:
+    from torchvision.datasets.utils import calculate_md5
+
     again = f"remove {folder} to have it downloaded from {source}"
     for name, wanted in published.items():
         path = folder / name
         if not path.is_file():
             raise ValueError(f"{path} is missing: put it there, or {again}")
-        actual = path.stat().st_size if isinstance(wanted, int) else _md5(path)
+        actual = path.stat().st_size if isinstance(wanted, int) else calculate_md5(path)
         if actual != wanted:
             measure = "size in bytes" if isinstance(wanted, int) else "md5"
             raise ValueError(f"{path} is not the published file (its {measure} is {actual}, not {wanted}): {again}")
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _download(name: str, kind: Any, folder: Path, inner: Path) -> None:

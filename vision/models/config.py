@@ -3,11 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from core.checks import check_choices, check_positive
+from core.checks import check_at_least, check_choices, check_positive
 from core.config import TransformerConfig
-
-INTEGER_POSITIONS = ("learned", "t5")
-"""Kinds of positions that take whole coordinates only."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,7 @@ class ViTConfig:
     def __post_init__(self) -> None:
         check_choices(self)
         check_positive(self, "image_size", "patch", "coordinate_side")
-        for name in ("channels", "classes", "registers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must be at least 0")
+        check_at_least(self, 0, "channels", "classes", "registers")
         if self.image_size % self.patch:
             raise ValueError(f"patch = {self.patch} must divide image_size = {self.image_size}")
         if self.tokenizer == "conv" and (self.patch < 2 or self.patch & (self.patch - 1)):
@@ -65,7 +60,7 @@ class ViTConfig:
     @property
     def continuous(self) -> bool:
         """Whether coordinates may be fractions, so that the model takes images of another size."""
-        return self.coordinates == "grid" and self.core.position.kind not in INTEGER_POSITIONS
+        return self.coordinates == "grid" and self.core.position.kind not in ("learned", "t5")
 
     @property
     def learned_tokens(self) -> int:

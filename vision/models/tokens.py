@@ -23,11 +23,6 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     return rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=patch, q=patch)
 
 
-def unpatchify(patches: Tensor, patch: int, rows: int) -> Tensor:
-    """The inverse of `patchify`, for an image of `rows` rows of patches: (B, N, C patch patch) -> (B, C, H, W)."""
-    return rearrange(patches, "b (h w) (c p q) -> b c (h p) (w q)", p=patch, q=patch, h=rows)
-
-
 def grid(side: int, scaled_to: int | None = None, device: torch.device | None = None) -> Tensor:
     """(row, column) of a square grid in reading order: (side^2, 2), int64.
 

@@ -74,7 +74,9 @@ def read_pretrained(name: str) -> Pretrained:
         return _from_hub(name.removeprefix(TIMM))
     path = Path(name).expanduser()
     if (path / "checkpoints").is_dir():
-        return _from_run(path)
+        run = load(path)
+        images = run.preparation
+        return Pretrained(run.model.config, run.model.state_dict(), images.mean, images.std, images.classes)
     if path.is_dir():
         return _from_tensors(dict(Safetensors(path)), path)
     if path.suffix in PICKLES:
@@ -103,13 +105,6 @@ def load_pretrained(name: str, config: ViTConfig) -> ViT:
         had = f"has one of {source.config.classes}" if source.config.classes else "has none"
         notice(f"the head of {config.classes} classes is trained from scratch: {name} {had}")
     return model
-
-
-def _from_run(folder: Path) -> Pretrained:
-    """The best checkpoint of a run of ours."""
-    trained = load(folder)
-    images = trained.preparation
-    return Pretrained(trained.model.config, trained.model.state_dict(), images.mean, images.std, images.classes)
 
 
 def _from_hub(name: str) -> Pretrained:

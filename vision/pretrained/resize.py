@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from vision.models.config import INTEGER_POSITIONS, ViTConfig
+from vision.models.config import ViTConfig
 
 PATCH_KERNEL = "embed.patches.project.weight"
 WHITENING = "embed.patches.whitening"
@@ -23,9 +23,8 @@ def resized(config: ViTConfig, image_size: int, patch: int) -> ViTConfig:
     if config.tokenizer == "conv" and patch != config.patch:
         raise ValueError(f"patch = {patch} must stay {config.patch}: a conv tokenizer cannot be resampled")
     side, scale = image_size // patch, config.coordinate_side or config.side
-    if config.coordinates == "raster" or config.core.position.kind in INTEGER_POSITIONS or side == scale:
-        return replace(config, image_size=image_size, patch=patch, coordinate_side=None)
-    return replace(config, image_size=image_size, patch=patch, coordinate_side=scale)
+    own = side == scale or not config.continuous
+    return replace(config, image_size=image_size, patch=patch, coordinate_side=None if own else scale)
 
 
 def adapt(weights: Mapping[str, Tensor], old: ViTConfig, new: ViTConfig) -> dict[str, Tensor]:

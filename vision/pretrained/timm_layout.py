@@ -5,7 +5,6 @@ What is handled is listed: the modules of a model, the names of its tensors. Any
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -24,15 +23,13 @@ GATED: dict[str, FeedForwardKind] = {"SiLU": "swiglu", "GELU": "geglu"}
 PREFIX = ("cls_token", "reg_token")
 """Learned tokens, in the order in which they come before the patches."""
 
-NOTHING, LINEAR, DROPOUT = ("Identity",), ("Linear",), ("Dropout",)
-NORM = tuple(NORMS)
+LINEAR, NORM = ("Linear",), tuple(NORMS)
+NOTHING = ("Identity",)
+PASSIVE = (*NOTHING, "Dropout", "DropPath", "PatchDropout")
+"""What a trained model uses nothing of, wherever it is."""
 HANDLED: dict[str, tuple[str, ...]] = {
     "patch_embed": ("PatchEmbed",),
     "patch_embed.proj": ("Conv2d",),
-    "patch_embed.norm": NOTHING,
-    "pos_drop": DROPOUT,
-    "patch_drop": ("PatchDropout", *NOTHING),
-    "norm_pre": NOTHING,
     "blocks": ("Sequential",),
     "blocks.*": ("Block",),
     "blocks.*.norm1": NORM,
@@ -40,45 +37,24 @@ HANDLED: dict[str, tuple[str, ...]] = {
     "blocks.*.attn.qkv": LINEAR,
     "blocks.*.attn.q_norm": NORM + NOTHING,
     "blocks.*.attn.k_norm": NORM + NOTHING,
-    "blocks.*.attn.attn_drop": DROPOUT,
-    "blocks.*.attn.norm": NOTHING,
     "blocks.*.attn.proj": LINEAR,
-    "blocks.*.attn.proj_drop": DROPOUT,
     "blocks.*.ls1": ("LayerScale", *NOTHING),
-    "blocks.*.drop_path1": ("DropPath", *NOTHING),
     "blocks.*.norm2": NORM,
     "blocks.*.mlp": ("Mlp", "GluMlp", "SwiGLU"),
     "blocks.*.mlp.fc1": LINEAR,
     "blocks.*.mlp.fc1_g": LINEAR,
     "blocks.*.mlp.fc1_x": LINEAR,
     "blocks.*.mlp.act": (*PLAIN, *GATED),
-    "blocks.*.mlp.drop1": DROPOUT,
-    "blocks.*.mlp.norm": NOTHING,
     "blocks.*.mlp.fc2": LINEAR,
-    "blocks.*.mlp.drop2": DROPOUT,
     "blocks.*.ls2": ("LayerScale", *NOTHING),
-    "blocks.*.drop_path2": ("DropPath", *NOTHING),
     "norm": NORM + NOTHING,
     "fc_norm": NORM + NOTHING,
-    "head_drop": DROPOUT,
     "head": LINEAR + NOTHING,
 }
-"""The modules of timm's VisionTransformer and of which class each may be."""
+"""The modules of timm's VisionTransformer and of which class each may be; others are PASSIVE."""
 
 ABSENT = Layout(lambda parts: torch.zeros(()), lambda ours: [])
 """A tensor of ours that their model does not have: zero."""
-
-
-@dataclass(frozen=True)
-class Details:
-    """What the shapes of the tensors leave open."""
-
-    image_size: int
-    n_heads: int
-    pool: Literal["class", "mean"]
-    feedforward: FeedForwardKind
-    norm: NormKind
-    norm_eps: float
 
 
 def from_timm(model: nn.Module) -> tuple[ViTConfig, list[Rule]]:
@@ -93,7 +69,8 @@ def from_timm(model: nn.Module) -> tuple[ViTConfig, list[Rule]]:
     blocks: Any = model.blocks
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     norms = [part for part in model.modules() if type(part).__name__ in NORMS]
-    details = Details(
+    config = describe(
+        shapes,
         image_size=_square("img_size", model.patch_embed.img_size),  # type: ignore[union-attr, arg-type]
         n_heads=_only("num_heads", (block.attn.num_heads for block in blocks)),
         pool="class" if model.global_pool == "token" else "mean",
@@ -101,7 +78,6 @@ def from_timm(model: nn.Module) -> tuple[ViTConfig, list[Rule]]:
         norm=_only("norm", (NORMS[type(norm).__name__] for norm in norms)),
         norm_eps=_only("eps", (norm.eps for norm in norms)),
     )
-    config = describe(shapes, details)
     return config, rules(config, shapes)
 
 
@@ -123,7 +99,8 @@ def infer(shapes: Shapes) -> ViTConfig:
     if dim % width:
         raise ValueError(f"the width {dim} is not a multiple of {width} channels per head; add its config.json")
     gated = shapes.get("blocks.0.mlp.fc1.weight", (0,))[0] != shapes["blocks.0.mlp.fc2.weight"][1]
-    details = Details(
+    return describe(
+        shapes,
         image_size=patch * _side(shapes),
         n_heads=dim // width,
         pool="class" if "cls_token" in shapes and "fc_norm.weight" not in shapes else "mean",
@@ -131,32 +108,39 @@ def infer(shapes: Shapes) -> ViTConfig:
         norm="layernorm" if "blocks.0.norm1.bias" in shapes else "rmsnorm",
         norm_eps=1e-6,
     )
-    return describe(shapes, details)
 
 
-def describe(shapes: Shapes, details: Details) -> ViTConfig:
-    """The shape of a model as a configuration of ours."""
+def describe(
+    shapes: Shapes,
+    *,
+    image_size: int,
+    n_heads: int,
+    pool: Literal["class", "mean"],
+    feedforward: FeedForwardKind,
+    norm: NormKind,
+    norm_eps: float,
+) -> ViTConfig:
+    """The shape of a model as a configuration of ours: by its tensors, and what their shapes leave open."""
     dim, channels, *sides = shapes["patch_embed.proj.weight"]
-    normed = "blocks.0.attn.q_norm.weight" in shapes
     core = TransformerConfig(
         dim=dim,
         depth=len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
-        n_heads=details.n_heads,
+        n_heads=n_heads,
         ffn_dim=shapes["blocks.0.mlp.fc2.weight"][1],
-        feedforward=details.feedforward,
-        norm=details.norm,
-        norm_eps=details.norm_eps,
-        qk_norm=details.norm if normed else "none",
+        feedforward=feedforward,
+        norm=norm,
+        norm_eps=norm_eps,
+        qk_norm=norm if "blocks.0.attn.q_norm.weight" in shapes else "none",
         position=PositionConfig("learned" if "pos_embed" in shapes else "none"),
         layer_scale=1e-5 if "blocks.0.ls1.gamma" in shapes else None,
     )
     return ViTConfig(
-        image_size=details.image_size,
+        image_size=image_size,
         channels=channels,
         classes=shapes.get("head.weight", (0,))[0],
         patch=_square("patch_size", sides),
-        pool=details.pool,
-        registers=_prefix(shapes) - (details.pool == "class"),
+        pool=pool,
+        registers=_prefix(shapes) - (pool == "class"),
         coordinates="raster",
         final_norm="pooled" if "fc_norm.weight" in shapes else "tokens",
         core=core,
@@ -172,8 +156,11 @@ def rules(config: ViTConfig, shapes: Shapes) -> list[Rule]:
         *_linear(shapes, "embed.patches.project", "patch_embed.proj", layout=kernel),
         *each_layer(_block(config.core, shapes), config.core.depth),
         *_norm(config.core, *final),
-        *_head(shapes),
     ]
+    if "head.weight" in shapes:
+        table += module("head", "head")
+    else:
+        table += [Rule("head.weight", (), ABSENT), Rule("head.bias", (), ABSENT)]
     if config.learned_tokens:
         table.append(_learned(shapes))
     if "pos_embed" in shapes:
@@ -215,12 +202,6 @@ def _norm(core: TransformerConfig, ours: str, theirs: str) -> list[Rule]:
     return module(ours, theirs, kinds=WEIGHT if core.norm == "rmsnorm" else BOTH)
 
 
-def _head(shapes: Shapes) -> list[Rule]:
-    if "head.weight" in shapes:
-        return module("head", "head")
-    return [Rule("head.weight", (), ABSENT), Rule("head.bias", (), ABSENT)]
-
-
 def _learned(shapes: Shapes) -> Rule:
     """The class token (1, 1, D) and the registers (1, R, D) are one table: (P, D)."""
     theirs = tuple(name for name in PREFIX if name in shapes)
@@ -248,10 +229,9 @@ def _refuse_unknown(model: nn.Module) -> None:
         reason = "a distilled model has a second head" if "Distilled" in kind else "only a plain VisionTransformer is"
         raise ValueError(f"timm's {kind} is not handled: {reason}")
     for name, part in model.named_modules():
-        accepted = HANDLED.get(re.sub(r"^blocks\.\d+", "blocks.*", name), ())
+        accepted = HANDLED.get(re.sub(r"^blocks\.\d+", "blocks.*", name), PASSIVE)
         if name and type(part).__name__ not in accepted:
-            instead = f", only {' or '.join(accepted)}" if accepted else ""
-            raise ValueError(f"{name} = {type(part).__name__} is not handled{instead}")
+            raise ValueError(f"{name} = {type(part).__name__} is not handled, only {' or '.join(accepted)}")
     for name, values in {"global_pool": ("token", "avg"), "pool_include_prefix": (False,)}.items():
         if (value := getattr(model, name, values[-1])) not in values:
             raise ValueError(f"{name} = {value!r} is not handled, only {' or '.join(map(str, values))}")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from core.files.atomic import atomic_write
 from core.files.figures import INK, PAPER, SOFT
+from vision.reports.pictures import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,11 +42,10 @@ def draw(explained: Sequence[tuple[Path, Explanation]]) -> Figure:
     figure, grid = axes_grid(len(explained), 1 + len(explained[0][1].maps))
     for (file, explanation), row in zip(explained, grid, strict=True):
         show(row[0], explanation.image)
-        label(
-            row[0], f"{shorten(explanation.answer, 14)}, {100 * explanation.probability:.0f} %", shorten(file.name, 24)
-        )
+        answer = f"{shorten(explanation.answer, 14)}, {100 * explanation.probability:.0f} %"
+        label(row[0], answer, shorten(file.name, 24))
         for axes, (title, values) in zip(row[1:], explanation.maps.items(), strict=True):
-            show(axes, grey(explanation.image))
+            show(axes, 0.1 + 0.75 * explanation.image.mean(0, keepdim=True))  # grey, with less contrast
             overlay(axes, values)
             label(axes, title if row is grid[0] else "", f"{values.min():.2f} – {values.max():.2f}")
     return figure
@@ -69,11 +69,6 @@ def axes_grid(rows: int, columns: int) -> tuple[Figure, Sequence[Sequence[Axes]]
     return figure, grid.tolist()
 
 
-def grey(image: Tensor) -> Tensor:
-    """The image (C, S, S) in grey and with less contrast, as a background of colours: (1, S, S)."""
-    return 0.1 + 0.75 * image.mean(0, keepdim=True)
-
-
 def show(axes: Axes, image: Tensor) -> None:
     """Draws an image (C, S, S) in 0..1 with its pixels as squares."""
     axes.imshow(image.expand(3, -1, -1).permute(1, 2, 0).numpy(), interpolation="nearest")  # (S, S, 3)
@@ -93,11 +88,6 @@ def label(axes: Axes, above: str, below: str) -> None:
     """Writes text above and below the axes, as it is: a dollar sign opens no formula."""
     axes.set_title(above, color=INK, fontsize=9, pad=4, parse_math=False)
     axes.set_xlabel(below, color=SOFT, fontsize=7, labelpad=3, parse_math=False)
-
-
-def shorten(name: str, most: int) -> str:
-    """A name of at most `most` characters."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def write(explained: Sequence[tuple[Path, Explanation]], out: Path) -> None:

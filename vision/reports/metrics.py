@@ -1,9 +1,9 @@
-"""Figures of a classifier's answers, from sums that add up over batches and over processes."""
+"""Figures of a classifier's answers, from sums that add up over batches and over processes; and its errors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -32,8 +32,7 @@ class Tally:
     @classmethod
     def empty(cls, classes: int) -> Tally:
         """Of no images."""
-        logits, labels = torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64)
-        return cls.of(logits, labels)
+        return cls.of(torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64))
 
     @classmethod
     def of(cls, logits: Tensor, labels: Tensor) -> Tally:
@@ -55,12 +54,7 @@ class Tally:
         )
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.confusion + other.confusion,
-            self.top5 + other.top5,
-            self.loss + other.loss,
-            self.bins + other.bins,
-        )
+        return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def total(self, reduce: Callable[[Tensor], Tensor]) -> Tally:
         """The sum over all processes by one call of `reduce`, which sums a float64 vector over them."""
@@ -93,6 +87,36 @@ class Tally:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """Images that were assigned to a class that is not theirs.
+
+    pixels: uint8 (N, C, H, W). truth, answer: int64 (N,). confidence: float64 (N,), the answer's probability.
+    """
+
+    pixels: Tensor
+    truth: Tensor
+    answer: Tensor
+    confidence: Tensor
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @classmethod
+    def of(cls, pixels: Tensor, logits: Tensor, labels: Tensor) -> Errors:
+        """All errors of a batch: pixels (B, C, H, W), logits (B, K), labels (B,)."""
+        confidence, answer = logits.cpu().double().softmax(1).max(1)  # (B,), (B,)
+        wrong = answer != labels.cpu()
+        return cls(pixels.cpu()[wrong], labels.cpu()[wrong], answer[wrong], confidence[wrong])
+
+    def most_confident(self, count: int, others: Errors | None = None) -> Errors:
+        """The `count` most confident of these and others together, in order."""
+        parts = [self] if others is None else [self, others]
+        joint = Errors(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(self)))
+        order = joint.confidence.argsort(descending=True, stable=True)[:count]
+        return Errors(*(getattr(joint, field.name)[order] for field in fields(self)))
+
+
 @dataclass(frozen=True)
 class ClassFigures:
     """Figures of one class, each in 0..1; NaN where no image counts."""
@@ -109,15 +133,10 @@ class ClassFigures:
 
 def by_class(confusion: Tensor) -> list[ClassFigures]:
     """Precision, recall, F1 and count of each class, from a confusion matrix (K, K) with the truth in rows."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    classes = torch.arange(len(confusion))
-    truth, answer = torch.cartesian_prod(classes, classes).T  # (K^2,) each: the cells of the matrix
-    columns = precision_recall_fscore_support(
-        truth, answer, labels=classes, sample_weight=confusion.flatten(), zero_division=float("nan")
-    )
+    hits, answered, images = confusion.diagonal().double(), confusion.sum(0), confusion.sum(1)  # (K,) each
+    columns = hits / answered, hits / images, 2 * hits / (answered + images), images  # 0 / 0 is NaN
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [ClassFigures(precision, recall, f1, int(count)) for precision, recall, f1, count in rows]
+    return [ClassFigures(*row) for row in rows]
 
 
 def binned(confidence: Tensor, correct: Tensor) -> Tensor:

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from core.files.figures import ACCENT, ALARM, INK, PALE, PAPER, RULE, SOFT, blank_figure
-from vision.reports.errors import Errors
-from vision.reports.metrics import BINS, Tally
+from vision.reports.metrics import BINS, Errors, Tally
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 COUNTED = 20  # classes up to which the cells of a confusion matrix hold their counts
@@ -25,13 +23,14 @@ COARSE = 64  # pixels of a side up to which an image is shown with its pixels as
 
 def confusion_picture(confusion: Tensor, classes: Sequence[str]) -> Figure:
     """A confusion matrix int64 (K, K), truth in rows, coloured by share of the row; counts where there is room."""
-    from matplotlib.colors import PowerNorm
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
     side = min(14.0, 3.0 + 0.52 * len(classes))
     figure = blank_figure(side + 0.9, side)
     axes = figure.add_subplot()
     shares = confusion / confusion.sum(1, keepdim=True).clamp(min=1)  # (K, K)
-    image = axes.imshow(shares.numpy(), cmap=_shades(), norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    shades = LinearSegmentedColormap.from_list("shades", ["#ffffff", PALE, ACCENT, "#12341f"])
+    image = axes.imshow(shares.numpy(), cmap=shades, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     if len(classes) <= COUNTED:
         _write_counts(axes, confusion, shares)
     _name_classes(axes, classes)
@@ -42,7 +41,9 @@ def confusion_picture(confusion: Tensor, classes: Sequence[str]) -> Figure:
     bar.set_label("share of the class's images", color=SOFT, fontsize=9)
     bar.ax.tick_params(length=0)
     bar.outline.set_visible(False)
-    axes.set_title(_accuracy(confusion), color=INK, fontsize=10, loc="left", pad=8)
+    count = int(confusion.sum())
+    accuracy = _percent(int(confusion.trace()) / max(1, count))
+    axes.set_title(f"{accuracy} of {count:,} images correct", color=INK, fontsize=10, loc="left", pad=8)
     return figure
 
 
@@ -88,23 +89,17 @@ def calibration_picture(tally: Tally) -> Figure:
     return figure
 
 
-def _shades() -> Colormap:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("shades", ["#ffffff", PALE, ACCENT, "#12341f"])
+def shorten(name: str, most: int) -> str:
+    """A name of at most `most` characters."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _write_counts(axes: Axes, confusion: Tensor, shares: Tensor) -> None:
     size = 8 if confusion.max() < 10_000 else 6.5
-    for (row, column), count in _cells(confusion):
-        if count:
-            color = PAPER if shares[row, column] > 0.35 else INK
-            axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=size, color=color)
-
-
-def _cells(matrix: Tensor) -> list[tuple[tuple[int, int], int]]:
-    rows = matrix.tolist()
-    return [((row, column), count) for row, counts in enumerate(rows) for column, count in enumerate(counts)]
+    for row, column in confusion.nonzero().tolist():
+        color = PAPER if shares[row, column] > 0.35 else INK
+        text = f"{int(confusion[row, column]):,}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
 
 
 def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
@@ -130,12 +125,11 @@ def _show(axes: Axes, pixels: Tensor) -> None:
 def _percentages(axes: Axes) -> None:
     from matplotlib.ticker import PercentFormatter
 
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.tick_params(colors=SOFT, labelsize=8.5)
     axes.tick_params(axis="x", pad=7)
-    axes.xaxis.label.set_color(SOFT)
-    axes.yaxis.label.set_color(SOFT)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axis.label.set_color(SOFT)
     _plain(axes)
 
 
@@ -147,15 +141,10 @@ def _plain(axes: Axes) -> None:
         spine.set_color(RULE)
 
 
-def _accuracy(confusion: Tensor) -> str:
-    count = int(confusion.sum())
-    return f"{_percent(int(confusion.trace()) / max(1, count))} of {count:,} images correct"
-
-
 def _percent(share: float, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
 def _short(name: str, most: int) -> str:
-    """A name of at most `most` characters; dollars stay dollars instead of opening a formula."""
-    return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")
+    """`shorten` for pictures: dollars stay dollars instead of opening a formula."""
+    return shorten(name, most).replace("$", r"\$")

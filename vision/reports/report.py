@@ -11,8 +11,8 @@ from torch import Tensor
 from core.files.figures import save_figure
 from core.files.json_files import write_json
 from core.training.trained import flat
-from vision.reports.metrics import ClassFigures, by_class, wilson
-from vision.reports.pictures import calibration_picture, confusion_picture, errors_picture
+from vision.reports.metrics import by_class, wilson
+from vision.reports.pictures import calibration_picture, confusion_picture, errors_picture, shorten
 from vision.tasks.evaluation import Evaluation, Variant
 
 NAME = 20  # characters of a class's name
@@ -66,10 +66,11 @@ def summary_table(variants: Sequence[Variant]) -> str:
 
 def class_table(confusion: Tensor, classes: Sequence[str]) -> str:
     """Precision, recall, F1 and count of each class; of more than 100 only of the 20 with the lowest F1."""
-    rows = [(_short(name), row) for name, row in zip(classes, by_class(confusion), strict=True)]
+    rows = [(shorten(name, NAME), row) for name, row in zip(classes, by_class(confusion), strict=True)]
     title = "class"
     if len(rows) > LISTED:
-        rows, title = sorted(rows, key=lambda row: _difficulty(row[1]))[:HARDEST], f"{HARDEST} hardest classes"
+        rows.sort(key=lambda row: (math.isnan(row[1].f1), row[1].f1))  # classes without an F1 come last
+        rows, title = rows[:HARDEST], f"{HARDEST} hardest classes"
     width = max(len(title), *(len(name) for name, _ in rows))
     lines = [f"{title:<{width}}{'precision':>11}{'recall':>11}{'F1':>11}{'images':>10}"]
     for name, row in rows:
@@ -80,7 +81,7 @@ def class_table(confusion: Tensor, classes: Sequence[str]) -> str:
 
 def confusion_table(confusion: Tensor, classes: Sequence[str]) -> str:
     """The counts, truth in rows; a dot for none."""
-    names = [_short(name) for name in classes]
+    names = [shorten(name, NAME) for name in classes]
     column = max(len(str(int(confusion.max()))), min(6, max(map(len, names))))
     corner = "truth \\ answer"
     width = max(len(corner), *map(len, names))
@@ -93,12 +94,3 @@ def confusion_table(confusion: Tensor, classes: Sequence[str]) -> str:
 def _percent(share: float) -> str:
     """In ten characters; a dash for NaN."""
     return f"{'-':>10}" if math.isnan(share) else f"{100 * share:>8.2f} %"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
-
-
-def _difficulty(row: ClassFigures) -> float:
-    """The F1; classes without one come last."""
-    return math.inf if math.isnan(row.f1) else row.f1

@@ -85,16 +85,52 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
 
 def test_the_best_and_the_newest_are_kept(tmp_path: Path) -> None:
     checkpoints = filled(tmp_path, 10, 20, 30, 40)
-    checkpoints.point_at_best({"step": 10, "metric": "val/loss", "value": 1.5})
-    checkpoints.prune(keep=2)
+    checkpoints.prune(40, keep=2, best=10)
     assert checkpoints.steps() == [10, 30, 40]
     assert {which: checkpoints.find(which).name[-2:] for which in ("last", "best", "last-good", 30, "30")} == {
-        "last": "40", "best": "10", "last-good": "40", 30: "30", "30": "30",
+        "last": "40", "best": "40", "last-good": "40", 30: "30", "30": "30",
     }  # fmt: skip
-    checkpoints.point_at_best({"step": 20, "metric": "val/loss", "value": 1.5})
-    assert checkpoints.find("best").name == "step-00000040"  # the best is gone
-    checkpoints.point_at_best(None)
-    assert checkpoints.find("best").name == "step-00000040"
+    checkpoints.prune(30, keep=2, best=10)  # the run went on from an earlier one
+    assert checkpoints.steps() == [10, 30]
+
+
+def scored(run: Path, best: int, *steps: int) -> Checkpoints:
+    """Checkpoints that know which of them was best."""
+    checkpoints = Checkpoints(run)
+    record = {"step": best, "metric": "val/loss", "value": 1.5}
+    for step in steps:
+        checkpoints.write(step, {"model": WEIGHTS}, {"state": {"step": step, "best": record}})
+    checkpoints.point_at_best(record)
+    return checkpoints
+
+
+@pytest.mark.parametrize("edit", ["removed", "one digit", "nonsense"])
+def test_what_was_best_is_known_to_the_checkpoints(tmp_path: Path, edit: str) -> None:
+    """The file that says so is a copy."""
+    checkpoints, copy = scored(tmp_path, 20, 10, 20, 30), tmp_path / "checkpoints" / "best.json"
+    if edit == "removed":
+        copy.unlink()
+    else:
+        copy.write_text(copy.read_text().replace("20", "10") if edit == "one digit" else "{")
+    assert checkpoints.find("best").name == "step-00000020"
+
+
+@pytest.mark.parametrize("name", ["state.json", "manifest.json"])
+@pytest.mark.parametrize("how", ["one bit", "cut", "removed"])
+def test_what_was_best_is_not_guessed(tmp_path: Path, name: str, how: str) -> None:
+    checkpoints = scored(tmp_path, 20, 10, 20, 30)
+    damage(checkpoints.path(30) / name, how)
+    with pytest.raises(ValueError, match=f"step-00000030.*{name}.*--checkpoint last-good"):
+        checkpoints.find("best")
+
+
+def test_the_best_is_not_replaced_by_another(tmp_path: Path) -> None:
+    checkpoints = scored(tmp_path, 20, 10, 20, 30)
+    damage(checkpoints.path(30) / "model.safetensors", "one bit")
+    assert checkpoints.find("best").name == "step-00000020"  # what is damaged is not asked for
+    shutil.rmtree(checkpoints.path(20))
+    with pytest.raises(ValueError, match=r"step-00000020, the best checkpoint, is gone; name another: 10, 30"):
+        checkpoints.find("best")
 
 
 def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from vision.data.load import CROP
 from vision.data.preparation import Preparation
-from vision.data.reading import cached_side
 
 
 def test_a_preparation_survives_its_file(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_images_of_the_models_size_keep_their_pixels() -> None:
 
 def test_a_folders_images_are_cropped_at_the_centre_and_not_resized() -> None:
     for size in range(1, 600):
-        side = cached_side(size)
+        side = round(size / CROP)
         images = torch.arange(side, dtype=torch.float32).mul(255 / side).byte().expand(1, 1, 1, side)
         preparation = Preparation(("a", "b"), 1, (0.0,), (1.0,), side, 7 / 8)
         top = (side - size) // 2

@@ -420,11 +420,10 @@ def run_folder(tmp_path: Path) -> tuple[Path, ViT]:
     best, folder = awake(ViT(config)), tmp_path / "run"
     write_config(folder, to_dict(TrainConfig(steps=2, model=config, out=folder)))
     Preparation(("a", "b", "c"), 1, (0.25,), (0.5,), 8).save(folder)
-    checkpoints = Checkpoints(folder)
+    checkpoints, record = Checkpoints(folder), {"step": 1, "metric": "val/accuracy", "value": 0.9}
     for step, averaged in ((1, best), (2, awake(ViT(config), seed=8))):
         raw = awake(ViT(config), seed=9)
-        checkpoints.write(step, {"model": raw.state_dict(), "ema": averaged.state_dict()}, {"state": {}})
-    checkpoints.point_at_best({"step": 1, "metric": "val/accuracy", "value": 0.9})
+        checkpoints.write(step, {"model": raw.state_dict(), "ema": averaged.state_dict()}, {"state": {"best": record}})
     return folder, best
 
 

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.files.figures import save_figure
-from vision.reports.errors import Errors
-from vision.reports.metrics import Tally
+from vision.reports.metrics import Errors, Tally
 from vision.reports.pictures import calibration_picture, confusion_picture, errors_picture
 
 CIFAR = "airplane automobile bird cat deer dog frog horse ship truck".split()

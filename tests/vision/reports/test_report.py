@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from core.files.json_files import read_json
-from vision.reports.errors import Errors
-from vision.reports.metrics import Tally
+from vision.reports.metrics import Errors, Tally
 from vision.reports.report import key_figures, tables, write_figures
 from vision.tasks.evaluation import Evaluation, Variant, variants
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.vision.processes import digits, grey, opinionated
 from vision.reports.metrics import Tally
-from vision.tasks.views import SHIFTS, augmented_views, average_views
+from vision.tasks.evaluation import SHIFTS, augmented_views, average_views
 
 
 def test_views_are_the_image_first_then_its_shifts_and_mirror_images() -> None:
