@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from decision.environments.spaces import Space
     from decision.models.decision_transformer import DecisionTransformer
 
+KINDS = {"float32": torch.float32, "float64": torch.float64}
 TOLERANCE = 1e-4
 """Largest difference of a prediction between the file and PyTorch."""
 
@@ -30,18 +32,23 @@ class Step(nn.Module):
 
     mean: Tensor
     std: Tensor
+    origin: Tensor
 
     def __init__(self, model: DecisionTransformer, normaliser: Normaliser):
         super().__init__()
-        self.model, self.return_scale, self.scaled = model, normaliser.return_scale, bool(normaliser.mean)
-        for name in ("mean", "std") if self.scaled else ():
-            values = torch.tensor(getattr(normaliser, name), dtype=torch.float32)
-            self.register_buffer(name, values.reshape(normaliser.shape))
+        self.model, self.return_scale = model, normaliser.return_scale
+        self.scaled, self.centred = bool(normaliser.mean), bool(normaliser.origin)
+        for name in ("mean", "std", "origin"):
+            if values := getattr(normaliser, name):
+                kind = torch.float64 if name == "origin" else torch.float32
+                self.register_buffer(name, torch.tensor(values, dtype=kind).reshape(normaliser.shape))
 
     def forward(
         self, observations: Tensor, actions: Tensor, timesteps: Tensor, returns_to_go: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         returns = timesteps if returns_to_go is None else returns_to_go  # a model without return tokens reads none
+        if self.centred:
+            observations = (observations - self.origin).float()
         seen = (observations - self.mean) / self.std if self.scaled else observations
         window = Window((returns / self.return_scale).unsqueeze(-1), seen, actions, timesteps, timesteps[:, 0])
         prediction = self.model(window)[:, -1]  # (B, P)
@@ -54,7 +61,9 @@ def export_onnx(
     """Writes a model as an ONNX file; returns the largest difference from PyTorch. Raises as `write_onnx` does."""
     config = model.config
     longest = config.context
-    examples = [window_of(model, rows, steps) for rows, steps in ((2, longest), (1, 1), (3, (longest + 1) // 2))]
+    examples = [
+        window_of(model, normaliser, rows, steps) for rows, steps in ((2, longest), (1, 1), (3, (longest + 1) // 2))
+    ]
     batch, steps = torch.export.Dim("batch"), torch.export.Dim("steps", max=longest)
     axes = {0: batch} if longest == 1 else {0: batch, 1: steps}
     observed, acted = config.spaces()
@@ -80,7 +89,7 @@ def export_onnx(
     )
 
 
-def window_of(model: DecisionTransformer, rows: int, steps: int) -> dict[str, Tensor]:
+def window_of(model: DecisionTransformer, normaliser: Normaliser, rows: int, steps: int) -> dict[str, Tensor]:
     """A random window as a file takes it, always the same."""
     observed, acted = model.config.spaces()
     generator = torch.Generator().manual_seed(rows)
@@ -89,6 +98,10 @@ def window_of(model: DecisionTransformer, rows: int, steps: int) -> dict[str, Te
         "actions": _values(acted, (rows, steps), generator),
         "timesteps": torch.arange(steps).repeat(rows, 1),
     }
+    for name in ("std", "mean", "origin"):  # noise as far from 0 as the data is
+        if values := getattr(normaliser, name):
+            each = torch.tensor(values, dtype=window["observations"].dtype).reshape(observed.shape)
+            window["observations"] = window["observations"] * each if name == "std" else window["observations"] + each
     returns = {"returns_to_go": torch.rand(rows, steps, generator=generator)}
     return window | (returns if model.config.returns == "token" else {})
 
@@ -98,6 +111,6 @@ def _values(space: Space, size: tuple[int, int], generator: torch.Generator) -> 
     shape = (*size, *space.shape)
     if space.kind == "box":
         noise = torch.rand(shape, generator=generator)
-        return (255 * noise).to(torch.uint8) if space.stored == "uint8" else noise
+        return (255 * noise).to(torch.uint8) if space.stored == np.uint8 else noise.to(KINDS[space.stored.name])
     counts, start = (torch.tensor(each).reshape(space.shape) for each in (space.counts, space.start))
     return start + (torch.rand(shape, generator=generator) * counts).long()

@@ -116,7 +116,7 @@ class Published:
         for name in ("key_heads", "head_width"):
             if getattr(core, name) != getattr(held.core, name):
                 raise ValueError(f"core.{name} = {getattr(core, name)} has no place in {LAYOUT}")
-        if observed.kind != "box" or observed.is_image:
+        if observed.kind != "box" or observed.is_image or observed.pictures:
             raise ValueError(f"observations that are {observed} have no place in {LAYOUT}, which reads numbers")
         if config.head not in ("auto", "deterministic") or acted.kind != "box":
             raise ValueError(f"a {config.head} head for actions that are {acted} has no place in {LAYOUT}")
@@ -220,9 +220,10 @@ def export_pretrained(model: DecisionTransformer, normaliser: Normaliser, folder
     weights |= {f"{name}.weight": torch.zeros(size, width) for name, size in untrained.items()}
     weights |= {f"{name}.bias": torch.zeros(size) for name, size in untrained.items()}
     weights["encoder.wte.weight"] = torch.zeros(1, width)
-    said = {"model_type": Published.model_type, "architectures": ["DecisionTransformerModel"]}
+    said: dict[str, Any] = {"model_type": Published.model_type, "architectures": ["DecisionTransformerModel"]}
     said |= {"vocab_size": 1, "bos_token_id": None, "eos_token_id": None}
-    statistics = {"state_mean": normaliser.mean, "state_std": normaliser.std, "return_scale": normaliser.return_scale}
+    mean = normaliser.origin or normaliser.mean
+    statistics = {"state_mean": mean, "state_std": normaliser.std, "return_scale": normaliser.return_scale}
     with atomic_write(folder) as temporary:
         temporary.mkdir()
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})

@@ -298,5 +298,5 @@ if "Vague-v0" not in gymnasium.registry:
 
 
 def test_a_reward_that_is_not_one_number_is_refused(config: CollectConfig) -> None:
-    with pytest.raises(ValueError, match="Vague-v0 returned a reward that is not one number"):
+    with pytest.raises(ValueError, match=r"Vague-v0 returned array.* instead of one reward, at step 0"):
         collect(replace(config, env=f"{__name__}:Vague-v0", envs=1))
