@@ -294,3 +294,22 @@ def test_an_empty_word_is_refused_by_name(command: str, tmp_path: Path) -> None:
     assert life.process.exitcode == 2
     [line] = life.err
     assert "is empty" in line, line
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("text.train char-cpu --block-size 64", "--model.context"),
+        ("text.train char-cpu --n_embd 64", "--model.core.dim"),
+        ("text.sample run --max-new-tokens 9", "--tokens"),
+        ("vision.train vit-digits --img-size 32", "--model.image-size"),
+        ("vision.train vit-digits --drop-path-rate 0.1", "--model.core.drop-path"),
+        ("decision.train cartpole --env-id CartPole-v1", "--env"),
+        ("decision.rollout run --rtg 100", "--target-return"),
+    ],
+)
+def test_a_name_of_another_project_leads_to_ours(words: str, option: str, tmp_path: Path) -> None:
+    command, *rest = words.split()
+    life = Commands(tmp_path).run(command, *rest)
+    [line] = life.err
+    assert (life.process.exitcode, line.endswith(f"did you mean {option}?")) == (2, True), line
