@@ -193,11 +193,11 @@ def test_a_run_goes_on_with_its_own_settings_data_and_format_only(trial: Trial, 
 # Presets
 
 PARAMETERS = {
-    "text/char-cpu": 804_224,
+    "text/char-cpu": 803_072,
     "text/nanogpt-cpu": 804_096,
-    "text/char-modern": 804_224,
+    "text/char-modern": 803_072,
     "text/nanogpt-gpu": 10_745_088,
-    "text/char-gpu-modern": 10_671_744,
+    "text/char-gpu-modern": 10_666_752,
     "text/gpt2-124m": 124_475_904,
     "vision/vit-digits": 150_219,
     "vision/vit-cifar-cpu": 1_188_874,
