@@ -35,6 +35,7 @@ from core.training.state import (
     restore_random_state,
     rows,
     seed_everything,
+    torch_state,
 )
 
 
@@ -62,7 +63,7 @@ class Run:
         self._metrics: MetricsFile | None = None
         self._meter = Meter()
         self._stop, self._save_asked = StopRequest(self._answer), False
-        self._generators: Generators | None = None  # as they were after the step just done
+        self._generators: dict[str, Tensor] = {}  # torch's, as they were after the step just done
         try:
             if config.epochs is not None:
                 raise RuntimeError("epochs are turned into steps first: core.training.config.with_steps")
@@ -77,19 +78,18 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is KeyboardInterrupt:
-            self._rescue()
-        self._close(kind is not None)
+        try:
+            if kind is KeyboardInterrupt:
+                self._rescue()
+        finally:
+            self.progress.close()
+            if self._metrics is not None:
+                self._metrics.close()
+            if kind is not None and self.main and self.folder.is_dir() and not any(self.folder.iterdir()):
+                self.folder.rmdir()
+            parallel.release_accelerator(self.accelerator)
         if kind is KeyboardInterrupt and self.step and self.step in self.checkpoints.steps():
             raise interrupted(self.step, self.folder if self.main else None)
-
-    def _close(self, failed: bool) -> None:
-        self.progress.close()
-        if self._metrics is not None:
-            self._metrics.close()
-        if failed and self.main and self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
-        parallel.release_accelerator(self.accelerator)
 
     @property
     def state(self) -> TrainState:
@@ -183,7 +183,7 @@ class Run:
             self.state.ema.update(self.step)
         if self.due("log"):
             self._log_training()
-        self._generators = random_state(self.accelerator.device)
+        self._generators = torch_state(self.accelerator.device)
 
     def due(self, what: Literal["eval", "save", "log"]) -> bool:
         """Whether it is time to, after the step just done; after the last step it always is."""
@@ -302,7 +302,7 @@ class Run:
         """Saves the last finished step, if it is not saved yet; what was begun after it is lost."""
         if self.processes.alone and self._generators and self.step not in self.checkpoints.steps():
             with uninterrupted():
-                self._save(self._generators)
+                self._save(random_state(self.device)._replace(torch=self._generators))
 
     def _log_training(self) -> None:
         self._guard(self.step)

@@ -198,10 +198,15 @@ class Generators(NamedTuple):
 
 def random_state(device: torch.device) -> Generators:
     """The state of all generators as it is now."""
+    return Generators(random.getstate(), np.random.get_state(legacy=False), torch_state(device))
+
+
+def torch_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of torch's generators, by which a step draws."""
     states = {"torch": torch.get_rng_state()}
     if device.type != "cpu":
         states[device.type] = torch.get_device_module(device).get_rng_state()
-    return Generators(random.getstate(), np.random.get_state(legacy=False), states)
+    return states
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:

@@ -193,11 +193,11 @@ def test_a_run_goes_on_with_its_own_settings_data_and_format_only(trial: Trial, 
 # Presets
 
 PARAMETERS = {
-    "text/char-cpu": 804_224,
+    "text/char-cpu": 803_072,
     "text/nanogpt-cpu": 804_096,
-    "text/char-modern": 804_224,
+    "text/char-modern": 803_072,
     "text/nanogpt-gpu": 10_745_088,
-    "text/char-gpu-modern": 10_671_744,
+    "text/char-gpu-modern": 10_666_752,
     "text/gpt2-124m": 124_475_904,
     "vision/vit-digits": 150_219,
     "vision/vit-cifar-cpu": 1_188_874,
@@ -294,3 +294,22 @@ def test_an_empty_word_is_refused_by_name(command: str, tmp_path: Path) -> None:
     assert life.process.exitcode == 2
     [line] = life.err
     assert "is empty" in line, line
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("text.train char-cpu --block-size 64", "--model.context"),
+        ("text.train char-cpu --n_embd 64", "--model.core.dim"),
+        ("text.sample run --max-new-tokens 9", "--tokens"),
+        ("vision.train vit-digits --img-size 32", "--model.image-size"),
+        ("vision.train vit-digits --drop-path-rate 0.1", "--model.core.drop-path"),
+        ("decision.train cartpole --env-id CartPole-v1", "--env"),
+        ("decision.rollout run --rtg 100", "--target-return"),
+    ],
+)
+def test_a_name_of_another_project_leads_to_ours(words: str, option: str, tmp_path: Path) -> None:
+    command, *rest = words.split()
+    life = Commands(tmp_path).run(command, *rest)
+    [line] = life.err
+    assert (life.process.exitcode, line.endswith(f"did you mean {option}?")) == (2, True), line

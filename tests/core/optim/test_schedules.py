@@ -67,7 +67,7 @@ def test_what_is_left_of_the_steps_goes_at_the_pace_after_the_first(monkeypatch:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({}, "steps = None and minutes = None: exactly one"),
+        ({}, "minutes = None: exactly one"),
         ({"steps": 5, "minutes": 1.0}, "exactly one"),
         ({"steps": 0}, "steps = 0 must be above 0"),
         ({"steps": 5, "batch_size": 10, "accumulate": 4}, "accumulate = 4 must divide batch_size = 10"),

@@ -35,6 +35,9 @@ def test_hyphens_and_underscores_are_the_same() -> None:
 def test_a_budget_of_one_kind_replaces_the_other() -> None:
     assert (parsed("toy --minutes 2.5").steps, parsed("toy --minutes 2.5").minutes) == (None, 2.5)
     assert (parsed("toy-wsd --steps 7").steps, parsed("toy-wsd --steps 7").minutes) == (7, None)
+    epochs = parsed("toy --epochs 0.5")
+    assert (epochs.steps, epochs.epochs, epochs.minutes) == (None, 0.5, None)
+    assert parsed("toy --steps 1e3").steps == 1000
     with pytest.raises(ValueError, match="exactly one must be given"):
         parsed("toy --minutes 2 --steps 5")
 
@@ -62,6 +65,9 @@ def test_resume_takes_the_folders_own_configuration(tmp_path: Path) -> None:
         ("toi", "'toi'; did you mean 'toy'?"),
         ("toy --widht 3", "--widht; did you mean --width?"),
         ("toy --lr 3", "--lr; did you mean --optimizer.lr?"),
+        ("toy --max-iters 3", "--max-iters; did you mean --steps?"),
+        ("toy --learning_rate=3", "--learning-rate; did you mean --optimizer.lr?"),
+        ("toy --num-train-epochs 3", "--num-train-epochs; did you mean --epochs?"),
         ("toy --width wide", "--width: invalid int value: 'wide'"),
         ("toy --precision fp8", "--precision: invalid choice: 'fp8'"),
         ("toy --batch-size 0", "batch_size = 0"),
