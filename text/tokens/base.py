@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +32,10 @@ class Tokenizer(ABC):
     pieces: the bytes of each token; the vocabulary is as large as the table is long.
     eos, bos: the id that ends a text and the one that encoding puts before a prompt, where there are any.
     stops: the ids at which a text that a model writes ends: `eos`, and those that its public files name.
-    unit: the least text whose tokens do not depend on what stands around it, "character" or "document".
     prefix: bytes that encoding puts before a text and decoding removes again (SentencePiece's first space).
     """
 
     kind: ClassVar[str]
-    unit: ClassVar[Literal["character", "document"]]
     eos: int | None = None
     bos: int | None = None
     stops: tuple[int, ...] = ()
@@ -63,10 +61,6 @@ class Tokenizer(ABC):
     def fingerprint(self) -> str:
         """SHA-256 of `to_json()`: tokenizers with equal fingerprints give equal ids."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        """`encode` of each text, in parallel where the tokenizer can."""
-        return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids (T,), bytes that are not UTF-8 as U+FFFD. Raises ValueError for an unknown id."""
@@ -131,7 +125,6 @@ class CharTokenizer(Tokenizer):
     """One token per character, for a given set of characters, sorted by code point."""
 
     kind = "char"
-    unit = "character"
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = "".join(sorted(set(characters)))
@@ -178,7 +171,6 @@ class ByteTokenizer(Tokenizer):
     """One token per byte of UTF-8: 256 ids, any text."""
 
     kind = "byte"
-    unit = "character"
     pieces = tuple(bytes([value]) for value in range(256))
 
     def encode(self, text: str) -> Ids:

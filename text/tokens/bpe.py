@@ -38,7 +38,6 @@ class BPETokenizer(Tokenizer):
     """
 
     kind = "bpe"
-    unit = "document"
 
     def __init__(self, backend: tokenizers.Tokenizer, companions: Companions | None = None) -> None:
         description = json.loads(backend.to_str())
@@ -136,13 +135,9 @@ class BPETokenizer(Tokenizer):
 
     def encode(self, text: str) -> Ids:
         """Token ids: int64 (T,). Raises ValueError for a lone surrogate."""
-        return self.encode_batch([text])[0]
-
-    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        for text in texts:
-            text.encode()  # refuses what is not Unicode; the library's own message would not say so
-        encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(one.ids, np.int64) for one in encoded]
+        text.encode()  # refuses what is not Unicode; the library's own message would not say so
+        [encoded] = self._backend.encode_batch_fast([text], add_special_tokens=False)
+        return np.array(encoded.ids, np.int64)
 
     def encode_spans(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         """The encodings of texts, which know what characters each token spans."""

@@ -168,3 +168,22 @@ def test_an_unquoted_pattern_is_called_one(tmp_path: Path, monkeypatch: pytest.M
         parsed("--name a.txt b.txt")
     with pytest.raises(ValueError, match="options begin with --$"):
         parsed("--name a.txt c.txt")
+
+
+@dataclass(frozen=True)
+class Named:
+    data: str | tuple[str, ...] = "a"
+    stop: tuple[str, ...] = ()
+
+
+def test_one_word_or_several() -> None:
+    def named(line: str) -> Named:
+        return parse_fields(Named(), line.split())
+
+    assert named("").data == "a"
+    assert named("--data b").data == "b"
+    assert named("--data b c").data == ("b", "c")
+    assert named("--data b --data c").data == "c"  # the last one, as of any option
+    assert named("--stop x y --stop z").stop == ("x", "y", "z")
+    with pytest.raises(ValueError, match="--data"):
+        named("--data")

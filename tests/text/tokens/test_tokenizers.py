@@ -158,12 +158,6 @@ def test_an_id_outside_the_vocabulary_is_refused(tokenizer: Tokenizer) -> None:
             StreamingDecoder(tokenizer)(token)
 
 
-def test_a_batch_encodes_as_its_texts_do(tokenizer: Tokenizer) -> None:
-    texts = ["", "a\n", "aé漢 a"]
-    batch = tokenizer.encode_batch(texts)
-    assert [ids.tolist() for ids in batch] == [tokenizer.encode(text).tolist() for text in texts]
-
-
 def test_a_saved_tokenizer_loads_equal(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "run")
     loaded = load_tokenizer(tmp_path / "run")
