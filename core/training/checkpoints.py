@@ -32,7 +32,7 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 STATE = "state.json"
 BEST = "best.json"
-NAMES_OR_PATHS = ("data", "init_from")
+NAMES_OR_PATHS = ("data", "validation_data", "init_from")
 """Fields in which a word without a separator is a path as well, if there is such a file."""
 
 
