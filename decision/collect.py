@@ -12,7 +12,7 @@ The recipes of D4RL:
     medium-expert    --join MEDIUM EXPERT
 
 An interrupted recording keeps its episodes in the folder FILE.part, and the same command continues it; the training of
-PPO or SAC begins anew if it is interrupted. One training makes both medium-replay and medium: the former with
+an agent begins anew if it is interrupted. One training makes both medium-replay and medium: the former with
 `--agent medium.pt` saves the agent, which `--policy medium.pt` records. `--join` takes one data set or more, of any
 kind, and writes a native file or, as `--out minari:NAME`, a Minari data set.
 """

@@ -1,10 +1,13 @@
 """A decision run: the shared settings, the data, the environment it is evaluated in, and the model."""
 
 from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
 from core.checks import check_at_least, check_positive
+from core.files.serialize import FORMERLY
 from core.training.config import RunConfig
 from decision.acting.policy import check_finite
+from decision.environments.settings import AS_REGISTERED, EnvSettings, parse_arguments
 from decision.models.config import DecisionConfig
 
 
@@ -39,15 +42,19 @@ class OnlineConfig:
 class TrainConfig(RunConfig):
     """A run of `decision.train`; batches count windows of `model.context` steps."""
 
-    resumable = (*RunConfig.resumable, "data")
+    resumable: ClassVar[tuple[str, ...]] = (*RunConfig.resumable, "data", "envs")
 
     data: str = ""
-    """A file that decision.collect wrote, minari:NAME, or a .hdf5 file of D4RL's."""
+    """A file that decision.collect wrote, minari:NAME, a .hdf5 file of D4RL's, an .npz of arrays, a .pkl of them."""
     top_percent: float | None = None
     """Learn only from the episodes of highest return that hold this percentage of all steps; default all. With
     model.returns = none this is %BC."""
-    environment: str = ""
-    """Gymnasium's id of the environment to act in; default that of the data."""
+    env: str = field(default="", metadata={FORMERLY: "environment"})
+    """Gymnasium's id of the environment to act in, or module:id; default that of the data, made as it was recorded."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the environment, NAME=VALUE, such as is_slippery=false; max_episode_steps=N sets its limit."""
+    envs: int = 64
+    """The most environments to act in at once."""
     eval_episodes: int = 20
     """Episodes of an evaluation, for each target; 0 = no evaluation, which needs no simulator."""
     eval_targets: tuple[float, ...] = ()
@@ -62,6 +69,8 @@ class TrainConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, 0, "eval_episodes")
+        check_positive(self, "envs")
+        parse_arguments(self.env_args)
         if self.top_percent is not None and not 0 < self.top_percent <= 100:
             raise ValueError(f"top_percent = {self.top_percent!r} must be above 0 and at most 100")
         for target in self.eval_targets:
@@ -75,13 +84,18 @@ class TrainConfig(RunConfig):
             unused["eval_targets"] = "eval_episodes = 0 evaluates nothing"
             if not self.online.every:
                 unused["eval_every"] = unused["eval_targets"]
-                unused["environment"] = "eval_episodes = 0 acts in no environment"
+                acting = ("env", "env_args", "envs")
+                unused |= dict.fromkeys(acting, "eval_episodes = 0 acts in no environment")
         if self.model.returns == "none":
             unused["eval_targets"] = "the model takes no return to reach"
         if self.init_from:
             brought = [f"model.{f.name}" for f in fields(DecisionConfig) if f.name != "context"]
             unused |= dict.fromkeys(brought, "init_from brings its own")
         return unused
+
+    def settings(self, recorded: EnvSettings) -> EnvSettings:
+        """How the environment is made; recorded: how that of the data is."""
+        return (AS_REGISTERED if self.env else recorded).with_arguments(self.env_args)
 
     @property
     def acts(self) -> bool:

@@ -9,15 +9,16 @@ import sys
 from dataclasses import dataclass, replace
 
 from core.cli.exits import main
-from core.training.trained import print_json
+from core.files.json_files import write_json
+from core.training.trained import flat, print_json
 from decision.reports.options import (
     ActingOptions,
     act,
-    choose_environment,
     choose_targets,
+    heading,
+    place_to_write,
     read_command,
     record_of,
-    require_writable,
 )
 from decision.reports.tables import figures, save_episodes, sentences, table
 
@@ -31,19 +32,21 @@ class EvaluateConfig(ActingOptions):
 
 
 def evaluate_run(argv: list[str]) -> None:
-    """The command."""
+    """The command: results are written before anything is printed."""
     description = "Evaluates a run by acting in its environment."
     folder, options, trained = read_command(argv, EvaluateConfig(), "decision.evaluate", description)
     if trained.model.config.returns == "token":
         options = replace(options, target_return=options.target_return or trained.config.eval_targets)
-    require_writable(folder)
-    targets, environment = choose_targets(options, trained), choose_environment(options, trained)
-    print(f"{environment}, checkpoint of step {trained.step}: {options.episodes} episodes for each target\n")
+    targets, place = choose_targets(options, trained), place_to_write(options, folder / "evaluation")
     rollouts = act(trained, options, list(targets))
+    measured = record_of(options, trained) | figures(rollouts, targets, trained.summary)
+    if place:
+        save_episodes(rollouts, place / "episodes.json")
+        write_json(place / "figures.json", flat(measured))
+    print(f"{heading(options, trained)}\n")
     print(table(rollouts, targets, trained.summary), "", *sentences(rollouts, trained.summary), sep="\n")
-    save_episodes(rollouts, folder / "evaluation" / "episodes.json")
     if options.json:
-        print_json(record_of(options, trained) | figures(rollouts, targets, trained.summary))
+        print_json(measured)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ class FinetuneConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         for name in ("minutes", "epochs"):
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name} = {getattr(self, name)} has no effect: {BUDGET}")
+            if (given := getattr(self, name)) is not None:
+                raise ValueError(f"{name} = {given} has no effect: {BUDGET}")
         super().__post_init__()
         check_positive(self, "rounds")
         check_positive(self.online, "every")
@@ -59,6 +59,7 @@ def start_from(folder: Path) -> FinetuneConfig:
         out=folder.with_name(f"{folder.name}-online"),
         steps=ROUNDS * ONLINE.every,
         minutes=None,
+        epochs=None,
         init_from=str(folder),
         resume=False,
         top_percent=None,

@@ -1,8 +1,12 @@
 """Named configurations that are known to work, each with what it was measured to reach."""
 
+from pathlib import Path
+
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
+from core.training.config import DEFAULT_OUT
 from decision.config import TrainConfig
+from decision.data.store import Trajectories
 from decision.models.config import DecisionConfig
 
 PLATEAU = ScheduleConfig(kind="wsd", warmup=0.05, decay=0.5, final=0.0)
@@ -62,6 +66,32 @@ PRESETS = {
     for name in ("hopper", "halfcheetah", "walker2d")
     for kind in ("medium", "medium-replay")
 }
+
+
+def fitted(data: Trajectories, name: str, env: str = "") -> TrainConfig:
+    """A configuration for data that no preset is for: its size decides the model's and the budget.
+
+    name: of the data; env: of the environment, where it is not that of the data. Where neither is known, none is acted
+    in. Targets are those of the data.
+    """
+    large = data.steps > 50_000
+    steps = int(min(5000, max(500, round(1.2 * data.steps / 64, -2))))  # each window is read once or more
+    return TrainConfig(
+        out=DEFAULT_OUT / (Path(name.removeprefix("minari:")).stem or "own"),
+        steps=steps,
+        batch_size=64,
+        eval_every=max(1, steps // 4),
+        save_every=max(1, steps // 4),
+        data=name,
+        eval_episodes=20 if env or data.environment else 0,
+        optimizer=MUON,
+        schedule=PLATEAU,
+        model=DecisionConfig(
+            context=min(20 if large else 10, int(data.lengths().max())),
+            core=modern_core(128, 3, 4) if large else modern_core(64, 2, 2),
+        ),
+    )
+
 
 RECIPES = {
     "cartpole.npz": "--env CartPole-v1 --policy ppo --record replay",

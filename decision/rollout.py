@@ -7,7 +7,6 @@ targets are those of the data: its median, 90 %, best return, and 20 % above the
 """
 
 import sys
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,19 @@ from typing import Any
 from core.cli.exits import main
 from core.files.figures import save_figure
 from core.training.trained import print_json
-from decision.reports.films import Format, check_format, film_targets, make_filmed
+from decision.reports.films import Format, check_films, film_targets
 from decision.reports.options import (
     ActingOptions,
     act,
     choose_environment,
     choose_targets,
-    limits,
+    heading,
+    place_to_write,
     read_command,
     record_of,
     require_writable,
 )
-from decision.reports.tables import figures, part_of, save_episodes, sentences, table, targets_and_returns
+from decision.reports.tables import figures, parts_of, save_episodes, sentences, table, targets_and_returns
 from decision.trained import Trained
 
 PICTURE = "rollout.png"
@@ -50,31 +50,29 @@ class RolloutConfig(ActingOptions):
 
 
 def report(trained: Trained, options: RolloutConfig, folder: Path) -> dict[str, Any]:
-    """Acts, films if asked to, prints a table, draws a picture into the folder; returns all figures.
+    """Acts, draws a picture into the folder, films if asked to, then prints a table; returns all figures.
 
     Raises ValueError, before the first step, for anything that stands in the way of one of these.
     """
-    targets, summary, picture = choose_targets(options, trained), trained.summary, folder / PICTURE
-    for place in filter(None, (folder, options.video)):
-        require_writable(place)
-    environment = choose_environment(options, trained)
-    with make_filmed(environment, **limits(trained.model, options)) if options.video else nullcontext() as filmed:
-        if filmed:
-            check_format(options.video_format)
-            filmed.reset(seed=0)  # which fails where there are no pictures
-        rollouts = act(trained, options, list(targets))
-        print(table(rollouts, targets, summary), *sentences(rollouts, summary), sep="\n")
-        title = f"{environment}, {options.episodes} episodes" + " a target" * bool(targets)
-        save_figure(targets_and_returns(rollouts.results, summary.returns, title), picture)
-        save_episodes(rollouts, picture.with_suffix(".json"))
-        measured = figures(rollouts, targets, summary) | {"picture": str(picture)}
-        print(picture)
-        if filmed and options.video:
-            films = film_targets(filmed, trained, options, list(targets), options.video, options.video_format)
-            for result in rollouts.results:
-                print(films[result.target])
-                first = {"film": str(films[result.target]), "film_return": float(result.episodes.returns[0])}
-                measured[part_of(result)] |= first
+    targets, summary, place = choose_targets(options, trained), trained.summary, place_to_write(options, folder)
+    if options.video:
+        require_writable(options.video)
+        check_films(trained, options, options.video_format)
+    rollouts = act(trained, options, list(targets))
+    measured, written = figures(rollouts, targets, summary), []
+    if place:
+        title = f"{choose_environment(options, trained)}, {options.episodes} episodes" + " a target" * bool(targets)
+        save_figure(targets_and_returns(rollouts.results, summary.returns, title), place / PICTURE)
+        save_episodes(rollouts, (place / PICTURE).with_suffix(".json"))
+        measured["picture"] = str(place / PICTURE)
+        written = [place / PICTURE]
+    if options.video:
+        films = film_targets(trained, options, list(targets), options.video, options.video_format)
+        for part, result, film in zip(parts_of(rollouts), rollouts.results, films, strict=True):
+            measured[part] |= {"film": str(film), "film_return": float(result.episodes.returns[0])}
+        written += films
+    print(heading(options, trained), table(rollouts, targets, summary), sep="\n")
+    print(*sentences(rollouts, summary), *written, sep="\n")
     return measured
 
 
@@ -82,8 +80,6 @@ def rollout(argv: list[str]) -> None:
     """The command."""
     description = "Lets an agent act in its environment, with one target return after the other."
     folder, options, trained = read_command(argv, RolloutConfig(), "decision.rollout", description)
-    environment = choose_environment(options, trained)
-    print(f"{environment}, checkpoint of step {trained.step}: {options.episodes} episodes for each target")
     measured = report(trained, options, folder)
     if options.json:
         print_json(record_of(options, trained) | measured)

@@ -7,18 +7,24 @@ action = policy.act(observation)
 action = policy.act(observation, reward)
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.files.json_files import read_json, write_json
 from core.files.serialize import from_dict, to_dict
 from core.training.checkpoints import read_config
 from core.training.trained import TrainedRun, load_run
 from decision.acting.policy import Policy
+from decision.acting.vector import VectorPolicy
 from decision.config import TrainConfig
 from decision.data.summary import Summary
 from decision.models.decision_transformer import DecisionTransformer
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
 
 FILE = "trajectories.json"
 """The summary of the data, in a run folder."""
@@ -44,6 +50,20 @@ def load_policy(
     """The agent of a run folder, for use in your own loop. Raises ValueError as `load` does."""
     trained = load(folder, which, device)
     return Policy(trained.model, trained.summary.normaliser, temperature=temperature, seed=seed)
+
+
+def load_vector_policy(
+    folder: Path | str,
+    environments: VectorEnv[Any, Any, Any],
+    which: str | int = "best",
+    device: str = "cpu",
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> VectorPolicy:
+    """The agent of a run folder, for all environments of a vector environment. Raises ValueError as `load` does."""
+    trained = load(folder, which, device)
+    return VectorPolicy(trained.model, trained.summary.normaliser, environments, temperature=temperature, seed=seed)
 
 
 def save_summary(summary: Summary, folder: Path) -> None:

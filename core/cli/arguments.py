@@ -42,6 +42,13 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message.removeprefix("argument "))
 
 
+class OneOrSeveral(argparse.Action):
+    """One word as itself, several as a tuple."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
+
+
 def parse_fields(default: T, arguments: Sequence[str], *, prog: str = "", description: str = "") -> T:
     """The dataclass `default` with what `--field VALUE ...` sets in it; underscores and hyphens are the same.
 
@@ -50,13 +57,18 @@ def parse_fields(default: T, arguments: Sequence[str], *, prog: str = "", descri
     return with_fields(default, given_fields(default, arguments, prog=prog, description=description))
 
 
-def given_fields(default: object, arguments: Sequence[str], *, prog: str = "", description: str = "") -> dict[str, Any]:
-    """What a command line sets: values of fields, by their dotted names. Raises and exits as `parse_fields` does."""
+def given_fields(
+    default: object, arguments: Sequence[str], *, prog: str = "", description: str = "", shown: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What a command line sets: values of fields, by their dotted names. Raises and exits as `parse_fields` does.
+
+    shown: the fields that `--help` lists; default all.
+    """
     lines = argparse.RawDescriptionHelpFormatter if "\n" in description else argparse.HelpFormatter
     needed = [f"{flag(f.name)} {f.name.upper()} " for f in dataclasses.fields(default) if REQUIRED in f.metadata]  # type: ignore[arg-type]
     usage = f"{prog} {''.join(needed)}[--field VALUE ...]"
     parser = Parser(prog=prog or None, usage=usage, description=description, formatter_class=lines)
-    flags = list(_add(default, parser, parser))
+    flags = list(_add(default, parser, parser, shown))
     given, rest = parser.parse_known_args([normalised(word) for word in arguments])
     if rest:
         raise ValueError(_unknown(rest[0], flags))
@@ -65,12 +77,20 @@ def given_fields(default: object, arguments: Sequence[str], *, prog: str = "", d
 
 def with_fields(config: T, given: Mapping[str, Any]) -> T:
     """`config` with the fields of those dotted names replaced; ValueError for one that then has no effect."""
-    config = _replaced(config, given)
+    try:
+        changed = _replaced(config, given)
+    except ValueError:  # perhaps about a field that another one leaves without effect
+        _refuse_unused(_replaced(config, {name: value for name, value in given.items() if "." not in name}), given)
+        raise
+    _refuse_unused(changed, given)
+    return changed
+
+
+def _refuse_unused(config: object, given: Mapping[str, Any]) -> None:
     for field, reason in unused_fields(config).items():
         for name in given:
             if name == field or name.startswith(f"{field}."):
                 raise ValueError(f"{flag(name)} has no effect: {reason}")
-    return config
 
 
 def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:
@@ -109,20 +129,21 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _add(config: Any, parser: Parser, group: Any, prefix: str = "") -> Iterator[str]:
+def _add(config: Any, parser: Parser, group: Any, shown: Sequence[str], prefix: str = "") -> Iterator[str]:
     """Adds an option for every field, in groups by the dataclass that holds it; yields the options."""
     cls: type = type(config)
     hints = get_type_hints(cls)
     for f in dataclasses.fields(config):
         name, value = prefix + f.name, getattr(config, f.name)
         if dataclasses.is_dataclass(value):
-            yield from _add(value, parser, parser.add_argument_group(name), f"{name}.")
+            yield from _add(value, parser, parser.add_argument_group(name), shown, f"{name}.")
         elif settings := _reading(hints[f.name]):
             if ALONE in f.metadata:
                 settings |= {"nargs": "?", "const": f.metadata[ALONE]}
             if TEXT in f.metadata:
                 settings["type"] = str
             text = f"{_docstrings(cls).get(f.name, '')} ({_shown(f, value)})".replace("%", "%%")
+            text = text if not shown or name in shown else argparse.SUPPRESS
             group.add_argument(flag(name), dest=name, help=text, **settings)
             yield flag(name)
 
@@ -145,6 +166,8 @@ def _reading(hint: Any) -> dict[str, Any]:
         return {"choices": members}
     if origin is tuple and (element := _reading(members[0])):
         return element | {"nargs": "*" if members[1] is Ellipsis else len(members)}
+    if members == (str, tuple[str, ...]):
+        return {"type": _nonempty, "metavar": "NAME", "nargs": "+", "action": OneOrSeveral}
     if origin in (Union, types.UnionType) and members[1:] == (type(None),) and (inner := _reading(members[0])):
         return inner | {"type": _or_none(inner["type"])}
     readers: dict[Any, Callable[[str], Any]] = {int: _integer, float: float, str: _nonempty, Path: _path}

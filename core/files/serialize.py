@@ -12,6 +12,9 @@ from core.messages import nearest
 
 T = TypeVar("T")
 
+FORMERLY = "formerly"
+"""Key in the metadata of a field: the name that it has in older files."""
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as nested dicts of JSON values (`Path` as str, tuples as lists).
@@ -32,6 +35,8 @@ def from_dict(cls: type[T], data: Mapping[str, Any], at: str = "") -> T:
         raise ValueError(f"{at or cls.__name__} must be an object of named values, got {data!r}")
     prefix = f"{at}." if at else ""
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    renamed = {f.metadata[FORMERLY]: name for name, f in fields.items() if FORMERLY in f.metadata}
+    data = {renamed.get(key, key): value for key, value in data.items()}
     for key in data:
         if key not in fields:
             raise ValueError(f"unknown key '{prefix}{key}' of {cls.__name__}; {nearest(key, fields)}")

@@ -1,9 +1,10 @@
 """What every training run has in common: its budget, batch, optimiser, schedule and housekeeping."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.cli.arguments import ALONE
@@ -83,6 +84,10 @@ class RunConfig:
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         return {} if self.resume else {"checkpoint": "without resume nothing is read"}
+
+    def adapted(self, given: Mapping[str, Any]) -> Self:
+        """What a command line that sets these fields, by dotted names, stands for: a panel fills in what follows."""
+        return self
 
 
 C = TypeVar("C", bound=RunConfig)

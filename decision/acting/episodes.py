@@ -11,12 +11,24 @@ from torch import Tensor
 
 from decision.acting.policy import ModelPolicy, check_finite
 from decision.data.summary import Normaliser
-from decision.environments.make import Environment, as_array, episode_seed, name_of, require_length, require_spaces
+from decision.environments.make import (
+    Environment,
+    as_array,
+    episode_seed,
+    name_of,
+    registered_limit,
+    require_length,
+    require_spaces,
+    step_limit,
+)
+from decision.environments.settings import EnvSettings
 from decision.environments.spaces import describe
 from decision.models.decision_transformer import DecisionTransformer
 
 Progress = Callable[[int], object]
 """Called with the number of episodes that have just ended."""
+ENDLESS = 20_000
+"""Steps after which an episode counts as endless, in an environment without a limit of steps."""
 
 
 class BatchPolicy(Protocol):
@@ -48,11 +60,11 @@ def play(
 
     seeds: of the resets, one for each environment.
 
-    Raises ValueError naming the environment for an observation of another shape than it declares, and with the step
-    for an observation or a reward that is not a finite number.
+    Raises ValueError naming the environment for an observation or a reward of another shape than it should have, for an
+    episode without end, and with the step for an observation or a reward that is not a finite number.
     """
     number, space = len(environments), describe(environments[0].observation_space)
-    observations, rewards = np.empty((number, *space.shape), space.stored), np.zeros(number, np.float32)
+    observations, rewards = np.empty((number, *space.shape), space.observed), np.zeros(number, np.float32)
     for row, (environment, seed) in enumerate(zip(environments, seeds, strict=True)):
         observations[row] = as_array(environment, environment.reset(seed=seed)[0], space)
     episodes = Episodes(np.zeros(number), np.zeros(number, np.int64), np.zeros(number, np.bool_))
@@ -61,16 +73,18 @@ def play(
     while running:
         first, step = environments[running[0]], int(episodes.lengths[running[0]])
         require_finite("an observation", observations[: len(running)], first, step, [seeds[i] for i in running])
+        require_end(first, step)
         actions = policy.act(observations[: len(running)], previous)
         rows: list[int] = []  # those whose episodes continue
         for row, episode in enumerate(running):
             observation, reward, terminated, truncated, _ = environments[episode].step(actions[row])
-            episodes.returns[episode] += reward
+            one = as_reward(environments[episode], reward)
+            episodes.returns[episode] += one
             episodes.lengths[episode] += 1
-            episodes.terminated[episode] = terminated
+            episodes.terminated[episode] = bool(terminated)
             if not (terminated or truncated):
                 observations[len(rows)] = as_array(environments[episode], observation, space)
-                rewards[len(rows)] = reward
+                rewards[len(rows)] = one
                 rows.append(row)
         require_finite("a reward", episodes.returns, first, step, seeds)
         if progress and len(rows) < len(running):
@@ -79,6 +93,35 @@ def play(
             policy.keep(rows)
         running, previous = [running[row] for row in rows], rewards[: len(rows)]
     return episodes
+
+
+def as_reward(environment: Environment, reward: Any) -> float:
+    """A reward as a number. Raises ValueError for an array of several, or what is not a number at all."""
+    try:
+        return float(reward.item() if isinstance(reward, np.ndarray) else reward)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name_of(environment)} returned a reward that is not one number: {reward!r}") from error
+
+
+def require_end(environment: Environment, step: int) -> None:
+    """Raise ValueError when an episode is this long although nothing limits it."""
+    if step >= ENDLESS and step_limit(environment) is None:
+        said = f"an episode of {name_of(environment)} has not ended after {step:,} steps"
+        raise ValueError(f"{said}, and the environment has no limit of steps: give one with --max-steps")
+
+
+def without_limit(identifier: str, settings: EnvSettings, longest: int | None) -> str:
+    """What there is to say of an environment without a limit of steps, in which a model acts; "" where it has one."""
+    if registered_limit(identifier, settings):
+        return ""
+    cut = f": episodes are cut off after {longest:,}, where the model's table of timesteps ends" if longest else ""
+    return f"{identifier} has no limit of steps{cut}; --env-args max_episode_steps=N sets one"
+
+
+def labels(targets: Sequence[float], digits: int) -> list[str]:
+    """Targets as words of so many digits, or all of them where two would be the same."""
+    short = [f"{target:.{digits}g}" for target in targets]
+    return [word if short.count(word) == 1 else repr(target) for word, target in zip(short, targets, strict=True)]
 
 
 def require_finite(what: str, values: NDArray[Any], environment: Environment, step: int, seeds: Sequence[int]) -> None:

@@ -86,11 +86,7 @@ class ModelPolicy:
         temperature: float = 0.0,
         seeds: Sequence[int] = (),
     ):
-        if model.training:
-            raise ValueError("a model acts in evaluation mode: call model.eval() first")
-        if not 0 <= temperature < math.inf or (temperature and not model.head.draws):
-            accepted = "0, or a finite number above 0 with a head that draws actions"
-            raise ValueError(f"temperature = {temperature} must be {accepted}")
+        check_acting(model, temperature)
         if temperature and len(seeds) != len(targets):
             accepted = f"one for each of {len(targets)} targets where temperature = {temperature}"
             raise ValueError(f"seeds = {seeds} must be {accepted}")
@@ -100,26 +96,28 @@ class ModelPolicy:
         wanted = [check_finite("target_return", target) for target in targets]
         self.returns_to_go = torch.tensor(wanted, dtype=torch.float64)
         self.reader = EpisodeReader(model, len(self.returns_to_go))
-        _, space = model.config.spaces()
-        self.dtype, self.bounds = np.dtype(space.dtype), space.bounds() if space.kind == "box" else None
+        _, self.space = model.config.spaces()
         self.last: Tensor | None = None  # actions of the previous step
 
     @torch.inference_mode()
     def act(self, observations: NDArray[Any], rewards: NDArray[np.float32] | None = None) -> NDArray[Any]:
-        """Actions (B, ...) for observations (B, ...); rewards (B,) of the previous actions, None at first."""
+        """Actions (B, ...) for observations (B, ...); rewards (B,) of the previous actions, None at first.
+
+        Raises ValueError where later rewards are missing from which the model is told the return still to come.
+        """
+        if rewards is None and self.last is not None and self.model.config.returns == "token":
+            raise ValueError("reward = None must be a finite number, that of the previous action")
         if rewards is not None:
             self.returns_to_go -= torch.from_numpy(rewards)
         returns = self.normaliser.returns(self.returns_to_go).unsqueeze(-1)  # (B, 1)
-        normalised = self.normaliser.observations(torch.from_numpy(observations).to(self.device))
+        centred = self.normaliser.centred(torch.from_numpy(observations))
+        normalised = self.normaliser.observations(centred.to(self.device))
         prediction = self.reader.read(self.last, returns.to(self.device), normalised)
         # numbers from [0, 1), (B, draws): every row from its own generator, independently of the others
         rows = [torch.rand(self.model.head.draws, generator=generator) for generator in self.generators]
         drawn = torch.stack(rows).to(self.device) if rows else None
         self.last = self.model.head.choose(prediction, self.temperature, drawn)
-        actions = self.last.cpu().numpy()
-        if self.bounds is not None:  # rounded to float32, a bound of float64 may be exceeded
-            actions = np.clip(actions, *self.bounds)
-        return actions.astype(self.dtype, copy=False)
+        return as_actions(self.last, self.space)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Continues with these of the episodes only."""
@@ -140,7 +138,6 @@ class Policy:
     def __init__(self, model: DecisionTransformer, normaliser: Normaliser, *, temperature: float = 0.0, seed: int = 0):
         self.model, self.normaliser, self.temperature = model, normaliser, temperature
         self.seed, self.space = seed, model.config.spaces()[0]
-        self._kind, self._limits = self.space.stored, limits_of(self.space)
         self._episode: ModelPolicy | None = None
         self._acted = False
 
@@ -149,48 +146,59 @@ class Policy:
 
         Raises ValueError for a target that is missing, without effect, or not a finite number.
         """
-        if (target_return is None) == (self.model.config.returns == "token"):
-            accepted = "None: the model takes no return to reach" if target_return is not None else "a number"
-            raise ValueError(f"target_return = {target_return!r} must be {accepted}")
+        check_target(self.model, target_return)
         target = 0.0 if target_return is None else target_return
         settings: dict[str, Any] = {"temperature": self.temperature, "seeds": [self.seed]}
         self._episode = ModelPolicy(self.model, self.normaliser, [target], **settings)
         self.seed, self._acted = self.seed + 1, False
 
-    def act(self, observation: Any, reward: float = 0.0) -> Any:
+    def act(self, observation: Any, reward: Any = None) -> Any:
         """The action for an observation, as the environment takes it; `reward` is that of the previous action.
 
+        At the first step of an episode there is none, and a model without return tokens needs none.
+
         Raises ValueError before the first `reset`, for an observation of another kind, shape or range than the model
-        was trained on, a reward that is not finite, and an episode that exceeds the table of timesteps.
+        was trained on, a reward that is missing or not finite, and an episode that exceeds the table of timesteps.
         """
         if self._episode is None:
             raise ValueError("call reset(target_return) before the first act(observation)")
-        array, reward = self._convert(observation), check_finite("reward", reward)
-        rewards = np.array([reward], np.float32) if self._acted else None
-        self._acted = True
+        array = convert(observation, self.space)
+        rewards = None if reward is None else np.array([check_finite("reward", reward)], np.float32)
+        rewards, self._acted = rewards if self._acted else None, True
         return self._episode.act(array[None], rewards)[0]
 
-    def _convert(self, observation: Any) -> NDArray[Any]:
-        """An observation as the model takes it: (*shape)."""
-        try:
-            array = np.asarray(observation)
-        except ValueError:  # rows of several lengths
-            array = np.array(None)
-        if array.dtype.kind not in ACCEPTED[self._kind.kind]:
-            kind = type(observation).__name__
-            raise self._mismatch(f"that is a {kind}" if array.dtype == object else f"of {array.dtype}")
-        if array.shape != self.space.shape:
-            raise self._mismatch(f"of shape {array.shape}")
-        if array.dtype != np.uint8 or self._kind != np.uint8:
-            inside = (array >= self._limits[0]) & (array <= self._limits[1])  # False for NaN
-            if not inside.all():
-                raise self._mismatch(f"with {array[~inside].flat[0]}")
-        return array.astype(self._kind, copy=False)
 
-    def _mismatch(self, observation: str) -> ValueError:
+def convert(observation: Any, space: Space, rows: tuple[int, ...] = ()) -> NDArray[Any]:
+    """An observation, or a batch of `rows`, as the model takes it: (*rows, *shape). Raises ValueError as `Policy`."""
+    try:
+        array = np.asarray(observation)
+    except ValueError:  # rows of several lengths
+        array = np.array(None)
+    stored, (low, high) = space.stored, limits_of(space)
+    if array.dtype == object:
         nested = "; gymnasium.spaces.flatten(env.observation_space, observation) makes an array of a nested one"
-        message = f"an observation {observation} is not in the space that the model was trained on: {self.space}"
-        return ValueError(message + nested * observation.startswith("that is a"))
+        raise _mismatch(f"that is a {type(observation).__name__}", space, nested)
+    if array.dtype.kind not in ACCEPTED[stored.kind]:
+        raise _mismatch(f"of {array.dtype}", space)
+    if array.shape != (*rows, *space.shape):
+        raise _mismatch(f"of shape {array.shape}", space, f", of {rows[0]} environments" if rows else "")
+    if array.dtype != np.uint8 or stored != np.uint8:
+        inside = (array >= low) & (array <= high)  # False for NaN
+        if not inside.all():
+            raise _mismatch(f"with {array[~inside].flat[0]}", space)
+    return array.astype(stored, copy=False)
+
+
+def _mismatch(observation: str, space: Space, more: str = "") -> ValueError:
+    return ValueError(f"an observation {observation} is not in the space that the model was trained on: {space}{more}")
+
+
+def as_actions(chosen: Tensor, space: Space) -> NDArray[Any]:
+    """Actions (B, ...) that a head has chosen, as the environment takes them."""
+    actions = chosen.cpu().numpy()
+    if space.kind == "box":  # rounded to float32, a bound of float64 may be exceeded
+        actions = np.clip(actions, *space.bounds())
+    return actions.astype(space.dtype, copy=False)
 
 
 def limits_of(space: Space) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -202,11 +210,28 @@ def limits_of(space: Space) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.array(kind.min, np.float64), np.array(kind.max, np.float64)
 
 
+def check_acting(model: DecisionTransformer, temperature: float) -> None:
+    """Raise ValueError for a model in training mode, and for a temperature that is no such number or has no effect."""
+    if model.training:
+        raise ValueError("a model acts in evaluation mode: call model.eval() first")
+    if not 0 <= temperature < math.inf or (temperature and not model.head.draws):
+        accepted = "0, or a finite number above 0 with a head that draws actions"
+        raise ValueError(f"temperature = {temperature} must be {accepted}")
+
+
+def check_target(model: DecisionTransformer, target: Any) -> None:
+    """Raise ValueError unless a target return is given to the model exactly if it takes one."""
+    if (target is None) == (model.config.returns == "token"):
+        accepted = "None: the model takes no return to reach" if target is not None else "a number"
+        raise ValueError(f"target_return = {target!r} must be {accepted}")
+
+
 def check_finite(name: str, value: Any) -> float:
-    """The value as a float. Raises ValueError unless it is a finite number."""
+    """The value as a float. Raises ValueError unless it is a finite number, or an array that holds one."""
     try:
-        if math.isfinite(value):
-            return float(value)
-    except TypeError:
+        one = value.item() if hasattr(value, "item") else value
+        if math.isfinite(one):
+            return float(one)
+    except (TypeError, ValueError, RuntimeError):  # the latter two for arrays and tensors of several numbers
         pass
     raise ValueError(f"{name} = {value!r} must be a finite number")

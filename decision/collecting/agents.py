@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
+import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,21 +17,40 @@ import torch
 from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write
-from core.messages import first_line
+from core.messages import first_line, notice
 from decision.acting.episodes import BatchPolicy
+from decision.collecting.pickles import Inert, read_pickle
 from decision.collecting.recording import Recorder
-from decision.data.sources import extra
+from decision.data.files import extra
 from decision.environments.make import name_of
 from decision.environments.spaces import Space, describe
 
 LIBRARY = "stable-baselines3"
-ALGORITHMS: dict[str, dict[str, Any]] = {"ppo": {"n_steps": 256, "batch_size": 256}, "sac": {}}
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "ppo": {"n_steps": 256, "batch_size": 256},
+    "sac": {},
+    "a2c": {},
+    "td3": {},
+    "dqn": {"learning_rate": 1e-3, "buffer_size": 100_000, "target_update_interval": 500},
+}
 """Settings that differ from the library's own."""
+ON_POLICY, CONTINUOUS, CHOICES = ("ppo", "a2c"), ("sac", "td3"), ("dqn",)
+"""Those that learn from their last steps only, and whose observations and rewards are normalised; those that take
+continuous actions only, and one choice only."""
+NOISE = 0.1  # standard deviation of what td3 adds to its actions in training, of a range from -1 to 1
 PICKLED = ":serialized:"  # the key of whatever the library stores as a pickle
+BESIDE = (
+    "vecnormalize.pkl",
+    "vec_normalize.pkl",
+    "{0}/vecnormalize.pkl",
+    "{0}_vecnormalize.pkl",
+    "{1}_vecnormalize_{2}",
+)
+"""Names of the statistics of VecNormalize beside an agent {0}.zip, or {1}_{2}.zip with {2} = N_steps."""
 
 
 class Agent(BatchPolicy):
-    """PPO or SAC in its environments; PPO normalises observations and rewards by running statistics.
+    """An agent in its environments; on-policy ones normalise observations and rewards by running statistics.
 
     Raises ValueError if stable-baselines3 is not installed, or does not handle such observations or actions.
     """
@@ -39,10 +60,13 @@ class Agent(BatchPolicy):
         observed, vectors = _check_spaces(algorithm, environments[0]), library.common.vec_env
         batch = vectors.DummyVecEnv([lambda env=env: env for env in environments])
         numbers = observed.kind == "box" and observed.stored == np.float32
-        ppo = algorithm == "ppo"
-        self.normaliser = vectors.VecNormalize(batch, norm_obs=numbers and ppo, norm_reward=ppo)
+        normalised = algorithm in ON_POLICY
+        self.normaliser = vectors.VecNormalize(batch, norm_obs=numbers and normalised, norm_reward=normalised)
         build = getattr(library, algorithm.upper())
         settings = ALGORITHMS[algorithm] | settings
+        if algorithm == "td3":
+            zeros = np.zeros(environments[0].action_space.shape or ())
+            settings["action_noise"] = library.common.noise.NormalActionNoise(zeros, zeros + NOISE)
         try:
             self.model = build("MlpPolicy", self.normaliser, seed=seed, device="cpu", **settings)
         except AssertionError as error:
@@ -56,7 +80,7 @@ class Agent(BatchPolicy):
         return int(self.model.num_timesteps)
 
     def behaviour(self, seeds: Sequence[int]) -> Agent:
-        """The policy for episodes of these seeds; it draws its actions, as in training."""
+        """The policy for episodes of these seeds; it draws its actions, but for dqn and td3, which have no chance."""
         torch.manual_seed(seeds[0])
         return self
 
@@ -65,6 +89,23 @@ class Agent(BatchPolicy):
         normalised = self.normaliser.normalize_obs(observations)
         actions: NDArray[Any] = self.model.policy.predict(normalised, deterministic=False)[0]
         return actions
+
+    def normalise_by(self, path: Path) -> None:
+        """Takes the statistics of a file that VecNormalize saved. Raises ValueError for another, or another shape."""
+        try:
+            saved = read_pickle(path.read_bytes())
+            if not saved.norm_obs:
+                return
+            mean, var = np.asarray(saved.obs_rms.mean, float), np.asarray(saved.obs_rms.var, float)
+            epsilon, clip = float(saved.epsilon), float(saved.clip_obs)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is not a file that VecNormalize saved: {first_line(error)}") from error
+        shape = self.normaliser.observation_space.shape
+        if mean.shape != shape or var.shape != shape:
+            raise ValueError(f"{path} has statistics of observations {mean.shape}, those of the agent are {shape}")
+        running = extra("stable_baselines3.common.running_mean_std", LIBRARY).RunningMeanStd(shape=shape)
+        running.mean, running.var, self.normaliser.obs_rms = mean, var, running
+        self.normaliser.norm_obs, self.normaliser.epsilon, self.normaliser.clip_obs = True, epsilon, clip
 
     def save(self, path: Path, **notes: Any) -> None:
         """Writes what acting needs, as tensors and numbers; `load` returns the notes."""
@@ -88,23 +129,23 @@ class Agent(BatchPolicy):
         return [self.normaliser.ret_rms] + ([self.normaliser.obs_rms] if self.normaliser.norm_obs else [])
 
 
-def read_agent(path: Path, environments: Sequence[Recorder]) -> Agent:
-    """A PPO or SAC agent that stable-baselines3 saved as a zip file, for raw observations.
+def read_agent(path: Path, environments: Sequence[Recorder], statistics: str = "") -> Agent:
+    """An agent that stable-baselines3 saved as a zip file, for raw observations.
 
-    Its weights are read, never its pickles. Raises ValueError of one sentence: the file is cut short or of another
-    kind, its network is described by a pickle alone, or it does not fit the environments.
+    statistics: the file that VecNormalize saved with it; default one beside it, "none" if it takes them as they are.
+
+    Of its pickles only activations and optimisers are taken. Raises ValueError of one sentence: a file is cut short or
+    of another kind, the network is described by anything else, statistics are missing, or it does not fit.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            algorithm = "sac" if "actor.optimizer.pth" in archive.namelist() else "ppo"
             data = json.loads(archive.read("data"))
         settings = data.get("policy_kwargs", {}) if isinstance(data, dict) else None
         if not isinstance(settings, dict):
             raise ValueError("it does not describe its network")
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ValueError(f"{path} is cut short, or not an agent that {LIBRARY} saved: {first_line(error)}") from error
-    if PICKLED in settings:
-        raise ValueError(f"the network of {path} is described by a pickle, which is not read: use a module:function")
+    algorithm, settings = _algorithm_of(data), _network_settings(path, settings)
     extra("stable_baselines3", LIBRARY)
     try:
         agent = Agent(algorithm, environments, seed=0, policy_kwargs=settings)
@@ -112,8 +153,58 @@ def read_agent(path: Path, environments: Sequence[Recorder]) -> Agent:
         agent.model.set_parameters(path, device="cpu")
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         where = name_of(environments[0])
-        raise ValueError(f"{path} is not an agent of PPO's or SAC's for {where}: {first_line(error)}") from error
+        raise ValueError(f"{path} is not an agent of {algorithm.upper()}'s for {where}: {first_line(error)}") from error
+    if file := _statistics_of(path, algorithm, data, statistics):
+        agent.normalise_by(file)
     return agent
+
+
+def _algorithm_of(data: Mapping[str, Any]) -> str:
+    """Which algorithm an agent was saved by, from the settings that only it has; a2c has the fewest."""
+    marks = {"policy_delay": "td3", "target_entropy": "sac", "exploration_rate": "dqn", "normalize_advantage": "a2c"}
+    return "ppo" if "clip_range" in data else next((name for mark, name in marks.items() if mark in data), "ppo")
+
+
+def _network_settings(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How an agent's network is made. Raises ValueError for a class that is neither an activation nor an optimiser."""
+    if PICKLED not in settings:
+        return dict(settings)
+    try:
+        read = read_pickle(base64.b64decode(settings[PICKLED]))
+        if strange := [name for name, value in read.items() if _is_inert(value)]:
+            raise ValueError(f"{strange[0]} is a {settings.get(strange[0], 'class of its own')}")
+        return dict(read)
+    except (ValueError, AttributeError) as error:
+        reason = f"is described by a pickle, which is not read: {first_line(error)}; use a module:function"
+        raise ValueError(f"the network of {path} {reason}") from error
+
+
+def _is_inert(value: Any) -> bool:
+    return isinstance(value, Inert) or (isinstance(value, type) and issubclass(value, Inert))
+
+
+def _statistics_of(path: Path, algorithm: str, data: Mapping[str, Any], given: str) -> Path | None:
+    """The statistics that an agent's observations were normalised by; None if they were not.
+
+    On-policy agents keep the observations of their last reset apart exactly if they were trained behind VecNormalize;
+    of other agents it is unknown.
+    """
+    behind = data.get("_last_original_obs") is not None
+    if given == "none" or (not given and not behind and algorithm in ON_POLICY):
+        return None
+    if given:
+        return Path(given)
+    split = re.fullmatch(r"(.+)_(\d+_steps)", path.stem)
+    first, steps = split.groups() if split else (path.stem, "")
+    names = (name.format(path.stem, first, f"{steps}.pkl") for name in BESIDE)
+    if found := next((path.parent / name for name in names if (path.parent / name).is_file()), None):
+        notice(f"{path}: observations are normalised by {found}; --statistics none takes them as they are")
+        return found
+    remedy = "name the file that it saved with --statistics, or none if observations were not normalised"
+    if algorithm in ON_POLICY:
+        raise ValueError(f"{path} was trained behind VecNormalize, whose statistics are missing: {remedy}")
+    notice(f"{path} may have been trained behind VecNormalize, which it does not tell: {remedy}")
+    return None
 
 
 def load_agent(path: Path, environments: Sequence[Recorder]) -> tuple[Agent, dict[str, Any]]:
@@ -137,8 +228,9 @@ def _readable(path: Path) -> Iterator[None]:
 def _check_spaces(algorithm: str, environment: Recorder) -> Space:
     """The space of observations. Raises ValueError if the algorithm does not handle it, or that of the actions."""
     observed, acted = describe(environment.observation_space), describe(environment.action_space)
-    if algorithm == "sac" and acted.kind != "box":
-        raise ValueError(f"policy = 'sac' takes continuous actions, those of {name_of(environment)} are {acted}")
+    takes = "continuous actions" if algorithm in CONTINUOUS else "one choice" if algorithm in CHOICES else ""
+    if takes and acted.kind != ("box" if algorithm in CONTINUOUS else "discrete"):
+        raise ValueError(f"policy = {algorithm!r} takes {takes}, those of {name_of(environment)} are {acted}")
     for what, space in (("observations", observed), ("actions", acted)):
         if any(space.start):
             of = f"the {what} of {name_of(environment)} are {space}"

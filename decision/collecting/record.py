@@ -4,11 +4,12 @@ import datetime
 import importlib.metadata
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.cli.exits import Interrupted, StopRequest
-from core.messages import number
+from core.messages import notice, number
 from decision.acting.policy import ModelPolicy
 from decision.collecting.agents import Agent, load_agent, read_agent
 from decision.collecting.config import SAVED, TRAINING_ENVS, CollectConfig
@@ -24,9 +25,19 @@ from decision.collecting.teacher import (
     saved_agent,
     trained_agent,
 )
-from decision.data.sources import D4RL, MINARI, load_data, write_minari
+from decision.data.files import D4RL, PICKLES
+from decision.data.sources import MINARI, load_data, write_minari
 from decision.data.store import Trajectories, concatenate
-from decision.environments.make import full_name, open_environments, require_length, require_spaces, spaces_of
+from decision.environments.make import (
+    full_name,
+    open_environments,
+    require_length,
+    require_spaces,
+    settings_used,
+    spaces_of,
+    step_limit,
+)
+from decision.environments.settings import AS_REGISTERED
 from decision.models.config import check_head
 from decision.trained import load
 
@@ -41,12 +52,17 @@ def collect(config: CollectConfig) -> Trajectories:
     target = native_file(config.out)
     if config.agent and Path(config.agent).exists():
         raise ValueError(f"{config.agent} exists already: remove it, or name another --agent")
-    envs = max(config.envs, TRAINING_ENVS) if config.is_trained else config.envs
-    with StopRequest() as stop, open_environments(config.env, envs) as environments:
+    settings = AS_REGISTERED.with_arguments(config.env_args)
+    if config.max_steps is not None:
+        settings = replace(settings, max_steps=config.max_steps)
+    with StopRequest() as stop, open_environments(config.env, config.envs, settings) as environments:
         recorders = [Recorder(environment, stop) for environment in environments]
         name, (observed, acted) = full_name(config.env, environments[0]), spaces_of(environments[0])
         check_head("auto", acted)
+        if step_limit(environments[0]) is None:
+            notice(f"{name} has no limit of steps: --max-steps cuts off episodes that do not end by themselves")
         metadata = {"environment": name, "observation_space": observed, "action_space": acted}
+        metadata["settings"] = settings_used(environments[0], settings)
         recording = Recording(target, config.settings(), metadata)
         try:
             return record(config, recorders, recording)
@@ -60,8 +76,9 @@ def native_file(out: str) -> Path:
         raise ValueError("name the file to write with --out")
     if out.startswith(MINARI):
         raise ValueError(f"out = {out!r} needs --join: record to a file first, then --join FILE --out {out}")
-    if Path(out).suffix.lower() in D4RL:
-        raise ValueError(f"out = {out!r} would be read as a file of D4RL's: give it another ending, such as .npz")
+    if Path(out).suffix.lower() in D4RL + PICKLES:
+        kind = "a file of D4RL's" if Path(out).suffix.lower() in D4RL else "a pickle"
+        raise ValueError(f"out = {out!r} would be read as {kind}: give it another ending, such as .npz")
     return Path(out)
 
 
@@ -83,7 +100,7 @@ def record(config: CollectConfig, recorders: Sequence[Recorder], recording: Reco
     elif config.is_run:
         behaviour = run_behaviour(config, recorders[0])
     else:
-        behaviour = find_behaviour(config.policy, recording.metadata["action_space"])
+        behaviour = find_behaviour(config.policy, recorders)
     if not config.is_replay:
         record_steps(config, behaviour, recorders[: config.envs], recording)
         if config.is_trained and config.level == "expert" and reference is None:
@@ -101,7 +118,7 @@ def find_agent(
     if config.is_trained:
         return trained_agent(config, recorders[:TRAINING_ENVS], recording, find_goal(config, reference))
     if config.policy.endswith(".zip"):
-        return read_agent(Path(config.policy), recorders), {}
+        return read_agent(Path(config.policy), recorders, config.statistics), {}
     if config.policy.endswith(SAVED):
         agent, notes = load_agent(Path(config.policy), recorders)
         return agent, {"agent": notes}

@@ -5,6 +5,8 @@ While `data.npz` is being recorded, the folder `data.npz.part` has `settings.jso
 a recording can continue after the last of them, however it was ended.
 """
 
+from __future__ import annotations
+
 import importlib
 import sys
 import time
@@ -22,7 +24,7 @@ from core.files.atomic import remove
 from core.files.json_files import read_json, write_json
 from core.messages import first_line
 from core.training.order import stream
-from decision.acting.episodes import BatchPolicy, play
+from decision.acting.episodes import BatchPolicy, as_reward, play, require_end
 from decision.data.store import Episode, Trajectories, concatenate, stack
 from decision.environments.make import as_array, name_of, spaces_of
 from decision.environments.spaces import Space
@@ -52,17 +54,21 @@ class RandomPolicy:
 
 
 class FunctionPolicy(BatchPolicy):
-    """A function from one raw observation to one action; continuous ones are clipped to their bounds."""
+    """A function from what an environment shows, a dictionary too, to an action; continuous ones are clipped."""
 
-    def __init__(self, name: str, function: Callable[[Any], Any], space: Space):
-        self.name, self.function, self.space = name, function, space
+    def __init__(self, name: str, function: Callable[[Any], Any], space: Space, shown: Sequence[Shown]):
+        self.name, self.function, self.space, self.shown = name, function, space, shown
         self.gym = space.gym()
 
     def act(self, observations: NDArray[Any], rewards: NDArray[np.float32] | None = None) -> NDArray[Any]:
         """Actions (B, ...). Raises ValueError for a result that is not an action of the environment."""
-        return np.stack([self._act(observation) for observation in observations])
+        return np.stack([self._act(each.observation) for each in self.shown])
 
-    def _act(self, observation: NDArray[Any]) -> NDArray[Any]:
+    def keep(self, rows: Sequence[int]) -> None:
+        """Continues with these of the episodes only."""
+        self.shown = [self.shown[row] for row in rows]
+
+    def _act(self, observation: Any) -> NDArray[Any]:
         result = self.function(observation)
         try:
             action = np.asarray(result).reshape(self.space.shape)
@@ -91,22 +97,48 @@ def import_function(name: str) -> Callable[[Any], Any]:
     return function
 
 
-def find_behaviour(policy: str, space: Space) -> Behaviour:
+def find_behaviour(policy: str, recorders: Sequence[Recorder]) -> Behaviour:
     """The policy of a name: `random`, or `module:function`. Raises ValueError of one sentence for anything else."""
     if policy == "random":
-        return lambda seeds: RandomPolicy(space, seeds)
+        return lambda seeds: RandomPolicy(recorders[0].acted, seeds)
     if ":" in policy and not Path(policy).exists():
-        function = import_function(policy)
-        return lambda seeds: FunctionPolicy(policy, function, space)
-    accepted = "random, ppo, sac, module:function, an agent.zip or .pt, a run folder of decision.train"
+        function, shown = import_function(policy), [Shown.inside(recorder) for recorder in recorders]
+        return lambda seeds: FunctionPolicy(policy, function, recorders[0].acted, shown[: len(seeds)])
+    accepted = "random, ppo, sac, a2c, dqn, td3, module:function, an agent.zip or .pt, a run folder of decision.train"
     raise ValueError(f"policy = {policy!r} is not one of: {accepted}")
+
+
+class Shown(gymnasium.Wrapper):
+    """An environment that keeps its last observation, before anything is made of it."""
+
+    observation: Any = None
+
+    @classmethod
+    def inside(cls, outermost: gymnasium.Wrapper[Any, Any, Any, Any]) -> Shown:
+        """Wraps what is inside `outermost`, and inside the wrapper that flattens a dictionary or a tuple."""
+        nested, place = (gymnasium.spaces.Dict, gymnasium.spaces.Tuple), outermost
+        while isinstance(place.env, gymnasium.Wrapper) and not isinstance(place.env.observation_space, nested):
+            place = place.env
+        if not isinstance(place.env.observation_space, nested):
+            place = outermost
+        if not isinstance(place.env, cls):
+            place.env = cls(place.env)
+        return place.env
+
+    def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
+        self.observation, info = self.env.reset(**settings)
+        return self.observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.observation, *rest = self.env.step(action)
+        return self.observation, *rest
 
 
 class Recorder(gymnasium.Wrapper):
     """An environment that keeps its episodes, in `finished`, as they end.
 
-    Raises ValueError for an observation or a reward that is not a finite number, and Interrupted instead of another
-    step once `stop` has been requested.
+    Raises ValueError for an observation or a reward that is not a finite number and an episode without end, and
+    Interrupted instead of another step once `stop` has been requested.
     """
 
     def __init__(self, environment: gymnasium.Env[Any, Any], stop: StopRequest):
@@ -130,12 +162,16 @@ class Recorder(gymnasium.Wrapper):
         """One step, which is recorded."""
         if self.stop.made:
             raise Interrupted
+        require_end(self, len(self._rewards))
+        if self.acted.kind != "box":  # of its own type, which spaces of choices insist on
+            action = np.asarray(action).astype(self.acted.dtype)[()]
         observation, reward, terminated, truncated, info = self.env.step(action)
+        reward, terminated, truncated = as_reward(self, reward), bool(terminated), bool(truncated)
         self._observations.append(self._copy(observation))
         self._actions.append(np.array(action, self.acted.stored))
-        self._rewards.append(float(reward))
+        self._rewards.append(reward)
         if terminated or truncated:
-            self.finished.append(self._episode(bool(terminated), bool(truncated)))
+            self.finished.append(self._episode(terminated, truncated))
         return observation, reward, terminated, truncated, info
 
     def take(self) -> list[Episode]:
@@ -145,7 +181,7 @@ class Recorder(gymnasium.Wrapper):
 
     def _copy(self, observation: Any) -> NDArray[Any]:
         """A copy, since an environment may write its next observation over this one."""
-        return as_array(self, observation, self.observed).astype(self.observed.stored)
+        return as_array(self, observation, self.observed).astype(self.observed.observed)
 
     def _episode(self, terminated: bool, truncated: bool) -> Episode:
         observations, rewards = np.stack(self._observations), np.array(self._rewards, np.float32)

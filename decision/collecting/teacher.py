@@ -1,4 +1,4 @@
-"""PPO or SAC is trained until its episodes return as much as a level asks for, on a scale from random to expert."""
+"""An agent is trained until its episodes return as much as a level asks for, on a scale from random to expert."""
 
 from collections import deque
 from collections.abc import Sequence

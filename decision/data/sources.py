@@ -1,12 +1,12 @@
-"""From a name or a file to trajectories: our own, Minari's (read and written), and D4RL's HDF5 files."""
+"""From a name to trajectories: files, and data sets of Minari's, which are read and written."""
 
-import importlib
 import json
 import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,16 @@ from numpy.typing import NDArray
 from core.files.atomic import remove
 from core.files.downloads import data_root
 from core.messages import first_line
+from decision.data.files import D4RL, PICKLES, extra, is_plain_npz, read_d4rl, read_npz, read_pickle
 from decision.data.store import Episode, Trajectories, stack
-from decision.environments.spaces import Space, describe, describe_actions
+from decision.environments.settings import AS_REGISTERED, name_of_class, settings_of, specification
+from decision.environments.spaces import describe, describe_actions
 
 MINARI = "minari:"
 MINARI_EXTRA = "minari[hdf5]"
 ORIGIN = ("algorithm_name", "author", "description", "minari_version")
 """What a Minari data set may say about how it was made."""
 SCORES = ("ref_min_score", "ref_max_score")
-D4RL = (".hdf5", ".h5")
-D4RL_ENVIRONMENTS = {"hopper": "Hopper-v4", "halfcheetah": "HalfCheetah-v4", "walker2d": "Walker2d-v4"}
-"""Gymnasium's closest versions of the environments (version 2) that D4RL recorded."""
-D4RL_ARRAYS = ("observations", "actions", "rewards", "terminals", "timeouts")
 
 
 def read_minari(name: str) -> Trajectories:
@@ -45,12 +43,13 @@ def read_minari(name: str) -> Trajectories:
             data = minari.load_dataset(name, download=True)
     except Exception as error:  # the library raises whatever its storage and the network raise
         raise ValueError(f"{MINARI}{name} cannot be loaded: {first_line(error)}") from error
-    metadata = data.storage.metadata
+    metadata, spec = data.storage.metadata, _env_spec(data)
     try:
         scores = tuple(float(metadata[key]) for key in SCORES if key in metadata)
         return stack(
             [_from_minari(data.observation_space, episode) for episode in data.iterate_episodes()],
-            environment=data.env_spec.id if data.env_spec else "",
+            environment=spec.id if spec else "",
+            settings=settings_of(spec) if spec else AS_REGISTERED,
             observation_space=describe(data.observation_space),
             action_space=describe_actions(data.action_space),
             provenance={"source": MINARI + name} | {key: str(metadata[key]) for key in ORIGIN if key in metadata},
@@ -90,47 +89,6 @@ def write_minari(data: Trajectories, name: str) -> None:
         raise
 
 
-def read_d4rl(path: Path) -> Trajectories:
-    """A file of D4RL's, such as `hopper_medium-v2.hdf5`; the unfinished episode at its end is left out.
-
-    The environment follows from the file's name where it is one of D4RL_ENVIRONMENTS, else it is unknown. Actions are
-    taken to lie within [-1, 1], as all of D4RL's do.
-
-    Raises ValueError of one sentence: h5py is not installed, or the file is cut short, damaged, or lacks an array.
-    """
-    arrays = _d4rl_arrays(path)
-    ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"]) + 1
-    if not len(ends):
-        raise ValueError(f"{path} has no finished episode")
-    whole = {name: array[: ends[-1]] for name, array in arrays.items()}
-    following = whole.get("next_observations")
-    observed, acted = whole["observations"].shape[1:], whole["actions"].shape[1:]
-    try:
-        return Trajectories(
-            observations=whole["observations"],
-            actions=whole["actions"],
-            rewards=whole["rewards"],
-            terminated=whole["terminals"],
-            truncated=whole["timeouts"],
-            offsets=np.concatenate([[0], ends]),
-            environment=D4RL_ENVIRONMENTS.get(re.split("[-_]", path.stem.lower())[0], ""),
-            observation_space=Space("box", observed, "float32", low=(None,), high=(None,)),
-            action_space=Space("box", acted, "float32", low=(-1.0,), high=(1.0,)),
-            final_observations=None if following is None else following[ends - 1],
-            provenance={"source": path.name, "left_out_steps": len(arrays["rewards"]) - int(ends[-1])},
-        )
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def extra(module: str, package: str) -> Any:
-    """An optional library. Raises ValueError saying what to install if it is missing."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"this needs the library {module}, which is not installed: pip install '{package}'") from error
-
-
 def _minari_for(name: str) -> Any:
     """The library, for the data set of that name. Raises ValueError if the name has no version."""
     if not re.search(r"-v\d+$", name):
@@ -138,18 +96,15 @@ def _minari_for(name: str) -> Any:
     return extra("minari", MINARI_EXTRA)
 
 
-def _d4rl_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a D4RL file, those of one number a step as (N,)."""
-    h5py = extra("h5py", "h5py")
-    try:
-        with h5py.File(path, "r") as file:
-            if missing := [name for name in D4RL_ARRAYS if name not in file]:
-                raise ValueError(f"{path} has no array {missing[0]!r}, which D4RL's files of version 2 have")
-            arrays = {name: file[name][()] for name in (*D4RL_ARRAYS, "next_observations") if name in file}
-    except OSError as error:
-        raise ValueError(f"{path} is cut short or damaged, or not an HDF5 file: {first_line(error)}") from error
-    flags = {name: arrays[name].astype(bool).reshape(-1) for name in ("terminals", "timeouts")}
-    return arrays | flags | {"rewards": arrays["rewards"].reshape(-1)}
+def _env_spec(data: Any) -> Any:
+    """Gymnasium's specification of the environment to evaluate in, else of the recorded one, else None."""
+    from gymnasium.envs.registration import EnvSpec
+
+    stored = data.storage.metadata.get("eval_env_spec")
+    if not stored:
+        return data.env_spec
+    accepted = {f.name for f in fields(EnvSpec) if f.init}  # older versions of Gymnasium had other fields as well
+    return EnvSpec.from_json(json.dumps({name: x for name, x in json.loads(stored).items() if name in accepted}))
 
 
 def _from_minari(space: Any, episode: Any) -> Episode:
@@ -189,14 +144,15 @@ def _to_minari(data: Trajectories, number: int, episode: Episode) -> Any:
 
 def _metadata(data: Trajectories) -> dict[str, Any]:
     """The environment and the reference scores under Minari's names."""
-    import gymnasium
-
     metadata: dict[str, Any] = dict(zip(SCORES, data.reference, strict=True)) if data.reference else {}
     if data.environment:
-        try:
-            metadata["env_spec"] = gymnasium.spec(data.environment).to_json()
-        except (gymnasium.error.Error, ImportError) as error:
-            raise ValueError(f"environment {data.environment!r} is not registered: {first_line(error)}") from error
+        spec = specification(data.environment, data.settings)
+        if spec is None:
+            raise ValueError(f"environment {data.environment!r} is not registered: Minari keeps how it is made")
+        spec.entry_point, limit = name_of_class(spec.entry_point), data.settings.max_steps
+        spec.kwargs |= data.settings.kwargs
+        spec.max_episode_steps = spec.max_episode_steps if limit is None else None if limit == -1 else limit
+        metadata["env_spec"] = spec.to_json()
     return metadata
 
 
@@ -208,7 +164,13 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-ACCEPTED = f"a file that decision.collect wrote, {MINARI}NAME-vN, or a .hdf5 file of D4RL's"
+def locate(name: str) -> str:
+    """The name of a data set by which it is found from another folder as well."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.is_file() else name
+
+
+ACCEPTED = f"a file that decision.collect wrote, {MINARI}NAME-vN, a .hdf5 file of D4RL's, an .npz of arrays, a .pkl"
 
 
 def load_data(name: str | Path, root: Path | None = None) -> Trajectories:
@@ -224,4 +186,8 @@ def load_data(name: str | Path, root: Path | None = None) -> Trajectories:
         raise ValueError(f"{path} is a folder; accepted are: {ACCEPTED}")
     if not path.is_file():
         raise ValueError(f"there is no data {str(name)!r}; accepted are: {ACCEPTED}")
-    return read_d4rl(path) if path.suffix.lower() in D4RL else Trajectories.load(path)
+    if path.suffix.lower() in D4RL:
+        return read_d4rl(path)
+    if path.suffix.lower() in PICKLES:
+        return read_pickle(path)
+    return read_npz(path) if is_plain_npz(path) else Trajectories.load(path)

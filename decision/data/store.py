@@ -7,7 +7,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +17,16 @@ from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write
 from core.files.serialize import from_dict, to_dict
+from decision.environments.settings import AS_REGISTERED, EnvSettings
 from decision.environments.spaces import Space, differences
 
-FORMAT = 1
+FORMATS = (1, 2)  # the last is written; the first has no settings
 HEADER = "header.json"
 ARRAYS = ("observations", "actions", "rewards", "terminated", "truncated", "offsets", "final_observations")
+NESTED = {"observation_space": Space, "action_space": Space, "settings": EnvSettings}
+FINEST = 1e-3
+LEAST_STD = 1e-6
+"""A number of smaller deviation counts as constant: it is centred, but not scaled."""
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, RuntimeError, OSError)
 """What reading a damaged file may raise."""
 
@@ -52,7 +57,7 @@ class Trajectories:
     """
 
     observations: NDArray[Any]
-    """Before each action: float32, uint8 or int64 (N, *shape), see `Space.stored`."""
+    """Before each action: float32, float64, uint8 or int64 (N, *shape), see `Space.stored`."""
     actions: NDArray[Any]
     """As the environment takes them: float32 or int64 (N, *shape)."""
     rewards: NDArray[np.float32]
@@ -73,8 +78,11 @@ class Trajectories:
     """Where the data comes from, as JSON values."""
     reference: tuple[float, float] | None = None
     """Returns of a random and of an expert policy, which score 0 and 100."""
+    settings: EnvSettings = AS_REGISTERED
+    """How the environment is made beyond its id."""
 
     def __post_init__(self) -> None:
+        self._keep_precision()
         observed, acted = self.observation_space, self.action_space
         self._convert("offsets", np.int64)
         if self.offsets.ndim != 1 or len(self.offsets) < 2:
@@ -142,8 +150,8 @@ class Trajectories:
         return stack([self[e] for e in episodes], **self.metadata())
 
     def metadata(self) -> dict[str, Any]:
-        """All but the arrays: environment, spaces, provenance, reference."""
-        names = ("environment", "observation_space", "action_space", "provenance", "reference")
+        """All but the arrays: environment and its settings, spaces, provenance, reference."""
+        names = ("environment", "observation_space", "action_space", "provenance", "reference", "settings")
         return {name: getattr(self, name) for name in names}
 
     def top(self, percent: float) -> Trajectories:
@@ -161,8 +169,9 @@ class Trajectories:
     def save(self, path: Path) -> None:
         """Writes the native file atomically: compressed .npy arrays and a JSON header in a zip archive."""
         names = [name for name in ARRAYS if getattr(self, name) is not None]
-        plain = {"observation_space": to_dict(self.observation_space), "action_space": to_dict(self.action_space)}
-        header = {"format": FORMAT, "arrays": names} | self.metadata() | plain | {"provenance": dict(self.provenance)}
+        plain = {name: to_dict(getattr(self, name)) for name in NESTED}
+        header = {"format": FORMATS[-1], "arrays": names} | self.metadata() | plain
+        header["provenance"] = dict(self.provenance)
         with atomic_write(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
             with archive.open(HEADER, "w") as file:  # has no date, so that equal data makes equal files
                 file.write(json.dumps(header, allow_nan=False).encode())
@@ -185,11 +194,12 @@ class Trajectories:
                 if HEADER not in archive.namelist():
                     raise ValueError(f"it has no {HEADER}")
                 header = json.loads(archive.read(HEADER))
-                if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
-                    raise ValueError(f"its format is not {FORMAT}, which this version reads")
+                if not isinstance(header, dict) or header.pop("format", None) not in FORMATS:
+                    raise ValueError(f"its format is not one of {FORMATS}, which this version reads")
                 arrays = {name: _read(archive, name) for name in header.pop("arrays")}
-            for name in ("observation_space", "action_space"):
-                header[name] = from_dict(Space, header[name])
+            header.setdefault("settings", {})
+            for name, kind in NESTED.items():
+                header[name] = from_dict(kind, header[name])
             header["reference"] = tuple(header["reference"]) if header["reference"] else None
         except UNREADABLE as error:
             raise ValueError(f"{path} is cut short or damaged, or not a file of trajectories: {error}") from error
@@ -207,6 +217,19 @@ class Trajectories:
             object.__setattr__(self, name, np.ascontiguousarray(array, kind).reshape(array.shape))
         if shape not in (None, array.shape):
             raise ValueError(f"{name} have shape {array.shape} instead of {shape}")
+        if np.dtype(kind).kind in "iu" and (lost := getattr(self, name) != array).any():
+            raise ValueError(f"{name} have {array[lost].flat[0]}, which cannot be stored as {np.dtype(kind)}")
+
+    def _keep_precision(self) -> None:
+        """Stores observations in float64 if float32 would lose more than a thousandth of their deviation."""
+        array, space = np.asarray(self.observations), self.observation_space
+        if space.stored != np.float32 or array.dtype.kind not in "fiu" or np.can_cast(array.dtype, np.float32):
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = array.reshape(len(array), -1).astype(np.float64)  # (N, size)
+            rounding, deviation = np.spacing(np.abs(rows).max(axis=0).astype(np.float32)), rows.std(axis=0)
+        if ((rounding > FINEST * deviation) & (deviation >= LEAST_STD)).any():
+            object.__setattr__(self, "observation_space", replace(space, precision="float64"))
 
     def _check_ends(self) -> None:
         """Every episode ends where it is terminated or truncated, and nowhere else."""
@@ -272,6 +295,8 @@ def concatenate(parts: Sequence[Trajectories], provenance: Mapping[str, Any]) ->
     for number, part in enumerate(parts[1:], start=2):
         if part.environment != first.environment:
             raise ValueError(f"data set {number} is of {part.environment!r}, the first of {first.environment!r}")
+        for name, reason in part.settings.differences(first.settings):
+            raise ValueError(f"data set {number} was recorded with {name} = {reason} as the first was")
         spaces = ((each.observation_space, each.action_space) for each in (part, first))
         for _, reason in differences(*spaces):
             raise ValueError(f"data set {number} does not fit the first: {reason}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -12,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decision.data.store import Trajectories
+from decision.data.store import LEAST_STD, Trajectories
+from decision.environments.settings import AS_REGISTERED, EnvSettings
 from decision.environments.spaces import Space
 
 CHUNK = 1 << 22  # numbers that are squared at once
-LEAST_STD = 1e-6
-"""A number of smaller deviation counts as constant: it is centred, but not scaled."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,12 @@ class Normaliser:
     """Standard deviation of each number of an observation."""
     return_scale: float = 1.0
     """What returns are divided by: the largest absolute return-to-go of the data."""
+    origin: tuple[float, ...] = ()
+    """What is subtracted in float64 first, where float32 would lose what the numbers say; the mean is then 0."""
 
     def __post_init__(self) -> None:
+        if len(self.origin) not in (0, len(self.mean)):
+            raise ValueError(f"origin = {self.origin} must hold as many numbers as mean")
         if len(self.mean) != len(self.std) or min(self.std, default=1.0) <= 0:
             raise ValueError(f"mean = {self.mean} and std = {self.std} must be equally many, std above 0")
         if not self.return_scale > 0:
@@ -52,11 +56,24 @@ class Normaliser:
         chunks = (rows[i : i + each] - mean for i in range(0, data.steps, each))
         std = np.sqrt(sum(np.square(chunk).sum(axis=0) for chunk in chunks) / data.steps)
         std[std < LEAST_STD] = 1.0
+        for first, *shape in space.pictures:  # are left as they are
+            mean[first : first + prod(shape)], std[first : first + prod(shape)] = 0.0, 1.0
+        if space.stored == np.float64:
+            origin, mean = tuple(mean.tolist()), np.zeros_like(mean)
+        else:
+            origin = ()
         means, deviations = (tuple(each.astype(np.float32).tolist()) for each in (mean, std))
-        return cls(space.shape, means, deviations, largest or 1.0)
+        return cls(space.shape, means, deviations, largest or 1.0, origin)
+
+    def centred(self, x: Tensor) -> Tensor:
+        """Raw float64 (..., *shape) -> float32, from the origin if there is one; other types are returned unchanged."""
+        if x.dtype != torch.float64:
+            return x
+        return (x - torch.tensor(self.origin, dtype=x.dtype).reshape(self.shape) if self.origin else x).float()
 
     def observations(self, x: Tensor) -> Tensor:
-        """Raw (..., *shape) -> float32 of mean 0 and deviation 1; images and choices are returned unchanged."""
+        """Raw, or centred (..., *shape) -> float32 of mean 0 and deviation 1; images and choices stay as they are."""
+        x = self.centred(x)
         if not self.mean:
             return x
         if x.device not in self._statistics:
@@ -103,6 +120,8 @@ class Summary:
     """Steps of the longest episode."""
     returns: tuple[float, ...]
     """Percentiles 0, 1, ... 100 of the returns, each of them the return of an episode."""
+    settings: EnvSettings = AS_REGISTERED
+    """How the environment is made beyond its id."""
 
     def __post_init__(self) -> None:
         if len(self.returns) != 101 or not np.isfinite(self.returns).all():
@@ -121,6 +140,7 @@ class Summary:
             steps=data.steps,
             longest=int(data.lengths().max()),
             returns=tuple(np.percentile(data.returns(), np.arange(101), method=OCCURRING).tolist()),
+            settings=data.settings,
         )
 
     def targets(self) -> dict[str, float]:

@@ -87,9 +87,10 @@ class WindowOrder:
 
     @cached_property
     def _arrays(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Scaled returns-to-go (N, 1), raw observations and actions (N, ...), on the device."""
+        """Scaled returns-to-go (N, 1), raw or centred observations and actions (N, ...), on the device."""
         returns = self.normaliser.returns(torch.from_numpy(self.data.returns_to_go())).unsqueeze(-1)
-        observations, actions = torch.from_numpy(self.data.observations), torch.from_numpy(self.data.actions)
+        observations = self.normaliser.centred(torch.from_numpy(self.data.observations))
+        actions = torch.from_numpy(self.data.actions)
         return returns.to(self.device), observations.to(self.device), actions.to(self.device)
 
 

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+import gymnasium
 import numpy as np
+from gymnasium import error, spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.wrappers import FlattenObservation, TimeLimit
 from numpy.typing import NDArray
 
 from core.messages import first_line, nearest
 from core.training.order import stream
-from decision.environments.spaces import Space, describe, describe_actions, differences
+from decision.environments.settings import AS_REGISTERED, EnvSettings, name_of_class, specification
+from decision.environments.spaces import Space, describe, describe_actions, differences, unfit
 
-if TYPE_CHECKING:
-    import gymnasium
-
-Environment: TypeAlias = "gymnasium.Env[Any, Any]"
+Environment: TypeAlias = gymnasium.Env[Any, Any]
 EXTRAS = ("mujoco", "box2d")
 """Simulators that are extras of this project, by Gymnasium's name of them."""
 
 
 def make(
     identifier: str,
+    settings: EnvSettings = AS_REGISTERED,
     *,
     max_steps: int | None = None,
     longest: int | None = None,
@@ -35,48 +39,103 @@ def make(
     """An environment of Gymnasium's; observations that are dictionaries or tuples are flattened to one box.
 
     identifier: Gymnasium's id, such as `CartPole-v1`, or `module:id` for one that a module registers.
-    max_steps:  steps after which an episode is truncated; default the environment's own limit,
+    settings:   its arguments, limit and wrappers, such as a data set keeps.
+    max_steps:  steps after which an episode is truncated; default the limit of the settings or of the environment,
     longest:    or this many where it has none.
 
     Raises ValueError of one sentence: there is no such environment (and the nearest name), or what is to be installed.
     """
-    import gymnasium
-    from gymnasium import error, spaces
-    from gymnasium.wrappers import FlattenObservation, TimeLimit
-
     rendered = {}  # not every environment accepts these arguments
     if render_mode:  # the camera follows MuJoCo's robots, which Gymnasium 1.4 does not ask for
         rendered = {"render_mode": render_mode} | ({"camera_name": "track"} if is_robot(identifier) else {})
+    limit = settings.max_steps if max_steps is None else max_steps
     try:
         with quiet(identifier):
-            env = gymnasium.make(identifier, max_episode_steps=max_steps, disable_env_checker=True, **rendered)
+            spec = specification(identifier, settings) or identifier
+            arguments = settings.kwargs | rendered
+            env = gymnasium.make(spec, max_episode_steps=limit, disable_env_checker=True, **arguments)
     except error.DependencyNotInstalled as missing:
         raise ValueError(f"{identifier} needs a simulator that is not installed: {remedy(missing)}") from missing
-    except (error.Error, ImportError, TypeError, OSError) as failure:
-        if identifier.rpartition(":")[2] in gymnasium.registry:
-            raise ValueError(f"{identifier} cannot be made: {first_line(failure)}") from failure
+    except Exception as failure:  # a constructor may raise anything
+        if isinstance(failure, ValueError) or identifier.rpartition(":")[2] in gymnasium.registry:
+            given = f" with {settings.kwargs}" if settings.kwargs else ""
+            raise ValueError(f"{identifier} cannot be made{given}: {first_line(failure)}") from failure
         known = [] if isinstance(failure, ImportError) else gymnasium.registry
         hint = nearest(identifier, known, otherwise=first_line(failure))
         raise ValueError(f"there is no environment {identifier!r}; {hint}") from failure
     if longest is not None and step_limit(env) is None:
         env = TimeLimit(env, longest)
-    return FlattenObservation(env) if isinstance(env.observation_space, (spaces.Dict, spaces.Tuple)) else env
+    nested = isinstance(env.observation_space, (spaces.Dict, spaces.Tuple)) and handled(env.observation_space)
+    return Checked(FlattenObservation(env) if nested else env)
+
+
+class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment whose observations are arrays that its space can hold, and whose rewards are single numbers.
+
+    Raises ValueError with step and seed in place of an observation or a reward that a cast would destroy.
+    """
+
+    def __init__(self, environment: Environment):
+        super().__init__(environment)
+        self._space = describe(self.observation_space) if handled(self.observation_space) else None
+        self._seed: int | None = None
+        self._steps = 0
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """That of the environment, which this does not change."""
+        return self.env.spec
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begins an episode."""
+        self._seed, self._steps = seed, 0
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._checked(observation), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if not isinstance(reward, float):
+            number = np.asarray(reward)
+            if number.size != 1 or number.dtype.kind not in "fiub":
+                raise ValueError(f"{name_of(self)} returned {reward!r} instead of one reward, {self._place()}")
+            reward = float(number.item())
+        self._steps += 1
+        return self._checked(observation), reward, bool(terminated), bool(truncated), info
+
+    def _checked(self, observation: Any) -> Any:
+        return observation if self._space is None else as_array(self, observation, self._space, self._place)
+
+    def _place(self) -> str:
+        seed = "" if self._seed is None else f" of seed {self._seed}"
+        return f"at step {self._steps} of the episode{seed}"
+
+
+def handled(space: gymnasium.Space[Any]) -> bool:
+    """Whether observations of a space are handled."""
+    try:
+        return bool(describe(space))
+    except ValueError:
+        return False
 
 
 @contextmanager
 def open_environments(
-    identifier: str, number: int, *, max_steps: int | None = None, longest: int | None = None
+    identifier: str,
+    number: int,
+    settings: EnvSettings = AS_REGISTERED,
+    *,
+    max_steps: int | None = None,
+    longest: int | None = None,
 ) -> Iterator[list[Environment]]:
     """Several environments of one kind, see `make`; they are closed at the end."""
     with ExitStack() as stack:
-        opened = (closing(make(identifier, max_steps=max_steps, longest=longest)) for _ in range(number))
+        opened = (closing(make(identifier, settings, max_steps=max_steps, longest=longest)) for _ in range(number))
         yield [stack.enter_context(environment) for environment in opened]
 
 
 def is_robot(identifier: str) -> bool:
     """Whether an environment is one of Gymnasium's that MuJoCo simulates."""
-    import gymnasium
-
     known = gymnasium.registry.get(identifier)
     return known is not None and str(known.entry_point).startswith("gymnasium.envs.mujoco")
 
@@ -106,10 +165,21 @@ def spaces_of(env: Environment) -> tuple[Space, Space]:
     """The spaces of observations and of actions. Raises ValueError naming it for a space that is not handled."""
     what = "observations"
     try:
-        observations, what = describe(env.observation_space), "actions"
+        observations, what = describe(shown_space(env)), "actions"
         return observations, describe_actions(env.action_space)
     except ValueError as error:
         raise ValueError(f"{what} of {name_of(env)} are not handled: {error}") from error
+
+
+def shown_space(env: Environment) -> gymnasium.Space[Any]:
+    """The space of observations; where `make` flattens dictionaries or tuples, the space of these."""
+    inner = env
+    while isinstance(inner, gymnasium.Wrapper):
+        nested = inner.env.observation_space
+        if isinstance(inner, FlattenObservation) and isinstance(nested, (spaces.Dict, spaces.Tuple)):
+            return nested if env.observation_space == inner.observation_space else env.observation_space
+        inner = inner.env
+    return env.observation_space
 
 
 def require_spaces(env: Environment, observation_space: Space, action_space: Space, whose: str) -> None:
@@ -118,12 +188,25 @@ def require_spaces(env: Environment, observation_space: Space, action_space: Spa
         raise ValueError(f"{what} of {name_of(env)} are {reason} as those of {whose}")
 
 
-def as_array(env: Environment, observation: Any, space: Space) -> NDArray[Any]:
-    """An observation as an array of its own type. Raises ValueError when its shape is not that of its space."""
-    array = np.asarray(observation)
+def as_array(
+    env: Environment, observation: Any, space: Space, place: Callable[[], str] = lambda: "at some step"
+) -> NDArray[Any]:
+    """An observation as an array of its own type; place: where it is, for an error.
+
+    Raises ValueError when its shape is not that of its space, or the type of that does not hold its numbers.
+    """
+    try:
+        array = np.asarray(observation)
+    except ValueError:  # rows of several lengths
+        array = np.array(None)
     if array.shape != space.shape:
         says = f"its observation_space says {space.shape}"
-        raise ValueError(f"{name_of(env)} returned an observation of shape {array.shape}, {says}")
+        raise ValueError(f"{name_of(env)} returned an observation of shape {array.shape}, {says}, {place()}")
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name_of(env)} returned an observation of {array.dtype}, not of numbers, {place()}")
+    if (bad := unfit(array, space)) is not None:
+        wrong = f"{array[bad].flat[0]} in an observation, its observation_space says {space}"
+        raise ValueError(f"{name_of(env)} returned {wrong}, {place()}")
     return array
 
 
@@ -142,6 +225,23 @@ def require_length(env: Environment, longest: int | None) -> None:
 def step_limit(env: Environment) -> int | None:
     """Steps after which an environment cuts episodes off, according to Gymnasium; None if it never does."""
     return None if env.spec is None else env.spec.max_episode_steps
+
+
+def settings_used(env: Environment, settings: EnvSettings) -> EnvSettings:
+    """The settings that make the same environment again, limit and entry point included."""
+    entry_point = "" if env.spec is None else name_of_class(env.spec.entry_point)
+    return replace(settings, max_steps=step_limit(env) or -1, entry_point=entry_point)
+
+
+def registered_limit(identifier: str, settings: EnvSettings) -> int:
+    """Steps after which an environment would cut episodes off; 0 if it never does, or is not installed."""
+    if settings.max_steps is not None:
+        return max(0, settings.max_steps)
+    try:
+        spec = specification(identifier, settings)
+    except ValueError:
+        return 0
+    return 0 if spec is None else spec.max_episode_steps or 0
 
 
 def name_of(env: Environment) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -39,6 +39,12 @@ class Space:
     """Number of values of each choice."""
     start: tuple[int, ...] = ()
     """Lowest value of each choice."""
+    extent: Literal["declared", "data"] = "declared"
+    """Whether bounds and choices are declared by an environment, or only span what the data has."""
+    precision: Literal["float32", "float64"] = "float32"
+    """Type that the numbers of a box are stored in, bytes aside: float64 where float32 would lose what they say."""
+    pictures: tuple[tuple[int, ...], ...] = ()
+    """Of a flattened dictionary: the first number and the shape of each picture in it."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -76,17 +82,24 @@ class Space:
 
     @property
     def is_image(self) -> bool:
-        """Whether values are images: bytes with three axes, two of them at least 36 long (see `channels_first`)."""
-        if self.kind != "box" or self.dtype != "uint8" or len(self.shape) != 3:
+        """Whether values are images: bytes with two to four axes, two of them at least 36 long (see `frames`)."""
+        if self.kind != "box" or self.dtype != "uint8" or len(self.shape) not in (2, 3, 4):
             return False
-        return min(self.shape[1:] if channels_first(self.shape) else self.shape[:-1]) >= SMALLEST
+        _, *image = frames(self.shape)
+        return min(image[1:] if channels_first(image) else image[:-1]) >= SMALLEST
 
     @property
     def stored(self) -> np.dtype[Any]:
-        """The type that values are stored in: float32, uint8 for bytes, int64 for choices."""
+        """The type that values are stored in: that of `precision`, uint8 for bytes, int64 for choices."""
         if self.kind != "box":
             return np.dtype(np.int64)
-        return np.dtype(np.uint8 if self.dtype == "uint8" else np.float32)
+        return np.dtype(np.uint8 if self.dtype == "uint8" else self.precision)
+
+    @property
+    def observed(self) -> np.dtype[Any]:
+        """The type that policies read values in: as stored, but float64 where the environment's is wider."""
+        wide = self.stored.kind == "f" and not np.can_cast(self.dtype, np.float32)
+        return np.dtype(np.float64) if wide else self.stored
 
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lowest and highest values of a box, infinite where unbounded or beyond 1e30: float64, each of `shape`."""
@@ -102,9 +115,17 @@ class Space:
             low, high = self.bounds()
             return spaces.Box(_within(low, self.dtype), _within(high, self.dtype), dtype=np.dtype(self.dtype).type)
         if self.kind == "discrete":
-            return spaces.Discrete(self.counts[0], start=self.start[0])
+            kind: dict[str, Any] = {"dtype": np.dtype(self.dtype).type} if self.dtype != "int64" else {}
+            return spaces.Discrete(self.counts[0], start=self.start[0], **kind)
         counts, start = (np.array(x, np.int64).reshape(self.shape) for x in (self.counts, self.start))
         return spaces.MultiDiscrete(counts, dtype=np.dtype(self.dtype).type, start=start)
+
+    def span(self) -> str:
+        """Lowest and highest values, for an error."""
+        if self.kind == "box":
+            low, high = self.bounds()
+            return f"{low.min():g} to {high.max():g}"
+        return f"{min(self.start)} to {max(a + n for a, n in zip(self.start, self.counts, strict=True)) - 1}"
 
     def __str__(self) -> str:
         if self.kind == "box":
@@ -113,7 +134,12 @@ class Space:
         return f"{self.kind} {self.counts}{first}"
 
 
-def channels_first(shape: tuple[int, ...]) -> bool:
+def frames(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of images as (frames, *image): (H, W) are grey, three axes one image, four a stack of images."""
+    return (1, *shape, 1) if len(shape) == 2 else (1, *shape) if len(shape) == 3 else tuple(shape)
+
+
+def channels_first(shape: Sequence[int]) -> bool:
     """Whether images are (C, H, W), the first axis the shortest, as for stacked frames; else they are (H, W, C)."""
     return shape[0] < min(shape[1:])
 
@@ -121,12 +147,34 @@ def channels_first(shape: tuple[int, ...]) -> bool:
 def describe(space: gymnasium.Space[Any]) -> Space:
     """A space of observations; dictionaries and tuples are flattened as by `gymnasium.spaces.flatten_space`.
 
-    Raises ValueError for a space other than Box, Discrete, MultiDiscrete, MultiBinary, and what flattens to a box.
+    Raises ValueError, with the key in a dictionary, for a space other than Box, Discrete, MultiDiscrete, MultiBinary.
     """
     from gymnasium import spaces
 
-    flat = spaces.flatten_space(space) if isinstance(space, (spaces.Dict, spaces.Tuple)) else space
-    return describe_actions(flat if isinstance(flat, spaces.Box) else space)
+    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+        return describe_actions(space)
+    first, pictures = 0, []
+    for key, part in _parts(space):
+        try:
+            described = describe_actions(part)
+        except ValueError as error:
+            raise ValueError(f"at key {key!r}, {error}") from error
+        if described.is_image:
+            pictures.append((first, *described.shape))
+        first += spaces.flatdim(part)
+    return replace(describe_actions(spaces.flatten_space(space)), pictures=tuple(pictures))
+
+
+def _parts(space: gymnasium.Space[Any], key: str = "") -> Iterator[tuple[str, gymnasium.Space[Any]]]:
+    """The parts of dictionaries and tuples in the order in which they are flattened, each with its key: a/0, say."""
+    from gymnasium import spaces
+
+    if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+        yield key, space
+        return
+    named = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+    for name, part in named:
+        yield from _parts(part, f"{key}/{name}".removeprefix("/"))
 
 
 def describe_actions(space: gymnasium.Space[Any]) -> Space:
@@ -152,17 +200,56 @@ def mismatch(actual: Space, expected: Space, bounds: Literal["compared", "ignore
     """Why values of one space cannot be used where another is expected, as "X, not Y"; "" where they can.
 
     Floats of any width are interchangeable. The bounds of observations are ignored by default, since they say little;
-    those of actions are what a model's output is scaled to.
+    those of actions are what a model's output is scaled to. Where they only span the data, more may be accepted.
     """
-    values = (actual.kind, actual.shape, actual.counts, actual.start, actual.stored)
-    if values != (expected.kind, expected.shape, expected.counts, expected.start, expected.stored):
+    values = (actual.kind, actual.shape, actual.counts, actual.start, actual.stored.kind)
+    wider = bounds == "compared" and expected.extent == "data" and contains(actual, expected)
+    if not wider and values != (expected.kind, expected.shape, expected.counts, expected.start, expected.stored.kind):
         return f"{actual}, not {expected}"
-    if bounds == "compared" and actual.kind == "box":
+    if not wider and bounds == "compared" and actual.kind == "box":
         for name, ours, theirs in zip(("low", "high"), actual.bounds(), expected.bounds(), strict=True):
             if not np.allclose(ours, theirs):
                 place = np.flatnonzero(~np.isclose(ours, theirs))[0]
                 return f"a box whose {name}[{place}] is {ours.flat[place]:g}, not {theirs.flat[place]:g}"
     return ""
+
+
+def spanned(actions: NDArray[Any]) -> Space:
+    """The space that actions (N, ...) of a data set span: choices where they are whole numbers, else a box."""
+    whole, shape = actions.dtype.kind != "f", actions.shape[1:]
+    rows = actions.reshape(len(actions), -1).astype(np.int64 if whole else np.float64)  # (N, size)
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    if not whole:
+        return Space("box", shape, "float32", _bounds(low), _bounds(high), extent="data")
+    start = low.clip(max=0)  # choices are counted from 0, or from the lowest below it
+    counts, first = (tuple(each.tolist()) for each in (high - start + 1, start))
+    return Space("multidiscrete" if shape else "discrete", shape, "int64", counts=counts, start=first, extent="data")
+
+
+def unfit(values: NDArray[Any], space: Space) -> NDArray[np.bool_] | None:
+    """Which of some values (..., *shape) the type or the choices of a space do not hold; None where all are held."""
+    declared = np.dtype(space.dtype)
+    if space.kind != "box":
+        first, counts = (np.array(x).reshape(space.shape) for x in (space.start, space.counts))
+        bad = (values < first) | (values >= first + counts) | (values != np.floor(values))
+    elif values.dtype == declared or declared.kind not in "iub":
+        return None
+    else:
+        with np.errstate(invalid="ignore", over="ignore"):
+            bad = values.astype(declared) != values
+    return bad if bad.any() else None
+
+
+def contains(outer: Space, inner: Space) -> bool:
+    """Whether all values of one space are values of another of the same kind and shape."""
+    if (outer.kind, outer.shape, outer.stored.kind) != (inner.kind, inner.shape, inner.stored.kind):
+        return False
+    if outer.kind == "box":
+        (low, high), (least, most) = outer.bounds(), inner.bounds()
+        rounding = 1e-6 * np.maximum(1, np.abs(np.stack([least, most])).max(0))
+        return bool(((low <= least + rounding) & (most - rounding <= high)).all())
+    first, counts, start, number = (np.array(x) for x in (outer.start, outer.counts, inner.start, inner.counts))
+    return bool(((first <= start) & (start + number <= first + counts)).all())
 
 
 def differences(actual: tuple[Space, Space], expected: tuple[Space, Space]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from decision.data.windows import Window
-from decision.environments.spaces import Space, channels_first
+from decision.environments.spaces import Space, channels_first, frames
 from decision.models.config import DecisionConfig
 
 
@@ -102,17 +102,20 @@ class CategoryEncoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Three convolutions, then a linear map (Mnih 2015, methods): uint8 (..., *shape) -> (..., D).
+    """Three convolutions, then a linear map (Mnih 2015, methods): values from 0 to 255 (..., *shape) -> (..., D).
 
-    shape: (H, W, C), or (C, H, W) where the first axis is the shortest, as for stacked frames; see `Space.is_image`.
+    shape: (H, W, C), or (C, H, W) where the first axis is the shortest, as for stacked frames; (H, W) where images are
+    grey; four axes for a stack of such images, whose channels then lie side by side. See `Space.is_image`.
     """
 
     def __init__(self, shape: tuple[int, ...], dim: int):
         super().__init__()
-        self.channels_first = channels_first(shape)
-        channels, *sides = shape if self.channels_first else (shape[-1], *shape[:-1])
+        self.axes, self.frames = len(shape), frames(shape)
+        count, *image = self.frames
+        self.channels_first = channels_first(image)
+        channels, *sides = image if self.channels_first else (image[-1], *image[:-1])
         self.layers = nn.Sequential(
-            *(nn.Conv2d(channels, 32, 8, stride=4), nn.ReLU()),
+            *(nn.Conv2d(count * channels, 32, 8, stride=4), nn.ReLU()),
             *(nn.Conv2d(32, 64, 4, stride=2), nn.ReLU()),
             *(nn.Conv2d(64, 64, 3), nn.ReLU()),
             nn.Flatten(),
@@ -120,11 +123,35 @@ class ImageEncoder(nn.Module):
         self.project = nn.Linear(64 * math.prod(_left(side) for side in sides), dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        before = x.shape[:-3]
-        x = x.flatten(0, -4)  # (N, *shape)
-        x = x if self.channels_first else x.permute(0, 3, 1, 2)  # (N, C, H, W)
+        before = x.shape[: -self.axes]
+        x = x.reshape(-1, *self.frames)  # (N, K, C, H, W) or (N, K, H, W, C)
+        x = (x if self.channels_first else x.movedim(-1, 2)).flatten(1, 2)  # (N, K C, H, W)
         pixels = x.to(self.project.weight.dtype) / 255
         return self.project(self.layers(pixels)).unflatten(0, before)
+
+
+class MixedEncoder(nn.Module):
+    """Flattened dictionaries with pictures: one linear map of all numbers, convolutions of each picture, their sum."""
+
+    def __init__(self, space: Space, dim: int):
+        super().__init__()
+        self.places = [(first, tuple(shape)) for first, *shape in space.pictures]
+        self.pictures = nn.ModuleList(ImageEncoder(shape, dim) for _, shape in self.places)
+        left = torch.ones(space.size, dtype=torch.bool)
+        for first, shape in self.places:
+            left[first : first + math.prod(shape)] = False
+        self.register_buffer("rest", left.nonzero().squeeze(-1), persistent=False)  # numbers that are no pixels
+        self.rest: Tensor
+        self.numbers = nn.Linear(len(self.rest), dim) if len(self.rest) else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [
+            encode(x[..., first : first + math.prod(shape)].unflatten(-1, shape))
+            for encode, (first, shape) in zip(self.pictures, self.places, strict=True)
+        ]
+        if self.numbers is not None:
+            parts.append(self.numbers(x[..., self.rest].to(self.numbers.weight.dtype)))
+        return torch.stack(parts).sum(0)  # (..., D)
 
 
 class ActionScale(nn.Module):
@@ -162,6 +189,8 @@ def build_encoder(space: Space, dim: int) -> nn.Module:
     """The encoder of observations of a space."""
     if space.kind != "box":
         return CategoryEncoder(space, dim)
+    if space.pictures:
+        return MixedEncoder(space, dim)
     return ImageEncoder(space.shape, dim) if space.is_image else VectorEncoder(space, dim)
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,11 +18,12 @@ from gymnasium.error import DependencyNotInstalled, Error
 from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write
-from core.messages import first_line
-from decision.acting.episodes import play
+from core.messages import first_line, number
+from decision.acting.episodes import as_reward, labels, play
 from decision.acting.policy import ModelPolicy
 from decision.environments.make import episode_seed, make, name_of, remedy
-from decision.reports.options import ActingOptions
+from decision.environments.settings import AS_REGISTERED, EnvSettings
+from decision.reports.options import ActingOptions, choose_environment, choose_settings, limits
 from decision.trained import Trained
 
 if TYPE_CHECKING:
@@ -31,11 +33,12 @@ Format = Literal["gif", "mp4"]
 FPS = 25  # the most frames a second
 MOST_FRAMES = 1000  # what comes after them is left out
 WIDTH = 320  # the most pixels a side of a GIF
+READABLE = 200  # pixels across that a caption needs: smaller pictures are enlarged
 COLOURS = 128
 
 
 class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment that keeps a picture of every `stride`-th step, and of the last.
+    """An environment that keeps a picture of every `stride`-th step, and of the last, each with step and return.
 
     Raises ValueError when it has no pictures, or needs a package for them, which is named.
     """
@@ -46,12 +49,13 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.stride = math.ceil(steps_per_second / FPS)
         self.fps = steps_per_second / self.stride
         self.frames: list[NDArray[np.uint8]] = []
-        self._step = 0
+        self.captions: list[str] = []
+        self._step, self._return = 0, 0.0
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         """Begins an episode and its film."""
         result = self.env.reset(**settings)
-        self.frames, self._step = [], 0
+        self.frames, self.captions, self._step, self._return = [], [], 0, 0.0
         self._take_picture()
         return result
 
@@ -59,6 +63,7 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
         """One step, and a picture if it is due."""
         result = self.env.step(action)
         self._step += 1
+        self._return += as_reward(self.env, result[1])
         if (self._step % self.stride == 0 or result[2] or result[3]) and len(self.frames) < MOST_FRAMES:
             self._take_picture()
         return result
@@ -73,14 +78,21 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not isinstance(picture, np.ndarray):
             raise ValueError(f"{name_of(self.env)} has no pictures to film")
         self.frames.append(picture)
+        self.captions.append(f"step {self._step}   return {number(self._return)}")
 
 
-def make_filmed(identifier: str, *, max_steps: int | None = None, longest: int | None = None) -> Filmed:
+def make_filmed(
+    identifier: str,
+    settings: EnvSettings = AS_REGISTERED,
+    *,
+    max_steps: int | None = None,
+    longest: int | None = None,
+) -> Filmed:
     """An environment that is filmed, see `environments.make`; without a screen, MuJoCo and SDL draw off screen."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    return Filmed(make(identifier, max_steps=max_steps, longest=longest, render_mode="rgb_array"))
+    return Filmed(make(identifier, settings, max_steps=max_steps, longest=longest, render_mode="rgb_array"))
 
 
 def check_format(kind: Format) -> None:
@@ -89,23 +101,57 @@ def check_format(kind: Format) -> None:
         raise ValueError("video_format = 'mp4' needs a package: pip install imageio-ffmpeg; 'gif' needs none")
 
 
+def check_films(trained: Trained, options: ActingOptions, kind: Format) -> None:
+    """Raise ValueError when the pictures of the environment or the format need another package."""
+    check_format(kind)
+    with closing(environment_to_film(trained, options)) as environment:
+        environment.reset(seed=0)
+
+
+def environment_to_film(trained: Trained, options: ActingOptions) -> Filmed:
+    """The environment in which a command acts, filmed."""
+    identifier, settings = choose_environment(options, trained), choose_settings(options, trained)
+    return make_filmed(identifier, settings, **limits(trained.model, options))
+
+
 def film_targets(
-    environment: Filmed, trained: Trained, options: ActingOptions, targets: Sequence[float], folder: Path, kind: Format
-) -> dict[float | None, Path]:
+    trained: Trained, options: ActingOptions, targets: Sequence[float], folder: Path, kind: Format
+) -> list[Path]:
     """Films the first episode of each target, or of the model that has none; the files."""
-    seeds, films = [episode_seed(options.seed, 0)], dict[float | None, Path]()
+    seeds, settings = [episode_seed(options.seed, 0)], {"temperature": options.temperature}
+    names = [f"target-{label}" for label in labels(targets, 6)] or ["episode"]
+    films = [folder / f"{name}.{kind}" for name in names]
     wanted: Sequence[float | None] = targets or [None]
-    for target in wanted:
-        policy = ModelPolicy(
-            trained.model, trained.summary.normaliser, [target or 0.0], temperature=options.temperature, seeds=seeds
-        )
-        play([environment], seeds, policy)
-        films[target] = folder / f"{'episode' if target is None else f'target-{target:g}'}.{kind}"
-        write_film(environment.frames, environment.fps, films[target])
+    with closing(environment_to_film(trained, options)) as environment:
+        for target, film in zip(wanted, films, strict=True):
+            policy = ModelPolicy(trained.model, trained.summary.normaliser, [target or 0.0], seeds=seeds, **settings)
+            play([environment], seeds, policy)
+            asked = "" if target is None else f"target {number(target)}   "
+            frames = [
+                caption(frame, asked + said)
+                for frame, said in zip(environment.frames, environment.captions, strict=True)
+            ]
+            write_film(frames, environment.fps, film)
     return films
 
 
-def write_film(frames: list[NDArray[np.uint8]], fps: float, path: Path) -> None:
+def caption(frame: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """A frame (H, W, 3) with a line of text below it; a small one is enlarged, so that the line fits."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    times = math.ceil(READABLE / frame.shape[1])
+    picture = Image.fromarray(frame.repeat(times, axis=0).repeat(times, axis=1))
+    size = picture.width / 18
+    while (font := ImageFont.load_default(size)).getlength(text) > 0.95 * picture.width:
+        size *= 0.95
+    captioned = Image.new("RGB", (picture.width, picture.height + 2 * math.ceil(0.8 * size)), "white")
+    captioned.paste(picture)
+    middle = picture.width / 2, (picture.height + captioned.height) / 2
+    ImageDraw.Draw(captioned).text(middle, text, "black", font, anchor="mm")
+    return np.asarray(captioned)
+
+
+def write_film(frames: Sequence[NDArray[np.uint8]], fps: float, path: Path) -> None:
     """Writes frames (H, W, 3) in the format of the path's suffix, whole or not at all."""
     with atomic_write(path) as aside:
         if path.suffix == ".mp4":
@@ -125,7 +171,7 @@ def _reduce(frame: NDArray[np.uint8]) -> Image:
     return picture.quantize(COLOURS, dither=Image.Dither.NONE)
 
 
-def _write_mp4(frames: list[NDArray[np.uint8]], fps: float, path: Path) -> None:
+def _write_mp4(frames: Sequence[NDArray[np.uint8]], fps: float, path: Path) -> None:
     ffmpeg = import_module("imageio_ffmpeg")
     height, width = frames[0].shape[:2]
     mp4 = ["-f", "mp4"]  # the temporary path has no such suffix

@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 from core.checks import check_at_least, check_positive
 from core.cli.arguments import parse_fields, run_folder
 from core.devices import device_kind, keep_freed_memory
+from core.messages import notice
 from core.training.trained import EvaluateOptions
-from decision.acting.episodes import Rollouts, roll_out
+from decision.acting.episodes import Rollouts, roll_out, without_limit
 from decision.acting.policy import check_finite
 from decision.environments.make import open_environments
+from decision.environments.settings import AS_REGISTERED, EnvSettings, parse_arguments
 from decision.models.decision_transformer import DecisionTransformer
 from decision.trained import Trained, load
 
@@ -29,17 +31,22 @@ class ActingOptions(EvaluateOptions):
     """Decides how the episodes begin, the same way for every target."""
     temperature: float = 0.0
     """0 takes the most probable action; above 0 actions are drawn, at 1 as often as predicted."""
-    environment: str = ""
+    env: str = ""
     """Gymnasium's id of another environment of the same spaces; default the one that the run was evaluated in."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the environment, NAME=VALUE, such as is_slippery=false; max_episode_steps=N sets its limit."""
     envs: int = 64
     """The most environments to act in at once."""
     max_steps: int | None = None
     """Steps after which an episode is cut off; default the environment's own limit, else that of the model."""
+    out: Path | None = None
+    """Folder for the episodes and the figures; default one inside DIR, or DIR itself."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "episodes", "envs", "max_steps")
         check_at_least(self, 0, "temperature", "seed")
+        parse_arguments(self.env_args)
         for target in self.target_return:
             check_finite("target_return", target)
 
@@ -75,10 +82,16 @@ def choose_targets(options: ActingOptions, trained: Trained) -> dict[float, str]
 
 def choose_environment(options: ActingOptions, trained: Trained) -> str:
     """Gymnasium's id of the environment to act in. Raises ValueError where it is unknown."""
-    identifier = options.environment or trained.config.environment or trained.summary.environment
+    identifier = options.env or trained.config.env or trained.summary.environment
     if not identifier:
-        raise ValueError("the environment of the data is unknown: name one with --environment")
+        raise ValueError("the environment of the data is unknown: name one with --env")
     return identifier
+
+
+def choose_settings(options: ActingOptions, trained: Trained) -> EnvSettings:
+    """How that environment is made: as in the run, or as it is registered where another is named."""
+    own = AS_REGISTERED if options.env else trained.config.settings(trained.summary.settings)
+    return own.with_arguments(options.env_args)
 
 
 def act(trained: Trained, options: ActingOptions, targets: Sequence[float]) -> Rollouts:
@@ -86,8 +99,11 @@ def act(trained: Trained, options: ActingOptions, targets: Sequence[float]) -> R
     from tqdm import tqdm
 
     identifier, total = choose_environment(options, trained), options.episodes * max(1, len(targets))
+    settings, most = choose_settings(options, trained), min(total, options.envs)
+    if options.max_steps is None and (said := without_limit(identifier, settings, trained.model.config.longest)):
+        notice(said)
     with (
-        open_environments(identifier, min(total, options.envs), **limits(trained.model, options)) as environments,
+        open_environments(identifier, most, settings, **limits(trained.model, options)) as environments,
         tqdm(total=total, unit="episodes", desc=identifier, disable=None) as bar,
     ):
         return roll_out(
@@ -116,6 +132,27 @@ def record_of(options: ActingOptions, trained: Trained) -> dict[str, Any]:
         "seed": options.seed,
         "temperature": options.temperature,
     }
+
+
+def heading(options: ActingOptions, trained: Trained) -> str:
+    """The first line of what a command prints."""
+    environment = choose_environment(options, trained)
+    return f"{environment}, checkpoint of step {trained.step}: {options.episodes} episodes for each target"
+
+
+def place_to_write(options: ActingOptions, default: Path) -> Path | None:
+    """The folder for results; None, with a notice, where that of the run is read-only and --out names no other.
+
+    Raises ValueError where nothing can be written to the folder that --out names.
+    """
+    try:
+        require_writable(options.out or default)
+    except ValueError as error:
+        if options.out:
+            raise
+        notice(f"{error}: the results are only printed, --out FOLDER keeps them")
+        return None
+    return options.out or default
 
 
 def require_writable(folder: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from core.files.figures import ACCENT, ALARM, INK, PALE, RULE, SOFT, blank_figure
 from core.files.json_files import write_json
 from core.messages import number
-from decision.acting.episodes import Rollouts, TargetEpisodes
+from decision.acting.episodes import Rollouts, TargetEpisodes, labels
 from decision.data.summary import Summary, normalised
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ SHORT = {"median": "median", "90 %": "p90", "max": "max"}
 BINS = 30  # of the data's returns in the picture
 
 
-def part_of(result: TargetEpisodes) -> str:
-    """The part of a figure's name that says which target it belongs to."""
-    return "no_target" if result.target is None else f"target_{result.target:.12g}"
+def parts_of(rollouts: Rollouts) -> list[str]:
+    """The part of a figure's name that says which target it belongs to, for each of the results."""
+    targets = [result.target for result in rollouts.results if result.target is not None]
+    return [f"target_{label}" for label in labels(targets, 12)] or ["no_target"]
 
 
 def figures(rollouts: Rollouts, names: Mapping[float, str], summary: Summary) -> dict[str, Any]:
@@ -36,8 +37,8 @@ def figures(rollouts: Rollouts, names: Mapping[float, str], summary: Summary) ->
     `score` is the normalised return, where there is a reference; `truncated` the fraction of episodes that were cut
     off; `data_below` the percentage of the data's episodes that return less than the mean.
     """
-    parts = {part_of(result): _named(result, names) | _figures(result, summary) for result in rollouts.results}
-    return parts | {
+    each = [_named(result, names) | _figures(result, summary) for result in rollouts.results]
+    return dict(zip(parts_of(rollouts), each, strict=True)) | {
         "rank_correlation": rollouts.rank_correlation(),
         "steps": rollouts.steps,
         "seconds": round(rollouts.seconds, 3),
@@ -85,8 +86,8 @@ def share_below(value: float, percentiles: Sequence[float]) -> int:
 def save_episodes(rollouts: Rollouts, path: Path) -> None:
     """Writes return and length of every episode, for every target in the order of the episodes' seeds."""
     episodes = {
-        part_of(result): {"returns": result.episodes.returns.tolist(), "lengths": result.episodes.lengths.tolist()}
-        for result in rollouts.results
+        part: {"returns": result.episodes.returns.tolist(), "lengths": result.episodes.lengths.tolist()}
+        for part, result in zip(parts_of(rollouts), rollouts.results, strict=True)
     }
     write_json(path, episodes)
 

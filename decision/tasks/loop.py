@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from core.files.downloads import data_root
 from core.messages import number
@@ -14,12 +15,22 @@ from core.training.config import with_steps
 from core.training.folder import resume_point
 from core.training.run import Run
 from core.training.trained import matches_data, save_data_record
+from decision.acting.episodes import without_limit
 from decision.config import TrainConfig
-from decision.data.sources import load_data
+from decision.data.sources import load_data, locate
 from decision.data.store import Trajectories
 from decision.data.summary import Normaliser, Summary
-from decision.environments.make import Environment, open_environments, require_length, require_spaces, step_limit
-from decision.environments.spaces import differences
+from decision.environments.make import (
+    Environment,
+    name_of,
+    open_environments,
+    registered_limit,
+    require_length,
+    require_spaces,
+    spaces_of,
+    step_limit,
+)
+from decision.environments.spaces import contains, differences
 from decision.models.config import DecisionConfig
 from decision.models.decision_transformer import DecisionTransformer
 from decision.models.pretrained import load_pretrained
@@ -27,9 +38,6 @@ from decision.presets import RECIPES
 from decision.tasks.imitation import Imitation, eval_targets
 from decision.tasks.online import OnlineRounds
 from decision.trained import FILE, load, read_summary, save_summary
-
-MOST_ENVS = 64
-"""The most environments to act in at once."""
 
 
 def train(config: TrainConfig) -> dict[str, float]:
@@ -47,6 +55,9 @@ def train(config: TrainConfig) -> dict[str, float]:
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
         run.log_summary(task.summary())
         warn_of_targets(run, summary, config)
+        where = choose_environment(config, summary), config.settings(summary.settings)
+        if config.acts and (said := without_limit(*where, config.model.longest)):
+            run.progress.say(f"notice: {said}")
         online = OnlineRounds(run, task)
         online.act_when_due()
         for _, batch in run.steps(task.order):
@@ -65,8 +76,8 @@ def evaluation_environments(config: TrainConfig, summary: Summary) -> AbstractCo
     episodes = config.eval_episodes * max(1, len(eval_targets(config, summary)))
     if config.online.every:
         episodes = max(episodes, config.online.episodes)
-    environment = choose_environment(config, summary)
-    return open_environments(environment, min(episodes, MOST_ENVS), longest=config.model.longest)
+    environment, settings = choose_environment(config, summary), config.settings(summary.settings)
+    return open_environments(environment, min(episodes, config.envs), settings, longest=config.model.longest)
 
 
 def warn_of_targets(run: Run, summary: Summary, config: TrainConfig) -> None:
@@ -95,39 +106,59 @@ def prepare(config: TrainConfig) -> tuple[Trajectories, Summary, TrainConfig]:
     The summary is that of all the data, even if `top_percent` leaves only a part of it to learn from.
     Raises ValueError for anything that is missing, damaged or does not fit.
     """
-    data = read_data(config)
-    part = data if config.top_percent is None else data.top(config.top_percent)
-    if config.resume and not matches_data(config.out, part.fingerprint()):
-        raise ValueError(f"{config.out} was trained on other trajectories: {config.data} has changed since")
-    if resume_point(config) is not None:
-        summary = read_summary(config.out)
-    else:
-        summary = Summary.of(data)
-        if config.init_from:
-            summary = replace(summary, normaliser=read_initial(config)[1] or summary.normaliser)
-    with open_environments(choose_environment(config, summary), int(config.acts)) as environments:
+    data = read_data(config.data)
+    environment, settings = choose_environment(config, data), config.settings(data.settings)
+    with open_environments(environment, int(config.acts), settings) as environments:
+        for each in environments:  # one, or none
+            data = in_spaces_of(each, data)
+        part = data if config.top_percent is None else data.top(config.top_percent)
+        if config.resume and not matches_data(config.out, part.fingerprint()):
+            raise ValueError(f"{config.out} was trained on other trajectories: {config.data} has changed since")
+        if resume_point(config) is not None:
+            summary = read_summary(config.out)
+        else:
+            summary = Summary.of(data)
+            if config.init_from:
+                summary = replace(summary, normaliser=read_initial(config)[1] or summary.normaliser)
         model = choose_shape(config, summary, environments)
     if config.online.every:
         check_online(config.online.every, model)
-    return part, summary, with_steps(replace(config, model=model), part.steps)
+    return part, summary, with_steps(replace(config, model=model, data=locate(config.data)), part.steps)
 
 
-def read_data(config: TrainConfig) -> Trajectories:
-    """The trajectories of a configuration. Raises ValueError of one sentence, with how those of a preset are made."""
-    if not config.data:
+def in_spaces_of(environment: Environment, data: Trajectories) -> Trajectories:
+    """The same data in the spaces of an environment, where its own only span what it has.
+
+    Raises ValueError for actions that the environment does not take.
+    """
+    spaces: dict[str, Any] = {}
+    owns = (data.observation_space, data.action_space)
+    for name, own, theirs in zip(("observations", "actions"), owns, spaces_of(environment), strict=True):
+        alike = (own.kind, own.shape, own.stored.kind) == (theirs.kind, theirs.shape, theirs.stored.kind)
+        if own.extent == "data" and alike:
+            if name == "actions" and not contains(theirs, own):
+                bounds = f"from {own.span()} are not among those of {name_of(environment)}, {theirs.span()}"
+                raise ValueError(f"actions {bounds}")
+            spaces[f"{name[:-1]}_space"] = replace(theirs, precision=own.precision)
+    return replace(data, **spaces) if spaces else data
+
+
+def read_data(name: str) -> Trajectories:
+    """The trajectories to learn from. Raises ValueError of one sentence, with how those of a preset are made."""
+    if not name:
         raise ValueError("name the trajectories to learn from with --data; python -m decision.collect makes some")
-    stored = data_root() / config.data
-    if config.data in RECIPES and not (stored.exists() or Path(config.data).exists()):
-        words = shlex.join(["python", "-m", "decision.collect", *RECIPES[config.data].split(), "--out", str(stored)])
-        raise ValueError(f"there is no data {config.data!r}; to make it: {words}")
-    return load_data(config.data)
+    stored = data_root() / name
+    if name in RECIPES and not (stored.exists() or Path(name).exists()):
+        words = shlex.join(["python", "-m", "decision.collect", *RECIPES[name].split(), "--out", str(stored)])
+        raise ValueError(f"there is no data {name!r}; to make it: {words}")
+    return load_data(name)
 
 
-def choose_environment(config: TrainConfig, summary: Summary) -> str:
+def choose_environment(config: TrainConfig, data: Trajectories | Summary) -> str:
     """Gymnasium's id of the environment to act in, "" for none. Raises ValueError when it is needed but unknown."""
-    identifier = config.environment or summary.environment
+    identifier = config.env or data.environment
     if config.acts and not identifier:
-        remedy = "name one with --environment, or act in none with --eval-episodes 0"
+        remedy = "name one with --env, or act in none with --eval-episodes 0"
         raise ValueError(f"the environment of {config.data} is unknown: {remedy}")
     return identifier
 
@@ -135,12 +166,13 @@ def choose_environment(config: TrainConfig, summary: Summary) -> str:
 def choose_shape(config: TrainConfig, summary: Summary, environments: list[Environment]) -> DecisionConfig:
     """The model's shape: that of a resumed run, or of the weights to start from, or the configured one."""
     observed, acted = summary.observation_space, summary.action_space
-    for environment in environments:  # one, or none
+    for environment in environments:
         require_spaces(environment, observed, acted, "the data")
     if resume_point(config) is not None:
         return resumed_shape(config)
     shape = initial_shape(config, summary) if config.init_from else config.model
-    longest = shape.max_timestep or max(summary.longest, registered_limit(choose_environment(config, summary)))
+    limit = registered_limit(choose_environment(config, summary), config.settings(summary.settings))
+    longest = shape.max_timestep or max(summary.longest, limit)
     shape = replace(shape, observation_space=observed, action_space=acted, max_timestep=longest)
     if shape.longest is not None and shape.longest < summary.longest:
         raise ValueError(
@@ -160,16 +192,6 @@ def resumed_shape(config: TrainConfig) -> DecisionConfig:
         return replace(own, context=configured.context)
     longest, (observed, acted) = configured.max_timestep or own.max_timestep, own.spaces()
     return replace(configured, observation_space=observed, action_space=acted, max_timestep=longest)
-
-
-def registered_limit(environment: str) -> int:
-    """Steps after which the environment of an id cuts episodes off; 0 if it never does, or is not installed."""
-    import gymnasium
-
-    try:
-        return gymnasium.spec(environment.rpartition(":")[2]).max_episode_steps or 0
-    except (gymnasium.error.Error, ImportError):
-        return 0
 
 
 def initial_shape(config: TrainConfig, summary: Summary) -> DecisionConfig:

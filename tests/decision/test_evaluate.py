@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, cartpole: Trajectories) -> Pa
     train(conditioned)
     train(replace(conditioned, out=place / "cloned", model=replace(SHAPE, returns="none")))
     replace(cartpole, environment="").save(place / "unnamed.npz")
-    train(replace(conditioned, out=place / "elsewhere", data=str(place / "unnamed.npz"), environment="CartPole-v1"))
+    train(replace(conditioned, out=place / "elsewhere", data=str(place / "unnamed.npz"), env="CartPole-v1"))
     return place
 
 
@@ -133,7 +133,7 @@ BAD = {
     "no run": (("void",), "void is not a run folder"),
     "no such checkpoint": (("{runs}/conditioned", "--checkpoint", 77), "checkpoint = '77' is not one of: last, best"),
     "another environment": (
-        ("{runs}/conditioned", "--environment", "Pendulum-v1"),
+        ("{runs}/conditioned", "--env", "Pendulum-v1"),
         "observations of Pendulum-v1 are box (3,)",
     ),
     "a target without effect": (("{runs}/cloned", "--target-return", 3), "--target-return has no effect"),

@@ -244,7 +244,7 @@ def files(place: Path, data: Path, whole: Path) -> dict[str, Path]:
 
 
 BAD: dict[str, tuple[tuple[object, ...], str]] = {
-    "no data": (("--data", ""), "name the trajectories to learn from with --data"),
+    "no data": (("--data", ""), "--data: '' is empty, and names nothing"),
     "the data of a preset": (
         (),
         "to make it: python -m decision.collect --env CartPole-v1 --policy ppo --record replay",
@@ -255,11 +255,11 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "a cut file": (("--data", "{cut}"), "cut.npz is cut short or damaged"),
     "NaN": (("--data", "{nan}"), "observations: step 1 of episode 2 has nan"),
     "another environment": (
-        ("--data", "{data}", "--environment", "Pendulum-v1"),
+        ("--data", "{data}", "--env", "Pendulum-v1"),
         "observations of Pendulum-v1 are box (3,) of float32, not box (4,) of float32 as those of the data",
     ),
-    "an unknown environment": (("--data", "{data}", "--environment", "CartPol-v1"), "did you mean 'CartPole-v1'?"),
-    "no environment": (("--data", "{nowhere}"), "nowhere.npz is unknown: name one with --environment"),
+    "an unknown environment": (("--data", "{data}", "--env", "CartPol-v1"), "did you mean 'CartPole-v1'?"),
+    "no environment": (("--data", "{nowhere}"), "nowhere.npz is unknown: name one with --env"),
     "a table that is too short": (
         ("--data", "{data}", "--model.max-timestep", 12),
         "the model's table of timesteps ends at 12",
@@ -345,7 +345,7 @@ def test_a_simulator_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "Box2D", None)
     for loaded in [loaded for loaded in sys.modules if loaded.startswith("gymnasium.envs.box2d")]:
         monkeypatch.delitem(sys.modules, loaded)
-    config = replace(PRESETS["cartpole"], data=str(files["other"]), environment="LunarLander-v3", out=place / "never")
+    config = replace(PRESETS["cartpole"], data=str(files["other"]), env="LunarLander-v3", out=place / "never")
     with pytest.raises(ValueError, match=r'LunarLander-v3 needs a simulator .* pip install "triptych\[box2d\]"'):
         train(config)
 

@@ -289,10 +289,13 @@ BAD_INPUT = {
     "no such split": (("{run}", "--split", "train"), "'train'"),
     "no batch": (("{run}", "--batch-size", 0), "batch_size = 0 must be above 0"),
     "no such data": (("{run}", "--data", "{place}/nothing"), "there is no folder '{place}/nothing'"),
-    "other classes": (("{run}", "--data", "{place}/photos"), "photos has classes that the model does not have: apples"),
+    "other classes": (
+        ("{run}", "--data", "{place}/photos"),
+        "photos has classes that the model does not have: apples; leaves",
+    ),
     "other test classes": (
         ("{run}", "--data", "{place}/parts"),
-        "test has classes that the model does not have: apples",
+        "test has classes that the model does not have: apples; leaves",
     ),
     "a file in place of a folder": (("{run}", "--out", "{place}/photos/apples/000.jpg"), "000.jpg"),
     "no device": (("{run}", "--device", "mps"), "device = 'mps' is not present"),

@@ -12,11 +12,16 @@ import numpy as np
 import pytest
 
 from decision.data.sources import load_data, read_minari, write_minari
+from decision.environments.settings import settings_of
 from decision.environments.spaces import Space, describe
 from tests.decision.examples import CHOICE, CHOICES, PIXELS, PUSH, VECTOR, same, trajectories
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:minari")
-CARTPOLE = {"environment": "CartPole-v1", "observed": describe(gymnasium.make("CartPole-v1").observation_space)}
+CARTPOLE = {
+    "environment": "CartPole-v1",
+    "observed": describe(gymnasium.make("CartPole-v1").observation_space),
+    "settings": settings_of(gymnasium.spec("CartPole-v1")),
+}
 
 
 @pytest.fixture
@@ -177,7 +182,8 @@ def test_a_d4rl_file_of_any_environment_and_without_next_observations_is_read(tm
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"timeouts": None}, "has no array 'timeouts', which D4RL's files of version 2 have"),
+        ({"timeouts": None, "terminals": None}, "it has no array that says where episodes end"),
+        ({"actions": None}, "it has no 'actions'"),
         ({"terminals": np.zeros(20, bool), "timeouts": np.zeros(20, bool)}, "has no finished episode"),
         ({"rewards": np.full(20, np.nan, np.float32)}, "rewards: step 0 of episode 0 has nan"),
         ({"actions": np.zeros((9, 3), np.float32)}, r"actions have shape \(9, 3\) instead of \(17, 3\)"),

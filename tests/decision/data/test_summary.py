@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from core.files.serialize import from_dict, to_dict
+from decision.data.store import Trajectories
 from decision.data.summary import Normaliser, Summary, default_targets, normalised, reference_scores
+from decision.data.windows import WindowOrder
 from decision.environments.spaces import Space
 from tests.decision.examples import CHOICE, CHOICES, PICTURE, PIXELS, trajectories
 
@@ -100,3 +103,30 @@ def test_scaled_returns_to_go_lie_between_minus_one_and_one() -> None:
 def test_bad_statistics_are_refused(fields: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Normaliser(**fields)  # type: ignore[arg-type]
+
+
+def test_pixels_among_other_numbers_are_not_scaled() -> None:
+    space = Space("box", (3 + 36 * 36,), "float32", (None,), (None,), pictures=((1, 36, 36),))
+    raw = torch.from_numpy(trajectories([9], space).observations)
+    scaled = Normaliser.of(trajectories([9], space)).observations(raw)
+    assert torch.equal(scaled[:, 1:-2], raw[:, 1:-2])
+    assert torch.allclose(scaled[:, [0, -2, -1]].std(0, correction=0), torch.ones(3), atol=1e-4)
+
+
+@pytest.mark.parametrize("largest", [0.0, 1e5, 1e9, -1.7e10])
+def test_numbers_that_float32_would_lose_are_centred_first(largest: float, tmp_path: Path) -> None:
+    """Whatever they are counted from, the same numbers come to the model."""
+    wide = Space("box", (3,), "float64", (None,), (None,))
+    data = trajectories([40, 60])
+    moved = data.observations.astype(np.float64) + np.array([0.0, largest, 0.0])
+    shifted = replace(data, observations=moved, observation_space=wide, final_observations=None)
+    assert (shifted.observations.dtype == np.float64) == (abs(largest) > 1e4)
+    shifted.save(tmp_path / "data.npz")
+    again = Trajectories.load(tmp_path / "data.npz").select([0, 1])
+    normaliser = from_dict(Normaliser, json.loads(json.dumps(to_dict(Normaliser.of(again)))))
+    scaled = normaliser.observations(torch.from_numpy(moved))
+    assert scaled.dtype == torch.float32
+    plain = Normaliser.of(data).observations(torch.from_numpy(data.observations))
+    assert torch.allclose(scaled, plain, atol=1e-3)
+    one = WindowOrder(again, normaliser, 3, 8).batch(0)[0].observations
+    assert torch.allclose(one, WindowOrder(data, Normaliser.of(data), 3, 8).batch(0)[0].observations, atol=1e-3)

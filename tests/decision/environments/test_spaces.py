@@ -11,7 +11,17 @@ import pytest
 from gymnasium import spaces
 
 from core.files.serialize import from_dict, to_dict
-from decision.environments.spaces import Space, channels_first, describe, describe_actions, mismatch
+from decision.environments.spaces import (
+    Space,
+    channels_first,
+    contains,
+    describe,
+    describe_actions,
+    frames,
+    mismatch,
+    spanned,
+    unfit,
+)
 
 KNOWN = [
     spaces.Box(-np.inf, np.inf, (11,), np.float64),
@@ -88,13 +98,22 @@ def test_nested_actions_are_refused(nested: spaces.Space[Any]) -> None:
         ((7, 7, 3), False, False),
         ((3, 7, 7), False, True),
         ((84, 3, 90), False, False),
+        ((84, 84), True, False),
+        ((84, 20), False, False),
+        ((4, 84, 84, 3), True, False),
+        ((4, 3, 84, 84), True, True),
+        ((4, 84, 84, 1), True, False),
+        ((4, 9, 9, 3), False, False),
+        ((84,), False, None),
     ],
 )
-def test_bytes_of_three_axes_are_an_image_where_two_are_long_enough(
-    shape: tuple[int, ...], is_image: bool, first: bool
+def test_bytes_are_an_image_where_two_axes_are_long_enough(
+    shape: tuple[int, ...], is_image: bool, first: bool | None
 ) -> None:
     space = Space("box", shape, "uint8", (0.0,), (255.0,))
-    assert (space.is_image, channels_first(shape)) == (is_image, first)
+    assert space.is_image is is_image
+    if first is not None:
+        assert channels_first(frames(shape)[1:]) is first
 
 
 def test_bits_are_choices_of_two() -> None:
@@ -116,12 +135,77 @@ def test_what_values_are_stored_as(space: spaces.Space[Any], stored: str, is_ima
 
 
 @pytest.mark.parametrize(
-    "space", [spaces.Text(5), spaces.Sequence(spaces.Discrete(3)), spaces.Dict(a=spaces.Sequence(spaces.Discrete(3)))]
+    ("space", "start"),
+    [
+        (spaces.Text(5), "a space Text"),
+        (spaces.Sequence(spaces.Discrete(3)), "a space Sequence"),
+        (spaces.Dict(a=spaces.Discrete(2), b=spaces.Text(5)), "at key 'b', a space Text"),
+        (spaces.Dict(a=spaces.Tuple([spaces.Discrete(2), spaces.Text(5)])), "at key 'a/1', a space Text"),
+        (spaces.Tuple([spaces.Dict(c=spaces.Sequence(spaces.Discrete(3)))]), "at key '0/c', a space Sequence"),
+    ],
+    ids=str,
 )
-def test_other_spaces_are_refused(space: spaces.Space[Any]) -> None:
-    kind = type(space).__name__
-    with pytest.raises(ValueError, match=f"^a space {kind} is neither a Box nor made of choices"):
+def test_other_spaces_are_refused_with_their_key(space: spaces.Space[Any], start: str) -> None:
+    with pytest.raises(ValueError, match=f"^{start} is neither a Box nor made of choices"):
         describe(space)
+
+
+def test_pictures_in_a_dictionary_keep_their_place() -> None:
+    grey, colour = spaces.Box(0, 255, (40, 36), np.uint8), spaces.Box(0, 255, (3, 40, 36), np.uint8)
+    nested = spaces.Dict(a=spaces.Tuple([spaces.MultiBinary(2), grey]), b=spaces.Dict(c=colour), z=spaces.Discrete(3))
+    described = describe(nested)
+    assert described.pictures == ((2, 40, 36), (2 + 40 * 36, 3, 40, 36))
+    nested.seed(0)
+    value = nested.sample()
+    flat = spaces.flatten(nested, value)
+    for (first, *shape), picture in zip(described.pictures, (value["a"][1], value["b"]["c"]), strict=True):
+        assert np.array_equal(flat[first : first + math.prod(shape)].reshape(shape), picture)
+    assert describe(spaces.Dict(a=spaces.Box(0, 255, (7, 7, 3), np.uint8))).pictures == ()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int8, np.int64])
+def test_choices_keep_their_type(kind: Any) -> None:
+    try:
+        space = spaces.Discrete(3, start=1, dtype=kind)
+    except TypeError:
+        pytest.skip("this version of Gymnasium has choices of one type")
+    assert space.contains(describe(space).gym().sample())
+
+
+@pytest.mark.parametrize(
+    ("values", "held"),
+    [
+        (np.array([3.5, 250.0]), False),
+        (np.array([3.0, 250.0]), True),
+        (np.array([-1, 3]), False),
+        (np.array([0, 300]), False),
+        (np.array([np.nan, 0]), False),
+    ],
+)
+def test_what_a_type_does_not_hold(values: np.ndarray[Any, Any], held: bool) -> None:
+    assert (unfit(values, Space("box", (2,), "uint8", (0.0,), (255.0,))) is None) == held
+    assert unfit(values, Space("box", (2,), "float32", (0.0,), (1.0,))) is None
+    assert unfit(np.array([5, 7]), Space("multidiscrete", (2,), "int64", counts=(2, 2), start=(5, 5))) is not None
+    assert unfit(np.array([5, 6]), Space("multidiscrete", (2,), "int64", counts=(2, 2), start=(5, 5))) is None
+
+
+def test_spans_are_those_of_the_data() -> None:
+    box = spanned(np.array([[0.5, -7.0], [-2.5, 7.0]]))
+    assert [each.tolist() for each in box.bounds()] == [[-2.5, -7], [0.5, 7]]
+    choice = spanned(np.array([1, 3, 2]))
+    assert (choice.kind, choice.counts, choice.start, choice.extent) == ("discrete", (4,), (0,), "data")
+    below = spanned(np.array([[-2, 1], [0, 0]], np.int32))
+    assert (below.kind, below.counts, below.start) == ("multidiscrete", (3, 2), (-2, 0))
+    for outer, fits in (
+        (spaces.Box(-10, 10, (2,)), True),
+        (spaces.Box(-5, 10, (2,)), False),
+        (spaces.Box(-9, 9, (3,)), False),
+    ):
+        assert contains(describe(outer), box) == fits
+        assert (mismatch(describe(outer), box, "compared") == "") == fits
+    assert contains(describe(spaces.Discrete(5)), choice)
+    assert not contains(describe(spaces.Discrete(3)), choice)
+    assert mismatch(describe(spaces.Discrete(5)), choice) != ""  # as an observation
 
 
 def test_what_does_not_fit_says_why() -> None:

@@ -103,3 +103,32 @@ def test_a_picture_of_few_pixels_is_read_as_numbers():
     encoder = build_encoder(Space("box", (7, 7, 3), "uint8", (0.0,), (255.0,)), 16)
     assert isinstance(encoder, VectorEncoder)
     assert encoder(torch.zeros(2, 5, 7, 7, 3)).shape == (2, 5, 16)
+
+
+@pytest.mark.parametrize(
+    ("shape", "same"),
+    [
+        ((40, 36), lambda x: x[:, None, None]),  # grey
+        ((3, 40, 36, 2), lambda x: x.permute(0, 1, 4, 2, 3)),  # a stack of frames, channels last
+        ((3, 2, 40, 36), lambda x: x),  # and first
+    ],
+)
+def test_grey_images_and_stacks_of_frames_are_images_of_more_channels(shape, same):
+    encoder = build_encoder(Space("box", shape, "uint8", (0.0,), (255.0,)), 8)
+    x = torch.randint(256, (5, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    channels = same(x).flatten(1, 2)  # (5, K C, H, W)
+    torch.testing.assert_close(encoder(x), encoder.project(encoder.layers(channels / 255)))
+    assert encoder(x.unflatten(0, (1, 5))).shape == (1, 5, 8)
+
+
+def test_pictures_in_a_dictionary_go_through_convolutions_and_the_rest_through_a_linear_map():
+    first, second = (40, 36), (3, 37, 36)
+    size = 2 + 40 * 36 + 1 + 3 * 37 * 36
+    places = ((2, *first), (2 + 40 * 36 + 1, *second))
+    encoder = build_encoder(Space("box", (size,), "float32", (None,), (None,), pictures=places), 8)
+    x = torch.randint(256, (2, 3, size), generator=torch.Generator().manual_seed(0)).float()
+    parts = x.split((2, 40 * 36, 1, 3 * 37 * 36), dim=-1)
+    expected = encoder.numbers(torch.cat((parts[0], parts[2]), dim=-1))
+    for encode, part, shape in zip(encoder.pictures, parts[1::2], (first, second), strict=True):
+        expected = expected + encode(part.unflatten(-1, shape).to(torch.uint8))
+    torch.testing.assert_close(encoder(x), expected)
