@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -31,6 +32,8 @@ class Sourced:
     missing: str
     empty: str
     here: str
+    several: str | tuple[str, ...]
+    kind: Literal["corpus/sub", "other"] = "corpus/sub"
 
 
 def filled(run: Path, *steps: int) -> Checkpoints:
@@ -76,6 +79,13 @@ def test_any_damage_is_refused_naming_the_file(tmp_path: Path, name: str, how: s
         load_weights(tmp_path, "last")
     assert Checkpoints(tmp_path).find("last-good").name == "step-00000001"
     assert torch.equal(load_weights(tmp_path, "last-good")["a"], WEIGHTS["a"] + 1)
+
+
+def test_a_checkpoint_under_the_name_of_another_is_refused(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path, 1, 2)
+    shutil.copytree(checkpoints.path(1), checkpoints.path(3))
+    with pytest.raises(ValueError, match="step-00000003 holds the checkpoint of step 1; .*last-good"):
+        load_weights(tmp_path, "last")
 
 
 def test_when_all_are_damaged_the_last_is_named(tmp_path: Path) -> None:
@@ -208,10 +218,11 @@ def test_relative_paths_of_a_run_hold_from_anywhere(tmp_path: Path, monkeypatch:
     elsewhere.mkdir()
     monkeypatch.chdir(start)
     paths = {"data": "corpus", "weights": "corpus/sub", "pattern": "corpus/*.txt"}
+    several = ("corpus/sub", "corpus/none")
     words = {"name": "corpus", "missing": "corpus/none", "empty": "", "here": "."}
-    config = Sourced(**paths, **words)
+    config = Sourced(**paths, **words, several=several)
     write_config(run, to_dict(config))
     assert read_config(run, Sourced) == config
     monkeypatch.chdir(elsewhere)
     moved = {field: str(start / value) for field, value in paths.items()}
-    assert read_config(run, Sourced) == Sourced(**moved, **words)
+    assert read_config(run, Sourced) == Sourced(**moved, **words, several=(str(start / several[0]), several[1]))
