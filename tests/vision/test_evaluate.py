@@ -228,6 +228,19 @@ def test_of_another_folder_all_images_are_taken(command: Command, photos: tuple[
     assert counts(found) == {"apples": 2, "leaves": 5, "skies": 4}
 
 
+def test_another_folder_may_hold_validation_images_alone_and_not_all_classes(
+    command: Command, photos: tuple[Path, Path], make_folder: MakeFolder
+) -> None:
+    other = make_folder("val/leaves", 5, "val/skies", 4, root="others")
+    code, out, [absent, notice] = command(photos[1], "--data", other, "--json")
+    assert code == 0
+    assert absent.endswith("val has no images of apples")
+    assert notice.endswith("has no test images: these are its validation images")
+    found = json.loads(out.splitlines()[-1])
+    assert (found["split"], found["images"]) == ("validation", 9)
+    assert counts(found) == {"apples": 0, "leaves": 5, "skies": 4}
+
+
 def test_the_runs_own_images_elsewhere_are_noticed(
     command: Command, photos: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

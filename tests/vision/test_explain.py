@@ -99,7 +99,7 @@ def photos(tmp_path: Path) -> Path:
     """Three photographs of noise in a folder."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    for number, size in enumerate([(20, 30, 3), (16, 16, 3), (40, 20, 3)]):
+    for number, size in enumerate([(28, 30, 3), (16, 16, 3), (40, 38, 3)]):
         noise = np.random.default_rng(number).integers(256, size=size, dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{number}.png")
     return folder

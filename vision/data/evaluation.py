@@ -18,6 +18,7 @@ Split = Literal["auto", "test", "validation"]
 
 FAIRNESS = {
     "validation": "these are the validation images, by which the best checkpoint was chosen",
+    "others": "these are its validation images",
     "all": "these are all of its images, a fair test if the model was trained on none of them "
     "(else: --split validation)",
 }
@@ -40,7 +41,8 @@ def choose_images(folder: Path, trained: Trained, name: str, split: Split, skip_
         part: Part = "train" if chosen == "all" else "test" if chosen == "test" else "validation"
         images = load_part(name, part, preparation, trained_on=config.data, skip_bad=skip_bad, storage=config.storage)
     if split == "auto" and chosen != "test":
-        notice(f"{name} has no test images: {FAIRNESS[chosen]}")
+        which = "others" if other and chosen == "validation" else chosen
+        notice(f"{name} has no test images: {FAIRNESS[which]}")
     return chosen, images
 
 

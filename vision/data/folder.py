@@ -110,8 +110,10 @@ class Walk:
 
     def below(self, folder: Path) -> Iterator[Path]:
         """All images below a folder. No folder is entered twice, nor one that this one lies in."""
-        parent = folder.parent.resolve()
-        yield from self._below(folder, {_identity(each) for each in (parent, *parent.parents)})
+        above = [*folder.resolve().parents]
+        if folder.is_symlink():
+            above += [folder.parent.resolve(), *folder.parent.resolve().parents]
+        yield from self._below(folder, {_identity(each) for each in above})
 
     def _below(self, folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
         if (identity := _identity(folder)) in entered:

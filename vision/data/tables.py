@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,7 @@ def _by_part(table: Path, walk: Walk) -> dict[Part, dict[str, list[Path]]]:
             raise ValueError(f"{table} has two classes for {row.file}: {labels[path]} and {row.label}")
         else:
             parts.setdefault(_part(table, row, path), {}).setdefault(row.label, []).append(path)
+    walk.kinds -= Counter([table.suffix.lower()])
     if unlabelled := len(images) - len(labels):
         walk.left_out[f"images without a row in {table.name}"] += unlabelled
     return {part: _in_order(classes) for part, classes in parts.items()}

@@ -185,6 +185,20 @@ def test_errors_while_reading_are_told_apart_from_damage(tmp_path: Path, monkeyp
     assert error.value.filename == str(path)
 
 
+def test_relative_paths_are_walked_like_others(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_folder("apples/deep", 3, "leaves", 2)
+    for place, name in (
+        (root, "."),
+        (root / "apples", ".."),
+        (root.parent, root.name),
+        (root / "leaves", "../apples/.."),
+    ):
+        monkeypatch.chdir(place)
+        listing = list_part(Path(name), "train")
+        assert listing is not None
+        assert len(listing) == len(find_images([name])) == 5
+
+
 # A run's own files
 
 

@@ -66,9 +66,14 @@ def test_classes_come_from_a_table(
     assert torch.bincount(data.validation.labels).tolist() == [2, 2]
 
 
-def test_a_table_may_be_named_itself(flat: Callable[..., Path], load: Load) -> None:
+def test_a_table_may_be_named_itself(
+    flat: Callable[..., Path], load: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = flat(table="mine.csv")
     assert len(load(root / "mine.csv", validation=0).train) == 20
+    monkeypatch.chdir(root)
+    assert len(load("mine.csv", validation=0).train) == 20
+    assert capsys.readouterr().err == ""
     with pytest.raises(ValueError, match="00.png is a file: a folder of images is needed, or a table"):
         load(root / "00.png")
 
