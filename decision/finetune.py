@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.checks import check_positive
-from core.cli.arguments import parse_fields
+from core.cli.arguments import named_path, parse_fields
 from core.cli.exits import main
 from core.optim.config import ScheduleConfig
 from core.training.command import resumed_folder
@@ -90,7 +90,7 @@ def parse_command(argv: list[str]) -> TrainConfig:
     """The command line as a run. Raises ValueError of one sentence for anything wrong."""
     base = FinetuneConfig()
     if argv and not argv[0].startswith("-"):
-        base, argv = start_from(Path(argv[0])), argv[1:]
+        base, argv = start_from(named_path(argv[0], "DIR")), argv[1:]
     elif folder := resumed_folder(argv):
         base = resume(folder)
     elif not {"-h", "--help"} & {*argv}:

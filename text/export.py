@@ -1,13 +1,15 @@
 """Export a trained model: a run folder becomes a folder that other tools load.
 
-python -m text.export DIR --out FOLDER [--family gpt2|llama|mistral|qwen2|qwen3]
+python -m text.export DIR --out FOLDER [--family NAME] [--precision fp32|bf16]
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from core.cli.arguments import parse_fields, run_folder
+from core.checks import check_choices
+from core.cli.arguments import REQUIRED, parse_fields, run_folder
 from core.cli.exits import main
 from text.pretrained.folders import export_pretrained, nearest_family
 from text.trained import load
@@ -17,12 +19,17 @@ from text.trained import load
 class ExportConfig:
     """Settings of `text.export`."""
 
-    out: Path = Path()
-    """The new folder, in Hugging Face's layout: config.json, model.safetensors, and the files of a bpe tokenizer."""
+    out: Path = field(default=Path(), metadata={REQUIRED: True})
+    """The new folder, in Hugging Face's layout: config.json, model.safetensors, and the files of the tokenizer."""
     family: str = ""
-    """gpt2, llama, mistral, qwen2 or qwen3; default the one nearest to the model."""
+    """gpt2, llama, mistral, qwen2, qwen3, smollm3, olmo2, olmo3 or nanochat; default the one nearest to the model."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the weights written."""
     checkpoint: str = "best"
     """best, last, last-good, or a step."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
 
 def export(argv: list[str]) -> None:
@@ -38,11 +45,8 @@ def export(argv: list[str]) -> None:
         raise ValueError("out is missing: name the new folder with --out")
     trained = load(folder, options.checkpoint)
     family = options.family or nearest_family(trained.config.model)
-    tokenizer = trained.tokenizer if trained.tokenizer.kind == "bpe" else None
-    export_pretrained(trained.model, options.out, family, tokenizer)
+    export_pretrained(trained.model, options.out, family, trained.tokenizer, options.precision)
     print(f"wrote step {trained.step} of {folder} to {options.out} as {family}")
-    if tokenizer is None:
-        print(f"a public layout has no {trained.tokenizer.kind} tokenizer: it stays in {folder / 'tokenizer.json'}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,10 @@ def gpt2_core(dim: int, depth: int, n_heads: int, dropout: float = 0.0, bias: Bi
 
 
 def modern_core(dim: int, depth: int, n_heads: int, dropout: float = 0.0) -> TransformerConfig:
-    """Rotary positions, QK-norm, squared ReLU, zero-initialised branches: each is measured in docs/lab-notes.md."""
+    """Rotary positions, QK-norm, squared ReLU, zero-initialised branches, norms without a gain: transformers' nanochat.
+
+    Each is measured in docs/lab-notes.md.
+    """
     return TransformerConfig(
         dim=dim,
         depth=depth,
@@ -37,6 +40,8 @@ def modern_core(dim: int, depth: int, n_heads: int, dropout: float = 0.0) -> Tra
         bias="none",
         dropout=dropout,
         feedforward="relu2",
+        norm="rms",
+        embedding_norm="rms",
         qk_norm="rms",
         init="zero-residual",
     )

@@ -9,17 +9,18 @@ asks for prompts on a terminal; elsewhere the prompt is read from standard input
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from core.checks import check_at_least, check_positive
-from core.cli.arguments import parse_fields, run_folder
+from core.cli.arguments import TEXT, parse_fields, run_folder
 from core.cli.exits import main
 from core.decoding.beams import beam_search
 from core.decoding.filters import Sampling
 from core.decoding.generate import generate
 from core.decoding.window import STOPPED
 from core.devices import device_kind, resolve_precision
+from text.pretrained.start import is_run
 from text.tokens.base import StreamingDecoder, Tokenizer, UnknownCharacterError
 from text.trained import Trained, load, load_public
 
@@ -30,7 +31,7 @@ class SampleConfig(Sampling):
 
     temperature: float = 0.8
     """Below 1 sharpens, above 1 flattens; 0 takes the most probable token."""
-    prompt: str | None = None
+    prompt: str | None = field(default=None, metadata={TEXT: True})
     """The text to continue; by default it is asked for, or read from standard input."""
     tokens: int = 500
     """The most new tokens."""
@@ -40,7 +41,7 @@ class SampleConfig(Sampling):
     """Seed of the first continuation; each further one has the next seed."""
     beams: int = 0
     """Beam search with this many beams instead of sampling; 0 is off."""
-    stop: str = ""
+    stop: str = field(default="", metadata={TEXT: True})
     """Stop at this text, which must be a single token; the tokenizer's end of text always stops."""
     checkpoint: str = "best"
     """best, last, last-good, or a step."""
@@ -71,7 +72,7 @@ def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Itera
     stops = tokenizer.encode(options.stop).tolist()
     if len(stops) > 1:
         raise ValueError(f"stop = {options.stop!r} is {len(stops)} tokens, not one")
-    stops += [] if tokenizer.eos is None else [tokenizer.eos]
+    stops += tokenizer.stops
     if options.beams:
         end = stops[0] if stops else None
         [[best, *_]] = beam_search(trained.model, [ids], options.tokens, options.beams, eos=end, device=device)
@@ -89,7 +90,7 @@ def decoded(tokenizer: Tokenizer, prompt: list[int], tokens: Iterator[int]) -> I
 
     Tokens that begin or end a text are left out, as are those beyond the tokenizer's vocabulary, which have no text.
     """
-    decode, hidden = StreamingDecoder(tokenizer), (STOPPED, tokenizer.bos, tokenizer.eos)
+    decode, hidden = StreamingDecoder(tokenizer), (STOPPED, tokenizer.bos, tokenizer.eos, *tokenizer.stops)
     yield "".join(decode(token) for token in prompt if token not in hidden)
     for token in tokens:
         if token not in hidden and token < tokenizer.vocab_size:
@@ -146,8 +147,7 @@ def sample(argv: list[str]) -> None:
     options = parse_fields(SampleConfig(), rest, prog="python -m text.sample DIR", description="Generates text.")
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may not have every character
     device = device_kind(options.device)
-    is_run = (folder / "checkpoints").is_dir() or (folder / "metrics.jsonl").exists()
-    trained = load(folder, options.checkpoint, device) if is_run else load_public(str(folder), device)
+    trained = load(folder, options.checkpoint, device) if is_run(folder) else load_public(str(folder), device)
     if resolve_precision(options.precision, device) == "bf16":
         trained.model.bfloat16()  # once; autocast would convert every weight for every token
     if options.prompt is None and sys.stdin.isatty():

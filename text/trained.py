@@ -5,10 +5,12 @@ from pathlib import Path
 
 import torch
 
+from core.files.tensors import Uninitialised
 from core.training.trained import TrainedRun, load_run
 from text.config import TrainConfig
-from text.models.gpt import GPT
+from text.models.gpt import GPT, GPTConfig
 from text.pretrained.folders import load_pretrained, pretrained_folder
+from text.pretrained.start import is_run, start_folder
 from text.tokens.base import Tokenizer
 from text.tokens.load import load_tokenizer
 
@@ -32,3 +34,17 @@ def load_public(name_or_path: str, device: str = "cpu") -> Trained:
     model, tokenizer = load_pretrained(folder), load_tokenizer(folder)
     config = TrainConfig(steps=1, init_from=name_or_path, tokenizer=str(folder), model=model.config)
     return Trained(model.to(device), config, 0, torch.device(device), tokenizer)
+
+
+def load_start(name_or_path: str, config: GPTConfig) -> GPT:
+    """A trained model to start from, in training mode, with a shorter context or another dropout.
+
+    name_or_path: a run folder, of which the best checkpoint is taken, or a public model.
+    """
+    folder = start_folder(name_or_path)
+    own = (load(folder).model if is_run(folder) else load_pretrained(folder)).state_dict()
+    with Uninitialised():
+        model = GPT(config)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    model.load_state_dict({name: own[name][: shape[0]] for name, shape in shapes.items()})  # learned positions are cut
+    return model

@@ -4,22 +4,28 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
+from core.config import TransformerConfig
 from core.training.config import RunConfig
 from vision.augmentation.config import AugmentConfig
+from vision.data.files import Fit
 from vision.data.named import NAMES
-from vision.models.config import ViTConfig
+from vision.models.config import DROPPED, ViTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(RunConfig):
     """A run of `vision.train`; batches count images."""
 
+    resumable = (*RunConfig.resumable, "data", "eval_batch", "storage")
+
     data: str = "digits"
-    """A name (digits, cifar10, cifar100, mnist, fashion-mnist, kmnist), or a folder of images: ROOT/CLASS/*.jpg or
-    ROOT/{train,val,test}/CLASS/*.jpg."""
-    validation: int | None = None
-    """Training images held out for validation, seeded and stratified; default a tenth, or the folder's own; 0 = none,
-    for the final run of a recipe."""
+    """A name (digits, cifar10, cifar100, mnist, fashion-mnist, kmnist); a folder of images: ROOT/CLASS/*.jpg or
+    ROOT/{train,val,test}/CLASS/*.jpg; a folder of images with a labels.csv beside them; or hf:NAME[:CONFIG]."""
+    validation: float | None = None
+    """Training images held out for validation, or a fraction of them below 1, stratified and always the same; default
+    a tenth, or the folder's own; 0 = none, for the final run of a recipe."""
+    fit: Fit = "crop"
+    """How a folder's images become squares: their central square, all of them between black bars, or distorted."""
     skip_bad: bool = False
     """Leave out images that cannot be read, and count them, instead of stopping at the first."""
     storage: Literal["auto", "memory", "stream"] = "auto"
@@ -31,15 +37,24 @@ class TrainConfig(RunConfig):
     """Fraction of the budget, at its beginning, on images of half the side, which have a quarter of the patches."""
     init_from: str = ""
     """Start from trained weights: a run folder of vision.train, timm:NAME, or a .safetensors file in timm's layout."""
+    train: Literal["all", "head"] = "all"
+    """What is trained: every weight, or the head alone on what the rest of init_from's weights makes of the images."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Whether an image counts as the others, or the more the fewer training images its class has: n / (K n_class)."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """How training images are varied."""
     model: ViTConfig = field(default_factory=ViTConfig)
-    """The model; with init_from only image_size and patch have an effect, the rest comes with the weights."""
+    """The model; with init_from only image_size, patch and what is dropped out have an effect, the rest comes with the
+    weights."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choices(self)
+        if not self.data.strip():
+            raise ValueError(f"data = {self.data!r} must be a name or a folder of images")
         check_positive(self, "eval_batch")
+        if self.train == "head" and not self.init_from:
+            raise ValueError("train = 'head' needs init_from: the weights that stay as they are")
         check_between(self, 0.0, 1.0, "half_size")
         if self.validation is not None:
             check_at_least(self, 0, "validation")
@@ -53,8 +68,13 @@ class TrainConfig(RunConfig):
         """Fields without effect under this configuration, each with the reason."""
         idle = super().unused()
         if self.data in NAMES:
-            idle |= dict.fromkeys(("skip_bad", "storage"), f"{self.data} is not a folder of images")
+            idle |= dict.fromkeys(("skip_bad", "storage", "fit"), f"{self.data} is not a folder of images")
         if self.init_from:
-            names = [f"model.{f.name}" for f in fields(ViTConfig) if f.name not in ("image_size", "patch")]
+            taken = ("image_size", "patch", "core")
+            names = [f"model.{f.name}" for f in fields(ViTConfig) if f.name not in taken]
+            names += [f"model.core.{f.name}" for f in fields(TransformerConfig) if f.name not in DROPPED]
             idle |= dict.fromkeys(names, "init_from brings its own")
+        if self.train == "head":
+            names = ["optimizer.layer_decay", *(f"model.core.{name}" for name in DROPPED)]
+            idle |= dict.fromkeys(names, "train = 'head' leaves the layers as they are")
         return idle

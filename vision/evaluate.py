@@ -17,6 +17,7 @@ from core.cli.exits import main
 from core.devices import device_kind
 from core.messages import notice
 from core.training.trained import EvaluateOptions, Weights, print_json
+from vision.data.batches import image_names
 from vision.data.evaluation import Split, choose_images
 from vision.reports.report import key_figures, tables, write_figures
 from vision.tasks.evaluation import Views, evaluate_all, variants
@@ -70,15 +71,16 @@ def evaluate(argv: list[str]) -> None:
     results = {
         kind: evaluate_all(model, images, options.tta, options.precision, rows) for kind, model in models.items()
     }
-    reported = list(variants(results, options.tta))
-    print(f"{name}: {len(images):,} images ({split}), checkpoint of step {trained.step}\n")
-    print(*tables(reported, classes), sep="\n\n")
+    reported, names = list(variants(results, options.tta)), image_names(images)
     figures: dict[str, Any] = {"step": trained.step, "data": name, "split": split, "images": len(images)}
     figures |= {"weights": weights, "tta": options.tta} | key_figures(split, reported, classes)
     figures["seconds"] = round(time.monotonic() - started, 2)
     place = options.out or folder / "evaluation"
-    write_figures(figures, results[weights], classes, place)
-    print(f"\npictures and figures are in {place}")
+    write_figures(figures, results[weights], classes, names, place)
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
+    print(f"{name}: {len(images):,} images ({split}), checkpoint of step {trained.step}\n")
+    print(*tables(reported, results[weights], classes, names), sep="\n\n")
+    print(f"\npictures, predictions and figures are in {place}")
     if options.json:
         print_json(figures)
 

@@ -5,7 +5,7 @@ python -m vision.explain DIR IMAGE... --out FILE.png [--layers all|last|1,3] [--
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from core.attention import record_attention
-from core.cli.arguments import parse_fields
+from core.cli.arguments import REQUIRED, parse_fields
 from core.cli.exits import main
 from core.devices import device_kind
 from core.training.trained import Weights
@@ -30,7 +30,7 @@ MOST = 24
 class ExplainConfig:
     """Settings of `vision.explain`."""
 
-    out: Path = Path()
+    out: Path = field(default=Path(), metadata={REQUIRED: True})
     """The picture to write: .png, .jpg or .pdf; it replaces an earlier one."""
     layers: str = "all"
     """Layers whose attention is shown: all, last, or numbers from 1 on, as in 1,3."""
@@ -54,7 +54,7 @@ def explain(trained: Trained, pixels: Tensor, layers: Sequence[int], head: str =
     answer is made; with attention pooling, the pooling's weights; and the rollout of all layers.
     """
     model, preparation = trained.model, trained.preparation
-    image = preparation.fit(pixels[None].to(trained.device), model.config.image_size)  # (1, C, S, S)
+    image = preparation.resize(pixels[None].to(trained.device), model.config.image_size)  # (1, C, S, S)
     with record_attention(model) as maps:
         features = model.features(preparation.normalise(image))  # (1, T, D)
     logits = model.head(model.norm(model.pool(features[:, model.pool.read])))
@@ -97,7 +97,7 @@ def explain_images(argv: list[str]) -> None:
         raise ValueError("out is missing: name the picture with --out FILE.png")
     if options.out.suffix.lower() not in FORMATS:
         raise ValueError(f"out = {str(options.out)!r} must be a file that ends in one of: {', '.join(FORMATS)}")
-    files = find_images(words)
+    files = find_images(words, options.skip_bad)
     if len(files) > MOST:
         raise ValueError(f"{len(files):,} images do not fit into one picture: {MOST} at most")
     trained = load(folder, options.checkpoint, device_kind(options.device), options.weights)

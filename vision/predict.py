@@ -103,7 +103,7 @@ def predict(argv: list[str]) -> None:
         description="Classifies images: files, folders of them, or patterns in quotes.",
     )
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
-    files = find_images(words)
+    files = find_images(words, options.skip_bad)
     trained = load(folder, options.checkpoint, device_kind(options.device), options.weights)
     reader = Reader(trained.preparation, options.skip_bad)
     predicted = list(predictions(trained, reader.read(files), options.top, options.batch_size))

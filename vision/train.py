@@ -9,10 +9,12 @@ from dataclasses import replace
 from functools import partial
 
 from core.cli.exits import main
+from core.config import TransformerConfig
 from core.messages import notice
 from core.optim.groups import build_optimizer
 from core.training.checkpoints import read_config
 from core.training.command import parse
+from core.training.config import with_steps
 from core.training.folder import resume_point
 from core.training.run import Run
 from core.training.trained import matches_data, save_data_record
@@ -23,8 +25,8 @@ from vision.models.config import ViTConfig
 from vision.models.tokens import WhitenedPatchEmbedding
 from vision.models.vit import ViT
 from vision.presets import PRESETS
-from vision.pretrained.load import Pretrained, load_pretrained, read_pretrained
-from vision.pretrained.resize import resized
+from vision.pretrained.load import Pretrained, read_pretrained
+from vision.pretrained.resize import dropping, resized
 from vision.tasks.classification import Classification
 
 WHITENING_IMAGES = 5_000
@@ -33,10 +35,13 @@ WHITENING_IMAGES = 5_000
 
 def train(config: TrainConfig) -> dict[str, float]:
     """Train as configured; returns the last evaluation. Raises ValueError for bad input, before anything is written."""
-    data, config = prepare(config)
+    data, config, source = prepare(config)
     figures: dict[str, float] = {}
     with Run(config, unit="images") as run:
-        model = first_model(config, data)
+        model = first_model(config, data, source)
+        del source  # as large as the model
+        if config.train == "head":
+            model.requires_grad_(False).head.requires_grad_(True)
         if run.main:
             data.preparation.save(run.folder)
             sizes = {"train": len(data.train), "validation": len(data.validation)}
@@ -54,8 +59,8 @@ def train(config: TrainConfig) -> dict[str, float]:
     return figures
 
 
-def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
-    """The images, and the configuration with all that depends on them or on the weights to start from filled in.
+def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
+    """The images, the configuration with all that depends on them filled in, and the weights to start from, if any.
 
     Raises ValueError for bad input.
     """
@@ -67,14 +72,15 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
         size=shape.image_size,
         channels=shape.channels or None,
         validation=config.validation,
+        fit=config.fit,
+        crop=(source.crop if source else None) or config.augment.room(shape.image_size),
+        preparation=Preparation.load(config.out) if resumed else None,
         skip_bad=config.skip_bad,
         storage=config.storage,
     )
     if config.resume and not matches_data(config.out, data.fingerprint):
         raise ValueError(f"{config.out} was trained on other images: those of --data {config.data} have changed")
-    if resumed:
-        data = replace(data, preparation=Preparation.load(config.out))
-    elif source is not None:
+    if source is not None:
         data = replace(data, preparation=source.adapt_preparation(data.preparation))
     model = replace(shape, channels=data.preparation.channels, classes=len(data.preparation.classes))
     if config.half_size and not (model.continuous and model.side % 2 == 0):
@@ -82,7 +88,7 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig]:
             f"half_size = {config.half_size} needs coordinates = 'grid', positions that take fractions, not "
             f"{model.core.position.kind!r}, and an even number of patches along a side, not {model.side}"
         )
-    return data, replace(config, model=model)
+    return data, with_steps(replace(config, model=model), len(data.train)), source
 
 
 def choose_shape(config: TrainConfig, source: Pretrained | None) -> ViTConfig:
@@ -95,17 +101,17 @@ def choose_shape(config: TrainConfig, source: Pretrained | None) -> ViTConfig:
     if old != new:
         sides = f"{new[0]} pixels in patches of {new[1]}, not {old[0]} and {old[1]}"
         notice(f"{config.init_from} is trained on with images of {sides}")
-    return resized(source.config, *new)
+    shape = resized(source.config, *new)
+    like = TransformerConfig() if config.train == "head" else config.model.core  # what is not trained is not varied
+    return replace(shape, core=dropping(shape.core, like))
 
 
-def first_model(config: TrainConfig, data: Data) -> ViT:
+def first_model(config: TrainConfig, data: Data, source: Pretrained | None) -> ViT:
     """The model before the first step; a resumed run's weights come later, from its checkpoint."""
-    if resume_point(config) is not None:
-        return ViT(config.model)
-    if config.init_from:
-        return load_pretrained(config.init_from, config.model)
+    if source is not None:
+        return source.start(config.model, data.preparation.classes)
     model = ViT(config.model)
-    if isinstance(model.embed.patches, WhitenedPatchEmbedding):
+    if resume_point(config) is None and isinstance(model.embed.patches, WhitenedPatchEmbedding):
         pixels = data.train.sample(WHITENING_IMAGES)
         model.embed.patches.fit(data.preparation(pixels, config.model.image_size))
     return model

@@ -19,7 +19,7 @@ from core.files.json_files import read_json
 from core.training.metrics import read_metrics
 from vision.data.batches import ImageSet, evaluation_batches
 from vision.data.load import load_data, load_test
-from vision.reports.metrics import Errors
+from vision.reports.metrics import Answers, Errors
 from vision.trained import Trained, load
 
 CIFAR = ["vit-cifar-cpu", "--data", "cifar10", "--validation", "1000", "--eval-every", "50"]
@@ -96,7 +96,7 @@ def confident_errors(trained: Trained, test: ImageSet) -> list[tuple[bytes, str]
     """The most confident errors among the first test images, each with its true and its predicted class."""
     worst, classes = None, trained.preparation.classes
     for pixels, labels in evaluation_batches(test.subset(np.arange(min(SEARCHED, len(test)))), 500):
-        worst = Errors.of(pixels, trained.logits(pixels), labels).most_confident(ERRORS, worst)
+        worst = Errors.of(pixels, Answers.of(trained.logits(pixels), labels)).most_confident(ERRORS, worst)
     assert worst is not None
     each = zip(worst.pixels, worst.truth, worst.answer, worst.confidence.tolist(), strict=True)
     return [(as_png(image), f"{classes[is_]} → {classes[said]} {sure:.0%}") for image, is_, said, sure in each]

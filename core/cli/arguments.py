@@ -42,6 +42,13 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message.removeprefix("argument "))
 
 
+class OneOrSeveral(argparse.Action):
+    """One word as itself, several as a tuple."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
+
+
 def parse_fields(default: T, arguments: Sequence[str], *, prog: str = "", description: str = "") -> T:
     """The dataclass `default` with what `--field VALUE ...` sets in it; underscores and hyphens are the same.
 
@@ -70,12 +77,20 @@ def given_fields(
 
 def with_fields(config: T, given: Mapping[str, Any]) -> T:
     """`config` with the fields of those dotted names replaced; ValueError for one that then has no effect."""
-    config = _replaced(config, given)
+    try:
+        changed = _replaced(config, given)
+    except ValueError:  # perhaps about a field that another one leaves without effect
+        _refuse_unused(_replaced(config, {name: value for name, value in given.items() if "." not in name}), given)
+        raise
+    _refuse_unused(changed, given)
+    return changed
+
+
+def _refuse_unused(config: object, given: Mapping[str, Any]) -> None:
     for field, reason in unused_fields(config).items():
         for name in given:
             if name == field or name.startswith(f"{field}."):
                 raise ValueError(f"{flag(name)} has no effect: {reason}")
-    return config
 
 
 def run_folder(argv: list[str], command: str) -> tuple[Path, list[str]]:
@@ -151,6 +166,8 @@ def _reading(hint: Any) -> dict[str, Any]:
         return {"choices": members}
     if origin is tuple and (element := _reading(members[0])):
         return element | {"nargs": "*" if members[1] is Ellipsis else len(members)}
+    if members == (str, tuple[str, ...]):
+        return {"type": _nonempty, "metavar": "NAME", "nargs": "+", "action": OneOrSeveral}
     if origin in (Union, types.UnionType) and members[1:] == (type(None),) and (inner := _reading(members[0])):
         return inner | {"type": _or_none(inner["type"])}
     readers: dict[Any, Callable[[str], Any]] = {int: _integer, float: float, str: _nonempty, Path: _path}

@@ -12,10 +12,13 @@ Nothing in it is pickled, so nothing in it can execute code when loaded.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
+from dataclasses import fields, replace
+from glob import has_magic
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from torch import Tensor
 
@@ -29,6 +32,10 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 STATE = "state.json"
 BEST = "best.json"
+PATHS = (str, Path, Path | None, tuple[str, ...])
+"""Types of fields that may hold relative paths."""
+NAMES_OR_PATHS = ("data", "init_from")
+"""Fields in which a word without a separator is a path as well, if there is such a file."""
 
 
 class Checkpoints:
@@ -180,21 +187,46 @@ def load_weights(
 
 
 def write_config(run_folder: Path, config: Mapping[str, Any]) -> None:
-    """Records `to_dict(config)` with the format of the folder as `config.json`."""
-    write_json(run_folder / "config.json", {"format": FORMAT, "config": config})
+    """Records `to_dict(config)` as `config.json`, with the format of the folder and the place of relative paths."""
+    write_json(run_folder / "config.json", {"format": FORMAT, "config": config, "relative_to": os.getcwd()})
 
 
 def read_config(run_folder: Path, cls: type[T]) -> T:
-    """The configuration a run was made with; ValueError when there is none or it is of another version."""
+    """The configuration a run was made with; ValueError when there is none or it is of another version.
+
+    Relative paths in it that led to something from where the run was started are absolute when read from elsewhere.
+    """
     path = run_folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{run_folder} is not a run folder: it has no config.json")
     record = read_json(path)
     check_format(path, record)
     try:
-        return from_dict(cls, record.get("config", {}))
+        config = from_dict(cls, record.get("config", {}))
+        return _anchored(config, record.get("relative_to", os.getcwd()))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _anchored(config: T, place: str) -> T:
+    if place == os.getcwd():
+        return config
+    values = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "out"}  # type: ignore[arg-type]
+    hints = get_type_hints(type(config))
+    found = {name: _found_from(place, value, name in NAMES_OR_PATHS) for name, value in values.items()}
+    changes = {name: value for name, value in found.items() if hints[name] in PATHS and value != values[name]}
+    return replace(config, **changes) if changes else config  # type: ignore[type-var]
+
+
+def _found_from(place: str, value: Any, bare: bool) -> Any:
+    """A relative path as an absolute one if it leads somewhere from `place`; `bare`: even if it is only a name."""
+    if isinstance(value, tuple):
+        return tuple(_found_from(place, each, bare) for each in value)
+    if not isinstance(value, str | Path) or not str(value).strip("."):
+        return value
+    plain = re.split(r"[*?\[]", str(value))[0].rpartition("/")[0] if has_magic(str(value)) else str(value)
+    there = Path(place, plain).exists() and (bare or len(Path(value).parts) > 1)
+    return type(value)(os.path.join(place, value)) if there else value
 
 
 def check_format(path: Path, record: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ def parse(
     given = given_fields(base, arguments, prog=" ".join(["python", *program(), "PRESET"]), description=summary)
     if {*BUDGETS} & given.keys():  # a budget of one kind replaces the preset's of another
         given = dict.fromkeys(BUDGETS) | given
-    return with_fields(base, given)
+    return with_fields(base, given).adapted(given)
 
 
 def resumed_folder(argv: Sequence[str]) -> Path | None:

@@ -1,12 +1,14 @@
 """What every training run has in common: its budget, batch, optimiser, schedule and housekeeping."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.cli.arguments import ALONE
+from core.messages import notice
 from core.optim.config import OptimizerConfig, ScheduleConfig
 
 DEFAULT_OUT = Path("runs")
@@ -83,6 +85,10 @@ class RunConfig:
         """Fields without effect under this configuration, each with the reason."""
         return {} if self.resume else {"checkpoint": "without resume nothing is read"}
 
+    def adapted(self, given: Mapping[str, Any]) -> Self:
+        """What a command line that sets these fields, by dotted names, stands for: a panel fills in what follows."""
+        return self
+
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -94,4 +100,6 @@ def with_steps(config: C, items: int) -> C:
     """
     if config.epochs is None:
         return config
-    return replace(config, steps=max(1, math.ceil(config.epochs * items / config.batch_size)), epochs=None)
+    steps = max(1, math.ceil(config.epochs * items / config.batch_size))
+    notice(f"epochs = {config.epochs:g} are {steps:,} steps, {items / config.batch_size:,.1f} each")
+    return replace(config, steps=steps, epochs=None)

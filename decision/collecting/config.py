@@ -1,11 +1,12 @@
 """Settings of `decision.collect`."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from core.checks import check_at_least, check_choices, check_positive
+from core.cli.arguments import REQUIRED
 from decision.environments.settings import LIMIT, parse_arguments
 from decision.trained import FILE
 
@@ -53,7 +54,7 @@ class CollectConfig:
     """Environments to act in at once; training takes 8 at most."""
     join: tuple[str, ...] = ()
     """Data sets of one environment to join instead of recording: files, minari:NAME."""
-    out: str = ""
+    out: str = field(default="", metadata={REQUIRED: True})
     """The file to write; with --join also minari:NAME."""
 
     def __post_init__(self) -> None:

@@ -14,10 +14,10 @@ MakeFolder = Callable[..., Path]
 COLOURS = {"apples": (200, 40, 40), "leaves": (40, 180, 60), "skies": (60, 90, 210), "stones": (120, 120, 120)}
 
 
-def picture(name: str, number: int) -> Image.Image:
+def picture(name: str, number: int, place: str = "") -> Image.Image:
     """A picture of a class: its colour with noise, of a size and shape that change with the number."""
-    rng = np.random.default_rng([number, *name.encode()])
-    shape = (18 + number % 7, 16 + number % 11, 3)
+    rng = np.random.default_rng([number, *f"{place}/{name}".encode()])
+    shape = (18 + number % 4, 17 + number % 5, 3)
     noise = rng.normal(0, 25, shape)
     return Image.fromarray(np.clip(COLOURS.get(name, (90, 90, 90)) + noise, 0, 255).astype(np.uint8))
 
@@ -33,7 +33,7 @@ def make_folder(tmp_path: Path) -> MakeFolder:
             place.mkdir(parents=True, exist_ok=True)
             for number in range(int(count)):
                 suffix = ("jpg", "png", "JPEG")[number % 3]
-                picture(place.name, number).save(place / f"{number:03d}.{suffix}", quality=95)
+                picture(place.name, number, f"{root}/{name}").save(place / f"{number:03d}.{suffix}", quality=95)
         return folder
 
     return make

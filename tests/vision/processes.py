@@ -37,7 +37,7 @@ def digits() -> Images:
 
 
 def numbered(count: int) -> tuple[ViT, Images, Preparation]:
-    """So many images, each of a class of its own, so that a confusion matrix tells how often each was counted."""
+    """So many images, each of a class of its own, so that the counts by class tell how often each was counted."""
     pixels = torch.randint(256, (count, 1, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     return opinionated(count), Images(pixels, torch.arange(count)), grey(count)
 

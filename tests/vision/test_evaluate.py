@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from vision.train import train
 from vision.trained import load
 
 PICTURES = ["calibration.png", "confusion.png", "errors.png"]
-METRICS = ["accuracy", "top5", "loss", "ece", "accuracy_low", "accuracy_high"]
+METRICS = ["accuracy", "top5", "balanced_accuracy", "macro_f1", "loss", "ece", "accuracy_low", "accuracy_high"]
 
 
 # The command
@@ -70,7 +71,7 @@ def plain(run_folder: Path) -> dict[str, Any]:
     out = run_folder.parent / "plain"
     evaluate([str(run_folder), "--device", "cpu", "--out", str(out)])
     figures = without_clock(read_json(out / "figures.json"))
-    return {name: value for name, value in figures.items() if name not in ("class_names", "confusion")}
+    return {name: value for name, value in figures.items() if name not in ("class_names", "confusion", "errors")}
 
 
 @pytest.fixture
@@ -103,9 +104,9 @@ def test_the_command_reports_the_test_images(command: Command, run_folder: Path)
     assert (code, err) == (0, [])
     place = run_folder / "evaluation"
     written = read_json(place / "figures.json")
-    names, confusion = written.pop("class_names"), written.pop("confusion")
+    names, confusion, errors = (written.pop(name) for name in ("class_names", "confusion", "errors"))
     assert written == figures
-    assert sorted(path.name for path in place.iterdir()) == sorted(["figures.json", *PICTURES])
+    assert sorted(path.name for path in place.iterdir()) == sorted(["figures.json", "predictions.csv", *PICTURES])
     for name in PICTURES:
         with Image.open(place / name) as image:
             image.verify()
@@ -118,6 +119,12 @@ def test_the_command_reports_the_test_images(command: Command, run_folder: Path)
     low, high = figures["test/accuracy_low"], figures["test/accuracy_high"]
     assert low < correct / 359 < high
     assert names == list("0123456789")
+    assert [int(error["truth"]) for error in errors] == [int(images.labels[int(error["image"])]) for error in errors]
+    assert [int(error["answer"]) for error in errors] == [int(answer[int(error["image"])]) for error in errors]
+    with (place / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["answer"]) for row in rows] == answer.tolist()
+    assert [int(row["truth"]) for row in rows] == images.labels.tolist()
     assert confusion == reference.confusion_matrix(images.labels, answer).tolist()
     assert figures["classes/3/count"] == int((images.labels == 3).sum())
     assert figures["classes/3/recall"] == pytest.approx(confusion[3][3] / figures["classes/3/count"])
@@ -281,8 +288,14 @@ BAD_INPUT = {
     "no such split": (("{run}", "--split", "train"), "'train'"),
     "no batch": (("{run}", "--batch-size", 0), "batch_size = 0 must be above 0"),
     "no such data": (("{run}", "--data", "{place}/nothing"), "there is no folder '{place}/nothing'"),
-    "other classes": (("{run}", "--data", "{place}/photos"), "photos has other classes than the model: 0; 1; 2"),
-    "other test classes": (("{run}", "--data", "{place}/parts"), "has other classes than the model: 0; 1; 2; "),
+    "other classes": (
+        ("{run}", "--data", "{place}/photos"),
+        "photos has classes that the model does not have: apples; leaves",
+    ),
+    "other test classes": (
+        ("{run}", "--data", "{place}/parts"),
+        "test has classes that the model does not have: apples; leaves",
+    ),
     "a file in place of a folder": (("{run}", "--out", "{place}/photos/apples/000.jpg"), "000.jpg"),
     "no device": (("{run}", "--device", "mps"), "device = 'mps' is not present"),
 }

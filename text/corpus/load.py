@@ -1,7 +1,7 @@
 """A text tokenised once: training and validation tokens on disk, read through a memory map.
 
-The text streams from its source to the disk, a document at a time, so that neither it nor its tokens have to fit into
-memory. What was made is found again by the content of the text, the tokenizer's fingerprint and the fraction held out.
+The text streams from its source to the disk, so that neither it nor its tokens have to fit into memory. What was made
+is found again by the content of the text, how it is read, the tokenizer's fingerprint and the fraction held out.
 """
 
 import hashlib
@@ -20,8 +20,12 @@ from numpy.typing import NDArray
 from core.files.atomic import atomic_write, remove, sha256
 from core.files.downloads import data_root
 from core.files.json_files import read_json, write_json
-from text.corpus.sources import BETWEEN_DOCUMENTS, Source, content_hash, find_source, remembered_sha256, split, texts
-from text.tokens.base import ByteTokenizer, CharTokenizer, Ids, Tokenizer, UnknownCharacterError
+from core.messages import notice
+from text.corpus.documents import PLAIN, Reading
+from text.corpus.encode import encoded
+from text.corpus.sources import Data, Source, content_hash, find_source, remembered_sha256
+from text.corpus.stream import Notes, Side, split, texts, whole_words
+from text.tokens.base import ByteTokenizer, CharTokenizer, Tokenizer
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import load_tokenizer, published_gpt2
 
@@ -30,7 +34,9 @@ Tokens = NDArray[np.unsignedinteger[Any]]
 FORMAT = 2  # of the folders written here; part of their key, so that older ones are not found
 HASHES = "hashes"  # the folder of hashes of large files
 ATTEMPTS = 3  # another process may have removed, as damaged, what this one had made
-TOGETHER = 1 << 20  # characters from which on texts are encoded together, in parallel where the tokenizer can
+BETWEEN_DOCUMENTS = "\n\n"  # where no token ends a text
+LEARNED = 1 << 16  # characters that a byte-pair encoding is learned from at once
+LONGEST = 5 << 18  # characters of a word there, beyond which it is cut
 TOKENIZERS = ("char", "byte", "bpe", "gpt2")
 
 
@@ -68,11 +74,12 @@ class Corpus:
 
 
 def load_corpus(
-    data: str | Path,
+    data: Data,
     tokenizer: Tokenizer | str | Path = "char",
     *,
     vocab_size: int | None = None,
-    validation: float = 0.1,
+    validation: float | Data = 0.1,
+    reading: Reading = PLAIN,
     root: Path | None = None,
 ) -> Corpus:
     """The tokens of a text, from the cache under `root` (default: `data_root()`) or made now.
@@ -81,21 +88,18 @@ def load_corpus(
     tokenizer: `char` (the characters of the text), `byte`, `bpe` (learned from the training part, of `vocab_size`
         tokens, 4096 by default), `gpt2`, a Tokenizer, or the path of a saved one.
     validation: the fraction of the characters, at the end of the text, that is held out: training has the first
-        `int((1 - validation) * n)` of n. Each part is encoded by itself.
+        `int((1 - validation) * n)` of n, nothing where it is 1. Or the data that is held out, and no part of `data`.
+        Each part is encoded by itself.
 
     Several documents are one text, in order, with the tokenizer's end of text between them, or else a blank line.
     Raises ValueError for bad input: no such text, an empty one, not UTF-8, an unknown tokenizer.
     """
-    if not 0 < validation < 1:
-        raise ValueError(f"validation must be between 0 and 1, got {validation}")
     if vocab_size is not None and tokenizer != "bpe":
         raise ValueError(f"vocab_size is for the bpe tokenizer, got {vocab_size} with {tokenizer}")
     root = root or data_root()
-    cache = root / "cache" / "text"
-    source = find_source(data, root)
-    origin = Origin(source, content_hash(source, cache / HASHES), validation, cache)
+    origin = find_origin(data, validation, reading, root)
     chosen = choose_tokenizer(tokenizer, origin, vocab_size or 4096, root)
-    folder = origin.folder("tokens", chosen.fingerprint, validation)
+    folder = origin.folder("tokens", chosen.fingerprint, origin.fraction)
     for _ in range(ATTEMPTS):
         if corpus := _open(folder, origin, chosen):
             return corpus
@@ -108,11 +112,17 @@ def load_corpus(
 
 @dataclass(frozen=True)
 class Origin:
-    """What a corpus is made from, and the cache that it is kept in."""
+    """What a corpus is made from, and the cache that it is kept in.
+
+    held_out: what is held out, or else the fraction of the text.
+    content: a hash of the texts and of how they are read.
+    """
 
     source: Source
-    content: str  # its hash
-    validation: float
+    held_out: Source | None
+    fraction: float
+    reading: Reading
+    content: str
     cache: Path
 
     def folder(self, *settings: object) -> Path:
@@ -120,13 +130,53 @@ class Origin:
         key = json.dumps([FORMAT, self.content, *settings])
         return self.cache / hashlib.sha256(key.encode()).hexdigest()[:32]
 
-    def measure(self, separator: str | None = BETWEEN_DOCUMENTS) -> tuple[int, int]:
+    def texts(self, between: str | None, notes: Notes | None = None) -> Iterator[tuple[int, str | None]]:
+        """The texts of all sources, each with the number of its source."""
+        for number, source in enumerate(filter(None, (self.source, self.held_out))):
+            yield from ((number, text) for text in texts(source.documents(), between, self.reading, notes))
+
+    def measure(self, between: str | None, notes: Notes | None = None) -> tuple[int, int]:
         """The number of characters in the training part, and in all."""
-        total = sum(len(text) for text in texts(self.source, "character", separator) if text)
-        cut = int((1 - self.validation) * total)
-        if not 0 < cut < total:
-            raise ValueError(f"{self.source.name} is too short to be split: it has {total} characters")
+        lengths = [0, 0]
+        for number, text in self.texts(between, notes):
+            lengths[number] += len(text or "")
+        total = sum(lengths)
+        cut = lengths[0] if self.held_out else int((1 - self.fraction) * total)
+        if not (0 < cut < total or (self.fraction == 1 and total)):
+            left_out = "".join(f"; {sentence}" for sentence in (notes or Notes()).sentences())
+            raise ValueError(f"{self.name} is too short to be split: it has {total} characters{left_out}")
         return cut, total
+
+    def sides(self, between: str | None, cut: int) -> Iterator[tuple[Side, str | None]]:
+        """The texts, each with its side."""
+        if self.held_out is None:
+            return split((text for _, text in self.texts(between)), cut)
+        names: tuple[Side, Side] = ("train", "validation")
+        return ((names[number], text) for number, text in self.texts(between))
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+
+def find_origin(data: Data, validation: float | Data, reading: Reading, root: Path) -> Origin:
+    """The sources of a text and of what is held out."""
+    if isinstance(validation, float) and not 0 < validation <= 1:
+        raise ValueError(f"validation must be above 0 and at most 1, got {validation}")
+    cache = root / "cache" / "text"
+    source = find_source(data, root, reading)
+    content = content_hash(source, cache / HASHES)
+    held_out, fraction = None, 0.0
+    if isinstance(validation, (float, int)):
+        fraction = validation
+    else:
+        held_out = find_source(validation, root, reading)
+        content = f"{content} {content_hash(held_out, cache / HASHES)}"
+    if reading.column and not any(each.columns for each in (source, held_out) if each):
+        raise ValueError(f"column = {reading.column!r} has no effect: {source.name} is no table")
+    if reading != PLAIN:
+        content = f"{content} {asdict(reading)}"
+    return Origin(source, held_out, fraction, reading, content, cache)
 
 
 def choose_tokenizer(choice: Tokenizer | str | Path, origin: Origin, bpe_size: int, root: Path) -> Tokenizer:
@@ -135,18 +185,19 @@ def choose_tokenizer(choice: Tokenizer | str | Path, origin: Origin, bpe_size: i
         case Tokenizer():
             return choice
         case "char":
-            characters = filter(None, texts(origin.source, "character"))
+            characters = (text for _, text in origin.texts(BETWEEN_DOCUMENTS) if text)
             return _learned(origin.folder("char"), lambda: CharTokenizer.train(characters))
         case "byte":
             return ByteTokenizer()
         case "bpe":
-            folder = origin.folder("bpe", bpe_size, origin.validation)
-            return _learned(folder, lambda: BPETokenizer.train(_training_texts(origin), bpe_size))
+            folder = origin.folder("bpe", bpe_size, origin.fraction)
+            return _learned(folder, lambda: BPETokenizer.train(_training_words(origin), bpe_size))
         case "gpt2":
             return published_gpt2(root)
-    if not Path(choice).exists():
+    path = Path(choice).expanduser()
+    if not path.exists():
         raise ValueError(f"tokenizer must be {', '.join(TOKENIZERS)} or the path of one, got {str(choice)!r}")
-    return load_tokenizer(choice)
+    return load_tokenizer(path)
 
 
 def _learned(folder: Path, train: Callable[[], Tokenizer]) -> Tokenizer:
@@ -158,13 +209,14 @@ def _learned(folder: Path, train: Callable[[], Tokenizer]) -> Tokenizer:
         return tokenizer
 
 
-def _training_texts(origin: Origin) -> Iterator[str]:
-    cut, _ = origin.measure()
-    return (text for side, text in split(texts(origin.source, "document"), cut) if side == "train" and text)
+def _training_words(origin: Origin) -> Iterator[str]:
+    cut, _ = origin.measure(BETWEEN_DOCUMENTS)
+    sides = origin.sides(BETWEEN_DOCUMENTS, cut)
+    return whole_words((text for side, text in sides if side == "train"), LEARNED, LONGEST)
 
 
 def _open(folder: Path, origin: Origin, tokenizer: Tokenizer) -> Corpus | None:
-    """The corpus in a folder; None if there is none, or it is damaged."""
+    """The corpus in a folder, having said what its text has of note; None if there is none, or it is damaged."""
     file = folder / "tokens.bin"
     try:
         meta = read_json(folder / "meta.json")
@@ -175,28 +227,29 @@ def _open(folder: Path, origin: Origin, tokenizer: Tokenizer) -> Corpus | None:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    for sentence in meta.get("notes", []):
+        notice(f"{origin.name}: {sentence}")
     sides = tokens[: train.tokens], tokens[train.tokens :]
-    return Corpus(origin.source.name, tokenizer, *sides, train, val, meta["sha256"])
+    return Corpus(origin.name, tokenizer, *sides, train, val, meta["sha256"])
 
 
 def _tokenise(folder: Path, origin: Origin, tokenizer: Tokenizer) -> None:
     """Writes tokens.bin, training before validation, and meta.json into an empty folder."""
     from tqdm import tqdm
 
-    file = folder / "tokens.bin"
-    separator = BETWEEN_DOCUMENTS if tokenizer.eos is None else None
-    cut, total = origin.measure(separator)
-    stream = split(texts(origin.source, tokenizer.unit, separator), cut)
-    sizes: dict[str, dict[str, int]] = {}
+    file, notes = folder / "tokens.bin", Notes()
+    between = BETWEEN_DOCUMENTS if tokenizer.eos is None else None
+    cut, total = origin.measure(between, notes)
+    sizes = {"train": asdict(Size(0, 0, 0))}
     with (
         file.open("wb") as out,
         tqdm(total=total, unit="char", unit_scale=True, desc="tokenising", delay=1, disable=None) as bar,
     ):
-        for side, part in groupby(stream, itemgetter(0)):
+        for side, part in groupby(origin.sides(between, cut), itemgetter(0)):
             start = 0 if side == "train" else cut
             sizes[side] = asdict(_write(out, (text for _, text in part), tokenizer, start, bar.update))
-    meta = {"source": origin.source.name, "dtype": _dtype(tokenizer), "sha256": sha256(file), **sizes}
-    write_json(folder / "meta.json", meta)
+    meta = {"source": origin.name, "dtype": _dtype(tokenizer), "sha256": sha256(file), "notes": notes.sentences()}
+    write_json(folder / "meta.json", meta | sizes)
 
 
 def _dtype(tokenizer: Tokenizer) -> str:
@@ -208,35 +261,16 @@ def _write(
 ) -> Size:
     """Encodes the part of the text from character `start` on; None is the end of a document."""
     tokens = chars = size = 0
-    for group in _grouped(part):
-        encoded = _encode(tokenizer, [text or "" for text in group], start + chars)
-        for text, ids in zip(group, encoded, strict=True):
-            ids = np.array([tokenizer.eos]) if text is None else ids
-            file.write(ids.astype(_dtype(tokenizer)).tobytes())
-            tokens += len(ids)
+
+    def counted() -> Iterator[str | None]:
+        nonlocal chars, size
+        for text in part:
             chars += len(text or "")
             size += len((text or "").encode())
             progress(len(text or ""))
+            yield text
+
+    for ids in encoded(tokenizer, counted(), start):
+        file.write(ids.astype(_dtype(tokenizer)).tobytes())
+        tokens += len(ids)
     return Size(tokens, chars, size)
-
-
-def _grouped(part: Iterable[str | None]) -> Iterator[list[str | None]]:
-    """Texts in groups of TOGETHER characters, or somewhat more."""
-    group: list[str | None] = []
-    length = 0
-    for text in part:
-        group.append(text)
-        length += len(text or "")
-        if length >= TOGETHER:
-            yield group
-            group, length = [], 0
-    yield group
-
-
-def _encode(tokenizer: Tokenizer, group: list[str], position: int) -> list[Ids]:
-    """Encodes texts of which the first is at `position` in the whole."""
-    try:
-        return tokenizer.encode_batch(group)
-    except UnknownCharacterError as error:
-        position += "".join(group).index(error.character)
-        raise UnknownCharacterError(error.character, position, error.vocab_size) from None

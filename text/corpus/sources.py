@@ -1,41 +1,34 @@
-"""Where text comes from: a name, a file, a folder, a glob, or a Hugging Face data set, as a sequence of documents.
+"""Where text comes from: names, files, folders, globs, and Hugging Face data sets, as a sequence of documents."""
 
-A document is read in blocks, anew for each pass, so that a corpus may be larger than memory. It is divided only where
-its tokens stay the same: a tokenizer that encodes every character by itself gets the text in these blocks, any other
-gets each document whole. One of more than LARGEST characters is cut at blank lines, and a line on stderr says so, since
-a token or two at every cut may be others.
-"""
-
-import codecs
 import glob
 import hashlib
-import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from core.files.atomic import sha256
 from core.files.downloads import Remote, fetch
 from core.files.json_files import read_json, write_json
 from core.messages import first_line, nearest, notice
+from core.training.folder import is_run_folder
+from text.corpus.documents import PLAIN, TABLES, Document, Reading, plain_name
+from text.corpus.tables import text_column
 
-Side = Literal["train", "validation"]
-Unit = Literal["character", "document"]
+Data = str | Path | Sequence[str]
+"""What a user names: one thing, or several."""
 
 NAMES = ("shakespeare", "pydoc")
 PREFIX = "hf:"
 PROSE = (".txt", ".text", ".md", ".rst", ".tex", ".org")
 CODE = (".py", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".js", ".ts", ".java", ".sh")
 SUFFIXES = PROSE + CODE  # what counts as text in a folder
+RUNS = ("metrics.jsonl", "checkpoints", "samples")  # what a run writes that would pass for text
 HUGGING_FACE = f"{PREFIX}NAME[:CONFIG][:SPLIT][:COLUMN]"
 REMEMBERED = 64 << 20  # bytes from which on a file's hash is remembered
-BLOCK = 1 << 18  # bytes read at once
-LARGEST = 5 << 18  # characters encoded at once, more than tiny Shakespeare has; each takes over 100 bytes of memory
-BETWEEN_DOCUMENTS = "\n\n"  # where no token ends a text
 
 SHAKESPEARE = Remote(
     path="shakespeare/input.txt",
@@ -47,48 +40,56 @@ SHAKESPEARE = Remote(
 
 
 @dataclass(frozen=True)
-class Document:
-    """One text, in a file or in memory. label: what an error calls it."""
-
-    label: str
-    path: Path | None = None
-    content: bytes = b""
-
-    def read(self) -> Iterator[bytes]:
-        """Its UTF-8 from the start, in blocks of bytes."""
-        with self.path.open("rb") if self.path else io.BytesIO(self.content) as file:
-            while block := file.read(BLOCK):
-                yield block
-
-
-@dataclass(frozen=True)
 class Source:
-    """A sequence of documents, always in the same order."""
+    """A sequence of documents, always in the same order. columns: whether a column is chosen among several."""
 
     name: str
     documents: Callable[[], Iterator[Document]]
+    columns: bool = False
 
 
-def find_source(data: str | Path, root: Path | None = None) -> Source:
-    """The documents that `data` names.
+def find_source(data: Data, root: Path | None = None, reading: Reading = PLAIN) -> Source:
+    """The documents that `data` names, in order.
 
     - `shakespeare`: Karpathy's tiny Shakespeare, 1.1 MB, under `root` (default: `data_root()`) or downloaded.
     - `pydoc`: the documentation that comes with this Python, about 0.5 MB; it differs between versions.
-    - a file, whatever its suffix; a glob (`**` goes into folders), every file that it matches.
-    - a folder: every file below it with one of SUFFIXES, hidden ones left out, in the order of their paths.
+    - a file: one of TABLES is read row by row, any other as text; both may be compressed (.gz, .bz2, .xz).
+    - a glob (`**` goes into folders): every file that it matches.
+    - a folder: every file below it with one of SUFFIXES, or else every table, in the order of their paths. What is
+      hidden, or written by a run, is left out.
     - `hf:NAME[:CONFIG][:SPLIT][:COLUMN]`: a data set of the `datasets` library, one document a row; by default the
       split `train`, and the column `text` or the only one.
+    - several of these.
 
     Empty documents are left out. Raises ValueError, saying what is accepted, if there is no such thing.
     """
-    text = str(data)
-    if text == "shakespeare":
-        return _files(text, [fetch(SHAKESPEARE, root)])
-    if text == "pydoc":
+    names = [str(data)] if isinstance(data, (str, Path)) else [*data]
+    if not names or not all(name.strip() for name in names):
+        raise ValueError(f"data = {data!r} is empty; {_accepted()}")
+    sources = [_find(name, root, reading) for name in names]
+    if len(sources) == 1:
+        return sources[0]
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    together, columns = ", ".join(names[:3]) + rest, any(source.columns for source in sources)
+    return Source(together, lambda: chain.from_iterable(source.documents() for source in sources), columns)
+
+
+def absolute(data: Data) -> str | tuple[str, ...]:
+    """The same data, named so that it is found from anywhere."""
+    if not isinstance(data, (str, Path)):
+        return tuple(str(absolute(name)) for name in data)
+    name = str(data)
+    return name if not name or name in NAMES or name.startswith(PREFIX) else str(Path(name).expanduser().absolute())
+
+
+def _find(name: str, root: Path | None, reading: Reading) -> Source:
+    if name == "shakespeare":
+        return _files(name, [fetch(SHAKESPEARE, root)])
+    if name == "pydoc":
         return _pydoc()
-    if text.startswith(PREFIX):
-        return _hugging_face(text)
-    return _files(text, _matching(text))
+    if name.startswith(PREFIX):
+        return _hugging_face(name, reading.column)
+    return _files(name, [path for path in _matching(name, reading) if _readable(path, reading)])
 
 
 def content_hash(source: Source, memory: Path) -> str:
@@ -101,7 +102,7 @@ def content_hash(source: Source, memory: Path) -> str:
     for document in source.documents():
         path, content = document.path, document.content
         digest = remembered_sha256(path, memory) if path else hashlib.sha256(content).hexdigest()
-        whole.update(bytes.fromhex(digest))
+        whole.update(bytes.fromhex(digest) + document.treatment.encode())
     if whole.digest() == nothing:
         raise ValueError(f"{source.name} is empty: there is no text to learn from")
     return whole.hexdigest()
@@ -126,31 +127,81 @@ def remembered_sha256(path: Path, memory: Path) -> str:
     return digest
 
 
-def _files(name: str, paths: list[Path]) -> Source:
+def _files(name: str, paths: Iterable[Path]) -> Source:
     documents = [Document(str(path), path) for path in paths if path.stat().st_size]
-    return Source(name, lambda: iter(documents))
+    return Source(name, lambda: iter(documents), any(document.table for document in documents))
 
 
-def _matching(data: str) -> list[Path]:
+def _readable(path: Path, reading: Reading) -> bool:
+    """Whether a file can be opened; if not, it is refused or left out."""
+    if os.access(path, os.R_OK):
+        return True
+    problem = "cannot be read: permission is denied" if path.exists() else "is a link to what does not exist"
+    if reading.bad == "refuse":
+        raise ValueError(f"{path} {problem}; --skip-bad leaves such files out")
+    notice(f"left out: {path} {problem}")
+    return False
+
+
+def _matching(data: str, reading: Reading) -> list[Path]:
     path = Path(data).expanduser()
     if path.is_file():
         return [path]
     if path.is_dir():
-        if files := sorted(filter(partial(_is_text, path), path.rglob("*")), key=Path.as_posix):
-            return files
-        raise ValueError(f"{data} holds no text: files ending in {' '.join(SUFFIXES)} are read")
+        return _in_folder(data, path, reading)
     if glob.has_magic(data):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
-        if files := [match for match in matches if match.is_file()]:
+        fixed = Path(*(part for part in path.parts[: _magic(path)]))
+        if files := [match for match in matches if not match.is_dir() and not _in_a_run(fixed, match)]:
             return files
         raise ValueError(f"{data} matches no file")
-    accepted = f"accepted are {', '.join(NAMES)}, a text file, a folder or glob of text files, {HUGGING_FACE}"
-    raise ValueError(f"data = {data!r} is neither a file nor the name of a text; {nearest(data, NAMES, accepted)}")
+    raise ValueError(f"data = {data!r} is neither a file nor the name of a text; {nearest(data, NAMES, _accepted())}")
 
 
-def _is_text(folder: Path, file: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and file.suffix.lower() in SUFFIXES and file.is_file()
+def _accepted() -> str:
+    return f"accepted are {', '.join(NAMES)}, text files and tables, folders and globs of them, {HUGGING_FACE}"
+
+
+def _magic(path: Path) -> int:
+    """The place of the first part of a glob that is not plain."""
+    return next(place for place, part in enumerate(path.parts) if glob.has_magic(part))
+
+
+def _in_folder(data: str, folder: Path, reading: Reading) -> list[Path]:
+    files = sorted(_walk(folder), key=Path.as_posix)
+    plain = [] if reading.column else [file for file in files if plain_name(file).endswith(SUFFIXES)]
+    chosen = plain or [file for file in files if plain_name(file).endswith(TABLES)]
+    if not chosen:
+        read = " ".join(TABLES if reading.column else SUFFIXES + TABLES)
+        own = ", but is the folder of a run" if is_run_folder(folder) else ""
+        raise ValueError(f"{data} holds no text{own}: files ending in {read} are read")
+    if others := Counter(file.suffix.lower() or "no suffix" for file in set(files) - set(chosen)):
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(6))
+        notice(f"{data}: {len(chosen)} files are read, others left out: {kinds}")
+    return chosen
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The files below a folder, through links, without what is hidden or of a run."""
+    entered: set[str] = set()
+    for at, inner, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        here, real = Path(at), os.path.realpath(at)
+        left_out = RUNS if here == folder and is_run_folder(folder) else ()
+        names, inner[:] = ([n for n in both if not n.startswith(".") and n not in left_out] for both in (names, inner))
+        inner[:] = [] if real in entered else [name for name in inner if not is_run_folder(here / name)]
+        yield from (here / name for name in names if real not in entered)
+        entered.add(real)  # a link that leads back, or to the same place, adds nothing
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _in_a_run(folder: Path, file: Path) -> bool:
+    """Whether a file below a folder was written by a run."""
+    parts = file.relative_to(folder).parts
+    inside = any(is_run_folder(folder.joinpath(*parts[:depth])) for depth in range(1, len(parts)))
+    return inside or (is_run_folder(folder) and parts[0] in RUNS)
 
 
 def _pydoc() -> Source:
@@ -163,17 +214,18 @@ def _pydoc() -> Source:
     return Source("pydoc", lambda: iter([document]))
 
 
-def _hugging_face(data: str) -> Source:
-    name, config, split, column = (data.removeprefix(PREFIX).split(":") + [""] * 3)[:4]
+def _hugging_face(data: str, column: str) -> Source:
+    name, config, split, own = (data.removeprefix(PREFIX).split(":") + [""] * 3)[:4]
     rows = _load_rows(data, name, config or None, split or "train")
-    column = _text_column(data, rows, column)
+    texts = [name for name, feature in rows.features.items() if feature.dtype in ("string", "large_string")]
+    column = text_column(data, texts, own or column)
 
     def documents() -> Iterator[Document]:
         for index, text in enumerate(row[column] for row in rows.select_columns([column])):
             if text:
                 yield Document(f"row {index} of {data}", content=text.encode())
 
-    return Source(data, documents)
+    return Source(data, documents, columns=True)
 
 
 def _load_rows(data: str, name: str, config: str | None, split: str) -> Any:
@@ -185,80 +237,3 @@ def _load_rows(data: str, name: str, config: str | None, split: str) -> Any:
         return load_dataset(name, config, split=split)
     except Exception as error:  # the library raises what its readers and the network raise
         raise ValueError(f"{data} cannot be loaded as {HUGGING_FACE}: {first_line(error)}") from error
-
-
-def _text_column(data: str, rows: Any, column: str) -> str:
-    texts = [name for name, feature in rows.features.items() if feature.dtype in ("string", "large_string")]
-    if not column:
-        column = texts[0] if len(texts) == 1 else "text"
-    if column not in texts:
-        raise ValueError(f"{data} has no text column {column!r}: it has {', '.join(texts) or 'none'}")
-    return column
-
-
-# A source as a stream of text
-
-
-def texts(source: Source, unit: Unit, separator: str | None = BETWEEN_DOCUMENTS) -> Iterator[str | None]:
-    """All documents, in blocks or whole, with the separator between them. Raises ValueError if one is not UTF-8."""
-    for index, document in enumerate(source.documents()):
-        if index:
-            yield separator
-        yield from decoded(document) if unit == "character" else whole(document)
-
-
-def whole(document: Document) -> Iterator[str]:
-    """The document in one string, or in several if it is larger than LARGEST."""
-    text = ""
-    for block in decoded(document):
-        text += block
-        while len(text) > LARGEST:
-            report_cut(document.label)
-            cut = place_to_cut(text, LARGEST)
-            yield text[:cut]
-            text = text[cut:]
-    if text:
-        yield text
-
-
-def place_to_cut(text: str, end: int) -> int:
-    """After the last blank line before `end`, or else the last line, or else at `end`."""
-    for mark in ("\n\n", "\n"):
-        if (place := text.rfind(mark, 0, end)) >= 0:
-            return place + len(mark)
-    return end
-
-
-@cache  # once a document: a bpe tokenizer is trained on it before it is encoded
-def report_cut(label: str) -> None:
-    """Tells the user that a document is not encoded whole."""
-    notice(f"{label} is tokenised in parts, cut at blank lines: it has more than {LARGEST:,} characters")
-
-
-def split(stream: Iterable[str | None], cut: int) -> Iterator[tuple[Side, str | None]]:
-    """The stream, each text with its side: training has the first `cut` characters, validation the rest."""
-    left = cut
-    for text in stream:
-        if text is None:
-            yield ("train" if left else "validation"), None
-            continue
-        sides: dict[Side, str] = {"train": text[:left], "validation": text[left:]}
-        yield from ((side, part) for side, part in sides.items() if part)
-        left = max(0, left - len(text))
-
-
-def decoded(document: Document) -> Iterator[str]:
-    """The document's text, block by block. Raises ValueError naming the first byte that is not UTF-8."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    offset = 0
-    for block in chain(document.read(), [b""]):
-        pending = len(decoder.getstate()[0])  # bytes of a character that the last block began
-        try:
-            text = decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            position = offset - pending + error.start
-            byte = error.object[error.start]
-            raise ValueError(f"{document.label} is not UTF-8 text: byte 0x{byte:02x} at offset {position}") from error
-        offset += len(block)
-        if text:
-            yield text

@@ -26,10 +26,12 @@ class GPTConfig:
     """Whether the output map is the embedding's own matrix."""
     core: TransformerConfig = field(default_factory=TransformerConfig)
     """The shape of the blocks."""
+    logit_softcap: float | None = None
+    """Bound that logits approach: x becomes bound tanh(x / bound) (Gemma 2, nanochat); default none."""
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_positive(self, "context")
+        check_positive(self, "context", "logit_softcap")
         check_at_least(self, 0, "vocab_size")
 
 
@@ -56,7 +58,7 @@ class GPT(nn.Module):
 
         Raises ValueError when ids reach beyond the context.
         """
-        return self.head(self.features(ids, pads, cache))
+        return self.logits(self.features(ids, pads, cache))
 
     def features(
         self, ids: Tensor, pads: Tensor | None = None, cache: Cache | None = None, read: slice = EVERY
@@ -71,6 +73,11 @@ class GPT(nn.Module):
             graph = graph & from_place(pads)
         return self.core(self.embed(ids), coords, graph, cache=cache, read=read)
 
+    def logits(self, features: Tensor) -> Tensor:
+        """What the head makes of features (..., D): (..., V)."""
+        logits, bound = self.head(features), self.config.logit_softcap
+        return logits if bound is None else bound * (logits / bound).tanh()
+
     # What decoding needs (core.decoding.window.Decodable)
 
     @property
@@ -84,7 +91,7 @@ class GPT(nn.Module):
 
     def step(self, ids: Tensor, state: Cache, pads: Tensor | None = None) -> Tensor:
         """Append ids (B, T) to the cache; the logits (B, V) of what follows the last of them."""
-        return self.head(self.features(ids, pads, state, read=LAST)[:, 0])
+        return self.logits(self.features(ids, pads, state, read=LAST)[:, 0])
 
     def layered_modules(self) -> list[list[nn.Module]]:
         """Its modules by depth (`core.optim.groups`)."""

@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from operator import attrgetter
 from typing import Any, ClassVar
 
-from core.config import TransformerConfig
 from core.files.serialize import from_dict, to_dict
 from core.files.weights import WEIGHT, Rule, module
-from text.models.gpt import GPTConfig
+from text.models.gpt import GPT, GPTConfig
+from text.pretrained.paperwork import relevant_fields
 
 Supported = Mapping[str, tuple[object, ...]]
 
-WITHOUT_EFFECT = tuple(
-    """
-    architectures model_type transformers_version _name_or_path dtype torch_dtype
-    use_cache return_dict* output_* _attn_implementation* attn_implementation is_decoder
-    bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id decoder_start_token_id
-    initializer_range id2label label2id num_labels _num_labels problem_type
-    task_specific_params finetuning_task tokenizer_class prefix transformers.js_config unsloth_*
-    chunk_size_feed_forward gradient_checkpointing torchscript use_bfloat16 tf_legacy_loss
-    max_length min_length do_sample early_stopping num_beams num_beam_groups temperature
-    top_k top_p typical_p diversity_penalty repetition_penalty length_penalty
-    no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences
-    forced_bos_token_id forced_eos_token_id remove_invalid_values suppress_tokens
-    begin_suppress_tokens exponential_decay_length_penalty
-    """.split()
-)
-"""Fields that do not change the logits of any family: bookkeeping, training, decoding (`*` matches anything)."""
-
-
+TRAINING = ("core.init", "core.drop_path", "core.dropout", "core.attention_dropout")
+"""Of our settings, those that change no logits."""
+RESOLVED = ("core.n_kv_heads", "core.head_dim", "core.ffn_dim", "context")
+"""Of our settings, those that mean the same in several ways: None and written out, as a number or as a multiple."""
 TIED = {True: "tied", False: "untied"}
 
 
@@ -50,8 +35,8 @@ def equals(place: str, default: Any = MISSING, names: Mapping[Any, Any] | None =
 class Family(ABC):
     """The fields of a `config.json` that matter, under their names there.
 
-    A field that would change the mathematics accepts only the value that does not. Any field that is neither listed by
-    the class nor among those without effect is refused.
+    What a field's annotation does not allow, and what would change the mathematics (`text.pretrained.paperwork`), is
+    refused by name.
     """
 
     model_type: ClassVar[str]
@@ -63,24 +48,26 @@ class Family(ABC):
     """The weight that a tied head repeats."""
     buffers: ClassVar[tuple[str, ...]]
     """Patterns of stored tensors that are not weights: masks and frequencies."""
-    without_effect: ClassVar[tuple[str, ...]]
-    """Patterns of further fields that do not change the logits."""
     supported: ClassVar[Supported]
     """What the family can express: the accepted values, by field of our configuration; the first, where none of their
     fields equals it."""
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> Family:
-        """From the fields of a `config.json`. Raises ValueError naming the first that is unknown or not supported."""
-        ignored = WITHOUT_EFFECT + cls.without_effect
-        return from_dict(
-            cls, {name: value for name, value in fields.items() if not any(fnmatchcase(name, p) for p in ignored)}
-        )
+    def from_fields(cls, given: Mapping[str, Any]) -> tuple[Family, list[str]]:
+        """From the fields of a `config.json`; also the names of those that nobody knows.
+
+        Raises ValueError naming the first that is not supported.
+        """
+        kept, unknown = relevant_fields(given, [f.name for f in fields(cls)])
+        return from_dict(cls, kept), unknown
 
     def to_fields(self) -> dict[str, Any]:
         """The fields of a `config.json` that other tools build the model from."""
-        names = {"model_type": self.model_type, "architectures": [self.architecture], "dtype": "float32"}
-        return names | to_dict(self)
+        return {"model_type": self.model_type, "architectures": [self.architecture]} | to_dict(self)
+
+    def remarks(self) -> list[str]:
+        """What is not as its fields say, without a change of the logits."""
+        return []
 
     def to_config(self) -> GPTConfig:
         """The same model as a configuration of ours."""
@@ -112,10 +99,15 @@ class Family(ABC):
             if f.metadata:
                 value, names = attrgetter(f.metadata["saved"])(config), f.metadata["names"]
                 values[f.name] = next(name for name, own in names.items() if own == value) if names else value
-        return cls(**values | cls.own_fields(config.core))
+        family = cls(**values | cls.own_fields(config))
+        checked = (*cls.supported, *RESOLVED, *TRAINING)
+        for place, own, theirs in differences(config, family.to_config()):
+            if place not in checked:
+                cls.require(place, own, [theirs])
+        return family
 
     @classmethod
-    def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
+    def own_fields(cls, config: GPTConfig) -> dict[str, Any]:
         """The values of fields that equal none of ours."""
         return {}
 
@@ -129,9 +121,24 @@ class Family(ABC):
             )
 
     @classmethod
+    def completed(cls, model: GPT) -> GPT:
+        """The same model with all the weights that the layout has."""
+        return model
+
+    @classmethod
     @abstractmethod
     def rules(cls, config: GPTConfig) -> list[Rule]:
         """Which of their weights are which of ours, in the layout with a head."""
+
+
+def differences(a: Any, b: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:
+    """Where two configurations differ: dotted names, and the value of each."""
+    for f in fields(a):
+        one, other = getattr(a, f.name), getattr(b, f.name)
+        if is_dataclass(one) and is_dataclass(other):
+            yield from differences(one, other, f"{prefix}{f.name}.")
+        elif one != other:
+            yield f"{prefix}{f.name}", one, other
 
 
 def head_rules(config: GPTConfig) -> list[Rule]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
 
-from core.config import FeedForwardKind, TransformerConfig
+import torch
+
+from core.config import FeedForwardKind
+from core.files.tensors import Uninitialised
 from core.files.weights import TRANSPOSED, WEIGHT, Rule, each_layer, module
-from text.models.gpt import GPTConfig
+from text.models.gpt import GPT, GPTConfig
 from text.pretrained.family import TIED, Family, Supported, equals, head_rules
 
-Activation = Literal["gelu_new", "gelu_pytorch_tanh", "gelu", "relu"]
-ACTIVATIONS: dict[Activation, FeedForwardKind] = {
-    "gelu_new": "gelu-tanh",
-    "gelu_pytorch_tanh": "gelu-tanh",
-    "gelu": "gelu",
-    "relu": "relu",
-}
+Tanh = Literal["gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"]
+Activation = Tanh | Literal["gelu", "gelu_python", "relu"]
+ACTIVATIONS: dict[str, FeedForwardKind] = dict.fromkeys(get_args(Tanh), "gelu-tanh")
+ACTIVATIONS |= {"gelu": "gelu", "gelu_python": "gelu", "relu": "relu"}
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,13 @@ class GPT2(Family):
     prefix = "transformer."
     embedding = "transformer.wte.weight"
     buffers = ("*.attn.bias", "*.attn.masked_bias")
-    without_effect = ("n_ctx", "n_special", "predict_special_tokens", "summary_*")
     supported: ClassVar[Supported] = {
         "core.position.kind": ("learned",),
         "core.feedforward": tuple(dict.fromkeys(ACTIVATIONS.values())),
         "core.norm": ("layernorm",),
         "core.norm_placement": ("pre",),
         "core.qk_norm": ("none",),
-        "core.bias": ("all",),
+        "core.bias": ("all", "attention", "qkv", "feedforward", "none"),  # those that are not there are saved as zeros
     }
 
     vocab_size: int = equals("vocab_size")
@@ -47,24 +46,30 @@ class GPT2(Family):
     activation_function: Activation = equals("core.feedforward", "gelu_new", ACTIVATIONS)
     layer_norm_epsilon: float = equals("core.norm_eps", 1e-5)
     resid_pdrop: float = equals("core.dropout", 0.1)
-    embd_pdrop: float = equals("core.dropout", 0.1)
+    embd_pdrop: float = 0.1
     attn_pdrop: float = equals("core.attention_dropout", 0.1)
     tie_word_embeddings: bool = equals("head", True, TIED)
-    scale_attn_weights: Literal[True] = True
-    scale_attn_by_inverse_layer_idx: Literal[False] = False
-    reorder_and_upcast_attn: Literal[False] = False
-    add_cross_attention: Literal[False] = False
-    is_encoder_decoder: Literal[False] = False
 
-    def __post_init__(self) -> None:
-        if self.embd_pdrop != self.resid_pdrop:
-            raise ValueError(f"embd_pdrop = {self.embd_pdrop} must equal resid_pdrop = {self.resid_pdrop}")
+    def remarks(self) -> list[str]:
+        same = self.embd_pdrop == self.resid_pdrop
+        return [] if same else [f"embd_pdrop = {self.embd_pdrop} (resid_pdrop = {self.resid_pdrop} is taken)"]
 
     @classmethod
-    def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
+    def own_fields(cls, config: GPTConfig) -> dict[str, Any]:
+        core = config.core
         cls.require("core.n_kv_heads", core.key_heads, [core.n_heads])
         cls.require("core.head_dim", core.head_width, [core.dim / core.n_heads])
-        return {}
+        return {"embd_pdrop": core.dropout}
+
+    @classmethod
+    def completed(cls, model: GPT) -> GPT:
+        """With biases of zero where it has none."""
+        config = replace(model.config, core=replace(model.config.core, bias="all"))
+        with Uninitialised():
+            whole = GPT(config)
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in whole.state_dict().items()}
+        whole.load_state_dict(zeros | model.state_dict())
+        return whole
 
     @classmethod
     def rules(cls, config: GPTConfig) -> list[Rule]:

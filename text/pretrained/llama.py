@@ -9,13 +9,33 @@ from typing import Any, ClassVar, Literal
 from einops import rearrange
 from torch import Tensor
 
-from core.config import FeedForwardKind, TransformerConfig
+from core.config import Bias, FeedForwardKind, PositionConfig, TransformerConfig
+from core.files.serialize import to_dict
 from core.files.weights import BOTH, WEIGHT, Layout, Rule, each_layer, module, stacked
 from text.models.gpt import GPTConfig
 from text.pretrained.family import TIED, Family, Supported, equals, head_rules
+from text.pretrained.rope import read_rope, write_rope
 
-Activation = Literal["silu", "gelu"]
-ACTIVATIONS: dict[Activation, FeedForwardKind] = {"silu": "swiglu", "gelu": "geglu"}
+Activation = Literal["silu", "swish", "gelu", "gelu_python"]
+ACTIVATIONS: dict[str, FeedForwardKind] = {"silu": "swiglu", "swish": "swiglu", "gelu": "geglu", "gelu_python": "geglu"}
+ATTENTION_BIAS: dict[bool, Bias] = {False: "none", True: "attention"}
+HALVES: dict[tuple[bool, bool], Bias] = {
+    (False, False): "none",
+    (True, False): "attention",
+    (False, True): "feedforward",
+    (True, True): "all",
+}
+"""Which of our maps have a bias, by theirs: of attention, of the feed-forward layer."""
+BIASED: dict[str, tuple[Bias, ...]] = {
+    "qkv": ("qkv", "attention", "all"),
+    "out": ("attention", "all"),
+    "feedforward": ("feedforward", "all"),
+}
+NORMS = {
+    "pre": ("input_layernorm", "post_attention_layernorm"),
+    "branch": ("post_attention_layernorm", "post_feedforward_layernorm"),
+}
+"""What the norms of the two branches of a block are called, by where they are."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +45,12 @@ class LlamaLike(Family):
     prefix = "model."
     embedding = "model.embed_tokens.weight"
     buffers = ("*.rotary_emb.inv_freq",)
-    without_effect: ClassVar[tuple[str, ...]] = ("pretraining_tp", "is_llama_config")
+    base: ClassVar[float] = 10000.0
+    """The rotary base where none is written."""
     supported: ClassVar[Supported] = {
         "core.position.kind": ("rotary",),
         "core.position.pairing": ("halves", "interleaved"),
-        "core.feedforward": tuple(ACTIVATIONS.values()),
+        "core.feedforward": tuple(dict.fromkeys(ACTIVATIONS.values())),
         "core.norm": ("rmsnorm",),
         "core.norm_placement": ("pre",),
         "core.qk_norm": ("none",),
@@ -46,41 +67,48 @@ class LlamaLike(Family):
     head_dim: int | None = equals("core.head_dim", None, saved="core.head_width")
     hidden_act: Activation = equals("core.feedforward", "silu", ACTIVATIONS)
     rms_norm_eps: float = equals("core.norm_eps", 1e-6)
-    rope_theta: float | None = equals("core.position.base", None)
+    rope_theta: float | None = None
     rope_parameters: dict[str, Any] | None = None
     rope_scaling: dict[str, Any] | None = None
     attention_dropout: float = equals("core.attention_dropout", 0.0)
     tie_word_embeddings: bool = equals("head", False, TIED)
-    is_encoder_decoder: Literal[False] = False
-
-    def __post_init__(self) -> None:
-        for name in ("rope_parameters", "rope_scaling"):
-            for key, value in (getattr(self, name) or {}).items():
-                number = key == "rope_theta" and isinstance(value, (int, float))
-                if not number and (key not in ("rope_type", "type") or value != "default"):
-                    raise ValueError(
-                        f"{name}.{key} = {value!r} is not supported: accepted are rope_theta and rope_type = 'default'"
-                    )
-        self.rotary_base()
-
-    def rotary_base(self) -> float:
-        """The rotary base, wherever it is written; ValueError if two places differ."""
-        nested = [(fields or {}).get("rope_theta") for fields in (self.rope_parameters, self.rope_scaling)]
-        bases = {float(base) for base in (self.rope_theta, *nested) if base is not None}
-        if len(bases) > 1:
-            raise ValueError(f"rope_theta is given twice, as {' and '.join(map(str, sorted(bases)))}")
-        return bases.pop() if bases else 10000.0
 
     def our_values(self) -> dict[str, Any]:
+        context, position = self.max_position_embeddings, self.position()
+        scaling = position.scaling
+        reach = scaling.factor * scaling.original_context if scaling.kind in ("dynamic", "yarn") else context
         return super().our_values() | {
+            "context": max(context, int(reach)),
             "core.n_kv_heads": self.num_key_value_heads or self.num_attention_heads,
             "core.head_dim": self.head_dim or self.hidden_size // max(1, self.num_attention_heads),
-            "core.position.base": self.rotary_base(),
+            "core.position": to_dict(position),
         }
 
+    def ropes(self) -> dict[str, dict[str, Any]]:
+        """The dictionaries that describe the rotation, by name; the first counts: the older one, as in transformers."""
+        named = {"rope_scaling": self.rope_scaling, "rope_parameters": self.rope_parameters}
+        return {name: given for name, given in named.items() if given}
+
+    def position(self) -> PositionConfig:
+        """The positions that they describe. Raises ValueError if they give different bases."""
+        ropes = self.ropes()
+        bases = [base for base in (self.rope_theta, *(given.get("rope_theta") for given in ropes.values())) if base]
+        if odd := [base for base in bases if not isinstance(base, (int, float))]:
+            raise ValueError(f"rope_theta = {odd[0]!r} is not a number")
+        if len(set(bases)) > 1:
+            raise ValueError(f"rope_theta is given twice, as {' and '.join(map(str, sorted(map(float, set(bases)))))}")
+        name, given = next(iter(ropes.items()), ("rope_parameters", {}))
+        return read_rope(given, float(bases[0]) if bases else self.base, self.max_position_embeddings, name)
+
     @classmethod
-    def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
-        return {"rope_parameters": {"rope_theta": core.position.base, "rope_type": "default"}}
+    def own_fields(cls, config: GPTConfig) -> dict[str, Any]:
+        position = config.core.position
+        rope = write_rope(position)
+        scaled = position.scaling.kind != "none"
+        own = {"rope_theta": position.base, "rope_parameters": rope, "rope_scaling": rope if scaled else None}
+        if position.scaling.kind == "dynamic":
+            own["max_position_embeddings"] = position.scaling.original_context
+        return own
 
     @classmethod
     def rules(cls, config: GPTConfig) -> list[Rule]:
@@ -88,20 +116,26 @@ class LlamaLike(Family):
         attention, feedforward = ours + "attention.branch.", ours + "feedforward.branch."
         qkv = [f"{theirs}self_attn.{name}_proj" for name in "qkv"]
         gate_and_up = [f"{theirs}mlp.{name}_proj" for name in ("gate", "up")]
-        qkv_kinds = WEIGHT if core.bias == "none" else BOTH
-        kinds = BOTH if core.bias == "all" else WEIGHT
+        kinds = {name: BOTH if core.bias in held else WEIGHT for name, held in BIASED.items()}
+        before, between = NORMS[core.norm_placement]
         n_heads = (core.n_heads, core.key_heads, core.key_heads)
         block = [
-            *module(ours + "attention.norm", theirs + "input_layernorm", kinds=WEIGHT),
-            *module(attention + "qkv", *qkv, kinds=qkv_kinds, layout=heads_layout(core, n_heads)),
-            *module(attention + "out", theirs + "self_attn.o_proj", kinds=kinds),
-            *module(ours + "feedforward.norm", theirs + "post_attention_layernorm", kinds=WEIGHT),
-            *module(feedforward + "up", *gate_and_up, kinds=kinds, layout=stacked(core.ffn_width, core.ffn_width)),
-            *module(feedforward + "out", theirs + "mlp.down_proj", kinds=kinds),
+            *module(ours + "attention.norm", theirs + before, kinds=WEIGHT),
+            *module(attention + "qkv", *qkv, kinds=kinds["qkv"], layout=heads_layout(core, n_heads)),
+            *module(attention + "out", theirs + "self_attn.o_proj", kinds=kinds["out"]),
+            *module(ours + "feedforward.norm", theirs + between, kinds=WEIGHT),
+            *module(
+                feedforward + "up",
+                *gate_and_up,
+                kinds=kinds["feedforward"],
+                layout=stacked(core.ffn_width, core.ffn_width),
+            ),
+            *module(feedforward + "out", theirs + "mlp.down_proj", kinds=kinds["feedforward"]),
         ]
-        for name in ("q_norm", "k_norm") if core.qk_norm != "none" else ():
-            gain = heads_layout(core, (1,))
-            block += module(attention + name, f"{theirs}self_attn.{name}", kinds=WEIGHT, layout=gain)
+        for name, heads in zip(("q_norm", "k_norm"), n_heads, strict=False) if core.qk_norm != "none" else ():
+            together = core.qk_norm_over == "all-heads"
+            ours_too, gain = f"{name}.1" if together else name, heads_layout(core, (heads if together else 1,))
+            block += module(attention + ours_too, f"{theirs}self_attn.{name}", kinds=WEIGHT, layout=gain)
         return [
             *module("embed", "model.embed_tokens", kinds=WEIGHT),
             *each_layer(block, core.depth),
@@ -112,90 +146,48 @@ class LlamaLike(Family):
 
 @dataclass(frozen=True)
 class Llama(LlamaLike):
-    """Llama, with biases everywhere or nowhere."""
+    """Llama, each half of a block with biases or without."""
 
     model_type = "llama"
     architecture = "LlamaForCausalLM"
-    supported: ClassVar[Supported] = {**LlamaLike.supported, "core.bias": ("none", "all")}
+    supported: ClassVar[Supported] = {**LlamaLike.supported, "core.bias": tuple(HALVES.values())}
 
-    attention_bias: bool = equals("core.bias", False, {False: "none", True: "all"})
-    mlp_bias: bool = equals("core.bias", False, {False: "none", True: "all"})
-    rope_interleaved: Literal[False] = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.attention_bias != self.mlp_bias:
-            raise ValueError(f"attention_bias = {self.attention_bias} and mlp_bias = {self.mlp_bias} must be equal")
+    def our_values(self) -> dict[str, Any]:
+        return super().our_values() | {"core.bias": HALVES[self.attention_bias, self.mlp_bias]}
 
     @classmethod
-    def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
+    def own_fields(cls, config: GPTConfig) -> dict[str, Any]:
+        core = config.core
         if core.dim % core.n_heads:
             raise ValueError(f"core.n_heads = {core.n_heads} must divide core.dim = {core.dim} in the llama layout")
-        return super().own_fields(core)
+        attention, feedforward = next(halves for halves, bias in HALVES.items() if bias == core.bias)
+        return super().own_fields(config) | {"attention_bias": attention, "mlp_bias": feedforward}
 
 
-@dataclass(frozen=True)
-class Mistral(LlamaLike):
-    """Mistral (Jiang 2023), if its window spans the whole context."""
-
-    model_type = "mistral"
-    architecture = "MistralForCausalLM"
-
-    sliding_window: int | None = 4096
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.sliding_window is not None and self.sliding_window < self.max_position_embeddings:
-            raise ValueError(
-                f"sliding_window = {self.sliding_window} must be null or at least "
-                f"max_position_embeddings = {self.max_position_embeddings}"
-            )
-
-    @classmethod
-    def own_fields(cls, core: TransformerConfig) -> dict[str, Any]:
-        return super().own_fields(core) | {"sliding_window": None}
-
-
-@dataclass(frozen=True)
-class Qwen2(LlamaLike):
-    """Qwen2 (Yang 2024): queries, keys and values have a bias."""
-
-    model_type = "qwen2"
-    architecture = "Qwen2ForCausalLM"
-    without_effect = (*LlamaLike.without_effect, "sliding_window", "max_window_layers")
-    supported: ClassVar[Supported] = {**LlamaLike.supported, "core.bias": ("qkv",)}
-
-    use_sliding_window: Literal[False] = False
-    use_mrope: Literal[False] = False
-    layer_types: list[Literal["full_attention"]] | None = None
-
-
-@dataclass(frozen=True)
-class Qwen3(LlamaLike):
-    """Qwen3 (Yang 2025): queries and keys are normalised."""
-
-    model_type = "qwen3"
-    architecture = "Qwen3ForCausalLM"
-    without_effect = Qwen2.without_effect
-    supported: ClassVar[Supported] = {**LlamaLike.supported, "core.qk_norm": ("rmsnorm",)}
-
-    attention_bias: Literal[False] = False
-    use_sliding_window: Literal[False] = False
-    layer_types: list[Literal["full_attention"]] | None = None
-
-
-def heads_layout(core: TransformerConfig, n_heads: tuple[int, ...]) -> Layout:
-    """Parts of `n_heads` heads each, stacked; the first two (queries, keys) rotate: by halves, or by pairs as ours."""
+def heads_layout(
+    core: TransformerConfig, n_heads: tuple[int, ...], turning: Literal["forward", "backward"] = "forward"
+) -> Layout:
+    """Parts of `n_heads` heads each, stacked; the first two (queries, keys) rotate, theirs by halves, and ours perhaps
+    by pairs. A rotation backward is one forward of each pair the other way round.
+    """
     stack = stacked(*(count * core.head_width for count in n_heads))
-    if core.position.pairing == "halves":
+    ours = "(h two n) ..." if core.position.pairing == "halves" else "(h n two) ..."
+    if core.position.pairing == "halves" and turning == "forward":
         return stack
 
-    def reorder(parts: Sequence[Tensor], pattern: str) -> list[Tensor]:
+    def reorder(parts: Sequence[Tensor], before: str, after: str) -> list[Tensor]:
         """Pair n stays pair n: (heads x Dh, ...) to the same shape."""
-        rotating = [rearrange(part, pattern, h=count, two=2) for part, count in zip(parts[:2], n_heads, strict=False)]
-        return [*rotating, *parts[2:]]
+        pairs = [
+            rearrange(part, f"{before} -> two h n ...", h=count, two=2)  # (2, heads, Dh/2, ...)
+            for part, count in zip(parts[:2], n_heads, strict=False)
+        ]
+        turned = [pair.flip(0) if turning == "backward" else pair for pair in pairs]
+        return [*(rearrange(pair, f"two h n ... -> {after}") for pair in turned), *parts[2:]]
 
     return Layout(
-        lambda parts: stack.load(reorder(parts, "(h two n) ... -> (h n two) ...")),
-        lambda own: reorder(stack.save(own), "(h n two) ... -> (h two n) ..."),
+        lambda parts: stack.load(reorder(parts, "(h two n) ...", ours)),
+        lambda own: reorder(stack.save(own), ours, "(h two n) ..."),
     )

@@ -30,7 +30,8 @@ class Tokenizer(ABC):
     """What the rest of the panel needs of a tokenizer.
 
     pieces: the bytes of each token; the vocabulary is as large as the table is long.
-    eos, bos: the ids that end and begin a text, where there are any.
+    eos, bos: the id that ends a text and the one that encoding puts before a prompt, where there are any.
+    stops: the ids at which a text that a model writes ends: `eos`, and those that its public files name.
     unit: the least text whose tokens do not depend on what stands around it, "character" or "document".
     prefix: bytes that encoding puts before a text and decoding removes again (SentencePiece's first space).
     """
@@ -39,6 +40,7 @@ class Tokenizer(ABC):
     unit: ClassVar[Literal["character", "document"]]
     eos: int | None = None
     bos: int | None = None
+    stops: tuple[int, ...] = ()
     prefix: bytes = b""
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
@@ -11,37 +12,72 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from text.tokens.base import Ids, Tokenizer
+from text.tokens.special import Companions
 
 if TYPE_CHECKING:
     import tokenizers
 
 END_OF_TEXT = ("<|endoftext|>", "</s>", "<|end_of_text|>")  # GPT-2, Llama 2, Llama 3
 BEGIN_OF_TEXT = ("<s>", "<|begin_of_text|>")
+NEVER_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
+
+Split = Literal["gpt2", "qwen2", "bytes"]
+QWEN2_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen2 (and GPT-4) splits a text into words, digits apart."""
 
 
 class BPETokenizer(Tokenizer):
     """A byte-pair encoding, byte-level as GPT-2's, or SentencePiece's as Llama 2's.
 
     Text is only ever text: the name of a special token in it is encoded letter by letter, and no token is added before
-    or after. Raises ValueError if the library's tokenizer is of another family.
+    or after. Special tokens are those that its companions name; without any, they are known by common names. Raises
+    ValueError if the library's tokenizer is of another family.
     """
 
     kind = "bpe"
     unit = "document"
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, companions: Companions | None = None) -> None:
         description = json.loads(backend.to_str())
         self._family = _family(description)
-        missing = [byte for symbol, byte in _byte_alphabet().items() if backend.token_to_id(symbol) is None]
-        if self._family == "byte-level" and missing:
-            raise ValueError(f"a byte-level vocabulary must hold all 256 bytes, {missing[0]} is missing")
+        missing = [byte for symbol, byte in byte_alphabet().items() if backend.token_to_id(symbol) is None]
+        if self._family == "byte-level" and (needed := sorted({*missing} - NEVER_IN_UTF8)):
+            raise ValueError(f"a byte-level vocabulary must hold every byte of UTF-8, {needed[0]} is missing")
         self.prefix = _prefix(description)
         self._backend = backend
+        self.companions = companions or Companions()
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
-        self.eos = _first_known(backend, END_OF_TEXT)
-        self.bos = _first_known(backend, BEGIN_OF_TEXT)
+        named = self._named("eos")
+        self.eos = _first_known(backend, END_OF_TEXT) if named is None else named
+        self.bos = self._first()
+        self.stops = self._ends()
+
+    def _named(self, name: Literal["bos", "eos"]) -> int | None:
+        """The id of a special token, as the companions say it."""
+        token, ids = self.companions.token(name), self.companions.ids(name)
+        index = None if token is None else self._backend.token_to_id(token)
+        return index if index is not None or not ids else ids[0]
+
+    def _first(self) -> int | None:
+        """The token that encoding puts before a text."""
+        if isinstance(explicit := self.companions.tokenizer.get("add_bos_token"), bool):
+            return self._named("bos") if explicit else None
+        if self._backend.post_processor is None and self.companions == Companions():
+            return _first_known(self._backend, BEGIN_OF_TEXT)
+        first, plain = (self._backend.encode("a", add_special_tokens=added).ids[:1] for added in (True, False))
+        return None if first == plain else first[0]
+
+    def _ends(self) -> tuple[int, ...]:
+        """The ids at which generation ends, that of a turn of a chat among them."""
+        added = self._backend.get_added_tokens_decoder().values()
+        turn = self.companions.end_of_turn(token.content for token in added if token.special)
+        ends = [self.eos, *self.companions.ids("eos"), None if turn is None else self._backend.token_to_id(turn)]
+        return tuple(dict.fromkeys(end for end in ends if end is not None))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> BPETokenizer:
@@ -54,28 +90,39 @@ class BPETokenizer(Tokenizer):
 
         if vocab_size < 257:
             raise ValueError(f"vocab_size must be at least 257 (256 bytes and the end of a text), got {vocab_size}")
-        backend = _byte_level(models.BPE())
+        backend = byte_level(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
             special_tokens=[END_OF_TEXT[0]],
-            initial_alphabet=sorted(_byte_alphabet()),
+            initial_alphabet=sorted(byte_alphabet()),
             show_progress=False,
         )
         backend.train_from_iterator(texts, trainer)
         return cls(backend)
 
     @classmethod
-    def from_gpt2(cls, vocabulary: Path, merges: Path) -> BPETokenizer:
-        """GPT-2's own files: `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe`."""
-        from tokenizers import models
+    def from_pair(
+        cls, vocabulary: Path, merges: Path, split: Split = "gpt2", companions: Companions | None = None
+    ) -> BPETokenizer:
+        """A vocabulary and its merges: `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe`.
 
+        split: how text is split into words before, which the two files do not say
+        """
+        from tokenizers import AddedToken, models
+
+        companions = companions or Companions()
         try:
-            backend = _byte_level(models.BPE.from_file(str(vocabulary), str(merges)))
+            model = models.BPE.from_file(str(vocabulary), str(merges))
         except Exception as error:  # the library raises nothing more precise
             raise ValueError(f"{vocabulary} and {merges} are not a vocabulary and its merges: {error}") from error
+        backend = byte_level(model, split, bool(companions.tokenizer.get("add_prefix_space")))
         if backend.token_to_id(END_OF_TEXT[0]) is not None:
             backend.add_special_tokens([END_OF_TEXT[0]])
-        return cls(backend)
+        for index, (token, special) in sorted(companions.added().items()):
+            backend.add_tokens([AddedToken(token, special=special, normalized=False)])
+            if backend.token_to_id(token) != index:
+                raise ValueError(f"{token} has the id {index} beside {vocabulary}, which gives it another")
+        return cls(backend, companions)
 
     @cached_property
     def pieces(self) -> list[bytes]:
@@ -97,18 +144,42 @@ class BPETokenizer(Tokenizer):
         encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(one.ids, np.int64) for one in encoded]
 
+    def encode_spans(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+        """The encodings of texts, which know what characters each token spans."""
+        return self._backend.encode_batch(list(texts), add_special_tokens=False)
+
     def to_json(self) -> str:
         """In the format of the `tokenizers` library, for other tools to read."""
         return self._backend.to_str()
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """As of any tokenizer; the end of a text, which stands between documents, counts too."""
+        usual = self.eos == _first_known(self._backend, END_OF_TEXT)
+        return hashlib.sha256((self.to_json() + ("" if usual else f" {self.eos}")).encode()).hexdigest()
 
-def _byte_level(model: tokenizers.models.Model) -> tokenizers.Tokenizer:
-    """A model with GPT-2's splitting into words and its alphabet of bytes."""
+    def save(self, folder: Path | str) -> None:
+        """Writes `tokenizer.json` and its companions into a folder, each file atomically."""
+        super().save(folder)
+        self.companions.save(Path(folder))
+
+
+def byte_level(
+    model: tokenizers.models.Model, split: Split = "gpt2", prefix_space: bool = False
+) -> tokenizers.Tokenizer:
+    """A model with a public way of splitting into words, and GPT-2's alphabet of bytes."""
+    from tokenizers import Regex, decoders, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, pre_tokenizers
 
     backend = Backend(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if split == "qwen2":
+        words = pre_tokenizers.Split(Regex(QWEN2_WORDS), "isolated")
+        alphabet = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([words, alphabet])
+        backend.normalizer = normalizers.NFC()
+    else:
+        words_too = split == "gpt2"
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space, use_regex=words_too)
     backend.decoder = decoders.ByteLevel()
     return backend
 
@@ -118,7 +189,7 @@ def _first_known(backend: tokenizers.Tokenizer, names: Iterable[str]) -> int | N
 
 
 @cache
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """GPT-2's printable stand-in for every byte: itself if visible in Latin-1, else one from U+0100 on."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in visible]
@@ -126,7 +197,7 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 def _byte_level_piece(token: str) -> bytes:
-    alphabet = _byte_alphabet()
+    alphabet = byte_alphabet()
     return bytes(alphabet[c] for c in token) if all(c in alphabet for c in token) else token.encode()
 
 

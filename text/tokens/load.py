@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from core.files.downloads import Remote, fetch
 from text.tokens.base import FILE, ByteTokenizer, CharTokenizer, Tokenizer
-from text.tokens.bpe import BPETokenizer
+from text.tokens.bpe import BPETokenizer, Split, byte_alphabet, byte_level
+from text.tokens.special import Companions
 
 GPT2_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 GPT2_PUBLISHED = {
@@ -13,10 +15,12 @@ GPT2_PUBLISHED = {
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
 }
 """OpenAI's own files, each with its SHA-256."""
+SPLITS: dict[str, Split] = {"gpt2": "gpt2", "qwen2": "qwen2", "qwen3": "qwen2"}
+"""By the class of a tokenizer or the family of its model: how text is split before merges apply."""
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:
-    """The tokenizer of a folder: `tokenizer.json`, or GPT-2's two files under either of their names.
+    """The tokenizer of a folder: `tokenizer.json`, or a vocabulary and its merges, and what is said beside them.
 
     `path` may also be a `tokenizer.json` itself. Raises ValueError if there is none, or it is of another kind.
     """
@@ -26,23 +30,38 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
         return _read(file)
     for vocabulary, merges in GPT2_FILES:
         if (path / vocabulary).is_file() and (path / merges).is_file():
-            return BPETokenizer.from_gpt2(path / vocabulary, path / merges)
+            companions = Companions.read(path)
+            return BPETokenizer.from_pair(path / vocabulary, path / merges, _split(path, companions), companions)
     accepted = ", or ".join([FILE, *(" and ".join(pair) for pair in GPT2_FILES)])
     raise ValueError(f"there is no tokenizer in {path}: accepted are {accepted}")
 
 
 def _read(file: Path) -> Tokenizer:
+    companions = Companions.read(file.parent)
     try:
-        match json.loads(file.read_text(encoding="utf-8")):
+        described = json.loads(file.read_text(encoding="utf-8"))
+        match described:
             case {"tokenizer": "char", "characters": str(characters)}:
                 return CharTokenizer(characters)
             case {"tokenizer": "byte"}:
                 return ByteTokenizer()
         from tokenizers import Tokenizer as Backend
 
-        return BPETokenizer(Backend.from_file(str(file)))
+        return _plain(described) or BPETokenizer(Backend.from_file(str(file)), companions)
     except Exception as error:  # the library raises nothing more precise
         raise ValueError(f"{file} is not a readable tokenizer: {error}") from error
+
+
+def _split(folder: Path, companions: Companions) -> Split:
+    """How a model whose files are only a vocabulary and merges splits text: by its class, or by the model's family."""
+    named = companions.tokenizer.get("tokenizer_class") or companions.model_type or "gpt2"
+    family = named.removesuffix("Fast").removesuffix("Tokenizer").lower()
+    if family not in SPLITS:
+        raise ValueError(
+            f"{folder} has no {FILE}, and a vocabulary and merges of {named} do not say how text is split: "
+            f"known are {', '.join(SPLITS)}"
+        )
+    return SPLITS[family]
 
 
 def published_gpt2(root: Path | None = None) -> BPETokenizer:
@@ -53,4 +72,38 @@ def published_gpt2(root: Path | None = None) -> BPETokenizer:
         fetch(Remote(f"gpt2-bpe/{name}", f"{home}/{name}", sha256, instead), root)
         for name, sha256 in GPT2_PUBLISHED.items()
     )
-    return BPETokenizer.from_gpt2(vocabulary, merges)
+    return BPETokenizer.from_pair(vocabulary, merges)
+
+
+# Characters and bytes in the format of the `tokenizers` library: a byte-pair encoding without merges
+
+
+def public_json(tokenizer: Tokenizer) -> str:
+    """A tokenizer in the format of the `tokenizers` library, which other tools read; `load_tokenizer` reads it back."""
+    if isinstance(tokenizer, BPETokenizer):
+        return tokenizer.to_json()
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models
+
+    if isinstance(tokenizer, CharTokenizer):
+        backend = Backend(models.BPE({character: index for index, character in enumerate(tokenizer.characters)}, []))
+        backend.decoder = decoders.Fuse()
+    else:
+        backend = byte_level(models.BPE(byte_alphabet(), []), "bytes")
+    return backend.to_str()
+
+
+def _plain(described: Any) -> Tokenizer | None:
+    """The tokenizer of characters or bytes that `public_json` describes so; None for any other."""
+    if not (isinstance(described, dict) and isinstance(model := described.get("model"), dict)):
+        return None
+    vocabulary = model.get("vocab")
+    if not isinstance(vocabulary, dict) or model.get("merges") or not vocabulary:
+        return None
+    plain: list[Tokenizer] = [ByteTokenizer()] if len(vocabulary) == 256 else []
+    if max(map(len, vocabulary)) == 1:
+        plain.append(CharTokenizer(vocabulary))
+    parts = ("normalizer", "pre_tokenizer", "model", "decoder")
+    return next(
+        (own for own in plain if all(json.loads(public_json(own))[part] == described.get(part) for part in parts)), None
+    )

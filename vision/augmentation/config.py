@@ -7,6 +7,9 @@ from typing import Literal
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 
+CROP = 7 / 8
+"""The least fraction of a stored image's side that a model is given, the rest being room for random crops."""
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -59,6 +62,12 @@ class AugmentConfig:
     def mixes(self) -> bool:
         """Whether images are mixed, and targets therefore probabilities."""
         return self.mixup > 0 or self.cutmix > 0
+
+    def room(self, size: int) -> float:
+        """The fraction of a stored side that a model of images of side `size` is given; random crops reach the rest."""
+        if self.crop == "none":
+            return 1.0
+        return CROP if self.crop == "resized" else max(CROP, size / (size + 2 * self.shift))
 
     def effective(self, progress: float) -> AugmentConfig:
         """The settings in force when a fraction `progress` of the budget is spent."""

@@ -6,7 +6,7 @@ where they are too many to be held, decoded ahead of their use; the batches are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -22,21 +22,22 @@ from vision.data.decoding import Streamed, evenly_spaced
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images in memory, all of one shape. pixels: uint8 (N, C, H, W). labels: int64 (N,)."""
+    """Images in memory, all of one shape. pixels: uint8 (N, C, H, W). labels: int64 (N,). files: if they have any."""
 
     pixels: Tensor
     labels: Tensor
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Images:
         """The same images on another device, where their batches are then made."""
-        return Images(self.pixels.to(device), self.labels.to(device))
+        return Images(self.pixels.to(device), self.labels.to(device), self.files)
 
     def subset(self, indices: Indices) -> Images:
         """The images at `indices`, in that order."""
-        return Images(*self._take(indices))
+        return Images(*self._take(indices), tuple(self.files[i] for i in indices) if self.files else ())
 
     def sample(self, count: int) -> Tensor:
         """Pixels of `count` images, or of all if there are fewer, evenly spaced: uint8 (n, C, H, W)."""
@@ -52,6 +53,12 @@ class Images:
 
 
 ImageSet = Images | Streamed
+
+
+def image_names(images: ImageSet) -> Sequence[str]:
+    """The name of each image: its path in its folder, or its number where it has no file."""
+    files = images.files if isinstance(images, Images) else images.listing.files
+    return files or [str(number) for number in range(len(images))]
 
 
 class TrainingImages:

@@ -2,8 +2,9 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from core.files.atomic import atomic_write, remove, sha256
 from vision.data.decoding import Streamed, chunks
 
-FORMAT = 2  # of the folders written here and of the pixels in them; a part of their key: older ones are not found
+FORMAT = 3  # of the folders written here and of the pixels in them; a part of their key: older ones are not found
 ATTEMPTS = 3  # another process may have removed, as damaged, what this one had written
 
 Keep = Literal["pixels", "moments"]
@@ -23,10 +24,13 @@ class Decoded(NamedTuple):
     """What is known about the files of a listing once all have been decoded.
 
     moments: int64 (N, C, 2), the sums of an image's pixels and of their squares; 0 where it is bad.
+    shown: float32 (N,), the share of its area that an image shows. contents: int64 (N,), a hash of the file's bytes.
     bad: why, in a sentence, by index. pixels: uint8 (N, C, S, S), memory-mapped; None if not kept.
     """
 
     moments: NDArray[np.int64]
+    shown: NDArray[np.float32]
+    contents: NDArray[np.int64]
     bad: dict[int, str]
     pixels: Tensor | None
 
@@ -34,17 +38,35 @@ class Decoded(NamedTuple):
 def decode_all(images: Streamed, keep: Keep, cache: Path) -> Decoded:
     """Decodes every file, or reads what an earlier call left in the folder `cache`.
 
-    The folder's name is made of the files' paths, sizes and times of change; a damaged one is written again.
+    The folder's name is made of the files' paths, sizes and times of change; a damaged one is written again. Where the
+    file system could not give a file, nothing is kept: the next call tries again.
     """
-    folder = cache / images.listing.digest(FORMAT, images.channels, images.side, keep, of="files")[:32]
+    folder = _place(images, keep, cache)
     for _ in range(ATTEMPTS):
         if decoded := _read(folder, keep):
             return decoded
         remove(folder)  # it is damaged, if it is there
         with atomic_write(folder) as aside:
             aside.mkdir()
-            _write(aside, images, keep)
+            unread = _write(aside, images, keep)
+        if unread and (decoded := _read(folder, keep)):
+            remove(folder)  # what is mapped stays readable
+            return decoded._replace(bad=decoded.bad | unread)
     raise OSError(f"{folder} was written but cannot be read back")
+
+
+def known_contents(images: Streamed, cache: Path) -> NDArray[np.int64] | None:
+    """`Decoded.contents` of files that were decoded before; None where the cache does not have them."""
+    for keep in get_args(Keep):
+        if decoded := _read(_place(images, keep, cache), keep):
+            return decoded.contents
+    return None
+
+
+def _place(images: Streamed, keep: Keep, cache: Path) -> Path:
+    layout = images.layout
+    key = (FORMAT, layout.channels, layout.side, layout.fit, keep)
+    return cache / images.listing.digest(*key, of="files")[:32]
 
 
 def moments(pixels: Tensor) -> Tensor:
@@ -69,26 +91,39 @@ def statistics(sums: Tensor, area: int) -> tuple[tuple[float, ...], tuple[float,
     return mean, std
 
 
-def _write(folder: Path, images: Streamed, keep: Keep) -> None:
-    """Writes moments.npy, images.json and, if they are to be kept, pixels.npy into an empty folder."""
+def _write(folder: Path, images: Streamed, keep: Keep) -> dict[int, str]:
+    """Writes images.json, an array of everything known and, if they are to be kept, of pixels, into an empty folder.
+
+    Returns by index why the file system could not give a file.
+    """
     from tqdm import tqdm
 
-    shape = (len(images), images.channels, images.side, images.side)
-    sums = np.zeros((*shape[:2], 2), np.int64)
+    count, layout = len(images), images.layout
+    shape = (count, layout.channels, layout.side, layout.side)
     kept = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, shape) if keep == "pixels" else None
-    parts = chunks(np.arange(len(images)))
-    reasons: dict[int, str] = {}
-    with tqdm(total=len(images), unit="images", desc="decoding", delay=1, disable=None) as bar:
-        for indices, (pixels, _, bad) in zip(parts, images.decode(parts), strict=True):
-            sums[indices] = moments(pixels).numpy()
+    arrays: dict[str, NDArray[Any]] = {
+        "moments": np.zeros((*shape[:2], 2), np.int64),
+        "shown": np.zeros(count, np.float32),
+        "contents": np.zeros(count, np.int64),
+    }
+    parts = chunks(np.arange(count))
+    reasons, unread = dict[int, str](), dict[int, str]()
+    with tqdm(total=count, unit="images", desc="decoding", delay=1, disable=None) as bar:
+        for indices, batch in zip(parts, replace(images, hashed="always").decode(parts), strict=True):
+            arrays["moments"][indices] = moments(batch.pixels).numpy()
+            arrays["shown"][indices], arrays["contents"][indices] = batch.shown.numpy(), batch.contents.numpy()
             if kept is not None:
-                kept[indices] = pixels.numpy()
-            reasons |= bad
+                kept[indices] = batch.pixels.numpy()
+            reasons |= batch.bad
+            unread |= batch.unread
             bar.update(len(indices))
     del kept  # its last pages are written
-    np.save(folder / "moments.npy", sums)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
     hashes = {file.name: sha256(file) for file in folder.iterdir()}
-    (folder / "images.json").write_text(json.dumps({"bad": reasons, "sha256": hashes}), encoding="utf-8")
+    record = {"folder": str(images.listing.folder), "images": count, "side": layout.side, "bad": reasons}
+    (folder / "images.json").write_text(json.dumps(record | {"sha256": hashes}), encoding="utf-8")
+    return unread
 
 
 def _read(folder: Path, keep: Keep) -> Decoded | None:
@@ -98,8 +133,8 @@ def _read(folder: Path, keep: Keep) -> Decoded | None:
         bad = {int(index): str(reason) for index, reason in meta["bad"].items()}
         if any(sha256(folder / name) != digest for name, digest in meta["sha256"].items()):
             return None
-        sums = np.load(folder / "moments.npy")
+        sums, shown, contents = (np.load(folder / f"{name}.npy") for name in ("moments", "shown", "contents"))
         pixels = np.load(folder / "pixels.npy", mmap_mode="c") if keep == "pixels" else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Decoded(sums, bad, None if pixels is None else torch.from_numpy(np.asarray(pixels)))
+    return Decoded(sums, shown, contents, bad, None if pixels is None else torch.from_numpy(np.asarray(pixels)))

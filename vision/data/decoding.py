@@ -5,23 +5,39 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from core.cli.exits import RunFailure
+from core.files.atomic import sha256
 from core.training.order import Batch, Indices
-from vision.data.files import read_pixels
+from vision.data.files import Layout, read_square
 from vision.data.folder import Listing
 
 MOST_WORKERS = 16
 FILES_PER_WORKER = 256  # below, starting a worker takes longer than its work
 CHUNK = 64  # files decoded together when all of them are
 
-DecodedBatch = tuple[Tensor, Tensor, dict[int, str]]
-"""Pixels uint8 (b, C, S, S), labels int64 (b,), and by index why a file cannot be decoded; its pixels are black."""
+
+class DecodedBatch(NamedTuple):
+    """Files decoded together.
+
+    pixels: uint8 (b, C, S, S), black where a file cannot be decoded. labels: int64 (b,). shown: float32 (b,), the
+    share of its area that an image shows. contents: int64 (b,), a hash of the files' bytes, or 0.
+    bad: by index, why a file cannot be decoded. unread: the same for errors of the file system, which may pass.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    shown: Tensor
+    contents: Tensor
+    bad: dict[int, str]
+    unread: dict[int, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +45,13 @@ class Streamed(torch.utils.data.Dataset):
     """Images that stay in their files and are decoded whenever they are asked for.
 
     labels: int64 (N,). workers: processes that decode; default one per core, divided among this machine's ranks;
-    0 decodes in this process.
+    0 decodes in this process. hashed: whether the files' bytes are hashed as well.
     """
 
     listing: Listing
-    channels: int
-    side: int
+    layout: Layout
     workers: int | None = None
+    hashed: Literal["never", "always"] = "never"
 
     @property
     def labels(self) -> Tensor:
@@ -46,7 +62,7 @@ class Streamed(torch.utils.data.Dataset):
 
     def subset(self, indices: Indices) -> Streamed:
         """The images at `indices`, in that order."""
-        return Streamed(self.listing.subset(indices), self.channels, self.side, self.workers)
+        return replace(self, listing=self.listing.subset(indices))
 
     def sample(self, count: int) -> Tensor:
         """Pixels of `count` images, or of all if there are fewer, evenly spaced: uint8 (n, C, S, S)."""
@@ -58,10 +74,10 @@ class Streamed(torch.utils.data.Dataset):
 
         The workers end with the iterator. Raises RunFailure for a file that can no longer be decoded.
         """
-        for pixels, labels, bad in self.decode(order):
-            if bad:
-                raise RunFailure(f"{next(iter(bad.values()))}, though it could be when the run began")
-            yield pixels, labels
+        for batch in self.decode(order):
+            for reason in (batch.bad | batch.unread).values():
+                raise RunFailure(f"{reason}, though it could be when the run began")
+            yield batch.pixels, batch.labels
 
     def decode(self, order: Iterable[Indices]) -> Iterator[DecodedBatch]:
         """The same, with the reasons of files that cannot be decoded."""
@@ -79,17 +95,25 @@ class Streamed(torch.utils.data.Dataset):
 
     def __getitem__(self, indices: Indices) -> DecodedBatch:
         """What a worker does."""
-        listing, channels, side = self.listing, self.channels, self.side
-        pixels = torch.zeros(len(indices), channels, side, side, dtype=torch.uint8)
-        bad = {}
+        layout, count = self.layout, len(indices)
+        pixels = torch.zeros(count, layout.channels, layout.side, layout.side, dtype=torch.uint8)
+        shown, contents = torch.ones(count), torch.zeros(count, dtype=torch.int64)
+        bad, unread = dict[int, str](), dict[int, str]()
         for row, index in enumerate(indices.tolist()):
+            path = self.listing.folder / self.listing.files[index]
             try:
-                pixels[row] = read_pixels(listing.folder / listing.files[index], channels, side)
+                pixels[row], shown[row] = read_square(path, layout)
+                contents[row] = content_hash(path) if self.hashed == "always" else 0
             except OSError as error:
-                bad[index] = f"{error.filename} cannot be read: {error.strerror}"
+                unread[index] = f"{path} cannot be read: {error.strerror}"
             except ValueError as error:
                 bad[index] = str(error)
-        return pixels, torch.from_numpy(listing.labels[indices]), bad
+        return DecodedBatch(pixels, torch.from_numpy(self.listing.labels[indices]), shown, contents, bad, unread)
+
+
+def content_hash(path: Path) -> int:
+    """64 bits of a file's SHA-256, signed."""
+    return int.from_bytes(bytes.fromhex(sha256(path)[:16]), "big", signed=True)
 
 
 def chunks(indices: Indices) -> list[Indices]:

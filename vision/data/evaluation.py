@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Literal
 
+from core.files.downloads import data_root
 from core.messages import notice
 from core.training.trained import matches_data
 from vision.data.batches import ImageSet
-from vision.data.folder import part_folders
-from vision.data.load import check_classes, load_data, load_test
+from vision.data.folder import Part
+from vision.data.load import find_folder, load_data, load_part
 from vision.data.named import NAMES
+from vision.data.tables import parts_of
 from vision.trained import Trained
 
 Split = Literal["auto", "test", "validation"]
@@ -23,32 +25,37 @@ FAIRNESS = {
 def choose_images(folder: Path, trained: Trained, name: str, split: Split, skip_bad: bool) -> tuple[str, ImageSet]:
     """The images of a split, and which it is: "test", "validation" or, of a folder without parts, "all".
 
-    name: the run's image set or folder, or another. Raises ValueError: there are none, or they do not have the model's
-    classes.
+    name: the run's image set or folder, or another. All are stored and labelled as the model's own. Raises ValueError:
+    there are none, or they have classes that the model does not have.
     """
     config, preparation = trained.config, trained.preparation
-    path = Path(name).expanduser()
-    other = path.resolve() != Path(config.data).expanduser().resolve()
-    parts = {"test"} if name in NAMES else set[str](part_folders(path)) - {"train"}
+    other = Path(name).expanduser().resolve() != Path(config.data).expanduser().resolve()
+    parts = {"test"} if name in NAMES else {*parts_of(find_folder(name, data_root()))} - {"train"}
     default = "test" if "test" in parts else "validation" if parts or not other else "all"
     chosen = default if split == "auto" else split
-    if chosen == "test":
-        return chosen, load_test(name, preparation, skip_bad=skip_bad, storage=config.storage)
-    held_out = None if other and "validation" in parts else config.validation
+    if chosen == "validation" and not (other and "validation" in parts):
+        images = _held_out(folder, trained, name, skip_bad, "other" if other else "own")
+    else:
+        part: Part = "train" if chosen == "all" else "test" if chosen == "test" else "validation"
+        images = load_part(name, part, preparation, trained_on=config.data, skip_bad=skip_bad, storage=config.storage)
+    if split == "auto" and chosen != "test":
+        notice(f"{name} has no test images: {FAIRNESS[chosen]}")
+    return chosen, images
+
+
+def _held_out(folder: Path, trained: Trained, name: str, skip_bad: bool, whose: Literal["own", "other"]) -> ImageSet:
+    """The images that training held out of its own, or would have held out of others."""
+    config = trained.config
     data = load_data(
         name,
         size=config.model.image_size,
-        channels=preparation.channels,
-        validation=0 if chosen == "all" else held_out,
+        validation=config.validation,
+        preparation=trained.preparation,
         skip_bad=skip_bad,
         storage=config.storage,
     )
-    check_classes(data.preparation.classes, preparation.classes, name, "the model")
-    images = data.train if chosen == "all" else data.validation
-    if not len(images):
+    if not len(data.validation):
         raise ValueError(f"{name} has no validation images: the run was trained on all of them (--validation 0)")
-    if split == "auto":
-        notice(f"{name} has no test images: {FAIRNESS[chosen]}")
-    if not (other or matches_data(folder, data.fingerprint)):
+    if whose == "own" and not matches_data(folder, data.fingerprint):
         notice(f"{name} no longer holds the images that the run was trained on")
-    return chosen, images
+    return data.validation

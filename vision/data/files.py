@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import struct
 import warnings
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,13 +18,59 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+Fit = Literal["crop", "pad", "squash"]
+"""How an image becomes a square: its central square, all of it between black bars, or all of it distorted."""
+
+SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .webp .avif .bmp .gif .tif .tiff .ppm .pgm .pbm".split())
 """What counts as an image in a folder, in lower or upper case."""
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no EPS, say, which would run Ghostscript
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")  # no EPS, say, which would run Ghostscript
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
+"""All that the pixels of a PNG depend on, and which way up it is."""
+DAMAGE = (None, errno.EINVAL)
+"""Numbers of errors that damaged bytes cause: none, as Pillow raises them, or a place that no file has."""
 MAX_PIXELS = 1 << 27
 """The largest image read: 134 million pixels, a third more than cameras of 100 megapixels take."""
 WHITE = (255, 255, 255, 255)
 MARGIN = 2  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves this many times the pixels wanted
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How images are stored: 1 or 3 channels, squares of `side` pixels, and how they become squares."""
+
+    channels: int
+    side: int
+    fit: Fit = "crop"
+
+
+class Square(NamedTuple):
+    """An image as it is stored, uint8 (C, side, side), and which share of the image's area it shows."""
+
+    pixels: Tensor
+    shown: float
+
+
+def read_square(path: Path | str, layout: Layout) -> Square:
+    """An image file as it is stored. Raises what `read_image` raises."""
+    return to_square(read_image(path, layout.channels, layout.side), layout)
+
+
+def to_square(image: Image, layout: Layout) -> Square:
+    """A PIL image of mode RGB or L as it is stored; resized bicubic, with antialiasing, unless it has that size."""
+    from PIL import ImageOps
+    from PIL.Image import Resampling
+
+    side, shown = layout.side, 1.0
+    if layout.fit == "crop":
+        shown = min(image.size) / max(image.size)
+        image = ImageOps.fit(image, (side, side), Resampling.BICUBIC)
+    elif layout.fit == "pad":
+        image = ImageOps.pad(image, (side, side), Resampling.BICUBIC)
+    else:
+        image = image.resize((side, side), Resampling.BICUBIC)
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return Square(pixels.view(side, side, -1).permute(2, 0, 1).contiguous(), shown)  # (S, S, C) -> (C, S, S)
 
 
 def read_image(path: Path | str, channels: int, side: int | None = None) -> Image:
@@ -32,48 +84,65 @@ def read_image(path: Path | str, channels: int, side: int | None = None) -> Imag
     side: pixels of the shorter side wanted at least; large JPEGs are then decoded at a fraction of their size.
 
     Raises ValueError naming the file: empty, not of FORMATS, damaged, cut off, above MAX_PIXELS (before it is
-    decoded); OSError if there is no such file or it cannot be opened.
+    decoded); OSError naming the file if there is none, or it cannot be opened or read.
     """
     with open(path, "rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about odd metadata and about what MAX_PIXELS refuses
-        if not file.read(1):
-            raise ValueError(f"{path} is empty")
-        file.seek(0)
         try:
             return _decode(file, channels, side)
         except Exception as error:  # decoders raise almost anything on damaged bytes
+            if isinstance(error, OSError) and error.errno not in DAMAGE:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            if not os.fstat(file.fileno()).st_size:
+                raise ValueError(f"{path} is empty") from error
+            with suppress(Exception):
+                return _decode(_without_notes(file), channels, side)
             raise ValueError(f"{path} cannot be read as an image: {_reason(error)}") from error
 
 
-def read_pixels(path: Path | str, channels: int, side: int) -> Tensor:
-    """An image file as uint8 (channels, side, side): its shorter side resized (antialiased), its centre cropped.
-
-    Raises what `read_image` raises.
-    """
-    from PIL.Image import Resampling
-    from PIL.ImageOps import fit
-
-    image = fit(read_image(path, channels, side), (side, side), Resampling.BICUBIC)
-    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return pixels.view(side, side, channels).permute(2, 0, 1).contiguous()  # (S, S, C) -> (C, S, S)
-
-
 def _decode(file: BinaryIO, channels: int, side: int | None) -> Image:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    opened = Image.open(file, formats=FORMATS)
+    Image.init()
+    file.seek(0)
+    opened = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])  # an old Pillow has no AVIF
     if opened.width * opened.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     if side is not None:
         opened.draft(None, (MARGIN * side, MARGIN * side))
     opened.load()
-    image = ImageOps.exif_transpose(opened)
+    image = _upright(opened)
     if image.mode.startswith(("I", "F")):
         image = _eight_bit(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
     return image.convert("RGB" if channels == 3 else "L")
+
+
+def _upright(image: Image) -> Image:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged metadata says nothing about the pixels
+        return image
+
+
+def _without_notes(file: BinaryIO) -> BinaryIO:
+    """A PNG without its texts, colour profiles and the like, some of which Pillow refuses; nothing of another file."""
+    file.seek(0)
+    if file.read(len(PNG)) != PNG:
+        return io.BytesIO()
+    kept = io.BytesIO(PNG)
+    kept.seek(0, io.SEEK_END)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in PNG_CHUNKS:
+            kept.write(head + file.read(length + 4))  # its content and its checksum
+        else:
+            file.seek(length + 4, io.SEEK_CUR)
+    return kept
 
 
 def _eight_bit(image: Image) -> Image:

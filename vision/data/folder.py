@@ -1,9 +1,12 @@
-"""A folder of images with a sub-folder for each class: its files and their classes."""
+"""A folder of images: which sub-folders are its parts and classes, which files are images, and what is left out."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,17 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.messages import notice
+from core.training.folder import is_run_folder
 from vision.data.files import SUFFIXES
 
 Part = Literal["train", "validation", "test"]
 Labels = NDArray[np.int64]
+Skip = Literal["refuse", "skip", "ignore"]
+"""What is done about files that cannot be read: an error, left out with a notice, or without."""
 
-FOLDERS: dict[Part, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test",),
+CALLED: dict[Part, str] = {
+    "train": "train|training",
+    "validation": "val|valid|validation|dev|eval|evaluation",
+    "test": "test|testing",
 }
-"""Names of the sub-folder that may hold a part."""
+"""Names of the sub-folder that may hold a part, in upper or lower case; `set`, `data` or `images` may follow."""
+SYSTEM = frozenset("@eadir __macosx $recycle.bin #recycle @recycle #snapshot @tmp lost+found __pycache__".split())
+"""Folders of thumbnails, forks and deleted files that systems leave behind, in lower case."""
+RUN = "run folders"
 FEW = 3  # names that a sentence lists before it only counts them
 
 
@@ -48,6 +57,15 @@ class Listing:
         files = tuple(self.files[i] for i in indices)
         return Listing(self.folder, self.classes, files, self.labels[indices], self.stamps[indices])
 
+    def with_classes(self, classes: tuple[str, ...], owner: Path | str) -> Listing:
+        """The same images, labelled by the places of their classes among `classes`, which are those of `owner`.
+
+        Raises ValueError naming the classes that the owner does not have.
+        """
+        own = tuple(name if label in self.labels else "" for label, name in enumerate(self.classes))
+        places = class_places(own, classes, self.folder, owner)
+        return Listing(self.folder, classes, self.files, places[self.labels], self.stamps)
+
     def digest(self, *what: object, of: Literal["content", "files"] = "content") -> str:
         """SHA-256 of the paths, sizes and labels, and of `what`; "files": of the folder and times of change as well."""
         digest = hashlib.sha256(repr([*what, of == "files" and str(self.folder.resolve())]).encode())
@@ -57,36 +75,126 @@ class Listing:
         return digest.hexdigest()
 
 
-def list_part(root: Path, part: Part) -> Listing | None:
-    """The images of one part; no other part is looked into. None if the folder has no such part.
+class Walk:
+    """Finds the images below folders, follows links, and counts what is left out."""
 
-    `root/train/CLASS/*` with one of `root/{val,valid,validation}/CLASS/*` and `root/test/CLASS/*` beside it if
-    wanted; or `root/CLASS/*`, all of it to train on. Classes are sorted by name; an image may lie deeper in its
-    class's folder. Hidden files and those without one of SUFFIXES are left out, with a notice on stderr.
+    def __init__(self) -> None:
+        self.left_out: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.unreadable: list[str] = []
 
-    Raises ValueError: no class folder, only one, or one without images.
-    """
-    folders = part_folders(root)
-    others = [str(folder) for other, folder in folders.items() if other != "train"]
-    if others and "train" not in folders:
-        raise ValueError(f"{root} has {' and '.join(others)} but no {root / 'train'} to train on")
-    folder = folders.get(part, root if part == "train" else None)
-    return None if folder is None else _list(folder)
+    def scan(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """The folders and the images in a folder itself, each sorted by name."""
+        folders, images = list[Path](), list[Path]()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            self.unreadable.append(f"{folder} cannot be read: {error.strerror}")
+            entries = []
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.name.startswith("."):
+                self.left_out["hidden files and folders"] += 1
+            elif _is_folder(entry):
+                if reason := _no_data(path):
+                    self.left_out[reason] += 1
+                else:
+                    folders.append(path)
+            elif entry.name.lower().endswith(SUFFIXES):
+                images.append(path)
+            elif entry.is_symlink() and not path.exists():
+                self.left_out["broken links"] += 1
+            else:
+                self.kinds[path.suffix.lower() or "no suffix"] += 1
+        return folders, images
+
+    def below(self, folder: Path) -> Iterator[Path]:
+        """All images below a folder. No folder is entered twice, nor one that this one lies in."""
+        parent = folder.parent.resolve()
+        yield from self._below(folder, {_identity(each) for each in (parent, *parent.parents)})
+
+    def _below(self, folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
+        if (identity := _identity(folder)) in entered:
+            self.left_out["links to folders already read"] += 1
+            return
+        entered.add(identity)
+        folders, images = self.scan(folder)
+        yield from images
+        for inner in folders:
+            yield from self._below(inner, entered)
+
+    def notice(self, folder: Path) -> None:
+        """Says on stderr what was left out of a folder, by reason, if anything was."""
+        reasons = [f"{reason} ({count:,})" for reason, count in sorted(self.left_out.items())]
+        if self.kinds:
+            kinds = first_few([kind for kind, _ in self.kinds.most_common()])
+            reasons.append(f"files that are not images ({self.kinds.total():,}: {kinds})")
+        if self.unreadable:
+            reasons.append(f"what cannot be read ({len(self.unreadable):,}: {first_few(self.unreadable)})")
+        if reasons:
+            notice(f"left out in {folder}: {', '.join(reasons)}")
 
 
 def part_folders(root: Path) -> dict[Part, Path]:
-    """The sub-folders that hold a part of a folder's images."""
-    places = {part: [root / name for name in names if (root / name).is_dir()] for part, names in FOLDERS.items()}
-    return {part: folders[0] for part, folders in places.items() if folders}
+    """The sub-folders that hold a part of a folder's images: those called so, unless a class lies beside them.
+
+    Raises ValueError where two of them hold the same part.
+    """
+    walk = Walk()
+    found: dict[Part, Path] = {}
+    others = []
+    for folder in walk.scan(root)[0]:
+        part = part_called(folder.name)
+        if part is None:
+            others.append(folder)
+        elif part in found:
+            raise ValueError(f"{found[part]} and {folder} both hold {part} images: rename one of them")
+        else:
+            found[part] = folder
+    beside = [folder for folder in others if next(walk.below(folder), None)]
+    return {} if beside else found
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files below a folder but those in hidden ones."""
-    files = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(parent, name) for name in names]
-    return files
+def part_called(name: str) -> Part | None:
+    """The part that a name stands for, in upper or lower case."""
+    pattern = "({})([ _-]?(set|data|images))?"
+    return next((part for part, names in CALLED.items() if re.fullmatch(pattern.format(names), name, re.I)), None)
+
+
+def list_part(root: Path, part: Part, bad: Skip = "refuse") -> Listing | None:
+    """The images of one part; no other part is looked into. None if the folder has no such part.
+
+    `root/train/CLASS/*` with `root/val/CLASS/*` and `root/test/CLASS/*` beside it if wanted (see CALLED); or
+    `root/CLASS/*`, all of it to train on. Classes are sorted by name; an image may lie deeper in its class's folder.
+    bad: what is done about files and folders that cannot be read. All that is left out is counted in a notice.
+
+    Raises ValueError: no class folder, or no part to train on though there are others.
+    """
+    folders = part_folders(root)
+    if part in folders:
+        return _list(folders[part], bad)
+    if part != "train":
+        return None
+    if folders:
+        others = " and ".join(str(folders[other]) for other in CALLED if other in folders)
+        raise ValueError(f"{root} has {others} but no {root / 'train'} to train on")
+    listing = _list(root, bad)
+    if parts := [name for name in listing.classes if part_called(name)]:
+        notice(f"taken for classes of {root}, as others lie beside them: {first_few(parts)}")
+    return listing
+
+
+def class_places(own: Sequence[str], known: Sequence[str], images: Path | str, owner: Path | str) -> Labels:
+    """The place of each class among those that are known to `owner`; an empty name is a class without images.
+
+    Says on stderr which of the known classes have no images. Raises ValueError naming the classes that are not known.
+    """
+    if unknown := [name for name in own if name and name not in known]:
+        raise ValueError(f"{images} has classes that {owner} does not have: {first_few(unknown)}")
+    if absent := [name for name in known if name not in own]:
+        notice(f"{images} has no images of {first_few(absent)}")
+    place = {name: label for label, name in enumerate(known)}
+    return np.array([place.get(name, -1) for name in own], np.int64)
 
 
 def first_few(names: list[str]) -> str:
@@ -95,28 +203,68 @@ def first_few(names: list[str]) -> str:
     return "; ".join(names[:FEW]) + (f"; and {more:,} more" if more > 0 else "")
 
 
-def _list(folder: Path) -> Listing:
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
+def listing_of(folder: Path, images: Mapping[str, Sequence[Path]], walk: Walk, bad: Skip) -> Listing:
+    """A listing of images below a folder, by class, after the notice of what a walk left out.
+
+    Raises ValueError naming what cannot be read, unless that is left out.
+    """
+    files, labels, stamps = list[str](), list[int](), list[tuple[int, int]]()
+    for label, paths in enumerate(images.values()):
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError as error:
+                walk.unreadable.append(f"{path} cannot be read: {error.strerror}")
+            else:
+                files.append(path.relative_to(folder).as_posix())
+                labels.append(label)
+                stamps.append((status.st_size, status.st_mtime_ns))
+    if walk.unreadable and bad == "refuse":
+        raise ValueError(f"{first_few(walk.unreadable)}; --skip-bad leaves out what cannot be read")
+    if bad != "ignore":
+        walk.notice(folder)
+    return Listing(folder, tuple(images), tuple(files), np.array(labels, np.int64), np.array(stamps).reshape(-1, 2))
+
+
+def _list(folder: Path, bad: Skip) -> Listing:
+    walk = Walk()
+    folders, loose = walk.scan(folder)
+    if loose:
+        walk.left_out["images outside of class folders"] += len(loose)
+    images = {}
+    for each in folders:
+        runs = walk.left_out[RUN]
+        found = sorted(walk.below(each), key=Path.as_posix)
+        if found or walk.left_out[RUN] == runs:
+            images[each.name] = found
+    if not images:
         raise ValueError(f"{folder} has no class folders: images are looked for at {folder / 'CLASS' / '*.jpg'}")
+    return listing_of(folder, images, walk, bad)
+
+
+def check_training(listing: Listing) -> None:
+    """Raises ValueError where a listing has fewer than two classes, or a class without images."""
+    folder, classes = listing.folder, listing.classes
     if len(classes) == 1:
         raise ValueError(f"{folder} has one class only, {classes[0]!r}: a sub-folder each for two or more is needed")
-    files, labels, ignored = list[str](), list[int](), 0
-    for label, name in enumerate(classes):
-        below = [file.relative_to(folder).as_posix() for file in files_below(folder / name)]
-        images = sorted(file for file in below if _is_image(file))
-        if not images:
-            raise ValueError(f"the class folder {folder / name} has no images: they end in {' '.join(SUFFIXES)}")
-        ignored += len(below) - len(images)
-        files += images
-        labels += [label] * len(images)
-    if ignored:
-        notice(f"left out {ignored:,} files in {folder}, hidden or not images: those end in {' '.join(SUFFIXES)}")
-    statuses = [(folder / file).stat() for file in files]
-    stamps = np.array([(status.st_size, status.st_mtime_ns) for status in statuses])
-    return Listing(folder, tuple(classes), tuple(files), np.array(labels), stamps)
+    for label in np.setdiff1d(np.arange(len(classes)), listing.labels):
+        raise ValueError(f"the class folder {folder / classes[label]} has no images: they end in {' '.join(SUFFIXES)}")
 
 
-def _is_image(file: str) -> bool:
-    name = file.rpartition("/")[2]
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _no_data(folder: Path) -> str:
+    """Why a folder holds no data, if it does not."""
+    if folder.name.lower() in SYSTEM:
+        return "system folders"
+    return RUN if is_run_folder(folder) else ""
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino

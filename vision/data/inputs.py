@@ -8,9 +8,10 @@ from torch import Tensor
 
 from core.cli.arguments import run_folder
 from core.messages import notice
-from vision.data.files import SUFFIXES
-from vision.data.folder import files_below, first_few
+from vision.data.files import SUFFIXES, read_square
+from vision.data.folder import Walk, first_few
 from vision.data.preparation import Preparation
+from vision.data.reading import report_unseen
 
 
 class Reader:
@@ -21,27 +22,30 @@ class Reader:
         self.bad: dict[Path, str] = {}
 
     def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
-        """Each file with its pixels, uint8 (C, side, side).
+        """Each file with its pixels, uint8 (C, side, side); a notice at the end counts what is not seen of them.
 
-        One that cannot be read raises ValueError or, with skip_bad, is counted in a notice at the end. ValueError
-        where none could be read.
+        One that cannot be read raises ValueError or, with skip_bad, is counted in a notice as well. ValueError where
+        none could be read.
         """
+        shown = []
         for file in files:
             try:
-                pixels = self.preparation.read(file)
+                square = read_square(file, self.preparation.layout)
             except (ValueError, OSError) as error:
                 reason = f"{file} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
                 if not self.skip_bad:
                     raise ValueError(f"{reason}; --skip-bad leaves it out") from error
                 self.bad[file] = reason
             else:
-                yield file, pixels
+                shown.append(square.shown)
+                yield file, square.pixels
         if self.bad:
             count = f"{len(self.bad):,} of {len(files):,} images cannot be read"
             reasons = first_few(list(self.bad.values()))
             if len(self.bad) == len(files):
                 raise ValueError(f"{count}: {reasons}")
             notice(f"{count} and are left out: {reasons}")
+        report_unseen(sum(shown) / len(shown), "these images")
 
 
 def run_folder_and_images(argv: list[str], command: str) -> tuple[Path, list[str], list[str]]:
@@ -54,25 +58,30 @@ def run_folder_and_images(argv: list[str], command: str) -> tuple[Path, list[str
     return folder, images, options
 
 
-def find_images(words: Sequence[str]) -> list[Path]:
+def find_images(words: Sequence[str], skip_bad: bool = False) -> list[Path]:
     """The files that words name, each once: a file as it is; of a folder or a pattern, what ends in SUFFIXES.
 
-    Raises ValueError for a word that names nothing.
+    Of a folder, `vision.data.folder.Walk` finds them. Raises ValueError for a word that names nothing, and for a folder
+    that cannot be read, unless it is skipped.
     """
-    return list(dict.fromkeys(file for word in words for file in _named_by(word)))
+    return list(dict.fromkeys(file for word in words for file in _named_by(word, skip_bad)))
 
 
-def _named_by(word: str) -> list[Path]:
-    path = Path(word)
+def _named_by(word: str, skip_bad: bool) -> list[Path]:
+    path = Path(word).expanduser()
     if path.is_dir():
-        candidates = [file for file in files_below(path) if not file.name.startswith(".")]
-    elif path.exists():
+        walk = Walk()
+        images = sorted(walk.below(path))
+        if walk.unreadable and not skip_bad:
+            raise ValueError(f"{first_few(walk.unreadable)}; --skip-bad leaves out what cannot be read")
+        walk.notice(path)
+    elif path.exists() or path.is_symlink():
         return [path]
     elif glob.has_magic(word):
-        candidates = [Path(match) for match in glob.glob(word, recursive=True)]
+        matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+        images = sorted(match for match in matches if match.suffix.lower() in SUFFIXES and match.is_file())
     else:
         raise ValueError(f"{word}: no such file or folder")
-    images = [file for file in candidates if file.suffix.lower() in SUFFIXES and file.is_file()]
     if not images:
         raise ValueError(f"{word} names no images: they end in {' '.join(SUFFIXES)}")
-    return sorted(images)
+    return images

@@ -7,29 +7,33 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from core.checks import check_choice
 from core.files.downloads import data_root
-from core.messages import nearest, notice
-from core.training.order import Indices
+from core.messages import nearest
+from vision.augmentation.config import CROP
 from vision.data.batches import Images, ImageSet, TrainingImages
-from vision.data.cache import decode_all, moments, statistics
-from vision.data.decoding import Streamed, local_ranks
-from vision.data.folder import Listing, Part, first_few, list_part
-from vision.data.named import NAMES, held_out, read_named
+from vision.data.files import Fit, Layout
+from vision.data.folder import Listing, Part, Skip, check_training, class_places
+from vision.data.named import NAMES, held_out
 from vision.data.preparation import Preparation
-
-Storage = Literal["auto", "memory", "stream"]
+from vision.data.reading import (
+    MEMORY,
+    Files,
+    FolderReader,
+    PartImages,
+    Storage,
+    known_files,
+    read_named_part,
+    report_duplicates,
+    report_unseen,
+)
+from vision.data.tables import PREFIX, from_hub, list_images
 
 HELD_OUT = 0.1  # of the training images, for validation
-CROP = 7 / 8  # of the side at which a folder's images are stored is the model's input: crops have room
-MEMORY = 0.5  # of what is free, on a device too, may be taken by pixels
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,18 +55,6 @@ class Data:
         return TrainingImages(images, batch_size, seed)
 
 
-@dataclass(frozen=True, eq=False)
-class PartImages:
-    """One part. sums: `moments` of its images. side, crop: as in `Preparation`. digest: of all that it holds."""
-
-    images: ImageSet
-    classes: tuple[str, ...]
-    sums: Tensor
-    side: int
-    crop: float
-    digest: str
-
-
 def load_data(
     name: str,
     *,
@@ -70,19 +62,23 @@ def load_data(
     channels: int | None = None,
     validation: float | None = None,
     seed: int = 0,
+    fit: Fit = "crop",
+    crop: float = CROP,
+    preparation: Preparation | None = None,
     skip_bad: bool = False,
     storage: Storage = "auto",
     root: Path | None = None,
 ) -> Data:
     """Training and validation images; the test part is not read.
 
-    name: one of `vision.data.named.NAMES`, under `root` (default: `data_root()`) or downloaded, or a folder (see
-        `vision.data.folder.list_part`).
-    size: side of the model's images, in pixels. A folder's are stored as squares of 8/7 of that; those of a
-        named set keep the size they come in.
+    name: one of `vision.data.named.NAMES`, under `root` (default: `data_root()`) or downloaded; a folder or a table
+        (see `vision.data.tables.list_images`), or hf:NAME.
+    size: side of the model's images, in pixels. A folder's are stored as squares, made by `fit`, of which `crop` of the
+        side is given to the model, all of it unless `fit` is crop. Those of a named set keep the size they come in.
     channels: 1 (grey) or 3; default that of the named set, or 3 for a folder.
     validation: how many training images, or which fraction of them, are held out, drawn with `seed` and stratified;
         default a folder's own validation part, or else a tenth. 0 is none.
+    preparation: that of a trained model, whose images are stored and labelled so; channels, fit and crop are its own.
     skip_bad: leave out files of a folder that cannot be decoded, with a notice, in place of an error.
     storage: a folder's pixels in "memory", from a cache on disk, or decoded again whenever they are needed, "stream";
         "auto" is memory where half of what is free suffices.
@@ -93,54 +89,86 @@ def load_data(
     if channels not in (None, 1, 3):
         raise ValueError(f"channels = {channels!r} must be 1 or 3")
     if name in NAMES:
-        return split(name, read_named_part(name, "train", channels, root), validation, seed)
-    train, own = _list(name, "train"), _list(name, "validation")
+        return split(name, _read_named(name, "train", root, preparation, channels), validation, seed, preparation)
+    bad = _bad(skip_bad)
+    train, own = (_list(name, part, root, bad, preparation) for part in ("train", "validation"))
     assert train is not None
-    reader = FolderReader(channels or 3, round(size / CROP), storage, skip_bad, root).for_files(train, own)
+    crop = crop if fit == "crop" else 1.0
+    layout = preparation.layout if preparation else Layout(channels or 3, round(size / crop), fit)
+    reader = FolderReader(layout, crop, storage, bad, root).for_files(train, own)
     if own is None or validation == 0:
-        return split(name, reader.read(train), validation, seed)
+        return split(name, reader.read(train), validation, seed, preparation)
     if validation is not None:
-        raise ValueError(f"validation = {validation!r} has no effect: {own.folder} holds the validation images")
-    check_classes(own.classes, train.classes, own.folder, train.folder)
-    return replace(split(name, reader.read(train), 0, seed), validation=reader.read(own).images)
+        raise ValueError(f"validation = {validation:g} has no effect: {own.folder} holds the validation images")
+    held, kept = reader.read(own.with_classes(train.classes, train.folder)), reader.read(train)
+    return split(name, kept, 0, seed, preparation, own=held)
+
+
+def load_part(
+    name: str,
+    part: Part,
+    preparation: Preparation,
+    *,
+    trained_on: str = "",
+    skip_bad: bool = False,
+    storage: Storage = "auto",
+    root: Path | None = None,
+) -> ImageSet:
+    """All images of a part of what `load_data` takes, stored and labelled as the preparation of a model says.
+
+    trained_on: what the model was trained on; images that were among these are counted in a notice, if they are known.
+
+    Raises ValueError of one sentence: there are none, or they have classes that the model does not have.
+    """
+    root = root or data_root()
+    if name in NAMES:
+        if part == "validation":
+            raise ValueError(f"{name} has the parts train and test, and no validation images of its own")
+        return _read_named(name, part, root, preparation).images
+    bad = _bad(skip_bad)
+    listing = _list(name, part, root, bad, preparation)
+    if listing is None:
+        raise ValueError(f"{name} has no {part} images: they are looked for in {Path(name) / part}")
+    images = FolderReader(preparation.layout, preparation.crop, storage, bad, root).for_files(listing).read(listing)
+    report_unseen(images.shown, name)
+    report_duplicates({"evaluation": images.files} | _training_files(trained_on, listing, preparation, root))
+    return images.images
 
 
 def load_test(
     name: str, preparation: Preparation, *, skip_bad: bool = False, storage: Storage = "auto", root: Path | None = None
 ) -> ImageSet:
-    """The test images of what `load_data` takes, stored like those that the preparation was made for.
+    """The test images, as `load_part` has them; nothing else reads any."""
+    return load_part(name, "test", preparation, skip_bad=skip_bad, storage=storage, root=root)
 
-    The only function that reads them. Raises ValueError of one sentence: there are none, or they have other classes.
+
+def split(
+    name: str,
+    part: PartImages,
+    validation: float | None,
+    seed: int,
+    preparation: Preparation | None = None,
+    own: PartImages | None = None,
+) -> Data:
+    """Training and validation images from one part, or the latter from a part of their own.
+
+    Raises ValueError where a class has none left to train on.
     """
-    root = root or data_root()
-    if name in NAMES:
-        part = read_named_part(name, "test", preparation.channels, root)
-        if part.classes != preparation.classes:
-            raise ValueError(f"{name} has other classes than the model, whose are {', '.join(preparation.classes)}")
-        return part.images
-    listing = _list(name, "test")
-    if listing is None:
-        raise ValueError(f"{name} has no test images: they are looked for in {Path(name) / 'test'}")
-    check_classes(listing.classes, preparation.classes, listing.folder, "the model")
-    reader = FolderReader(preparation.channels, preparation.side, storage, skip_bad, root).for_files(listing)
-    return reader.read(listing).images
-
-
-def split(name: str, part: PartImages, validation: float | None, seed: int) -> Data:
-    """Training and validation images from one part. Raises ValueError where a class has none left to train on."""
     labels = part.images.labels.numpy()
     held = held_out(labels, _number_held_out(validation, len(labels)), seed)
     kept = np.setdiff1d(np.arange(len(labels)), held)
-    for label, left in enumerate(np.bincount(labels[kept], minlength=len(part.classes))):
-        if not left:
-            raise ValueError(
-                f"{len(held)} images held out for validation leave none of {part.classes[label]!r} to train on: "
-                f"hold out fewer, or add images"
-            )
-    mean, std = statistics(part.sums[torch.from_numpy(kept)], part.side**2)
-    preparation = Preparation(part.classes, part.sums.shape[1], mean, std, part.side, part.crop)
+    for label in np.setdiff1d(labels, labels[kept]):
+        raise ValueError(
+            f"{len(held)} images held out for validation leave none of {part.classes[label]!r} to train on: "
+            f"hold out fewer, or add images"
+        )
+    report_unseen(part.shown, name)
+    report_duplicates(
+        {"training": part.files.subset(kept), "validation": own.files if own else part.files.subset(held)}
+    )
     fingerprint = hashlib.sha256(part.digest.encode() + kept.tobytes()).hexdigest()
-    return Data(name, part.images.subset(kept), part.images.subset(held), preparation, fingerprint)
+    images = part.images.subset(held) if own is None else own.images
+    return Data(name, part.images.subset(kept), images, preparation or part.preparation(kept), fingerprint)
 
 
 def _number_held_out(validation: float | None, images: int) -> int:
@@ -148,92 +176,60 @@ def _number_held_out(validation: float | None, images: int) -> int:
         validation = HELD_OUT
     number = max(1, round(validation * images)) if 0 < validation < 1 else validation
     if not (0 <= number < images and number == int(number)):
-        raise ValueError(f"validation = {validation!r} must be a number of images below {images:,}, or a fraction of 1")
+        raise ValueError(f"validation = {validation:g} must be a number of images below {images:,}, or a fraction of 1")
     return int(number)
 
 
-def _list(name: str, part: Part) -> Listing | None:
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+def _bad(skip_bad: bool) -> Skip:
+    return "skip" if skip_bad else "refuse"
+
+
+def _read_named(
+    name: str,
+    part: Literal["train", "test"],
+    root: Path,
+    preparation: Preparation | None,
+    channels: int | None = None,
+) -> PartImages:
+    """A part of a named set, as it is or as a trained model has it stored and labelled."""
+    if preparation is None:
+        return read_named_part(name, part, root, channels)
+    images = read_named_part(name, part, root, preparation.channels, preparation.layout)
+    places = class_places(images.classes, preparation.classes, name, "the model")
+    assert isinstance(images.images, Images)
+    labels = torch.from_numpy(places)[images.images.labels]
+    return replace(images, images=Images(images.images.pixels, labels), classes=preparation.classes)
+
+
+def _list(name: str, part: Part, root: Path, bad: Skip, preparation: Preparation | None) -> Listing | None:
+    """The images of a part, labelled by the classes of a trained model where there is one."""
+    path = find_folder(name, root)
+    listing = list_images(path, part, bad)
+    if listing is None:
+        return None
+    if preparation is not None:
+        return listing.with_classes(preparation.classes, "the model")
+    if part == "train":
+        check_training(listing)
+    return listing
+
+
+def find_folder(name: str, root: Path) -> Path:
+    """The folder or the table of images that a name stands for. Raises ValueError where there is none."""
+    if name.startswith(PREFIX):
+        return from_hub(name, root)
+    path = Path(name).expanduser()
+    if not name or not path.exists():
         raise ValueError(f"there is no folder {name!r}, and no image set of that name; {nearest(name, NAMES)}")
-    return list_part(folder, part)
+    return path
 
 
-def check_classes(classes: tuple[str, ...], known: tuple[str, ...], images: Path | str, owner: Path | str) -> None:
-    """Raises ValueError naming the classes that only one of the two has."""
-    if classes != known:
-        different = sorted(set(classes) ^ set(known)) or ["the same in another order"]
-        raise ValueError(f"{images} has other classes than {owner}: {first_few(different)}")
-
-
-def read_named_part(name: str, part: Literal["train", "test"], channels: int | None, root: Path) -> PartImages:
-    """A part of one of `vision.data.named.NAMES`; channels: None for its own."""
-    pixels, labels, classes = read_named(name, part, root)
-    pixels = with_channels(pixels, channels or pixels.shape[1])
-    digest = hashlib.sha256(pixels.numpy().data)
-    digest.update(labels.numpy().data)
-    return PartImages(Images(pixels, labels), classes, moments(pixels), pixels.shape[-1], 1.0, digest.hexdigest())
-
-
-def with_channels(pixels: Tensor, channels: int) -> Tensor:
-    """uint8 (N, 1 or 3, H, W) -> (N, channels, H, W); grey is Pillow's luma, to the last bit."""
-    if pixels.shape[1] == channels:
-        return pixels
-    if channels == 3:
-        return pixels.expand(-1, 3, -1, -1).contiguous()
-    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32).view(3, 1, 1)
-    return torch.cat([((p * weights).sum(1, keepdim=True) + (1 << 15) >> 16).byte() for p in pixels.split(4096)])
-
-
-@dataclass(frozen=True)
-class FolderReader:
-    """How the files of a folder are read."""
-
-    channels: int
-    side: int
-    storage: Storage
-    skip_bad: bool
-    root: Path
-
-    def for_files(self, *listings: Listing | None) -> FolderReader:
-        """The same, "auto" replaced by what suits these files together."""
-        check_choice("storage", self.storage, get_args(Storage))
-        if self.storage != "auto":
-            return self
-        files = sum(len(listing) for listing in listings if listing)
-        fits = files * self.channels * self.side**2 <= MEMORY * available_memory() / local_ranks()
-        return replace(self, storage="memory" if fits else "stream")
-
-    def read(self, listing: Listing) -> PartImages:
-        """Every file decoded once, now or earlier; files that cannot be are an error or left out."""
-        streamed = Streamed(listing, self.channels, self.side)
-        keep: Literal["pixels", "moments"] = "pixels" if self.storage == "memory" else "moments"
-        sums, bad, pixels = decode_all(streamed, keep, self.root / "cache" / "images")
-        images: ImageSet = streamed if pixels is None else Images(pixels, streamed.labels)
-        if bad:
-            good = self._leave_out(listing, bad)
-            listing, sums, images = listing.subset(good), sums[good], images.subset(good)
-        digest = listing.digest(self.channels, self.side)
-        return PartImages(images, listing.classes, torch.from_numpy(sums), self.side, CROP, digest)
-
-    def _leave_out(self, listing: Listing, bad: dict[int, str]) -> Indices:
-        """Indices of the good files. Raises ValueError where bad ones are not to be skipped, or are a whole class."""
-        reasons = f"{len(bad):,} of {len(listing):,} images: {first_few(list(bad.values()))}"
-        if not self.skip_bad:
-            raise ValueError(f"cannot decode {reasons}; --skip-bad leaves them out")
-        good = np.setdiff1d(np.arange(len(listing)), list(bad))
-        for label in np.setdiff1d(np.arange(len(listing.classes)), listing.labels[good]):
-            raise ValueError(f"the class folder {listing.folder / listing.classes[label]} has only bad images")
-        notice(f"left out {reasons}")
-        return good
-
-
-def available_memory() -> int:
-    """Bytes that this process may still take: what is free, within the limit of its container."""
-    import psutil
-
-    limits = [int(psutil.virtual_memory().available)]
-    for limit in CGROUP_LIMITS:
-        with suppress(OSError, ValueError):  # no such limit
-            limits.append(int(Path(limit).read_text()))
-    return min(limits)
+def _training_files(name: str, listing: Listing, preparation: Preparation, root: Path) -> dict[str, Files]:
+    """The files that a model was trained on, where they are still known and are not those of the listing."""
+    if not name or name in NAMES:
+        return {}
+    with suppress(ValueError):  # they have moved, or changed
+        train = _list(name, "train", root, "ignore", preparation)
+        if train is not None and (train.folder.resolve(), train.files) != (listing.folder.resolve(), listing.files):
+            return {"training": known_files(train, preparation.layout, root)}
+    return {}

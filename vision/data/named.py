@@ -71,11 +71,12 @@ def read_named(name: str, part: Part, root: Path) -> Labelled:
 def held_out(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
     """Indices, ascending, of `count` images drawn without replacement such that each class keeps its share.
 
-    The number of each class is its exact quota rounded down or up (largest remainders, ties to the first).
+    The number of each class is its exact quota rounded down or up (largest remainders; of equal ones some at random).
     """
     sizes = np.bincount(labels)
     quotas, remainders = np.divmod(sizes * count, len(labels))
-    quotas[np.argsort(-remainders, kind="stable")[: count - quotas.sum()]] += 1
+    chance = np.random.RandomState(stream(seed, "held out ties")).permutation(len(sizes))
+    quotas[np.lexsort((chance, -remainders))[: count - quotas.sum()]] += 1
     order = np.arange(len(labels))
     np.random.RandomState(stream(seed, "held out")).shuffle(order)
     order = order[np.argsort(labels[order], kind="stable")]  # class by class, shuffled within

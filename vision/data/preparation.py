@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.checks import check_positive
+from core.checks import check_choices, check_positive
 from core.files.json_files import read_json, write_json
 from core.files.serialize import from_dict, to_dict
-from vision.data.files import read_pixels
+from vision.data.files import Fit, Layout, read_square
 
 FILE = "images.json"
 
@@ -34,6 +34,8 @@ class Preparation:
     """Height and width of stored images, in pixels."""
     crop: float = 1.0
     """Side of the central square that the model is given, as a fraction of the shorter side."""
+    fit: Fit = "crop"
+    """How images become squares before they are stored: their centre, all of it between bars, or distorted."""
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) < max(2, len(self.classes)):
@@ -45,12 +47,18 @@ class Preparation:
         check_positive(self, "side")
         if not 0 < self.crop <= 1:
             raise ValueError(f"crop = {self.crop!r} must be above 0 and at most 1")
+        check_choices(self)
+
+    @property
+    def layout(self) -> Layout:
+        """How images are stored."""
+        return Layout(self.channels, self.side, self.fit)
 
     def __call__(self, pixels: Tensor, size: int) -> Tensor:
         """uint8 (B, C, H, W) -> float32 (B, C, size, size), on the device of `pixels`."""
-        return self.normalise(self.fit(pixels, size))
+        return self.normalise(self.resize(pixels, size))
 
-    def fit(self, pixels: Tensor, size: int) -> Tensor:
+    def resize(self, pixels: Tensor, size: int) -> Tensor:
         """uint8 (B, C, H, W) -> float32 (B, C, size, size) in 0..1.
 
         The central square, `crop` of the shorter side; then, unless it has that size, bicubic with antialiasing.
@@ -69,7 +77,7 @@ class Preparation:
 
     def read(self, path: Path | str) -> Tensor:
         """An image file as it would be stored: uint8 (C, side, side). Raises as `vision.data.files.read_image` does."""
-        return read_pixels(path, self.channels, self.side)
+        return read_square(path, self.layout).pixels
 
     def save(self, folder: Path) -> None:
         """Writes `images.json`."""

@@ -6,6 +6,9 @@ from typing import Literal
 from core.checks import check_at_least, check_choices, check_positive
 from core.config import TransformerConfig
 
+DROPPED = ("dropout", "attention_dropout", "drop_path")
+"""Fields of the core that matter while training alone: weights fit whatever they are."""
+
 
 @dataclass(frozen=True)
 class ViTConfig:

@@ -1,7 +1,9 @@
 """Weights to start from: a run of ours, a public model of timm, or a file in timm's layout, to the same outputs."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +14,29 @@ from core.files.json_files import read_json
 from core.files.tensors import PICKLES, WEIGHTS, Safetensors, Uninitialised, load_into, read_tensors
 from core.files.weights import Rule, import_weights
 from core.messages import first_line, nearest, notice
+from vision.data.folder import first_few
 from vision.data.preparation import Preparation
 from vision.models.config import ViTConfig
 from vision.models.vit import ViT
+from vision.pretrained.head import ClassNames, describe_head, keep_rows
+from vision.pretrained.names import timm_names
 from vision.pretrained.resize import HEAD, adapt
 from vision.pretrained.timm_layout import from_timm, infer, rules
 from vision.trained import load
 
 TIMM = "timm:"
 CONFIG = "config.json"
+NO_NUMBERS = "_* model_args pretrained_cfg num_features global_pool labels tags library_name pipeline_tag".split()
+NO_NUMBERS += "model_type architectures torch_dtype dtype transformers_version".split()
+"""Fields of a config.json beside those of `timm.models.PretrainedCfg`, which need no notice."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
     """A trained model that another one starts from."""
 
+    name: str
+    """What it was asked for by."""
     config: ViTConfig
     """Its shape; 0 classes where it has no head."""
     weights: Mapping[str, Tensor]
@@ -35,28 +45,45 @@ class Pretrained:
     """Per channel, of pixels in 0..1, by which its images were normalised; None = unknown."""
     std: tuple[float, ...] | None = None
     """The standard deviation that goes with it."""
-    classes: tuple[str, ...] = ()
-    """Their names, by label; empty = unknown."""
+    crop: float | None = None
+    """As in `Preparation`; None = unknown."""
+    classes: ClassNames = field(default_factory=ClassNames)
+    """Their names, by label."""
     assumed: str = ""
     """What no file says, and was assumed."""
 
     def adapt_preparation(self, preparation: Preparation) -> Preparation:
-        """The preparation of other images, normalised like those that the model was trained on.
+        """The preparation of other images, normalised and cropped like those that the model was trained on.
 
-        Says so on stderr where the head is kept for as many classes of other names. Raises ValueError when the
-        images have another number of channels.
+        Raises ValueError when the images have another number of channels.
         """
         if preparation.channels != self.config.channels:
             raise ValueError(
                 f"the images have {preparation.channels} channels, the model to start from {self.config.channels}"
             )
-        now = preparation.classes
-        if len(self.classes) == len(now) and self.classes != now:
-            was, is_ = next((a, b) for a, b in zip(self.classes, now, strict=True) if a != b)
-            notice(f"the head is kept, though classes have other names: {was} is now {is_}, for example")
-        if self.mean is None or self.std is None:
-            return preparation
-        return replace(preparation, mean=self.mean, std=self.std)
+        known = {"mean": self.mean, "std": self.std, "crop": self.crop if preparation.fit == "crop" else None}
+        return replace(preparation, **{name: value for name, value in known.items() if value is not None})  # type: ignore[arg-type]
+
+    def start(self, config: ViTConfig, classes: Sequence[str] = ()) -> ViT:
+        """A model of `config` that starts from these weights; says on stderr what is kept of the head.
+
+        config: this one's but for image_size, patch and classes (`resized`).
+        classes: by whose names the rows of the head are chosen; default the same classes, or else a new head.
+
+        Raises ValueError where `config` differs in more.
+        """
+        weights, count = adapt(self.weights, self.config, config), self.config.classes
+        if self.assumed:
+            notice(f"{self.name}: {self.assumed}")
+        if classes:
+            rows, by = self.classes.rows(classes, count)
+            notice(describe_head(self.name, rows, by, classes, self.classes, count))
+        else:
+            rows = [*range(count)] if count == config.classes else [None] * config.classes
+        model = ViT(config)
+        fresh = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(HEAD)}
+        load_into(model, weights | keep_rows(fresh, self.weights, rows), Path(self.name))
+        return model
 
 
 def read_pretrained(name: str) -> Pretrained:
@@ -76,7 +103,9 @@ def read_pretrained(name: str) -> Pretrained:
     if (path / "checkpoints").is_dir():
         run = load(path)
         images = run.preparation
-        return Pretrained(run.model.config, run.model.state_dict(), images.mean, images.std, images.classes)
+        return Pretrained(
+            name, run.model.config, run.model.state_dict(), images.mean, images.std, classes=ClassNames(images.classes)
+        )
     if path.is_dir():
         return _from_tensors(dict(Safetensors(path)), path)
     if path.suffix in PICKLES:
@@ -84,27 +113,6 @@ def read_pretrained(name: str) -> Pretrained:
     if not path.is_file():
         raise ValueError(f"{name} is neither a run folder, nor {TIMM}NAME, nor safetensors in timm's layout")
     return _from_tensors(read_tensors(path), path)
-
-
-def load_pretrained(name: str, config: ViTConfig) -> ViT:
-    """A model of `config` that starts from the weights of `read_pretrained(name)`.
-
-    config: theirs but for image_size, patch and classes (`resized`); a head for another number of classes
-        is initialised, with a notice on stderr.
-
-    Raises what `read_pretrained` raises, and ValueError where `config` differs in more.
-    """
-    source = read_pretrained(name)
-    weights = adapt(source.weights, source.config, config)
-    model = ViT(config)
-    fresh = {n: t for n, t in model.state_dict().items() if n.startswith(HEAD) and n not in weights}
-    load_into(model, weights | fresh, Path(name))
-    if source.assumed:
-        notice(f"{name}: {source.assumed}")
-    if fresh:
-        had = f"has one of {source.config.classes}" if source.config.classes else "has none"
-        notice(f"the head of {config.classes} classes is trained from scratch: {name} {had}")
-    return model
 
 
 def _from_hub(name: str) -> Pretrained:
@@ -119,7 +127,7 @@ def _from_hub(name: str) -> Pretrained:
     except ValueError as error:
         raise ValueError(f"{origin}: {error}") from error
     theirs = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": weights})
-    return _from_model(theirs, theirs.state_dict())
+    return _from_model(origin, theirs, theirs.state_dict())
 
 
 def _download(model: nn.Module) -> Path:
@@ -149,34 +157,41 @@ def _from_tensors(weights: Mapping[str, Tensor], path: Path) -> Pretrained:
     """Weights in timm's layout, from a file or a folder."""
     beside = (path if path.is_dir() else path.parent) / CONFIG
     model = _read_model(beside) if beside.is_file() else None
+    weights = timm_names(weights, path)
     try:
-        return _from_shapes(weights) if model is None else _from_model(model, weights)
+        return _from_shapes(str(path), weights) if model is None else _from_model(str(path), model, weights)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _from_model(model: nn.Module, weights: Mapping[str, Tensor]) -> Pretrained:
+def _from_model(name: str, model: nn.Module, weights: Mapping[str, Tensor]) -> Pretrained:
     """Weights of a model of timm, and what its settings say about its images."""
     config, table = from_timm(model)
     settings: Any = model.pretrained_cfg
-    ours = _in_our_layout(config, weights, table)
-    mean, std, names = (_as_tuple(settings.get(name)) for name in ("mean", "std", "label_names"))
-    known = len(mean) == len(std) == config.channels and all(isinstance(x, int | float) for x in mean + std)
-    if not known:
+    mean, std = (_numbers(settings.get(key)) for key in ("mean", "std"))
+    if not len(mean) == len(std) == config.channels:
         mean = std = ()
+    [crop] = _numbers([settings.get("crop_pct")]) or (0.0,)
     return Pretrained(
-        config, ours, tuple(map(float, mean)) or None, tuple(map(float, std)) or None, tuple(map(str, names))
+        name,
+        config,
+        _in_our_layout(config, weights, table),
+        mean or None,
+        std or None,
+        crop if 0 < crop <= 1 else None,
+        _class_names(settings, config.classes),
     )
 
 
-def _from_shapes(weights: Mapping[str, Tensor]) -> Pretrained:
+def _from_shapes(name: str, weights: Mapping[str, Tensor]) -> Pretrained:
     """Weights of which only names and shapes are known."""
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     config = infer(shapes)
-    ours, core = _in_our_layout(config, weights, rules(config, shapes)), config.core
+    core = config.core
     return Pretrained(
+        name,
         config,
-        ours,
+        _in_our_layout(config, weights, rules(config, shapes)),
         assumed=f"there is no {CONFIG} beside it; assumed are {core.n_heads} heads, {core.feedforward}, norm_eps = "
         f"{core.norm_eps}, pool = {config.pool!r}, and images normalised like those of this run",
     )
@@ -195,14 +210,30 @@ def _read_model(file: Path) -> nn.Module:
     fields = read_json(file)
     if not isinstance(fields.get("architecture"), str):
         raise ValueError(f"{file} has no architecture, as timm writes it")
+    if "pretrained_cfg" not in fields and "mean" in fields:  # an older layout: one object for all
+        kept = ("architecture", "model_args", "num_classes", "global_pool")
+        fields = {name: fields[name] for name in kept if name in fields} | {"pretrained_cfg": fields}
     for name in ("model_args", "pretrained_cfg"):
         if not isinstance(fields.setdefault(name, {}), dict):
             raise ValueError(f"{file}: {name} = {fields[name]!r} is not an object")
-    settings = fields["pretrained_cfg"]
-    if settings and "label_names" in fields:
-        settings["label_names"] = fields["label_names"]
+    settings = _settings(fields, file)
     top = {name: fields[name] for name in ("num_classes", "global_pool") if name in fields}
     return _build_timm(str(file), fields["architecture"], fields["model_args"] | top | {"pretrained_cfg": settings})
+
+
+def _settings(fields: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """What a config.json says about images and classes; fields that nobody knows are passed over with a notice."""
+    from timm.models import PretrainedCfg
+
+    own = fields["pretrained_cfg"]
+    settings = own | {name: fields[name] for name in ("label_names", "label_descriptions") if name in fields}
+    if "labels" in own:
+        settings.setdefault("label_names", own["labels"])
+    known = {each.name for each in dataclasses.fields(PretrainedCfg)}
+    unknown = [name for name in {**fields, **own} if not any(fnmatchcase(name, each) for each in (*known, *NO_NUMBERS))]
+    if unknown:
+        notice(f"{file}: fields that are not known are passed over: {first_few(unknown)}")
+    return {name: value for name, value in settings.items() if name in known}
 
 
 def _build_timm(origin: str, architecture: str, settings: Mapping[str, Any]) -> nn.Module:
@@ -219,6 +250,23 @@ def _build_timm(origin: str, architecture: str, settings: Mapping[str, Any]) -> 
         raise ValueError(f"{origin}: timm cannot build {architecture!r}: {first_line(error)}") from error
 
 
-def _as_tuple(value: object) -> tuple[Any, ...]:
-    """The items of a list; nothing where it is not one."""
-    return tuple(value) if isinstance(value, list | tuple) else ()
+def _numbers(values: object) -> tuple[float, ...]:
+    """The items of a list of numbers; nothing where it is not one."""
+    listed = values if isinstance(values, list | tuple) else ()
+    return tuple(map(float, listed)) if all(isinstance(value, int | float) for value in listed) else ()
+
+
+def _class_names(settings: Mapping[str, Any], count: int) -> ClassNames:
+    """The names of a head's classes as timm's settings say them, or ImageNet's for as many classes as that has."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    names, texts = settings.get("label_names") or settings.get("labels"), settings.get("label_descriptions")
+    if isinstance(names, dict):
+        names = [names.get(str(row), names.get(row, "")) for row in range(count)]
+    if not names and (subset := infer_imagenet_subset({"num_classes": count})):
+        published = ImageNetInfo(subset)
+        names, texts = published.label_names(), published.label_descriptions(as_dict=True)
+    if not isinstance(names, list | tuple) or len(names) != count:
+        return ClassNames()
+    described = texts if isinstance(texts, dict) else {}
+    return ClassNames(tuple(map(str, names)), tuple(str(described.get(name, "")) for name in names))

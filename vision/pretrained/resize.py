@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from vision.models.config import ViTConfig
+from core.config import TransformerConfig
+from vision.models.config import DROPPED, ViTConfig
 
 PATCH_KERNEL = "embed.patches.project.weight"
 WHITENING = "embed.patches.whitening"
@@ -27,12 +28,19 @@ def resized(config: ViTConfig, image_size: int, patch: int) -> ViTConfig:
     return replace(config, image_size=image_size, patch=patch, coordinate_side=None if own else scale)
 
 
+def dropping(core: TransformerConfig, like: TransformerConfig) -> TransformerConfig:
+    """The same core, in which as much is dropped out as in another."""
+    rates = {name: getattr(like, name) for name in DROPPED if name != "drop_path" or core.depth > 1}
+    return replace(core, **rates)
+
+
 def adapt(weights: Mapping[str, Tensor], old: ViTConfig, new: ViTConfig) -> dict[str, Tensor]:
     """The weights of a model `old` for a model `new` of another image size, patch or number of classes.
 
     A head of another number of classes is left out. Raises ValueError when the two differ in more.
     """
-    if replace(new, classes=old.classes) != resized(old, new.image_size, new.patch):
+    same = replace(new, classes=old.classes, core=dropping(new.core, old.core))
+    if same != resized(old, new.image_size, new.patch):
         raise ValueError("the models differ in more than image_size, patch and classes")
     kept = {n: t for n, t in weights.items() if new.classes == old.classes or not n.startswith(HEAD)}
     if WHITENING in kept and new.inputs == "pixels":

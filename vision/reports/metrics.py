@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 BINS = 15
 """Equal intervals of confidence for calibration, as in Guo 2017."""
+PIECE = 1 << 18
+"""Logits that are looked at together, so that many classes need little memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tally:
     """Sums over the answers to some images; `+` adds those of other images.
 
-    confusion: int64 (K, K), images of a true class (row) that were assigned to a class (column)
+    classes: int64 (3, K), by class: its images, the answers that name it, and those of them that are correct
     top5: float64 (), images whose class is among the 5 most probable
     loss: float64 (), negative log-likelihood in nats, summed
     bins: float64 (3, BINS), by confidence, the probability of the answer: images, summed confidence, correct
         answers; bin m holds confidences in (m / BINS, (m + 1) / BINS]
     """
 
-    confusion: Tensor
+    classes: Tensor
     top5: Tensor
     loss: Tensor
     bins: Tensor
@@ -32,25 +34,18 @@ class Tally:
     @classmethod
     def empty(cls, classes: int) -> Tally:
         """Of no images."""
-        return cls.of(torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64))
+        return cls.of(Answers.of(torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64)), classes)
 
     @classmethod
-    def of(cls, logits: Tensor, labels: Tensor) -> Tally:
-        """Of a batch: logits (B, K), labels (B,); computed in float64 on the CPU, so the same from every device.
-
-        Among equal logits the class of the lower number comes first, as in `argmax`.
-        """
-        logits, labels = logits.detach().cpu().double(), labels.cpu()
-        classes = logits.shape[1]
-        ranked = logits.sort(dim=1, descending=True, stable=True).indices[:, :5]  # (B, 5)
-        answer, correct = ranked[:, 0], ranked == labels[:, None]
-        confidence = logits.softmax(1).amax(1)  # (B,)
-        confusion = torch.bincount(labels * classes + answer, minlength=classes**2).reshape(classes, classes)
+    def of(cls, answers: Answers, classes: int) -> Tally:
+        """Of the answers to a batch."""
+        correct = answers.answer == answers.truth
+        named = (answers.truth, answers.answer, answers.truth[correct])
         return cls(
-            confusion,
-            correct.any(1).sum(dtype=torch.float64),
-            F.cross_entropy(logits, labels, reduction="sum"),
-            binned(confidence, correct[:, 0]),
+            torch.stack([torch.bincount(labels, minlength=classes) for labels in named]),
+            (answers.rank < 5).sum(dtype=torch.float64),
+            -answers.likelihood.sum(),
+            binned(answers.confidence, correct),
         )
 
     def __add__(self, other: Tally) -> Tally:
@@ -58,33 +53,80 @@ class Tally:
 
     def total(self, reduce: Callable[[Tensor], Tensor]) -> Tally:
         """The sum over all processes by one call of `reduce`, which sums a float64 vector over them."""
-        parts = [self.confusion.double(), self.top5, self.loss, self.bins]
+        parts = [self.classes.double(), self.top5, self.loss, self.bins]
         flat = reduce(torch.cat([part.flatten() for part in parts])).cpu()
         pieces = flat.split([part.numel() for part in parts])
-        confusion, top5, loss, bins = (piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True))
-        return Tally(confusion.long(), top5, loss, bins)
+        classes, top5, loss, bins = (piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True))
+        return Tally(classes.long(), top5, loss, bins)
 
     @property
     def count(self) -> int:
         """Images."""
-        return int(self.confusion.sum())
+        return int(self.classes[0].sum())
 
     @property
     def correct(self) -> int:
         """Images assigned to their own class."""
-        return int(self.confusion.trace())
+        return int(self.classes[2].sum())
 
     def figures(self) -> dict[str, float]:
-        """accuracy, top5 and ece (expected calibration error, Guo 2017, eq. 3) in 0..1; loss in nats per image."""
+        """accuracy, top5, balanced_accuracy, macro_f1 and ece in 0..1; loss in nats per image.
+
+        balanced_accuracy is the mean recall of the classes that have images, macro_f1 the mean F1 of those that have
+        images or answers, ece the expected calibration error (Guo 2017, eq. 3).
+        """
         if not self.count:
             raise ValueError("there are no images to evaluate the model on")
         _, confidence, correct = self.bins
+        _, recall, f1 = shares(self.classes)
         return {
             "accuracy": self.correct / self.count,
             "top5": float(self.top5) / self.count,
+            "balanced_accuracy": float(recall.nanmean()),
+            "macro_f1": float(f1.nanmean()),
             "loss": float(self.loss) / self.count,
             "ece": float((correct - confidence).abs().sum()) / self.count,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model says about some images, in order.
+
+    truth, answer: int64 (N,), classes
+    rank: int64 (N,), how many classes are more probable than the true one; among equals the lower number comes first
+    confidence: float64 (N,), the probability of the answer
+    likelihood: float64 (N,), the log of the probability of the true class, in nats
+    """
+
+    truth: Tensor
+    answer: Tensor
+    rank: Tensor
+    confidence: Tensor
+    likelihood: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, labels: Tensor) -> Answers:
+        """To a batch: logits (B, K), labels (B,); computed in float64 on the CPU, so the same from every device."""
+        rows = max(1, PIECE // logits.shape[1])
+        pieces = zip(logits.detach().cpu().split(rows), labels.cpu().split(rows), strict=True)
+        return cls.joined([cls._of_piece(piece, truth) for piece, truth in pieces])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """Those of several parts, one after the other."""
+        return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    @classmethod
+    def _of_piece(cls, logits: Tensor, labels: Tensor) -> Answers:
+        places, exact = labels[:, None], logits.double()  # (B, 1), (B, K)
+        logits = logits.nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)  # NaN first, as in `argmax`
+        own = logits.gather(1, places)  # (B, 1)
+        earlier = torch.arange(logits.shape[1]) < places  # (B, K)
+        rank = ((logits > own) | ((logits == own) & earlier)).count_nonzero(1)
+        norm, answer = exact.logsumexp(1), logits.argmax(1)  # (B,) each
+        confidence = (exact.gather(1, answer[:, None]).squeeze(1) - norm).exp()
+        return cls(labels, answer, rank, confidence, exact.gather(1, places).squeeze(1) - norm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,26 +134,28 @@ class Errors:
     """Images that were assigned to a class that is not theirs.
 
     pixels: uint8 (N, C, H, W). truth, answer: int64 (N,). confidence: float64 (N,), the answer's probability.
+    place: int64 (N,), the number of the image among all.
     """
 
     pixels: Tensor
     truth: Tensor
     answer: Tensor
     confidence: Tensor
+    place: Tensor
 
     def __len__(self) -> int:
         return len(self.truth)
 
     @classmethod
-    def of(cls, pixels: Tensor, logits: Tensor, labels: Tensor) -> Errors:
-        """All errors of a batch: pixels (B, C, H, W), logits (B, K), labels (B,)."""
-        confidence, answer = logits.cpu().double().softmax(1).max(1)  # (B,), (B,)
-        wrong = answer != labels.cpu()
-        return cls(pixels.cpu()[wrong], labels.cpu()[wrong], answer[wrong], confidence[wrong])
+    def of(cls, pixels: Tensor, answers: Answers, first: int = 0) -> Errors:
+        """All errors of a batch: pixels (B, C, H, W), the answers, and the number of the first image."""
+        [wrong] = (answers.answer != answers.truth).nonzero(as_tuple=True)
+        truth, answer, confidence = (part[wrong] for part in (answers.truth, answers.answer, answers.confidence))
+        return cls(pixels.cpu()[wrong], truth, answer, confidence, first + wrong)
 
     def most_confident(self, count: int, others: Errors | None = None) -> Errors:
         """The `count` most confident of these and others together, in order."""
-        parts = [self] if others is None else [self, others]
+        parts = [self] if others is None else [others, self]
         joint = Errors(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(self)))
         order = joint.confidence.argsort(descending=True, stable=True)[:count]
         return Errors(*(getattr(joint, field.name)[order] for field in fields(self)))
@@ -131,12 +175,22 @@ class ClassFigures:
     """Images of the class."""
 
 
-def by_class(confusion: Tensor) -> list[ClassFigures]:
-    """Precision, recall, F1 and count of each class, from a confusion matrix (K, K) with the truth in rows."""
-    hits, answered, images = confusion.diagonal().double(), confusion.sum(0), confusion.sum(1)  # (K,) each
-    columns = hits / answered, hits / images, 2 * hits / (answered + images), images  # 0 / 0 is NaN
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [ClassFigures(*row) for row in rows]
+def by_class(tally: Tally) -> list[ClassFigures]:
+    """Precision, recall, F1 and count of each class."""
+    columns = (*shares(tally.classes), tally.classes[0])
+    return [ClassFigures(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def shares(classes: Tensor) -> Tensor:
+    """Precision, recall and F1 of each class from the `classes` of a Tally: float64 (3, K); NaN where 0 / 0."""
+    images, answers, correct = classes.double()
+    return torch.stack((correct / answers, correct / images, 2 * correct / (answers + images)))
+
+
+def confusion_matrix(answers: Answers, classes: int) -> Tensor:
+    """int64 (K, K): how many images of a true class (row) were assigned to a class (column)."""
+    cells = answers.truth * classes + answers.answer
+    return torch.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
 def binned(confidence: Tensor, correct: Tensor) -> Tensor:

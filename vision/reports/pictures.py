@@ -47,8 +47,8 @@ def confusion_picture(confusion: Tensor, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def errors_picture(errors: Errors, classes: Sequence[str]) -> Figure:
-    """The images with truth, answer and its probability above each; one sentence where there is none."""
+def errors_picture(errors: Errors, classes: Sequence[str], images: Sequence[str]) -> Figure:
+    """The images, truth, answer and its probability above each, its name below; one sentence where there is none."""
     columns = min(COLUMNS, max(3, len(errors)))
     rows = max(1, math.ceil(len(errors) / columns))
     figure = blank_figure(1.8 * columns, 2.2 * rows + 0.4)
@@ -58,9 +58,10 @@ def errors_picture(errors: Errors, classes: Sequence[str]) -> Figure:
         return figure
     bare = {"xticks": [], "yticks": [], "frame_on": False}
     grid = figure.subplots(rows, columns, squeeze=False, subplot_kw=bare).flat
-    each = zip(errors.pixels, errors.truth, errors.answer, errors.confidence.tolist(), strict=True)
-    for axes, (pixels, truth, answer, confidence) in zip(grid, each, strict=False):
+    each = zip(errors.pixels, errors.truth, errors.answer, errors.confidence.tolist(), errors.place, strict=True)
+    for axes, (pixels, truth, answer, confidence, place) in zip(grid, each, strict=False):
         _show(axes, pixels)
+        axes.set_xlabel(_short_end(images[place], 26), fontsize=6, color=SOFT, labelpad=2)
         axes.set_title(_short(classes[truth], 18), fontsize=8, color=SOFT, y=1, pad=17)
         says = f"→ {_short(classes[answer], 13)}  {_percent(confidence, 1)}"
         axes.annotate(says, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", color=ALARM, fontsize=8)
@@ -143,6 +144,11 @@ def _plain(axes: Axes) -> None:
 
 def _percent(share: float, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f} %"
+
+
+def _short_end(name: str, most: int) -> str:
+    """The end of a file's name, which tells more than its beginning, for pictures."""
+    return (name if len(name) <= most else f"…{name[1 - most :]}").replace("$", r"\$")
 
 
 def _short(name: str, most: int) -> str:

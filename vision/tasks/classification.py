@@ -16,7 +16,7 @@ from vision.data.batches import ImageSet, evaluation_batches
 from vision.data.load import Data
 from vision.data.preparation import Preparation
 from vision.models.vit import ViT
-from vision.reports.metrics import Tally
+from vision.reports.metrics import Answers, Tally
 
 
 class Classification:
@@ -36,14 +36,17 @@ class Classification:
     def summary(self) -> str:
         """One line about the images."""
         data = self.data
+        frozen = "; the head alone is trained" if self.config.train == "head" else ""
         return (
             f"{data.name}: {len(data.train):,} images to train on, {len(data.validation):,} held out, "
-            f"{len(data.preparation.classes):,} classes"
+            f"{len(data.preparation.classes):,} classes{frozen}"
         )
 
     def objective(self, model: ViT) -> nn.Module:
         """The model with its loss."""
-        return ClassificationLoss(model, self.config.augment.smoothing)
+        balanced = self.config.class_weights == "balanced"
+        weights = class_weights(self.data.train.labels, model.config.classes) if balanced else None
+        return ClassificationLoss(model, self.config.augment.smoothing, weights)
 
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step: images (b, C, S, S), augmented, and labels (b,) or probabilities (b, K)."""
@@ -70,18 +73,28 @@ class Classification:
 class ClassificationLoss(nn.Module):
     """The training objective as a module, so that it compiles and distributes as one."""
 
-    def __init__(self, model: ViT, smoothing: float = 0.0):
+    weights: Tensor | None
+
+    def __init__(self, model: ViT, smoothing: float = 0.0, weights: Tensor | None = None):
         super().__init__()
         self.model, self.smoothing = model, smoothing
+        self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy summed over the images, in nats: (B, C, S, S), labels (B,) or probabilities (B, K) -> ().
 
-        In float32. Probabilities are taken as they are; `smoothing` is for labels (Szegedy 2016, section 7).
+        In float32. Probabilities are taken as they are; `smoothing` is for labels (Szegedy 2016, section 7). `weights`
+        (K,) multiply the terms of each class.
         """
         logits = self.model(images).float()  # (B, K)
         smoothing = 0.0 if targets.is_floating_point() else self.smoothing
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum")
+        return F.cross_entropy(logits, targets, self.weights, label_smoothing=smoothing, reduction="sum")
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """The more the fewer images a class has, with a mean of 1 over the images: int64 (N,) -> float32 (K,)."""
+    counts = torch.bincount(labels.cpu(), minlength=classes).clamp(min=1)
+    return len(labels) / (classes * counts.float())
 
 
 @torch.no_grad()
@@ -95,15 +108,17 @@ def evaluate(
     share: tuple[int, int] = (0, 1),
     reduce: Callable[[Tensor], Tensor] = lambda total: total,
 ) -> dict[str, float]:
-    """accuracy, top5, loss (nats) and ece of a model in evaluation mode, each image counted once.
+    """The figures of a `Tally` of a model in evaluation mode, each image counted once.
 
     share: (rank, number of processes); `reduce` then sums a tensor over all of them
 
     Raises ValueError where there are no images.
     """
-    tally = Tally.empty(model.config.classes)
+    config = model.config
+    tally = Tally.empty(config.classes)
     for pixels, labels in evaluation_batches(images, batch_size, *share):
-        tally += Tally.of(model(preparation(pixels.to(device), model.config.image_size)), labels)
+        logits = model(preparation(pixels.to(device), config.image_size))  # (b, K)
+        tally += Tally.of(Answers.of(logits, labels), config.classes)
     return tally.total(reduce).figures()
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from core.devices import autocast
 from vision.data.batches import ImageSet, evaluation_batches
-from vision.reports.metrics import Errors, Tally
+from vision.reports.metrics import Answers, Errors, Tally
 from vision.trained import Trained
 
 Views = Literal["none", "flip", "shift", "flip-shift"]
@@ -24,8 +24,9 @@ SHOWN = 24
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Tallies of images as they are and of several views averaged (None without), and the most confident errors."""
+    """Answers to images as they are, their tally, that of several views averaged (None without), the worst errors."""
 
+    answers: Answers
     plain: Tally
     augmented: Tally | None
     errors: Errors
@@ -42,19 +43,22 @@ class Variant(NamedTuple):
 @torch.no_grad()
 def evaluate_all(trained: Trained, images: ImageSet, views: Views, precision: str, batch_size: int) -> Evaluation:
     """All that is reported about a model and a set of images."""
-    model = trained.model
-    plain = augmented = Tally.empty(model.config.classes)
+    model, classes = trained.model, trained.model.config.classes
+    augmented = Tally.empty(classes)
     errors: Errors | None = None
+    parts: list[Answers] = []
     with autocast(precision, trained.device):
         for pixels, labels in evaluation_batches(images, batch_size):
             prepared = trained.preparation(pixels.to(trained.device), model.config.image_size)
             logits = [model(view).float() for view in augmented_views(prepared, views)]
-            plain += Tally.of(logits[0], labels)
             if views != "none":
-                augmented += Tally.of(average_views(logits), labels)
-            errors = Errors.of(pixels, logits[0], labels).most_confident(SHOWN, errors)
+                augmented += Tally.of(Answers.of(average_views(logits), labels), classes)
+            answers, first = Answers.of(logits[0], labels), sum(len(part.truth) for part in parts)
+            errors = Errors.of(pixels, answers, first).most_confident(SHOWN, errors)
+            parts.append(answers)
     assert errors is not None
-    return Evaluation(plain, augmented if views != "none" else None, errors)
+    answers = Answers.joined(parts)
+    return Evaluation(answers, Tally.of(answers, classes), augmented if views != "none" else None, errors)
 
 
 def variants(results: Mapping[str, Evaluation], views: Views) -> Iterator[Variant]:

@@ -74,7 +74,7 @@ def test_the_same_actions_with_and_without_padding(tmp_path, shape):
 
 def test_their_loop_of_acting_gives_the_same_actions_as_ours(tmp_path):
     """Padded to the context at every step, as is usual with theirs; the same while ours has refilled nothing."""
-    model, steps = saved(tmp_path), 9
+    model, steps = saved(tmp_path, n_positions=27), 9
     actors = ModelPolicy(load_pretrained(tmp_path, context=steps), Normaliser(), [2.0])
     seen, rewards = torch.randn(steps, 5), torch.rand(steps)
     taken, left = torch.zeros(0, 2), [2.0]

@@ -51,7 +51,7 @@ def made(root: Path) -> dict[Path, int]:
 def test_both_parts_are_the_tokens_of_their_texts(
     tokenizer: Tokenizer, validation: float, prose: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("text.corpus.sources.BLOCK", 50)  # many blocks
+    monkeypatch.setattr("text.corpus.documents.BLOCK", 50)  # many blocks
     corpus = load_corpus(prose, tokenizer, validation=validation, root=root)
     cut = int((1 - validation) * len(PROSE))
     for tokens, size, text in (
@@ -65,15 +65,17 @@ def test_both_parts_are_the_tokens_of_their_texts(
     assert len(kept(root)) == 1
 
 
-def test_a_large_document_is_made_of_parts_encoded_by_themselves(
+def test_a_large_document_gets_the_tokens_that_it_gets_whole(
     prose: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tokenizer = BPETokenizer.train([PROSE], 300)
-    monkeypatch.setattr("text.corpus.sources.LARGEST", 500)
+    for name, size in (("WINDOW", 300), ("OVERLAP", 100)):
+        monkeypatch.setattr(f"text.corpus.encode.{name}", size)
     corpus = load_corpus(prose, tokenizer, root=root)
-    assert tokenizer.decode(corpus.train) + tokenizer.decode(corpus.validation) == PROSE
-    assert corpus.train_size.tokens < len(tokenizer.encode(PROSE)) + len(PROSE) / 100
-    assert str(prose) in capfd.readouterr().err
+    cut = int(0.9 * len(PROSE))
+    assert corpus.train.tolist() == tokenizer.encode(PROSE[:cut]).tolist()
+    assert corpus.validation.tolist() == tokenizer.encode(PROSE[cut:]).tolist()
+    assert capfd.readouterr().err == ""
 
 
 def test_char_learns_the_whole_text_and_bpe_only_the_training_part(tmp_path: Path, root: Path) -> None:

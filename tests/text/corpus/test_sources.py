@@ -9,21 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from text.corpus import sources
-from text.corpus.sources import (
-    Document,
-    Source,
-    content_hash,
-    decoded,
-    find_source,
-    place_to_cut,
-    remembered_sha256,
-    split,
-    texts,
-)
+from text.corpus import documents, sources
+from text.corpus.documents import Reading
+from text.corpus.sources import Source, absolute, content_hash, find_source, remembered_sha256
 
 
 def read(source: Source) -> list[str]:
@@ -182,85 +171,91 @@ def test_without_the_datasets_library_the_error_says_how_to_install_it(
 
 
 def test_the_block_size_is_what_documents_are_read_in(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"x" * (2 * sources.BLOCK + 1))
+    (tmp_path / "a.txt").write_bytes(b"x" * (2 * documents.BLOCK + 1))
     (document,) = find_source(tmp_path / "a.txt").documents()
-    assert [len(block) for block in document.read()] == [sources.BLOCK, sources.BLOCK, 1]
+    assert [len(block) for block in document.read()] == [documents.BLOCK, documents.BLOCK, 1]
 
 
-# The text of a source, in blocks or whole
+# Folders as they are
 
 
-def document(text: str, label: str = "it") -> Document:
-    return Document(label, content=text.encode())
+def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    write(tmp_path, data__a_txt="1", other__b_txt="2", other__deep__c_txt="3")
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "deep" / "back").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "d.txt").symlink_to(tmp_path / "other" / "b.txt")
+    assert read(find_source(tmp_path / "data")) == ["1", "2", "2", "3"]
 
 
-def source(*documents: Document) -> Source:
-    return Source("some", lambda: iter(documents))
+def test_what_a_run_writes_is_no_data(tmp_path: Path) -> None:
+    write(tmp_path, a_txt="1", run__config_json="{}", run__metrics_jsonl="{}", run__samples__s_txt="no", z_txt="2")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    for data in (tmp_path, f"{tmp_path}/**/*.txt"):
+        assert read(find_source(data)) == ["1", "2"]
+    with pytest.raises(ValueError, match="run holds no text, but is the folder of a run"):
+        find_source(tmp_path / "run")
+    write(tmp_path, run__own_txt="3")  # a text of the user's, wherever he keeps it
+    assert read(find_source(tmp_path / "run")) == read(find_source(f"{tmp_path}/run/**/*.txt")) == ["3"]
 
 
-@pytest.mark.parametrize(
-    ("text", "end", "place"),
-    [
-        ("one\n\ntwo\n\nthree", 12, 10),
-        ("one\n\ntwo\nthree", 11, 5),
-        ("one\ntwo\nthree", 9, 8),
-        ("one two three", 5, 5),
-        ("one\n\ntwo", 4, 4),  # half a blank line is a line
-    ],
-)
-def test_a_large_text_is_cut_at_a_blank_line_or_else_a_line(text: str, end: int, place: int) -> None:
-    assert place_to_cut(text, end) == place
+@pytest.mark.skipif(sys.platform == "win32" or not os.getuid(), reason="permissions that root and Windows ignore")
+def test_an_unreadable_file_is_named_or_left_out(tmp_path: Path) -> None:
+    write(tmp_path, a_txt="1", b_txt="2")
+    (tmp_path / "a.txt").chmod(0)
+    with pytest.raises(ValueError, match=r"a\.txt cannot be read.*--skip-bad"):
+        find_source(tmp_path)
+    assert read(find_source(tmp_path, reading=Reading(bad="skip"))) == ["2"]
 
 
-def test_a_document_that_is_not_large_is_encoded_whole() -> None:
-    assert list(texts(source(document("One.\n\nTwo.\n")), "document")) == ["One.\n\nTwo.\n"]
+def test_a_broken_link_is_named_or_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, b_txt="2")
+    (tmp_path / "a.txt").symlink_to(tmp_path / "gone.txt")
+    for data in (tmp_path, f"{tmp_path}/*.txt"):
+        with pytest.raises(ValueError, match=r"a\.txt is a link to what does not exist.*--skip-bad"):
+            find_source(data)
+        assert read(find_source(data, reading=Reading(bad="skip"))) == ["2"]
+        assert "a.txt is a link" in capfd.readouterr().err
 
 
-def test_a_large_document_is_cut_and_that_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_a_folder_gives_its_texts_or_else_its_tables_and_says_what_is_left_out(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sources, "BLOCK", 5)
-    monkeypatch.setattr(sources, "LARGEST", 16)
-    large = source(document("One.\n\nTwo.\n\nThree.\n\nFour, without an end" + "." * 20, "large.txt"))
-    parts = ["One.\n\nTwo.\n\n", "Three.\n\n", "Four, without an", " end............", "........"]
-    for _ in range(2):
-        assert list(texts(large, "document")) == parts
-    [line] = capfd.readouterr().err.splitlines()
-    assert "large.txt" in line
-    assert "blank lines" in line
+    def labels(column: str = "") -> list[str]:
+        return [Path(document.label).name for document in find_source(tmp_path, None, Reading(column)).documents()]
+
+    write(tmp_path, b_jsonl='{"text": "1"}', a_csv="text\n2\n", c_png="no")
+    assert labels() == ["a.csv", "b.jsonl"]
+    assert "1 .png" in capfd.readouterr().err
+    write(tmp_path, README_md="About")
+    assert labels() == ["README.md"]
+    assert "1 .jsonl" in capfd.readouterr().err
+    assert labels("text") == ["a.csv", "b.jsonl"]
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 7))
-def test_blocks_join_to_the_text_even_where_they_divide_a_character(text: str, size: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "BLOCK", size)
-        assert "".join(decoded(document(text))) == text
+def test_several_things_are_one_text_in_their_order(tmp_path: Path) -> None:
+    write(tmp_path, b_txt="1", folder__a_md="2", rows_jsonl='{"text": "3"}')
+    names = (str(tmp_path / "b.txt"), str(tmp_path / "folder"), str(tmp_path / "rows.jsonl"))
+    source = find_source(names)
+    assert [document.path.name for document in source.documents() if document.path] == ["b.txt", "a.md", "rows.jsonl"]
+    assert source.name == ", ".join(names)
 
 
-@given(st.lists(st.one_of(st.none(), st.text(max_size=6)), max_size=8), st.integers(1, 30))
-def test_the_split_is_after_so_many_characters(stream: list[str | None], cut: int) -> None:
-    whole = "".join(text or "" for text in stream)
-    sides = list(split(stream, cut))
-    assert "".join(text or "" for side, text in sides if side == "train") == whole[:cut]
-    assert "".join(text or "" for side, text in sides if side == "validation") == whole[cut:]
-    assert sum(text is None for _, text in sides) == stream.count(None)
-    assert [side for side, _ in sides] == sorted(side for side, _ in sides)  # "train" comes first
+@pytest.mark.parametrize("data", ["", "  ", (), ("pydoc", "")])
+def test_an_empty_word_is_refused(data: str | tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"data = .* is empty; accepted are"):
+        find_source(data)
 
 
-@pytest.mark.parametrize("size", range(1, 12))
-@pytest.mark.parametrize(
-    ("raw", "byte", "offset"),
-    [(b"abc\xe9def", "e9", 3), ("né".encode() + b"\xff", "ff", 3), ("漢".encode() + b"ab\xe6\xbc", "e6", 5)],
-)
-def test_the_first_byte_that_is_not_utf8_is_named(
-    raw: bytes, byte: str, offset: int, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "BLOCK", size)
-    with pytest.raises(ValueError, match=f"my.txt .*0x{byte} at offset {offset}$"):
-        list(decoded(Document("my.txt", content=raw)))
+def test_data_is_named_so_that_it_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    named = ("pydoc", "hf:some/set", "a/*.txt", "~/b.txt", "/c")
+    there = ("pydoc", "hf:some/set", f"{tmp_path}/a/*.txt", f"{tmp_path}/home/b.txt", "/c")
+    assert absolute(named) == there
+    assert absolute("a") == f"{tmp_path}/a"
 
 
-def test_the_separator_stands_between_documents_only() -> None:
-    both = source(document("one"), document("two"))
-    assert list(texts(both, "character")) == ["one", "\n\n", "two"]
-    assert list(texts(both, "document", separator=None)) == ["one", None, "two"]
+def test_the_hash_tells_how_the_same_bytes_are_read(tmp_path: Path) -> None:
+    write(tmp_path, a_txt='"one"\n', a_jsonl='"one"\n', b_txt='"two"', b_md='\ufeff"two"')
+    hashes = [content_hash(find_source(file), tmp_path / "hashes") for file in sorted(tmp_path.glob("*.*"))]
+    assert len(set(hashes)) == 4

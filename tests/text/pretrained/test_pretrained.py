@@ -28,6 +28,9 @@ SHAPE = {
     **{"vocab_size": 61, "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 2},
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 48},
 }
+ROPE = {"rope_theta": 500.0}
+LLAMA3 = {"factor": 8.0, "original_max_position_embeddings": 12, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN = {"factor": 4.0, "original_max_position_embeddings": 12}
 NO_ENDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -43,10 +46,57 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-wide-heads": ("Llama", SHAPE | {"head_dim": 12}),
     "llama-biases": ("Llama", SHAPE | {"attention_bias": True, "mlp_bias": True}),
     "llama-geglu": ("Llama", SHAPE | {"hidden_act": "gelu"}),
+    "llama-attention-bias": ("Llama", SHAPE | {"attention_bias": True}),
+    "llama-mlp-bias": ("Llama", SHAPE | {"mlp_bias": True}),
+    "llama3": ("Llama", SHAPE | {"rope_parameters": ROPE | {"rope_type": "llama3"} | LLAMA3}),
+    "llama-linear": ("Llama", SHAPE | {"rope_parameters": ROPE | {"rope_type": "linear", "factor": 3.0}}),
+    "llama-dynamic": (
+        "Llama",
+        SHAPE | {"max_position_embeddings": 12, "rope_parameters": ROPE | {"rope_type": "dynamic", "factor": 4.0}},
+    ),
+    "llama-yarn": (
+        "Llama",
+        SHAPE | {"max_position_embeddings": 12, "rope_parameters": ROPE | {"rope_type": "yarn"} | YARN},
+    ),
+    "llama-yarn-exact": (
+        "Llama",
+        SHAPE | {"rope_parameters": ROPE | {"rope_type": "yarn", "truncate": False, "attention_factor": 0.9} | YARN},
+    ),
+    "llama-yarn-mscale": (
+        "Llama",
+        SHAPE | {"rope_parameters": ROPE | {"rope_type": "yarn", "mscale": 0.7, "mscale_all_dim": 1.3} | YARN},
+    ),
     "mistral": ("Mistral", SHAPE | {"sliding_window": None}),
+    "mistral-window": ("Mistral", SHAPE | {"sliding_window": 7}),
     "mistral-window-beyond-context": ("Mistral", SHAPE | {"sliding_window": 48}),
     "qwen2": ("Qwen2", SHAPE | {"tie_word_embeddings": True}),
+    "qwen2-window": (
+        "Qwen2",
+        SHAPE | {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1, "num_hidden_layers": 3},
+    ),
     "qwen3": ("Qwen3", SHAPE | {"head_dim": 12}),
+    "qwen3-bias": ("Qwen3", SHAPE | {"head_dim": 8, "attention_bias": True}),
+    "smollm3": ("SmolLM3", SHAPE | {"num_hidden_layers": 5}),
+    "smollm3-window": (
+        "SmolLM3",
+        SHAPE | {"no_rope_layers": [0, 1, 1], "num_hidden_layers": 3, "use_sliding_window": True, "sliding_window": 5},
+    ),
+    "olmo2": ("Olmo2", SHAPE),
+    "olmo3": ("Olmo3", SHAPE | {"num_hidden_layers": 4, "sliding_window": 5}),
+    "olmo3-yarn": (
+        "Olmo3",
+        SHAPE
+        | {
+            "num_hidden_layers": 4,
+            "sliding_window": 5,
+            "rope_parameters": {
+                "full_attention": ROPE | {"rope_type": "yarn"} | YARN,
+                "sliding_attention": {"rope_theta": 500.0, "rope_type": "default"},
+            },
+        },
+    ),
+    "nanochat": ("NanoChat", SHAPE),
+    "nanochat-uncapped": ("NanoChat", SHAPE | {"final_logit_softcapping": None, "tie_word_embeddings": True}),
 }
 
 

@@ -11,19 +11,20 @@ from PIL import Image
 
 from tests.vision.data.loading import Load, pixels, same
 from vision.data import cache, decoding
+from vision.data.files import Layout, Square
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are decoded from now on."""
     names: list[str] = []
-    original = decoding.read_pixels
+    original = decoding.read_square
 
-    def read(path: Path, channels: int, side: int) -> torch.Tensor:
+    def read(path: Path, layout: Layout) -> Square:
         names.append(path.name)
-        return original(path, channels, side)
+        return original(path, layout)
 
-    monkeypatch.setattr(decoding, "read_pixels", read)
+    monkeypatch.setattr(decoding, "read_square", read)
     return names
 
 
@@ -49,7 +50,7 @@ def test_a_file_that_changed_is_decoded_again(load: Load, image_folder: Path) ->
     assert load(image_folder).fingerprint == load(image_folder).fingerprint
 
 
-@pytest.mark.parametrize("file", ["pixels.npy", "moments.npy", "images.json"])
+@pytest.mark.parametrize("file", ["pixels.npy", "moments.npy", "shown.npy", "contents.npy", "images.json"])
 @pytest.mark.parametrize("fault", ["cut", "flipped", "absent"])
 def test_a_damaged_cache_is_made_anew(
     file: str, fault: str, load: Load, image_folder: Path, tmp_path: Path, decoded: list[str]
@@ -73,7 +74,7 @@ def test_an_interrupted_decoding_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "read_pixels", interrupt)
+        patch.setattr(decoding, "read_square", interrupt)
         with pytest.raises(KeyboardInterrupt):
             load(image_folder)
     assert [file for file in (tmp_path / "data").rglob("*") if file.is_file()] == []

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vision.data.files import MAX_PIXELS, read_image, read_pixels
+from vision.data.files import MAX_PIXELS, SUFFIXES, Layout, read_image, read_square
 
 ORIENTATION = 0x0112
 STORED = {  # how a picture must lie in a file for the EXIF orientation to put it upright
@@ -248,6 +248,10 @@ def test_a_missing_file_is_an_error_of_the_file_system(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------- squares
 
 
+def read_pixels(path: Path, channels: int, side: int) -> torch.Tensor:
+    return read_square(path, Layout(channels, side)).pixels
+
+
 @pytest.mark.parametrize("size", [(60, 20), (20, 60)])
 def test_the_centre_is_cropped(size: tuple[int, int], tmp_path: Path) -> None:
     image = Image.new("RGB", size, "blue")
@@ -283,3 +287,60 @@ def test_a_large_jpeg_decoded_at_a_fraction_of_its_size_shows_the_same(tmp_path:
     assert read_image(path, 3, 30).size == (80, 60)
     whole = np.asarray(read_image(path, 3).crop((80, 0, 560, 480)).resize((30, 30), Image.Resampling.BICUBIC))
     assert np.abs(read_pixels(path, 3, 30).permute(1, 2, 0).numpy().astype(int) - whole).max() <= 3
+
+
+# -------------------------------------------------------------------------------------- paperwork
+
+
+def with_chunks(path: Path, *chunks: bytes, place: int = 33) -> Path:
+    """Puts chunks (kind and content) into a PNG, by default behind its header."""
+    content = path.read_bytes()
+    framed = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    path.write_bytes(content[:place] + framed + content[place:])
+    return path
+
+
+LONG = b"workflow " * 500_000
+NOTES = {
+    "compressed text": (b"zTXtworkflow\0\0" + zlib.compress(LONG),),
+    "international text": (b"iTXtworkflow\0\1\0\0\0" + zlib.compress(LONG),),
+    "many plain texts": (b"tEXtworkflow\0" + LONG,) * 16,
+    "a large colour profile": (b"iCCPprofile\0\0" + zlib.compress(LONG),),
+    "an odd colour profile": (b"iCCPprofile\0\7" + b"?" * 9,),
+    "a damaged exif": (b"eXIfMM\0*\xff\xff\xff\xff",),
+}
+
+
+@pytest.mark.parametrize("kind", NOTES)
+@pytest.mark.parametrize("place", ["front", "end"])
+def test_notes_in_a_png_say_nothing_about_its_pixels(kind: str, place: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", smooth())
+    with_chunks(path, *NOTES[kind], place=33 if place == "front" else len(path.read_bytes()) - 12)
+    assert (values(path) == np.asarray(smooth())).all()
+
+
+def test_notes_are_dropped_but_not_what_pixels_depend_on(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = saved(tmp_path / "a.png", smooth().transpose(STORED[6]), exif=exif)
+    assert (values(with_chunks(path, *NOTES["compressed text"])) == np.asarray(smooth())).all()
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([0, 0, 0, 200, 0, 0])
+    path = saved(tmp_path / "p.png", palette, transparency=0)
+    assert (values(with_chunks(path, *NOTES["a large colour profile"])) == 255).all()
+
+
+def test_a_damaged_exif_of_a_jpeg_is_passed_over(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", smooth(), quality=95, exif=b"Exif\0\0 no header at all")
+    assert np.abs(values(path) - np.asarray(smooth())).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", ["avif", "jfif"])
+def test_further_suffixes(suffix: str, tmp_path: Path) -> None:
+    from PIL import features
+
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    assert f".{suffix}" in SUFFIXES
+    path = saved(tmp_path / f"a.{suffix}", smooth(), quality=95)
+    assert np.abs(values(path) - np.asarray(smooth())).mean() < 4

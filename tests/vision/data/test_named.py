@@ -333,6 +333,15 @@ def test_held_out_images_are_stratified_to_within_one(counts: list[int], fractio
     assert (np.abs(np.bincount(labels[held], minlength=len(counts)) - quotas) < 1).all()
 
 
+def test_of_classes_with_equal_claims_any_may_have_an_image_held_out() -> None:
+    labels = np.repeat(np.arange(20), 5)
+    chosen = [set(labels[held_out(labels, 10, seed)].tolist()) for seed in range(20)]
+    assert all(len(classes) == 10 for classes in chosen)
+    assert set.union(*chosen) == set(range(20))
+    assert max(chosen[0]) >= 10  # not the first ten
+    assert chosen[0] == set(labels[held_out(labels, 10, 0)].tolist())
+
+
 def test_held_out_images_depend_on_the_seed_and_are_the_same_for_ever() -> None:
     labels = np.arange(1000) % 10
     assert held_out(labels, 20, 0).tolist() == held_out(labels, 20, 0).tolist()

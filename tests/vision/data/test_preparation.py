@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vision.data.load import CROP
+from vision.augmentation.config import CROP
 from vision.data.preparation import Preparation
 
 

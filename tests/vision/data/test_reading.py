@@ -12,14 +12,13 @@ import torch
 from PIL import Image
 
 from tests.vision.data.loading import Load, same
-from vision.data import decoding
-from vision.data import load as loading
+from vision.data import decoding, reading
 from vision.data.batches import Images
 
 
 def test_colours_become_grey_as_pillow_has_it() -> None:
     colours = torch.randint(256, (9, 3, 40, 40), dtype=torch.uint8)
-    for image, grey in zip(colours, loading.with_channels(colours, 1), strict=True):
+    for image, grey in zip(colours, reading.with_channels(colours, 1), strict=True):
         assert (grey[0].numpy() == np.asarray(Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L"))).all()
 
 
@@ -70,10 +69,10 @@ def test_a_folder_too_large_for_memory_is_streamed(
     load: Load, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(load(image_folder).train, Images)
-    monkeypatch.setattr(loading, "available_memory", lambda: 41 * 3 * 16 * 16 * 2 - 1)
+    monkeypatch.setattr(reading, "available_memory", lambda: 41 * 3 * 16 * 16 * 2 - 1)
     assert isinstance(load(image_folder).train, decoding.Streamed)
     assert isinstance(load(image_folder, storage="memory").train, Images)
-    monkeypatch.setattr(loading, "available_memory", lambda: 41 * 3 * 16 * 16 * 2)
+    monkeypatch.setattr(reading, "available_memory", lambda: 41 * 3 * 16 * 16 * 2)
     assert isinstance(load(image_folder).train, Images)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert isinstance(load(image_folder).train, decoding.Streamed)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,84 +11,32 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from core.config import TransformerConfig
 from core.files.serialize import to_dict
-from core.files.weights import export_weights, import_weights
+from core.files.weights import export_weights
 from core.training.checkpoints import Checkpoints, write_config
 from tests.core.helpers import awake, shape
+from tests.vision.pretrained.models import (
+    THEIRS,
+    Change,
+    assert_same_outputs,
+    load_pretrained,
+    ours,
+    saved,
+    some_images,
+    theirs,
+    without,
+)
 from vision.config import TrainConfig
 from vision.data.preparation import Preparation
 from vision.models.config import ViTConfig
 from vision.models.vit import ViT
-from vision.pretrained.load import load_pretrained, read_pretrained
+from vision.pretrained.head import ClassNames
+from vision.pretrained.load import read_pretrained
 from vision.pretrained.resize import adapt, resized
 from vision.pretrained.timm_layout import from_timm
-
-TINY = {"embed_dim": 64, "num_heads": 4, "depth": 2, "img_size": 64, "num_classes": 11}
-GATED = {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": nn.SiLU, "mlp_ratio": 3.0}
-
-THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ViT": ("vit_tiny_patch16_224", {"depth": 2}),
-    "DeiT": ("deit_tiny_patch16_224", {"depth": 2}),
-    "DeiT III": ("deit3_small_patch16_224", TINY),
-    "registers, mean pooling": ("vit_medium_patch16_reg4_gap_256", TINY),
-    "mean pooling, normalised before": ("vit_medium_patch16_gap_256", TINY),
-    "mean pooling beside a class token": ("vit_tiny_patch16_224", TINY | {"global_pool": "avg"}),
-    "class token, normalised after": ("vit_tiny_patch16_224", TINY | {"fc_norm": True}),
-    "DINOv2": ("vit_small_patch14_reg4_dinov2", TINY | {"img_size": 56}),
-    "SigLIP with mean pooling": ("vit_base_patch32_siglip_gap_256", TINY),
-    "any size of image": ("vit_tiny_patch16_224", TINY | {"dynamic_img_size": True}),
-    "no positions": ("vit_tiny_patch16_224", TINY | {"pos_embed": "none"}),
-    "QK-norm": ("vit_tiny_patch16_224", TINY | {"qk_norm": True}),
-    "LayerScale": ("vit_tiny_patch16_224", TINY | {"init_values": 1e-5}),
-    "no biases": ("vit_tiny_patch16_224", TINY | {"qkv_bias": False, "proj_bias": False}),
-    "RMSNorm": ("vit_tiny_patch16_224", TINY | {"norm_layer": "rmsnorm", "qk_norm": True}),
-    "another eps": ("vit_tiny_patch16_224", TINY | {"norm_layer": partial(nn.LayerNorm, eps=0.1)}),
-    "tanh": ("vit_tiny_patch16_224", TINY | {"act_layer": "gelu_tanh"}),
-    "ReLU": ("vit_tiny_patch16_224", TINY | {"act_layer": "relu"}),
-    "SwiGLU": ("vit_tiny_patch16_224", TINY | GATED),
-    "SwiGLU in two": ("vit_tiny_patch16_224", TINY | GATED | {"mlp_layer": timm.layers.SwiGLU}),
-    "GEGLU": ("vit_tiny_patch16_224", TINY | GATED | {"act_layer": nn.GELU}),
-    "grey": ("vit_tiny_patch16_224", TINY | {"in_chans": 1}),
-}
-
-
-def theirs(name: str, **changes: Any) -> Any:
-    """A model of timm, every parameter drawn anew."""
-    architecture, settings = THEIRS[name]
-    return awake(timm.create_model(architecture, **settings | changes))
-
-
-def ours(model: nn.Module) -> ViT:
-    config, rules = from_timm(model)
-    made = ViT(replace(config, classes=config.classes or 1)).eval()
-    import_weights(made, model.state_dict(), rules)
-    return made
-
-
-def some_images(config: ViTConfig) -> Tensor:
-    generator = torch.Generator().manual_seed(6)
-    return torch.randn(2, config.channels, config.image_size, config.image_size, generator=generator)
-
-
-@torch.no_grad()
-def assert_same_outputs(a: nn.Module, b: nn.Module, images: Tensor) -> None:
-    said, expected = a(images), b(images)
-    assert (expected[0] - expected[1]).std() > 0.02 * expected.std(), "the image must matter"
-    torch.testing.assert_close(said, expected, atol=1e-5 * expected.std().item(), rtol=0)
-
-
-def without(items: dict[str, Any], name: str) -> dict[str, Any]:
-    return {other: item for other, item in items.items() if other != name}
-
-
-def saved(model: Any, folder: Path, **config: Any) -> Path:
-    """A model as timm writes it for its hub: model.safetensors and config.json."""
-    timm.models.save_for_hf(model, str(folder), model_config=config or None, safe_serialization=True)
-    return folder
-
 
 # The same model
 
@@ -231,12 +177,11 @@ def test_normalisation_and_names_come_with_the_weights(tmp_path: Path, capsys: p
     names = [f"kind {i}" for i in range(11)]
     folder = saved(theirs("ViT", num_classes=11), tmp_path / "m", model_args={"depth": 2}, label_names=names)
     source = read_pretrained(str(folder))
-    assert source.classes == tuple(names)
+    assert source.classes == ClassNames(tuple(names), ("",) * 11)
     data = Preparation(tuple(names), 3, (0.1, 0.2, 0.3), (0.4, 0.4, 0.4), 224)
-    assert source.adapt_preparation(data) == replace(data, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    half = (0.5, 0.5, 0.5)
+    assert source.adapt_preparation(data) == replace(data, mean=half, std=half, crop=0.9)
     assert not capsys.readouterr().err
-    source.adapt_preparation(replace(data, classes=("cat", *names[1:])))
-    assert capsys.readouterr().err.startswith("notice: the head is kept")
     with pytest.raises(ValueError, match="the images have 1 channels, the model to start from 3"):
         source.adapt_preparation(Preparation(("a", "b"), 1, (0.1,), (0.4,), 224))
 
@@ -256,15 +201,12 @@ def test_weights_alone_tell_the_shape_and_what_they_do_not_is_said(
     for source in (tmp_path, tmp_path / "model.safetensors"):
         pretrained = read_pretrained(str(source))
         assert pretrained.config == from_timm(model)[0]
-        assert (pretrained.mean, pretrained.classes) == (None, ())
+        assert (pretrained.mean, pretrained.crop, pretrained.classes) == (None, None, ClassNames())
         made = load_pretrained(str(source), pretrained.config).eval()
         assert f"notice: {source}: there is no config.json beside it" in capsys.readouterr().err
         assert_same_outputs(made, model, some_images(pretrained.config))
     data = Preparation(("a", "b"), pretrained.config.channels, *[(0.5,) * pretrained.config.channels] * 2, 64)
     assert pretrained.adapt_preparation(data) == data
-
-
-Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +220,7 @@ Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
         (lambda w: w | {"pos_embed": torch.zeros(1, 199, 192)}, "pos_embed has 199 places"),
         (lambda w: w | {"norm.weight": torch.ones(191)}, r"norm.weight has the shape \(191,\)"),
         (lambda w: w | {"norm.weight": torch.ones(192).to(torch.int8)}, "norm.weight is of type int8"),
-        (lambda w: {f"model.{k}": t for k, t in w.items()}, "there is no patch_embed.proj.weight of 4 axes"),
+        (lambda w: {f"a.{k}": t for k, t in w.items()} | {"a.text": torch.ones(3)}, "the weights hold unknown text"),
         (lambda w: w | {"patch_embed.proj.weight": torch.zeros(80, 3, 16, 16)}, "the width 80 "),
     ],
 )  # fmt: skip
@@ -305,7 +247,6 @@ RESNET: dict[str, Any] = {"architecture": "resnet18", "model_args": {}, "pretrai
         ({"num_classes": 7}, r"head.* has the shape"),
         ({"model_args": [3]}, r"config.json: model_args = \[3\] is not an object"),
         ({"pretrained_cfg": "in1k"}, "config.json: pretrained_cfg = 'in1k' is not an object"),
-        ({"pretrained_cfg": {"size": 3}}, "timm cannot build .* 'size'"),
     ],
 )  # fmt: skip
 def test_a_config_that_says_something_else_is_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -430,7 +371,7 @@ def run_folder(tmp_path: Path) -> tuple[Path, ViT]:
 def test_the_best_of_a_run_is_a_start(run_folder: tuple[Path, ViT]) -> None:
     folder, best = run_folder
     source = read_pretrained(str(folder))
-    assert (source.mean, source.std, source.classes) == ((0.25,), (0.5,), ("a", "b", "c"))
+    assert (source.mean, source.std, source.classes.names) == ((0.25,), (0.5,), ("a", "b", "c"))
     assert_same_outputs(load_pretrained(str(folder), source.config).eval(), best, some_images(source.config))
 
 
@@ -439,7 +380,10 @@ def test_other_classes_get_a_head_of_their_own(
 ) -> None:
     folder, best = run_folder
     made = load_pretrained(str(folder), replace(best.config, classes=7))
-    assert capsys.readouterr().err == f"notice: the head of 7 classes is trained from scratch: {folder} has one of 3\n"
+    assert not capsys.readouterr().err
+    load_pretrained(str(folder), replace(best.config, classes=7), *"tuvwxyz")
+    start = f"notice: the head of 7 classes is trained from scratch: {folder} has one of 3, none by these names\n"
+    assert capsys.readouterr().err == start
     assert made(torch.randn(2, 1, 8, 8)).shape == (2, 7)
     kept = dict(best.named_parameters())
     assert all(torch.equal(p, kept[n]) for n, p in made.named_parameters() if not n.startswith("head."))
@@ -471,7 +415,7 @@ def test_nothing_of_a_head_is_no_head(tmp_path: Path, capsys: pytest.CaptureFixt
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     source = read_pretrained(str(tmp_path))
     assert source.config.classes == 0
-    made = load_pretrained(str(tmp_path), replace(source.config, classes=5))
+    made = load_pretrained(str(tmp_path), replace(source.config, classes=5), *"abcde")
     assert f"the head of 5 classes is trained from scratch: {tmp_path} has none" in capsys.readouterr().err
     assert made.head.weight.std() > 0
     assert load_file(tmp_path / "model.safetensors")["norm.weight"].equal(made.core.norm.weight)

@@ -14,10 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from core.files.figures import save_figure
-from vision.reports.metrics import Errors, Tally
+from vision.reports.metrics import Answers, Errors, Tally, confusion_matrix
 from vision.reports.pictures import calibration_picture, confusion_picture, errors_picture
 
 CIFAR = "airplane automobile bird cat deer dog frog horse ship truck".split()
+FILES = [f"photos/a long way down/{place:03d}.jpg" for place in range(400)]
 
 
 def answers(images: int = 400, classes: int = 10) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,7 +62,7 @@ class Sheet:
 @pytest.mark.parametrize("classes", [2, 20, 21, 100, 250])
 def test_a_confusion_matrix_has_counts_as_long_as_they_can_be_read(classes: int) -> None:
     _, logits, labels = answers(3000, classes)
-    confusion = Tally.of(logits, labels).confusion
+    confusion = confusion_matrix(Answers.of(logits, labels), classes)
     names = [f"class {index}" for index in range(classes)]
     sheet = Sheet(confusion_picture(confusion, names))
     sheet.assert_tidy()
@@ -94,22 +95,23 @@ def test_the_most_confident_errors_do_not_depend_on_the_batches() -> None:
     pixels, logits, labels = answers()
     found = None
     for part in torch.arange(400).split(37):
-        found = Errors.of(pixels[part], logits[part], labels[part]).most_confident(24, found)
+        found = Errors.of(pixels[part], Answers.of(logits[part], labels[part]), int(part[0])).most_confident(24, found)
     assert found is not None
     confidence, answer = logits.double().softmax(1).max(1)
     expected = sorted((i for i in range(400) if answer[i] != labels[i]), key=lambda i: -confidence[i])[:24]
     assert len(found) == 24
     assert found.truth.tolist() == labels[expected].tolist()
     assert found.answer.tolist() == answer[expected].tolist()
-    assert found.confidence.tolist() == confidence[expected].tolist()
+    assert found.confidence.tolist() == pytest.approx(confidence[expected].tolist(), abs=1e-12)
+    assert found.place.tolist() == expected
     assert found.pixels.equal(pixels[expected])
 
 
 @pytest.mark.parametrize("many", [1, 7, 24])
 def test_errors_show_the_images_pixel_for_pixel_with_truth_and_answer(many: int) -> None:
     pixels, logits, labels = answers()
-    errors = Errors.of(pixels, logits, labels).most_confident(many)
-    figure = errors_picture(errors, CIFAR)
+    errors = Errors.of(pixels, Answers.of(logits, labels)).most_confident(many)
+    figure = errors_picture(errors, CIFAR, FILES)
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == many
     for axes, image in zip(shown, errors.pixels, strict=True):
@@ -118,14 +120,14 @@ def test_errors_show_the_images_pixel_for_pixel_with_truth_and_answer(many: int)
     Sheet(figure).assert_tidy()
     truth, answer = CIFAR[errors.truth[0]], CIFAR[errors.answer[0]]
     assert shown[0].get_title() == truth
+    assert shown[0].get_xlabel() == f"…s/a long way down/{errors.place[0]:03d}.jpg"
     assert [text.get_text() for text in shown[0].texts] == [f"→ {answer}  {100 * errors.confidence[0]:.1f} %"]
 
 
 def test_grey_images_and_long_names_fit_too() -> None:
     pixels, logits, labels = answers()
-    figure = errors_picture(
-        Errors.of(pixels[:, :1], logits, labels).most_confident(24), [f"prehistoric_monument_{i}" for i in range(10)]
-    )
+    errors = Errors.of(pixels[:, :1], Answers.of(logits, labels)).most_confident(24)
+    figure = errors_picture(errors, [f"prehistoric_monument_{i}" for i in range(10)], FILES)
     Sheet(figure).assert_tidy()
     [image] = figure.axes[0].images
     assert image.get_clim() == (0, 255)  # not stretched to what the image holds
@@ -133,14 +135,15 @@ def test_grey_images_and_long_names_fit_too() -> None:
 
 def test_without_errors_the_picture_says_so() -> None:
     pixels, _, labels = answers()
-    none = Errors.of(pixels, 100.0 * torch.nn.functional.one_hot(labels), labels)
+    none = Errors.of(pixels, Answers.of(100.0 * torch.nn.functional.one_hot(labels), labels))
     assert len(none) == 0
-    assert "There are none: every answer is correct." in Sheet(errors_picture(none.most_confident(24), CIFAR)).words
+    sheet = Sheet(errors_picture(none.most_confident(24), CIFAR, FILES))
+    assert "There are none: every answer is correct." in sheet.words
 
 
 def test_calibration_shows_each_used_interval() -> None:
     _, logits, labels = answers(1000)
-    tally = Tally.of(logits, labels)
+    tally = Tally.of(Answers.of(logits, labels), 10)
     figure = calibration_picture(tally)
     upper, lower = figure.axes
     used = int((tally.bins[0] > 0).sum())
@@ -157,7 +160,7 @@ def test_files_are_whole_pngs_and_replace_what_was_there(tmp_path: Path) -> None
     _, logits, labels = answers()
     target = tmp_path / "evaluation" / "calibration.png"
     for _ in range(2):
-        save_figure(calibration_picture(Tally.of(logits, labels)), target)
+        save_figure(calibration_picture(Tally.of(Answers.of(logits, labels), 10)), target)
         with Image.open(target) as image:
             image.verify()
             assert (image.format, image.size) == ("PNG", (810, 900))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from tests.vision.processes import digits, grey, opinionated
-from vision.reports.metrics import Tally
+from vision.reports.metrics import Answers
 from vision.tasks.evaluation import SHIFTS, augmented_views, average_views
 
 
@@ -49,9 +48,9 @@ def test_mirroring_symmetric_images_changes_nothing() -> None:
     with torch.no_grad():
         logits = [vit(view) for view in augmented_views(symmetric, "flip")]
         crooked = [vit(view) for view in augmented_views(grey()(images.pixels, 8), "flip")]
-    plain, both = Tally.of(logits[0], images.labels), Tally.of(average_views(logits), images.labels)
-    assert both.figures() == pytest.approx(plain.figures(), abs=1e-6)
-    assert both.confusion.equal(plain.confusion)
-    assert not Tally.of(average_views(crooked), images.labels).confusion.equal(
-        Tally.of(crooked[0], images.labels).confusion
+    plain, both = Answers.of(logits[0], images.labels), Answers.of(average_views(logits), images.labels)
+    torch.testing.assert_close(both.likelihood, plain.likelihood, atol=1e-6, rtol=0)
+    assert both.answer.equal(plain.answer)
+    assert not Answers.of(average_views(crooked), images.labels).answer.equal(
+        Answers.of(crooked[0], images.labels).answer
     )

@@ -1,0 +1,205 @@
+"""The images of one part of a data set as they are read, before any split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.checks import check_choice
+from core.messages import notice
+from core.training.order import Indices
+from vision.data.batches import Images, ImageSet
+from vision.data.cache import decode_all, known_contents, moments, statistics
+from vision.data.decoding import Streamed, local_ranks
+from vision.data.files import Layout, to_square
+from vision.data.folder import Listing, Skip, first_few
+from vision.data.named import read_named
+from vision.data.preparation import Preparation
+
+Storage = Literal["auto", "memory", "stream"]
+
+MEMORY = 0.5  # of what is free, on a device too, may be taken by pixels
+UNSEEN = 0.1  # of all pixels: from there on it is said that they are never seen
+CACHE = Path("cache", "images")
+"""Where decoded images are kept, below the data root."""
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclass(frozen=True, eq=False)
+class PartImages:
+    """One part. sums: `moments` of its images. layout, crop: as in `Preparation`. digest: of all that it holds.
+
+    shown: the share of the images' area that is stored. files: none of a named set.
+    """
+
+    images: ImageSet
+    classes: tuple[str, ...]
+    sums: Tensor
+    layout: Layout
+    crop: float
+    digest: str
+    shown: float = 1.0
+    files: Files = field(default_factory=lambda: Files())
+
+    def preparation(self, indices: Indices) -> Preparation:
+        """That of a model that is trained on the images at `indices`."""
+        mean, std = statistics(self.sums[torch.from_numpy(indices)], self.layout.side**2)
+        return Preparation(self.classes, self.layout.channels, mean, std, self.layout.side, self.crop, self.layout.fit)
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Image files by their contents: paths, classes, and hashes of the bytes, int64 (N,)."""
+
+    paths: tuple[str, ...] = ()
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    contents: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @classmethod
+    def of(cls, listing: Listing, contents: NDArray[np.int64]) -> Files:
+        """Those of a listing."""
+        return cls(tuple(str(listing.folder / file) for file in listing.files), listing.labels, contents)
+
+    def subset(self, indices: Indices) -> Files:
+        """The files at `indices`."""
+        paths = tuple(self.paths[i] for i in indices) if self.paths else ()
+        return Files(paths, self.labels[indices], self.contents[indices]) if paths else Files()
+
+
+def report_duplicates(parts: Mapping[str, Files]) -> None:
+    """Says on stderr which files are the same, byte by byte, though of different classes or in different parts."""
+    paths = [path for files in parts.values() for path in files.paths]
+    if not paths:  # of a named set
+        return
+    labels = np.concatenate([files.labels for files in parts.values()])
+    places = np.repeat(np.arange(len(parts)), [len(files.paths) for files in parts.values()])
+    _, groups = np.unique(np.concatenate([files.contents for files in parts.values()]), return_inverse=True)
+    groups = np.where(np.bincount(groups)[groups] > 1, groups, -1)
+    by_group: dict[int, list[int]] = {}
+    for index in np.flatnonzero(groups >= 0).tolist():
+        by_group.setdefault(int(groups[index]), []).append(index)
+    for kinds, what in ((labels, "of several classes"), (places, f"in {' and in '.join(parts)} images")):
+        same = [(a, next((b for b in rest if kinds[b] != kinds[a]), None)) for a, *rest in by_group.values()]
+        if pairs := [f"{paths[a]} = {paths[b]}" for a, b in same if b is not None]:
+            notice(f"{len(pairs):,} images are the same file {what}: {first_few(pairs)}")
+
+
+def read_named_part(
+    name: str, part: Literal["train", "test"], root: Path, channels: int | None, layout: Layout | None = None
+) -> PartImages:
+    """A part of one of `vision.data.named.NAMES`; channels, layout: None for its own."""
+    pixels, labels, classes = read_named(name, part, root)
+    pixels = with_channels(pixels, channels or pixels.shape[1])
+    digest = hashlib.sha256(pixels.numpy().data)
+    digest.update(labels.numpy().data)
+    pixels = restored(pixels, layout)
+    layout = Layout(pixels.shape[1], pixels.shape[-1])
+    return PartImages(Images(pixels, labels), classes, moments(pixels), layout, 1.0, digest.hexdigest())
+
+
+def with_channels(pixels: Tensor, channels: int) -> Tensor:
+    """uint8 (N, 1 or 3, H, W) -> (N, channels, H, W); grey is Pillow's luma, to the last bit."""
+    if pixels.shape[1] == channels:
+        return pixels
+    if channels == 3:
+        return pixels.expand(-1, 3, -1, -1).contiguous()
+    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32).view(3, 1, 1)
+    return torch.cat([((p * weights).sum(1, keepdim=True) + (1 << 15) >> 16).byte() for p in pixels.split(4096)])
+
+
+def restored(pixels: Tensor, layout: Layout | None) -> Tensor:
+    """uint8 (N, C, H, W) as they would be stored if each were a file: (N, C, side, side)."""
+    from PIL import Image
+
+    if layout is None or tuple(pixels.shape[-2:]) == (layout.side, layout.side):
+        return pixels
+    images = (Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy()) for image in pixels)  # (H, W, C) or (H, W)
+    return torch.stack([to_square(image, layout).pixels for image in images])
+
+
+@dataclass(frozen=True)
+class FolderReader:
+    """How the files of a folder are read; crop: as in `Preparation`."""
+
+    layout: Layout
+    crop: float
+    storage: Storage
+    bad: Skip
+    root: Path
+
+    def for_files(self, *listings: Listing | None) -> FolderReader:
+        """The same, "auto" replaced by what suits these files together."""
+        check_choice("storage", self.storage, get_args(Storage))
+        if self.storage != "auto":
+            return self
+        files = sum(len(listing) for listing in listings if listing)
+        fits = files * self.layout.channels * self.layout.side**2 <= MEMORY * available_memory() / local_ranks()
+        return replace(self, storage="memory" if fits else "stream")
+
+    def read(self, listing: Listing) -> PartImages:
+        """Every file decoded once, now or earlier; files that cannot be are an error or left out."""
+        streamed, layout = Streamed(listing, self.layout), self.layout
+        keep: Literal["pixels", "moments"] = "pixels" if self.storage == "memory" else "moments"
+        decoded = decode_all(streamed, keep, self.root / CACHE)
+        images: ImageSet = (
+            streamed if decoded.pixels is None else Images(decoded.pixels, streamed.labels, listing.files)
+        )
+        good = np.setdiff1d(np.arange(len(listing)), list(decoded.bad))
+        if decoded.bad:
+            self._leave_out(listing, decoded.bad, good)
+            listing, images = listing.subset(good), images.subset(good)
+        fit = () if layout.fit == "crop" else (layout.fit,)
+        return PartImages(
+            images,
+            listing.classes,
+            torch.from_numpy(decoded.moments[good]),
+            layout,
+            self.crop,
+            listing.digest(layout.channels, layout.side, *fit),
+            float(decoded.shown[good].mean()) if len(good) else 1.0,
+            Files.of(listing, decoded.contents[good]),
+        )
+
+    def _leave_out(self, listing: Listing, bad: dict[int, str], good: Indices) -> None:
+        """Raises ValueError where bad files are not to be skipped, or are a whole class."""
+        reasons = f"{len(bad):,} of {len(listing):,} images: {first_few(list(bad.values()))}"
+        if self.bad == "refuse":
+            raise ValueError(f"cannot decode {reasons}; --skip-bad leaves them out")
+        for label in np.setdiff1d(listing.labels, listing.labels[good]):
+            raise ValueError(f"the class folder {listing.folder / listing.classes[label]} has only bad images")
+        notice(f"left out {reasons}")
+
+
+def known_files(listing: Listing, layout: Layout, root: Path) -> Files:
+    """The files of a listing by their contents, as far as they were read before; else none."""
+    contents = known_contents(Streamed(listing, layout), root / CACHE)
+    return Files() if contents is None else Files.of(listing, contents)
+
+
+def report_unseen(shown: float, name: str) -> None:
+    """Says on stderr that much of the images is cut off, where only a share of their area is shown."""
+    if 1 - shown > UNSEEN:
+        notice(
+            f"{1 - shown:.0%} of the pixels of {name} are never seen: only the central square of each image is; "
+            f"a model that is trained with --fit pad or --fit squash sees all of them"
+        )
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: what is free, within the limit of its container."""
+    import psutil
+
+    limits = [int(psutil.virtual_memory().available)]
+    for limit in CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # no such limit
+            limits.append(int(Path(limit).read_text()))
+    return min(limits)
