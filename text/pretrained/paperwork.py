@@ -32,6 +32,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "clip_qkv": (),
     "embedding_multiplier": (1.0,),
     "final_logit_softcapping": (),
+    "is_causal": (True,),
     "is_encoder_decoder": (False,),
     "layer_norm_elementwise_affine": (True,),
     "logit_scale": (1.0,),
