@@ -101,3 +101,13 @@ class TrainConfig(RunConfig):
     def acts(self) -> bool:
         """Whether an environment is needed."""
         return bool(self.eval_episodes or self.online.every)
+
+
+FORMER = {"--environment": "--env", "--at-once": "--envs"}
+"""Options by other names, which are taken as well."""
+
+
+def renamed(argv: list[str]) -> list[str]:
+    """A command line with the options of FORMER by their names."""
+    split = (word.partition("=") for word in argv)
+    return [FORMER.get(name.replace("_", "-"), name) + equals + value for name, equals, value in split]

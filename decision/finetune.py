@@ -17,7 +17,7 @@ from core.cli.arguments import named_path, parse_fields
 from core.cli.exits import main
 from core.optim.config import ScheduleConfig
 from core.training.command import resumed_folder
-from decision.config import OnlineConfig, TrainConfig
+from decision.config import OnlineConfig, TrainConfig, renamed
 from decision.tasks.loop import train
 from decision.trained import read_run
 
@@ -88,7 +88,7 @@ def with_rounds(config: TrainConfig) -> FinetuneConfig:
 
 def parse_command(argv: list[str]) -> TrainConfig:
     """The command line as a run. Raises ValueError of one sentence for anything wrong."""
-    base = FinetuneConfig()
+    base, argv = FinetuneConfig(), renamed(argv)
     if argv and not argv[0].startswith("-"):
         base, argv = start_from(named_path(argv[0], "DIR")), argv[1:]
     elif folder := resumed_folder(argv):

@@ -15,7 +15,7 @@ from core.cli.exits import main
 from core.messages import notice
 from core.training.command import parse, resumed_folder
 from core.training.config import BUDGETS
-from decision.config import TrainConfig
+from decision.config import TrainConfig, renamed
 from decision.presets import PRESETS, fitted
 from decision.tasks.loop import read_data, train
 from decision.trained import require_run
@@ -30,6 +30,7 @@ SHOWN = (
 
 def parse_command(argv: list[str]) -> TrainConfig:
     """The command line as a run. Raises ValueError of one sentence for anything wrong."""
+    argv = renamed(argv)
     if folder := resumed_folder(argv):
         require_run(folder)
     elif argv and argv[0].startswith("-") and (config := parse_own(argv)):

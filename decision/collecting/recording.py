@@ -75,6 +75,8 @@ class FunctionPolicy(BatchPolicy):
             action = np.asarray(result).reshape(self.space.shape)
             if self.space.kind == "box":
                 action = np.clip(action.astype(self.space.dtype), *self.space.bounds()).astype(self.space.dtype)
+            elif (action.astype(self.space.dtype) == action).all() and action.dtype.kind in "iu":
+                action = action.astype(self.space.dtype)  # which a space of choices insists on
             valid = self.gym.contains(action if self.space.shape else action[()])
         except (TypeError, ValueError):
             valid = False

@@ -13,6 +13,7 @@ from core.messages import notice
 from core.training.trained import EvaluateOptions
 from decision.acting.episodes import Rollouts, roll_out, without_limit
 from decision.acting.policy import check_finite
+from decision.config import renamed
 from decision.environments.make import open_environments
 from decision.environments.settings import AS_REGISTERED, EnvSettings, parse_arguments
 from decision.models.decision_transformer import DecisionTransformer
@@ -56,7 +57,7 @@ S = TypeVar("S", bound=ActingOptions)
 
 def read_command(argv: list[str], settings: S, command: str, description: str) -> tuple[Path, S, Trained]:
     """The run folder of a command line, its settings, and the agent."""
-    folder, rest = run_folder(argv, command)
+    folder, rest = run_folder(renamed(argv), command)
     options = parse_fields(settings, rest, prog=f"python -m {command} DIR", description=description)
     kind = device_kind(options.device)
     if kind == "cpu":

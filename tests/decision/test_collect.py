@@ -51,7 +51,7 @@ def test_data_goes_to_minari_and_back(
         ("--steps 5 --out {out}", "name an environment to record with --env, or data sets to join with --join"),
         ("--env CartPole-v1", "name the file to write with --out"),
         ("--env CartPool-v1 --out {out}", "there is no environment 'CartPool-v1'; did you mean 'CartPole-v1'?"),
-        ("--env CartPole-v1 --policy nobody --out {out}", "policy = 'nobody' is not one of: random, ppo, sac, module:"),
+        ("--env CartPole-v1 --policy nobody --out {out}", "policy = 'nobody' is not one of: random, ppo, sac, a2c, dqn"),
         (
             "--env CartPole-v1 --policy no.module:act --out {out}",
             "policy = 'no.module:act' cannot be imported: ModuleNo",
@@ -82,7 +82,10 @@ def test_data_goes_to_minari_and_back(
             "actions of box (1,) of int64 are not handled: boxes of floats, discre",
         ),
         (f"--env {MODULE}:Narrow-v0 --out {{out}}", "Narrow-v0 returned an observation of shape (1,)"),
-        ("--env CartPole-v1 --level medium --out {out}", "--level has no effect: only ppo and sac are trained"),
+        (
+            "--env CartPole-v1 --level medium --out {out}",
+            "--level has no effect: only ppo, sac, a2c, dqn, td3 are trained",
+        ),
         (
             "--env CartPole-v1 --policy ppo --level high --out {out}",
             "level = 'high' is not one of: medium, expert, a nu",
@@ -92,10 +95,15 @@ def test_data_goes_to_minari_and_back(
             "--steps has no effect: a replay is as",
         ),
         (
-            "--env CartPole-v1 --policy ppo --record replay --envs 4 --out {out}",
+            "--env CartPole-v1 --policy ppo --record replay --envs 12 --out {out}",
             "--envs has no effect: training has 8",
         ),
-        ("--env CartPole-v1 --agent a.pt --out {out}", "--agent has no effect: only ppo and sac are trained"),
+        (
+            "--env CartPole-v1 --agent a.pt --out {out}",
+            "--agent has no effect: only ppo, sac, a2c, dqn, td3 are trained",
+        ),
+        ("--env CartPole-v1 --statistics a.pkl --out {out}", "--statistics has no effect: only an agent.zip"),
+        ("--env CartPole-v1 --max-steps 0 --out {out}", "max_steps = 0 must be above 0"),
         ("--env CartPole-v1 --policy ppo --agent a.zip --out {out}", "agent = 'a.zip' must end in .pt"),
         ("--env CartPole-v1 --out minari:x/y-v0", "out = 'minari:x/y-v0' needs --join: record to a file first, then"),
         ("--env CartPole-v1 --out {out}.hdf5", "out.npz.hdf5' would be read as a file of D4RL's: give it another end"),

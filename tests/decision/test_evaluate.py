@@ -75,6 +75,13 @@ def test_the_environment_of_a_run_is_known_to_the_commands(command: Command, run
     assert (measured["environment"], measured["temperature"]) == ("CartPole-v1", 0)
 
 
+@pytest.mark.parametrize("word", ["--env", "--environment", "--environment="])
+def test_options_are_taken_by_their_former_names(command: Command, runs: Path, word: str) -> None:
+    words = [f"{word}CartPole-v0"] if word.endswith("=") else [word, "CartPole-v0"]
+    code, out, _ = command("evaluate", runs / "cloned", "--episodes", 1, *words, "--at-once", 1, "--json")
+    assert (code, json.loads(out.splitlines()[-1])["environment"]) == (0, "CartPole-v0")
+
+
 class Endless(gymnasium.Env[Any, Any]):
     """Goes on for ever."""
 

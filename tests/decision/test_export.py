@@ -73,7 +73,7 @@ def test_a_folder_in_their_layout_leaves_where_that_holds_the_model(
     transformers = pytest.importorskip("transformers")
     code, _, [line] = command("export", run, "--out", tmp_path / "choices")
     assert (code, "actions that are discrete (2,) has no place" in line) == (2, True)
-    trajectories([5, 4, 7], acted=PUSH).save(tmp_path / "data.npz")
+    trajectories([5, 4, 12], acted=PUSH).save(tmp_path / "data.npz")
     before = load(run).config
     train(replace(before, out=tmp_path / "run", data=str(tmp_path / "data.npz"), model=SHAPE))
     code, out, err = command("export", tmp_path / "run", "--out", tmp_path / "out")

@@ -164,11 +164,13 @@ def test_a_part_that_is_missing_is_named(config: CollectConfig, monkeypatch: pyt
         collect(config)
 
 
-def test_ctrl_c_is_one_line_and_130(config: CollectConfig, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+def test_ctrl_c_is_acknowledged_and_130(
+    config: CollectConfig, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
     monkeypatch.setattr(Recorder, "step", failing_after(1, ctrl_c))
     done = command("collect", "--env", ID, "--out", config.out)
     assert done.code == 130
-    assert [line.split(";")[0] for line in done.err] == ["interrupted"]
+    assert [line.split(";")[0].split(":")[0] for line in done.err] == ["stopping", "interrupted"]
 
 
 def test_a_target_without_effect_is_refused(config: CollectConfig, tmp_path: Path) -> None:
