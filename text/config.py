@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.cli.arguments import TEXT
@@ -17,7 +17,7 @@ from text.pretrained.start import FREE, changed_shape
 class TrainConfig(RunConfig):
     """A run of `text.train`; batches count sequences of `model.context` tokens."""
 
-    resumable: ClassVar[tuple[str, ...]] = (*RunConfig.resumable, "data", "validation_data", "eval_batch", "sample")
+    resumable = (*RunConfig.resumable, "data", "validation_data", "eval_batch", "sample")
 
     data: str | tuple[str, ...] = "pydoc"
     """A name (shakespeare, pydoc), a file of text or a table (.jsonl, .csv, .parquet), compressed or not, a folder or

@@ -8,7 +8,7 @@ asks for prompts on a terminal; elsewhere the prompt is read from standard input
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -20,9 +20,14 @@ from core.decoding.filters import Sampling
 from core.decoding.generate import generate
 from core.decoding.window import STOPPED
 from core.devices import device_kind, resolve_precision
-from text.pretrained.start import is_run
+from core.messages import notice
 from text.tokens.base import StreamingDecoder, Tokenizer, UnknownCharacterError
-from text.trained import Trained, load, load_public
+from text.trained import Trained, load_any
+
+DESCRIPTION = (
+    "Generates text. DIR is a run folder, or a public model: a folder in Hugging Face's layout, or its name on the hub "
+    "(gpt2, say). Without --prompt it asks for prompts on a terminal, and elsewhere reads one from standard input."
+)
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class SampleConfig(Sampling):
     """Seed of the first continuation; each further one has the next seed."""
     beams: int = 0
     """Beam search with this many beams instead of sampling; 0 is off."""
-    stop: str = field(default="", metadata={TEXT: True})
-    """Stop at this text, which must be a single token; the tokenizer's end of text always stops."""
+    stop: tuple[str, ...] = field(default=(), metadata={TEXT: True})
+    """Texts, any of which ends what is written; the tokenizer's end of text always does."""
     checkpoint: str = "best"
     """best, last, last-good, or a step."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
@@ -54,6 +59,8 @@ class SampleConfig(Sampling):
         super().__post_init__()
         check_positive(self, "tokens", "samples")
         check_at_least(self, 0, "beams")
+        if not all(self.stop):
+            raise ValueError(f"stop = {self.stop!r} must not be empty: every text ends with that")
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
@@ -69,33 +76,81 @@ def continuations(trained: Trained, prompt: str, options: SampleConfig) -> Itera
     """The text in pieces, as it is generated; a line of dashes between two continuations."""
     tokenizer, device = trained.tokenizer, trained.device
     ids = prompt_ids(tokenizer, prompt)
-    stops = tokenizer.encode(options.stop).tolist()
-    if len(stops) > 1:
-        raise ValueError(f"stop = {options.stop!r} is {len(stops)} tokens, not one")
-    stops += tokenizer.stops
+    check_stops(tokenizer, options.stop)
     if options.beams:
-        end = stops[0] if stops else None
-        [[best, *_]] = beam_search(trained.model, [ids], options.tokens, options.beams, eos=end, device=device)
-        yield from decoded(tokenizer, ids, iter(best.tokens))
+        stops, ends = tokenizer.stops, written_ends(tokenizer, options.stop)
+        [[best, *_]] = beam_search(
+            trained.model, [ids], options.tokens, options.beams, eos=stops, ends=ends, device=device
+        )
+        yield from decoded(tokenizer, ids, iter(best.tokens), options.stop)
         return
     for seed in range(options.seed, options.seed + options.samples):
         if seed > options.seed:
             yield "\n" + "-" * 40 + "\n"
-        steps = generate(trained.model, [ids], options.tokens, options, seeds=[seed], stop=stops, device=device)
-        yield from decoded(tokenizer, ids, (int(step) for step in steps))
+        steps = generate(
+            trained.model, [ids], options.tokens, options, seeds=[seed], stop=tokenizer.stops, device=device
+        )
+        yield from decoded(tokenizer, ids, (int(step) for step in steps), options.stop)
 
 
-def decoded(tokenizer: Tokenizer, prompt: list[int], tokens: Iterator[int]) -> Iterator[str]:
-    """The prompt, then what every token adds, in whole characters.
+def decoded(tokenizer: Tokenizer, prompt: list[int], tokens: Iterator[int], stops: Sequence[str] = ()) -> Iterator[str]:
+    """The prompt, then what every token adds, in whole characters, up to the first stop.
 
     Tokens that begin or end a text are left out, as are those beyond the tokenizer's vocabulary, which have no text.
     """
-    decode, hidden = StreamingDecoder(tokenizer), (STOPPED, tokenizer.bos, tokenizer.eos, *tokenizer.stops)
-    yield "".join(decode(token) for token in prompt if token not in hidden)
-    for token in tokens:
-        if token not in hidden and token < tokenizer.vocab_size:
-            yield decode(token)
-    yield decode.finish()
+    decode, shown = StreamingDecoder(tokenizer), shown_tokens(tokenizer)
+    yield "".join(decode(token) for token in prompt if shown(token))
+
+    def added() -> Iterator[str]:
+        yield from (decode(token) for token in tokens if shown(token))
+        yield decode.finish()
+
+    yield from until(added(), stops)
+
+
+def shown_tokens(tokenizer: Tokenizer) -> Callable[[int], bool]:
+    """Whether a token is text that is shown."""
+    hidden = {STOPPED, tokenizer.bos, tokenizer.eos, *tokenizer.stops}
+    return lambda token: token not in hidden and token < tokenizer.vocab_size
+
+
+def until(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """The pieces of a text up to the first of the stops in it, which ends it."""
+    before = ""  # of the text so far, what may begin a stop
+    for piece in pieces:
+        text = before + piece
+        if ends := [place + len(stop) for stop in stops if (place := text.find(stop)) >= 0]:
+            yield text[len(before) : min(ends)]
+            return
+        yield piece
+        before = text[-max(map(len, stops)) :] if stops else ""
+
+
+def written_ends(tokenizer: Tokenizer, stops: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:
+    """Whether the last of some tokens completes one of the stops, if there are any."""
+    marks, shown = [stop.encode() for stop in stops], shown_tokens(tokenizer)
+
+    def ends(tokens: Sequence[int]) -> bool:
+        tail, needed = b"", 0
+        for token in filter(shown, reversed(tokens)):
+            tail = tokenizer.piece(token) + tail
+            needed = needed or len(tail) + max(map(len, marks))
+            if len(tail) >= needed:
+                break
+        return any(mark in tail for mark in marks)
+
+    return ends if marks else None
+
+
+def check_stops(tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+    """Raises ValueError for a stop that the vocabulary cannot write; mentions one that was probably meant otherwise."""
+    for stop in stops:
+        try:
+            tokenizer.encode(stop)
+        except UnknownCharacterError as error:
+            raise ValueError(f"stop = {stop!r} is never written: {error}") from error
+        if "\\n" in stop:
+            notice(f"stop = {stop!r} holds a backslash and an n; a shell writes a line end as $'\\n'")
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
@@ -143,11 +198,11 @@ def converse(trained: Trained, options: SampleConfig) -> None:
 
 def sample(argv: list[str]) -> None:
     """The command."""
-    folder, rest = run_folder(argv, "text.sample")
-    options = parse_fields(SampleConfig(), rest, prog="python -m text.sample DIR", description="Generates text.")
+    name, rest = run_folder(argv, "text.sample")
+    options = parse_fields(SampleConfig(), rest, prog="python -m text.sample DIR", description=DESCRIPTION)
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may not have every character
     device = device_kind(options.device)
-    trained = load(folder, options.checkpoint, device) if is_run(folder) else load_public(str(folder), device)
+    trained = load_any(str(name), options.checkpoint, device)
     if resolve_precision(options.precision, device) == "bf16":
         trained.model.bfloat16()  # once; autocast would convert every weight for every token
     if options.prompt is None and sys.stdin.isatty():

@@ -19,8 +19,7 @@ from core.training.run import Run
 from core.training.trained import matches_data
 from text.config import TrainConfig
 from text.corpus.load import load_corpus
-from text.corpus.sources import absolute
-from text.corpus.windows import TrainingWindows, validation_batches
+from text.corpus.windows import validation_batches
 from text.models.gpt import GPT, GPTConfig
 from text.presets import PRESETS
 from text.pretrained.start import differs_freely, start_shape, start_tokenizer
@@ -59,14 +58,13 @@ def prepare(config: TrainConfig) -> tuple[TrainConfig, LanguageModelling]:
     corpus = load_corpus(config.data, tokenizer, vocab_size=learned, validation=config.held_out, reading=config.reading)
     if config.resume and not matches_data(config.out, corpus.sha256):
         raise ValueError(f"data = {config.data!r} is not the text that {config.out} was trained on, or has changed")
-    config = replace(config, data=absolute(config.data), validation_data=absolute(config.validation_data))
     shape, size = choose_shape(config), corpus.tokenizer.vocab_size
     if 0 < shape.vocab_size < size:
         raise ValueError(f"model.vocab_size = {shape.vocab_size} must be at least the tokenizer's {size}")
     config = replace(config, model=replace(shape, vocab_size=shape.vocab_size or size))
     validation_batches(corpus.validation, config.model.context, batch_size=1)  # refuses a text that is too short now
-    config = with_steps(config, TrainingWindows(corpus.train, config.model.context, config.batch_size).items)
-    return config, LanguageModelling(corpus, config)
+    task = LanguageModelling(corpus, config)
+    return with_steps(config, task.windows.items), task
 
 
 def choose_tokenizer(config: TrainConfig) -> Tokenizer | str:

@@ -28,6 +28,15 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> 
     return Trained(**vars(run), tokenizer=load_tokenizer(folder))
 
 
+def load_any(name: str, which: str | int = "best", device: str = "cpu") -> Trained:
+    """The model of a run folder, or a public one. Raises ValueError where a public one is asked for a checkpoint."""
+    if is_run(Path(name)):
+        return load(name, which, device)
+    if which != "best":
+        raise ValueError(f"checkpoint = {which!r} has no effect: {name} is no run folder")
+    return load_public(name.removeprefix("hf:"), device)
+
+
 def load_public(name_or_path: str, device: str = "cpu") -> Trained:
     """A public model in Hugging Face's layout and its tokenizer, see `text.pretrained.folders`."""
     folder = pretrained_folder(name_or_path)

@@ -77,7 +77,6 @@ def evaluate(argv: list[str]) -> None:
     figures["seconds"] = round(time.monotonic() - started, 2)
     place = options.out or folder / "evaluation"
     write_figures(figures, results[weights], classes, names, place)
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
     print(f"{name}: {len(images):,} images ({split}), checkpoint of step {trained.step}\n")
     print(*tables(reported, results[weights], classes, names), sep="\n\n")
     print(f"\npictures, predictions and figures are in {place}")

@@ -1,6 +1,7 @@
-"""Export a trained model: one ONNX file, from pixels to logits, for any runtime of the format.
+"""Export a trained model: as an ONNX file, from pixels to logits, for any runtime, or as a folder that timm loads.
 
-python -m vision.export DIR --onnx FILE.onnx [--opset N]
+python -m vision.export DIR --onnx FILE.onnx [--output logits|probabilities] [--precision fp32|fp16] [--opset N]
+python -m vision.export DIR --timm FOLDER [--precision fp32|fp16]
 """
 
 from __future__ import annotations
@@ -8,25 +9,28 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from core.attention import record_attention
+from core.checks import check_choices
 from core.cli.arguments import parse_fields, run_folder
 from core.cli.exits import RunFailure, main
 from core.files.atomic import atomic_write
 from core.training.trained import Weights
+from vision.pretrained.timm_export import save_timm
 from vision.trained import Trained, load
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-TOLERANCE = 1e-4
-"""Largest difference of a logit between the file and PyTorch."""
+TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2}
+"""Largest difference between the file and PyTorch in float32; in fp16 as a share of the largest output, or of 1."""
 BATCHES = (1, 2, 5)
 """Batch sizes at which the file is compared."""
 LARGEST = 2**31 - 1
@@ -40,7 +44,13 @@ class ExportConfig:
     """Settings of `vision.export`."""
 
     onnx: Path = Path()
-    """The file to write; it replaces one that is there."""
+    """The ONNX file to write; it replaces one that is there."""
+    timm: Path = Path()
+    """The new folder to write in timm's layout, config.json and model.safetensors."""
+    output: Literal["logits", "probabilities"] = "logits"
+    """What comes out of the ONNX file."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    """Of the weights, and of ONNX's arithmetic between pixels and outputs, which are float32."""
     opset: int = OLDEST
     """ONNX operator set, 18 to 23; the oldest is understood most widely."""
     checkpoint: str = "best"
@@ -48,44 +58,62 @@ class ExportConfig:
     weights: Weights = "averaged"
     """Averaged weights, where the run kept them, or raw ones."""
 
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if self.onnx != Path() and self.onnx.suffix.lower() != ".onnx":
+            raise ValueError(f"onnx = {str(self.onnx)!r} must be a file that ends in .onnx")
+        if not OLDEST <= self.opset <= NEWEST:
+            raise ValueError(f"opset = {self.opset} must be from {OLDEST} to {NEWEST}")
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        names = ("output", "opset") if self.onnx == Path() else ()
+        return dict.fromkeys(names, "it is for --onnx")
+
 
 class Classifier(nn.Module):
-    """A trained model with its normalisation: pixels float32 (B, C, S, S) in 0..1 -> logits (B, K)."""
+    """A trained model with its normalisation: pixels float32 (B, C, S, S) in 0..1 -> float32 (B, K)."""
 
     mean: Tensor  # (C, 1, 1)
     std: Tensor
 
-    def __init__(self, trained: Trained):
+    def __init__(self, trained: Trained, options: ExportConfig):
         super().__init__()
         self.model = trained.model
+        if options.precision == "fp16":
+            self.model = deepcopy(trained.model).half()
+        self.probabilities = options.output == "probabilities"
         self.register_buffer("mean", torch.tensor(trained.preparation.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(trained.preparation.std).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.model((pixels - self.mean) / self.std)
+        logits = self.model(((pixels - self.mean) / self.std).to(self.model.head.weight.dtype)).float()
+        return logits.softmax(-1) if self.probabilities else logits
 
 
-def export_onnx(trained: Trained, target: Path, opset: int = OLDEST) -> float:
-    """Writes a model on the CPU as an ONNX file; returns the largest difference of its logits from PyTorch's.
+def export_onnx(trained: Trained, options: ExportConfig) -> float:
+    """Writes a model on the CPU as an ONNX file; returns the largest difference of its outputs from PyTorch's.
 
-    Raises ValueError where a package is missing, `opset` is out of range, or the model too large for the format;
-    RunFailure where the file does not compute the same. Nothing is written then, and an earlier file stays.
+    Raises ValueError where a package is missing or the model too large for the format; RunFailure where the file does
+    not compute the same. Nothing is written then, and an earlier file stays.
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(name) is None:
             raise ValueError(f"vision.export needs the package {name}: pip install 'triptych[onnx]'")
-    if not OLDEST <= opset <= NEWEST:
-        raise ValueError(f"opset = {opset} must be from {OLDEST} to {NEWEST}")
-    size = sum(p.numel() * p.element_size() for p in trained.model.parameters())
+    classifier = Classifier(trained, options).eval()
+    size = sum(p.numel() * p.element_size() for p in classifier.parameters())
     if size > LARGEST:
         raise ValueError(f"the model's weights take {size / 2**30:.1f} GiB; an ONNX file holds less than 2")
-    with atomic_write(target) as aside:
-        model = to_onnx(Classifier(trained).eval(), example(trained, 2), opset)
-        describe(model, trained)
+    tolerance = TOLERANCE[options.precision]
+    with atomic_write(options.onnx) as aside:
+        model = to_onnx(classifier, example(trained, 2), options)
+        describe(model, trained, options)
         aside.write_bytes(model.SerializeToString())
-        difference = max(compare(aside, trained, example(trained, count)) for count in BATCHES)
-        if not difference <= TOLERANCE:  # also where it is NaN
-            raise RunFailure(f"the file's logits differ by {difference:.2g} from PyTorch's, more than {TOLERANCE:g}")
+        difference = max(compare(aside, trained, example(trained, count), options) for count in BATCHES)
+        if not difference <= tolerance:  # also where it is NaN
+            raise RunFailure(
+                f"the file's {options.output} differ by {difference:.2g} from PyTorch's, more than {tolerance:g}"
+            )
     return difference
 
 
@@ -96,7 +124,7 @@ def example(trained: Trained, count: int) -> Tensor:
     return torch.rand(count, c.channels, c.image_size, c.image_size, generator=generator)
 
 
-def to_onnx(classifier: Classifier, pixels: Tensor, opset: int) -> ModelProto:
+def to_onnx(classifier: Classifier, pixels: Tensor, options: ExportConfig) -> ModelProto:
     """The model as an ONNX graph for any number of images, without traces of the machine."""
     with record_attention(classifier):  # the explicit path, whose operators every operator set has
         program = torch.onnx.export(
@@ -104,9 +132,9 @@ def to_onnx(classifier: Classifier, pixels: Tensor, opset: int) -> ModelProto:
             (pixels,),
             dynamo=True,
             verbose=False,
-            opset_version=opset,
+            opset_version=options.opset,
             input_names=["pixels"],
-            output_names=["logits"],
+            output_names=[options.output],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
     assert program is not None  # since no file was given
@@ -118,17 +146,21 @@ def to_onnx(classifier: Classifier, pixels: Tensor, opset: int) -> ModelProto:
     return model
 
 
-def describe(model: ModelProto, trained: Trained) -> None:
+def describe(model: ModelProto, trained: Trained, options: ExportConfig) -> None:
     """Writes what a user of the file must know into its metadata."""
     from onnx.helper import set_model_props
 
     prepared, size = trained.preparation, trained.model.config.image_size
     colors = "red, green, blue" if prepared.channels == 3 else "grey"
-    crop = f"the central square, {prepared.crop:.4g} of the shorter side, resized bicubic with antialiasing"
+    whole = {"pad": "the whole image between black bars", "squash": "the whole image, distorted to a square"}
+    shown = whole.get(prepared.fit, f"the central square, {prepared.crop:.4g} of the shorter side")
+    crop = f"{shown}, resized bicubic with antialiasing"
+    after = "; softmax gives probabilities" if options.output == "logits" else ""
     properties = {
         "classes": json.dumps(prepared.classes),
         "input": f"pixels: float32 (batch, {prepared.channels}, {size}, {size}), {colors}, 0 to 1; {crop}",
-        "output": f"logits: float32 (batch, {len(prepared.classes)}); softmax gives probabilities",
+        "output": f"{options.output}: float32 (batch, {len(prepared.classes)}){after}",
+        "precision": options.precision,
         "image_size": str(size),
         "mean": json.dumps(prepared.mean),
         "std": json.dumps(prepared.std),
@@ -140,35 +172,43 @@ def describe(model: ModelProto, trained: Trained) -> None:
 
 
 @torch.no_grad()
-def compare(file: Path, trained: Trained, pixels: Tensor) -> float:
-    """The largest difference between the logits of a file, by onnxruntime, and those of PyTorch."""
+def compare(file: Path, trained: Trained, pixels: Tensor, options: ExportConfig) -> float:
+    """The largest difference between the outputs of a file, by onnxruntime, and PyTorch's in float32: see TOLERANCE."""
     from onnxruntime import InferenceSession
 
     session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    [logits] = session.run(["logits"], {"pixels": pixels.numpy()})
+    [outputs] = session.run([options.output], {"pixels": pixels.numpy()})
     expected = trained.model(trained.preparation.normalise(pixels))
-    return float((torch.from_numpy(logits) - expected).abs().max())
+    if options.output == "probabilities":
+        expected = expected.softmax(-1)
+    scale = float(expected.abs().max().clamp(min=1)) if options.precision == "fp16" else 1.0
+    return float((torch.from_numpy(outputs) - expected).abs().max()) / scale
 
 
 def export(argv: list[str]) -> None:
-    """The command."""
+    """The command. Raises ValueError for bad input, before anything is written."""
     folder, rest = run_folder(argv, "vision.export")
     options = parse_fields(
         ExportConfig(),
         rest,
         prog="python -m vision.export DIR",
-        description="Exports a trained model as an ONNX file.",
+        description="Exports a trained model as an ONNX file, or as a folder that timm loads.",
     )
-    if options.onnx == Path():
-        raise ValueError("onnx is missing: name the file with --onnx FILE.onnx")
-    if options.onnx.suffix.lower() != ".onnx":
-        raise ValueError(f"onnx = {str(options.onnx)!r} must be a file that ends in .onnx")
+    if options.onnx == options.timm == Path():
+        raise ValueError("onnx is missing: name the file with --onnx FILE.onnx, or a folder with --timm FOLDER")
     trained = load(folder, options.checkpoint, weights=options.weights)
-    difference = export_onnx(trained, options.onnx, options.opset)
-    print(
-        f"wrote step {trained.step} of {folder} to {options.onnx}: {options.onnx.stat().st_size / 2**20:.1f} MiB, "
-        f"operator set {options.opset}; logits differ from PyTorch's by at most {difference:.1e}"
-    )
+    if options.timm != Path():
+        dtype = torch.float16 if options.precision == "fp16" else torch.float32
+        save_timm(trained.model, trained.preparation, options.timm, dtype)
+        load_it = f'timm.create_model("local-dir:{options.timm}", pretrained=True)'
+        print(f"wrote step {trained.step} of {folder} to {options.timm}; load it with: {load_it}")
+    if options.onnx != Path():
+        difference = export_onnx(trained, options)
+        share = " of the largest" if options.precision == "fp16" else ""
+        print(
+            f"wrote step {trained.step} of {folder} to {options.onnx}: {options.onnx.stat().st_size / 2**20:.1f} MiB, "
+            f"operator set {options.opset}; {options.output} differ from PyTorch's by at most {difference:.1e}{share}"
+        )
 
 
 if __name__ == "__main__":

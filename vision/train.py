@@ -44,8 +44,8 @@ def train(config: TrainConfig) -> dict[str, float]:
             model.requires_grad_(False).head.requires_grad_(True)
         if run.main:
             data.preparation.save(run.folder)
-            sizes = {"train": len(data.train), "validation": len(data.validation)}
-            save_data_record(run.folder, data.name, data.fingerprint, **sizes)
+            held = {"validation": len(data.validation), "validation_fingerprint": data.validation_fingerprint}
+            save_data_record(run.folder, data.name, data.fingerprint, train=len(data.train), **held)
         task = Classification(data, config, run.device)
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
         run.log_summary(task.summary())
@@ -75,11 +75,14 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
         fit=config.fit,
         crop=(source.crop if source else None) or config.augment.room(shape.image_size),
         preparation=Preparation.load(config.out) if resumed else None,
+        matches=partial(matches_data, config.out) if config.resume else bool,
         skip_bad=config.skip_bad,
         storage=config.storage,
     )
     if config.resume and not matches_data(config.out, data.fingerprint):
         raise ValueError(f"{config.out} was trained on other images: those of --data {config.data} have changed")
+    if config.resume and not matches_data(config.out, data.validation_fingerprint, "validation_fingerprint"):
+        notice(f"the validation images of --data {config.data} have changed: later figures are those of other images")
     if source is not None:
         data = replace(data, preparation=source.adapt_preparation(data.preparation))
     model = replace(shape, channels=data.preparation.channels, classes=len(data.preparation.classes))

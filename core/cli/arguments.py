@@ -165,7 +165,7 @@ def _reading(hint: Any) -> dict[str, Any]:
     if origin is Literal:
         return {"choices": members}
     if origin is tuple and (element := _reading(members[0])):
-        return element | {"nargs": "*" if members[1] is Ellipsis else len(members)}
+        return element | ({"nargs": "*", "action": "extend"} if members[1] is Ellipsis else {"nargs": len(members)})
     if members == (str, tuple[str, ...]):
         return {"type": _nonempty, "metavar": "NAME", "nargs": "+", "action": OneOrSeveral}
     if origin in (Union, types.UnionType) and members[1:] == (type(None),) and (inner := _reading(members[0])):

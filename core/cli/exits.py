@@ -125,7 +125,7 @@ def main(command: Callable[[], object]) -> None:
     With TRIPTYCH_TRACEBACK set, errors are raised as they are. A character that an output cannot encode is escaped.
     """
     for stream in (sys.stdout, sys.stderr):
-        if getattr(stream, "errors", "") == "strict" and isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
     if os.environ.get("TRIPTYCH_TRACEBACK"):
         command()

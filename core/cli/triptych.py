@@ -1,4 +1,7 @@
-"""`triptych PACKAGE COMMAND ...` is `python -m PACKAGE.COMMAND ...`; `triptych` alone lists the commands."""
+"""`triptych PACKAGE COMMAND ...` is `python -m PACKAGE.COMMAND ...`; `triptych` alone lists the commands.
+
+`triptych cache` lists what the panels prepared once and keep, and removes it with `--clear [KIND ...]`.
+"""
 
 import ast
 import os
@@ -9,9 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.cli import exits
+from core.cli.arguments import Parser
+from core.files.caches import cached, clear, shown_size
+from core.files.downloads import data_root
 from core.messages import nearest
 
 PACKAGES = ("text", "vision", "decision", "benchmarks")
+CACHE = "cache"
 
 
 def main() -> None:
@@ -25,8 +32,10 @@ def run(words: Sequence[str]) -> None:
         print(listing())
         return
     package, command = words[0], "".join(words[1:2])
+    if package == CACHE:
+        return manage_cache(words[1:])
     if package not in PACKAGES:
-        raise ValueError(f"unknown word {package!r}; {nearest(package, PACKAGES)}")
+        raise ValueError(f"unknown word {package!r}; {nearest(package, (*PACKAGES, CACHE))}")
     names = [name for name, _ in commands(package)]
     if not command:
         raise ValueError(f"triptych {package} needs a command, one of: {', '.join(names)}")
@@ -37,12 +46,30 @@ def run(words: Sequence[str]) -> None:
     runpy.run_module(f"{package}.{command}", run_name="__main__", alter_sys=True)
 
 
+def manage_cache(words: Sequence[str]) -> None:
+    """Lists the cache, or clears it. Raises ValueError for an unknown word or kind."""
+    entries = cached()
+    kinds = sorted({entry.kind for entry in entries})
+    parser = Parser(prog="triptych cache", description="Lists what the panels prepared once and keep: it is made anew.")
+    parser.add_argument("--clear", nargs="*", metavar="KIND", help="remove all of it, or that of these kinds")
+    given, rest = parser.parse_known_args(words)
+    doomed = getattr(given, "clear", ())
+    if unknown := [*rest, *(kind for kind in doomed if kind not in kinds)]:
+        raise ValueError(f"{unknown[0]!r} is not in the cache, which has: {', '.join(kinds) or 'nothing'}")
+    if "clear" in given:
+        entries = [entry for entry in entries if not doomed or entry.kind in doomed]
+        clear(entries)
+    print(*entries, sep="\n", end="\n" if entries else "")
+    verb = "removed" if "clear" in given else "kept"
+    print(f"{shown_size(sum(entry.size for entry in entries))} {verb} in {data_root() / CACHE}")
+
+
 def listing() -> str:
     """Every command with the first line of its docstring."""
     lines = ["usage: triptych PACKAGE COMMAND ...; with --help a command explains its options"]
     for package in PACKAGES:
         lines += ["", *(f"  {package} {name:<{30 - len(package)}} {summary}" for name, summary in commands(package))]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"  {CACHE:<31} List what the panels keep of data that they prepared, or clear it."])
 
 
 def commands(package: str) -> Iterator[tuple[str, str]]:

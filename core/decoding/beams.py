@@ -1,7 +1,7 @@
 """Beam search: the most probable continuations of every prompt of a batch, each prompt with beams of its own."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,11 +24,15 @@ def beam_search(
     tokens: int,
     beams: int = 4,
     *,
-    eos: int | None = None,
+    eos: int | Sequence[int] | None = None,
+    ends: Callable[[Sequence[int]], bool] | None = None,
     length_penalty: float = 0.6,
     device: torch.device | str = "cpu",
 ) -> list[list[Hypothesis]]:
     """For each prompt the `beams` best continuations of at most `tokens` tokens that the search finds, best first.
+
+    eos: the tokens that end a continuation
+    ends: whether new ids are one that has ended, asked of each that is longer by a token than one that has not
 
     A hypothesis of n tokens scores log p / ((5 + n) / 6)^length_penalty (Wu 2016, eq. 14). The search for a prompt
     ends when no unfinished beam can still overtake the finished ones. What is found for a prompt does not depend on
@@ -41,8 +45,12 @@ def beam_search(
     searches = [_Search(beams, tokens, length_penalty) for _ in prompts]
     scores = torch.full((len(prompts), beams), -math.inf, device=device)
     scores[:, 0] = 0.0  # the beams of a prompt start equal: only one may branch
+    stops = torch.tensor([] if eos is None else [eos] if isinstance(eos, int) else [*eos], device=device)
     for n in range(1, tokens + 1):
-        step = _branch(scores, rows.logits(), eos)
+        step = _branch(scores, rows.logits(), stops)
+        if ends:
+            new = rows.history[:, rows.width - n + 1 :].unflatten(0, (len(prompts), beams)).tolist()
+            step = step._replace(ended=step.ended | _have_ended(step, new, ends))
         for prompt, search in enumerate(searches):
             if not search.over:
                 search.finish(step, prompt, rows.history[prompt * beams :, rows.width - n + 1 :])
@@ -64,7 +72,7 @@ def _check(prompts: Sequence[Sequence[int]], tokens: int, beams: int, length_pen
 
 
 class _Branches(NamedTuple):
-    """The best continuations by one token of the beams of each prompt, best first: (P, up to 2 beams) each."""
+    """The best continuations by one token of the beams of each prompt, best first: (P, 2 beams or more) each."""
 
     scores: Tensor  # log-probabilities
     beams: Tensor  # which beam of its prompt is continued
@@ -72,14 +80,22 @@ class _Branches(NamedTuple):
     ended: Tensor  # whether that is the end
 
 
-def _branch(scores: Tensor, logits: Tensor, eos: int | None) -> _Branches:
-    """scores (P, beams) and logits (P beams, V) -> twice as many branches as beams: at most half of them have ended."""
+def _branch(scores: Tensor, logits: Tensor, stops: Tensor) -> _Branches:
+    """scores (P, beams) and logits (P beams, V) -> twice as many branches as beams, or more: that many may go on."""
     prompts, beams = scores.shape
     totals = scores.unsqueeze(-1) + logits.float().log_softmax(-1).unflatten(0, (prompts, beams))  # (P, beams, V)
     vocabulary = totals.shape[-1]
-    best, places = totals.flatten(1).topk(min(2 * beams, beams * vocabulary))  # (P, 2 beams)
+    count = beams * min(1 + max(1, len(stops)), vocabulary)
+    best, places = totals.flatten(1).topk(count)  # (P, 2 beams or more)
     ids = places % vocabulary
-    return _Branches(best, places // vocabulary, ids, ids == (-1 if eos is None else eos))
+    return _Branches(best, places // vocabulary, ids, torch.isin(ids, stops))
+
+
+def _have_ended(step: _Branches, new: list[list[list[int]]], ends: Callable[[Sequence[int]], bool]) -> Tensor:
+    """Which branches of beams with these new ids, [P][beams][n - 1], have ended, as `ends` says: bool as step.ended."""
+    branches = zip(new, step.beams.tolist(), step.ids.tolist(), strict=True)
+    ended = [[ends([*rows[beam], last]) for beam, last in zip(*pair, strict=True)] for rows, *pair in branches]
+    return torch.tensor(ended, device=step.ended.device)
 
 
 def _advance(rows: Continuations, step: _Branches, beams: int) -> Tensor:

@@ -64,10 +64,11 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     groups = _adamw_groups({p: role for p, role in trainable.items() if p not in matrices}, roles.values(), config)
     if config.kind == "adamw":
         return torch.optim.AdamW(groups, fused=True)
-    if not matrices:
+    if not any(role.matrices for role in roles.values()):
         raise ValueError(f"optimizer.kind = 'muon' finds no hidden matrix in {type(model).__name__}; take 'adamw'")
-    groups.append(_group(matrices, config.muon_lr, config.muon_weight_decay, kind="muon"))
-    groups[-1].update(momentum=config.muon_momentum, scale=config.muon_scale)
+    if matrices:  # otherwise they are frozen
+        groups.append(_group(matrices, config.muon_lr, config.muon_weight_decay, kind="muon"))
+        groups[-1].update(momentum=config.muon_momentum, scale=config.muon_scale)
     return MuonAdamW(groups, matrices, PRECISIONS[config.muon_precision])
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from glob import has_magic
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from torch import Tensor
 
@@ -32,9 +32,7 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 STATE = "state.json"
 BEST = "best.json"
-PATHS = (str, Path, Path | None, tuple[str, ...])
-"""Types of fields that may hold relative paths."""
-NAMES_OR_PATHS = ("data", "init_from")
+NAMES_OR_PATHS = ("data", "validation_data", "init_from")
 """Fields in which a word without a separator is a path as well, if there is such a file."""
 
 
@@ -162,6 +160,8 @@ def verify(checkpoint: Path, only: str | None = None) -> list[str]:
     check_format(manifest, record)
     if record != _sealed(record):
         raise ValueError(f"{manifest} is damaged: its own SHA-256 does not fit{advice}")
+    if checkpoint.name != f"step-{record['step']:08d}":
+        raise ValueError(f"{checkpoint} holds the checkpoint of step {record['step']}{advice}")
     for name, expected in record["files"].items():
         path = checkpoint / name
         if only not in (None, name):
@@ -214,8 +214,12 @@ def _anchored(config: T, place: str) -> T:
     values = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "out"}  # type: ignore[arg-type]
     hints = get_type_hints(type(config))
     found = {name: _found_from(place, value, name in NAMES_OR_PATHS) for name, value in values.items()}
-    changes = {name: value for name, value in found.items() if hints[name] in PATHS and value != values[name]}
+    changes = {name: value for name, value in found.items() if _may_be_paths(hints[name]) and value != values[name]}
     return replace(config, **changes) if changes else config  # type: ignore[type-var]
+
+
+def _may_be_paths(hint: Any) -> bool:
+    return hint in (str, Path) or any(map(_may_be_paths, get_args(hint)))
 
 
 def _found_from(place: str, value: Any, bare: bool) -> Any:

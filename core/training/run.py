@@ -119,10 +119,8 @@ class Run:
     def log_summary(self, data: str) -> None:
         """Prints what is trained, on what data, and where."""
         precision = self.accelerator.mixed_precision.replace("no", "fp32")
-        millions = sum(p.numel() for p in self.state.model.parameters()) / 1e6
-        self.progress.say(
-            f"{data}\n{millions:.2f} M parameters on {self.device.type} in {precision}; the run is in {self.folder}"
-        )
+        place = f"on {self.device.type} in {precision}; the run is in {self.folder}"
+        self.progress.say(f"{data}\n{self.state.size()} {place}")
 
     def steps(self, order: Order) -> Iterator[tuple[int, list[Batch]]]:
         """Yields (number of the step, from 1; its micro-batches on the device) until the budget is spent.

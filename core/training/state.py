@@ -82,6 +82,13 @@ class TrainState:
         """What the optimiser updates."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
+    def size(self) -> str:
+        """How many parameters there are, and how many of them are trained."""
+        everything = [*self.model.parameters()]
+        number, trained = (sum(p.numel() for p in some) / 1e6 for some in (everything, self.parameters()))
+        frozen = not all(p.requires_grad for p in everything)
+        return f"{number:.2f} M parameters" + (f", {trained:.4g} M of them trained," if frozen else "")
+
     def clip_gradients(self, limit: float) -> Tensor:
         """Clips the gradients to a norm of `limit`, unless that is 0; returns what their norm was."""
         if self.scaler is not None:

@@ -63,10 +63,10 @@ def save_data_record(folder: Path, data: str, fingerprint: str, **sizes: Any) ->
     write_json(folder / DATA, {"data": data, "fingerprint": fingerprint} | sizes)
 
 
-def matches_data(folder: Path, fingerprint: str) -> bool:
+def matches_data(folder: Path, fingerprint: str, key: str = "fingerprint") -> bool:
     """Whether data of this fingerprint is what a run was trained on; true where there is no record."""
     record = folder / DATA
-    return not record.exists() or read_json(record).get("fingerprint") == fingerprint
+    return not record.exists() or read_json(record).get(key, fingerprint) == fingerprint
 
 
 @dataclass(frozen=True)

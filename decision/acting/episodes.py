@@ -60,8 +60,8 @@ def play(
 
     seeds: of the resets, one for each environment.
 
-    Raises ValueError naming the environment for an observation or a reward of another shape than it should have, for an
-    episode without end, and with the step for an observation or a reward that is not a finite number.
+    Raises ValueError naming the environment for an observation of another shape than it declares, for an episode
+    without end, and with the step for an observation or a reward that is not a finite number.
     """
     number, space = len(environments), describe(environments[0].observation_space)
     observations, rewards = np.empty((number, *space.shape), space.observed), np.zeros(number, np.float32)
@@ -78,13 +78,12 @@ def play(
         rows: list[int] = []  # those whose episodes continue
         for row, episode in enumerate(running):
             observation, reward, terminated, truncated, _ = environments[episode].step(actions[row])
-            one = as_reward(environments[episode], reward)
-            episodes.returns[episode] += one
+            episodes.returns[episode] += reward
             episodes.lengths[episode] += 1
-            episodes.terminated[episode] = bool(terminated)
+            episodes.terminated[episode] = terminated
             if not (terminated or truncated):
                 observations[len(rows)] = as_array(environments[episode], observation, space)
-                rewards[len(rows)] = one
+                rewards[len(rows)] = reward
                 rows.append(row)
         require_finite("a reward", episodes.returns, first, step, seeds)
         if progress and len(rows) < len(running):
@@ -93,14 +92,6 @@ def play(
             policy.keep(rows)
         running, previous = [running[row] for row in rows], rewards[: len(rows)]
     return episodes
-
-
-def as_reward(environment: Environment, reward: Any) -> float:
-    """A reward as a number. Raises ValueError for an array of several, or what is not a number at all."""
-    try:
-        return float(reward.item() if isinstance(reward, np.ndarray) else reward)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name_of(environment)} returned a reward that is not one number: {reward!r}") from error
 
 
 def require_end(environment: Environment, step: int) -> None:

@@ -186,7 +186,7 @@ def convert(observation: Any, space: Space, rows: tuple[int, ...] = ()) -> NDArr
         inside = (array >= low) & (array <= high)  # False for NaN
         if not inside.all():
             raise _mismatch(f"with {array[~inside].flat[0]}", space)
-    return array.astype(stored, copy=False)
+    return array.astype(space.observed, copy=False)
 
 
 def _mismatch(observation: str, space: Space, more: str = "") -> ValueError:

@@ -81,16 +81,17 @@ class VectorPolicy:
         """
         if self._targets is None:
             raise ValueError("call reset(target_return) before the first act(observations)")
-        seen = torch.from_numpy(convert(observations, self.observed, (self.rows,))).to(self.device)
+        seen = self.normaliser.centred(torch.from_numpy(convert(observations, self.observed, (self.rows,))))
+        seen = self.normaliser.observations(seen.to(self.device))
         if self._window:
             begins = self._advance(self._checked("rewards", rewards), self._checked("ended", ended))
         else:
-            begins, self._window = ~self._ended, self._blank(self.normaliser.observations(seen))
+            begins, self._window = ~self._ended, self._blank(seen)
         for row in np.flatnonzero(begins).tolist():
             self._step[row], self._first[row], self._returns_to_go[row] = 0, 0, self._targets[row]
             self._generators[row].manual_seed(self.seed)
             self.seed += 1
-        self._read(self.normaliser.observations(seen))
+        self._read(seen)
         drawn = None
         if self.temperature:
             each = [torch.rand(self.model.head.draws, generator=generator) for generator in self._generators]

@@ -31,7 +31,8 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "sac": {},
     "a2c": {},
     "td3": {},
-    "dqn": {"learning_rate": 1e-3, "buffer_size": 100_000, "target_update_interval": 500},
+    "dqn": {"learning_rate": 2e-3, "batch_size": 64, "buffer_size": 100_000, "learning_starts": 1000}
+    | {"train_freq": 32, "gradient_steps": 128, "target_update_interval": 80},
 }
 """Settings that differ from the library's own."""
 ON_POLICY, CONTINUOUS, CHOICES = ("ppo", "a2c"), ("sac", "td3"), ("dqn",)
@@ -220,7 +221,9 @@ def _readable(path: Path) -> Iterator[None]:
     """Raises ValueError of one sentence in place of any error of reading what `Agent.save` wrote."""
     try:
         yield
-    except (RuntimeError, ValueError, TypeError, LookupError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, EOFError, OSError, pickle.UnpicklingError) as error:
+        if isinstance(error, OSError) and error.filename:  # it cannot be opened
+            raise
         reason = "is damaged, of another version, or of an environment of other spaces"
         raise ValueError(f"{path} {reason}: {first_line(error)}") from error
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.wrappers import FlattenObservation
 from numpy.typing import NDArray
 
 from core.cli.exits import Interrupted, StopRequest
@@ -24,9 +25,9 @@ from core.files.atomic import remove
 from core.files.json_files import read_json, write_json
 from core.messages import first_line
 from core.training.order import stream
-from decision.acting.episodes import BatchPolicy, as_reward, play, require_end
+from decision.acting.episodes import BatchPolicy, play, require_end
 from decision.data.store import Episode, Trajectories, concatenate, stack
-from decision.environments.make import as_array, name_of, spaces_of
+from decision.environments.make import Checked, as_array, name_of, spaces_of
 from decision.environments.spaces import Space
 
 PART_STEPS = 20_000  # a part is written after so many steps,
@@ -115,12 +116,10 @@ class Shown(gymnasium.Wrapper):
 
     @classmethod
     def inside(cls, outermost: gymnasium.Wrapper[Any, Any, Any, Any]) -> Shown:
-        """Wraps what is inside `outermost`, and inside the wrapper that flattens a dictionary or a tuple."""
-        nested, place = (gymnasium.spaces.Dict, gymnasium.spaces.Tuple), outermost
-        while isinstance(place.env, gymnasium.Wrapper) and not isinstance(place.env.observation_space, nested):
+        """Wraps what is inside `outermost`, the check of observations, and the wrapper that flattens dictionaries."""
+        place = outermost
+        while isinstance(place.env, (Checked, FlattenObservation)):
             place = place.env
-        if not isinstance(place.env.observation_space, nested):
-            place = outermost
         if not isinstance(place.env, cls):
             place.env = cls(place.env)
         return place.env
@@ -166,12 +165,11 @@ class Recorder(gymnasium.Wrapper):
         if self.acted.kind != "box":  # of its own type, which spaces of choices insist on
             action = np.asarray(action).astype(self.acted.dtype)[()]
         observation, reward, terminated, truncated, info = self.env.step(action)
-        reward, terminated, truncated = as_reward(self, reward), bool(terminated), bool(truncated)
         self._observations.append(self._copy(observation))
         self._actions.append(np.array(action, self.acted.stored))
-        self._rewards.append(reward)
+        self._rewards.append(float(reward))
         if terminated or truncated:
-            self.finished.append(self._episode(terminated, truncated))
+            self.finished.append(self._episode(bool(terminated), bool(truncated)))
         return observation, reward, terminated, truncated, info
 
     def take(self) -> list[Episode]:

@@ -149,15 +149,10 @@ class _Unpickler(pickle.Unpickler):
             "numpy.dtype": np.dtype,
             "collections.OrderedDict": OrderedDict,
         }
-        plain |= {"_codecs.encode": _encode, "builtins.bytearray": bytearray, "__builtin__.bytearray": bytearray}
+        plain |= {"_codecs.encode": str.encode, "builtins.bytearray": bytearray, "__builtin__.bytearray": bytearray}
         if (known := plain.get(f"{module}.{name}")) is None:
             raise pickle.UnpicklingError(f"it holds {module}.{name}; only lists, dictionaries and arrays are read")
         return known
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """How older pickles write bytes."""
-    return text.encode("latin1" if encoding != "utf-8" else encoding)
 
 
 def _from_file(path: Path, stored: Mapping[str, Any]) -> Trajectories:
@@ -174,13 +169,10 @@ def _from_file(path: Path, stored: Mapping[str, Any]) -> Trajectories:
 
 
 def _split(arrays: Arrays, environment: str, source: str) -> Trajectories:
-    """Flat arrays as episodes."""
-    if (shape := arrays["rewards"].shape)[1:] not in ((), (1,)):  # (E, T) -> (E T,)
-        arrays = {name: x.reshape(-1, *x.shape[2:]) if x.shape[:2] == shape else x for name, x in arrays.items()}
-        arrays["lengths"] = np.full(*shape)
+    """Arrays as episodes."""
+    arrays = _flattened(arrays)
     if not any(name in arrays for name in ENDS):
         raise ValueError(f"it has no array that says where episodes end: one of {', '.join(ENDS)}")
-    arrays["rewards"] = arrays["rewards"].reshape(-1)
     steps = len(arrays["rewards"])
     terminated = arrays.get("terminals", np.zeros(steps)).astype(bool).reshape(-1)
     ends = _ends(arrays, terminated, registered_limit(environment, AS_REGISTERED) if environment else 0)
@@ -208,6 +200,18 @@ def _split(arrays: Arrays, environment: str, source: str) -> Trajectories:
     )
 
 
+def _flattened(arrays: Arrays) -> Arrays:
+    """Arrays (E, T, ...) as (N, ...), without the rows after `lengths` or after a terminal step; rewards as (N,)."""
+    shape = arrays["rewards"].shape[:2]
+    if len(shape) == 2 and shape[1] > 1:
+        last = arrays["terminals"].reshape(shape).astype(bool) if "terminals" in arrays else np.zeros(shape, bool)
+        last[:, -1] = True
+        lengths = arrays.get("lengths", last.argmax(axis=1) + 1)  # (E,)
+        valid = np.arange(shape[1]) < lengths.reshape(-1, 1)  # (E, T)
+        arrays = {name: x[valid] if x.shape[:2] == shape else x for name, x in arrays.items()} | {"lengths": lengths}
+    return arrays | {"rewards": arrays["rewards"].reshape(-1)}
+
+
 def _ends(arrays: Arrays, terminated: NDArray[np.bool_], limit: int) -> NDArray[np.bool_]:
     """Which steps end an episode; limit: steps after which the environment cuts episodes off, 0 if unknown.
 
@@ -218,7 +222,9 @@ def _ends(arrays: Arrays, terminated: NDArray[np.bool_], limit: int) -> NDArray[
     if "lengths" in arrays or "episode_starts" in arrays:
         begun = np.append(np.flatnonzero(arrays["episode_starts"]), len(ends)) if "episode_starts" in arrays else None
         stops = np.cumsum(arrays["lengths"]) if begun is None else begun
-        ends[stops[(stops > 0) & (stops <= len(ends))] - 1] = True
+        if stops[-1] > len(ends):
+            raise ValueError(f"lengths sum up to {stops[-1]:,}, there are {len(ends):,} steps")
+        ends[stops[stops > 0] - 1] = True
         return ends
     if "timeouts" in arrays:
         return ends | arrays["timeouts"].astype(bool).reshape(-1)

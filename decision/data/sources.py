@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from core.files.atomic import remove
 from core.files.downloads import data_root
 from core.messages import first_line
+from core.training.folder import is_run_folder
 from decision.data.files import D4RL, PICKLES, extra, is_plain_npz, read_d4rl, read_npz, read_pickle
 from decision.data.store import Episode, Trajectories, stack
 from decision.environments.settings import AS_REGISTERED, name_of_class, settings_of, specification
@@ -183,7 +184,8 @@ def load_data(name: str | Path, root: Path | None = None) -> Trajectories:
     path = Path(name).expanduser()
     path = path if path.exists() else (root or data_root()) / path
     if str(name) and path.is_dir():
-        raise ValueError(f"{path} is a folder; accepted are: {ACCEPTED}")
+        what = "a run folder, whose files are not data" if is_run_folder(path) else "a folder"
+        raise ValueError(f"{path} is {what}; accepted are: {ACCEPTED}")
     if not path.is_file():
         raise ValueError(f"there is no data {str(name)!r}; accepted are: {ACCEPTED}")
     if path.suffix.lower() in D4RL:

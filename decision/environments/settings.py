@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 LIMIT = "max_episode_steps"
 """Gymnasium's name of the limit of steps, which may be named among the arguments."""
-WITHOUT_EFFECT = ("OrderEnforcing", "PassiveEnvChecker", "RecordVideo", "RecordEpisodeStatistics", "HumanRendering")
+WITHOUT_EFFECT = (
+    *("OrderEnforcing", "PassiveEnvChecker", "RecordVideo", "RecordEpisodeStatistics", "HumanRendering"),
+    "RenderCollection",
+)
 """Wrappers that change nothing that a policy observes, which are not made again."""
 WORDS = {"True": True, "False": False, "None": None}
 
@@ -91,7 +94,7 @@ def parse_arguments(words: Sequence[str]) -> dict[str, Any]:
 
 def settings_of(spec: EnvSpec) -> EnvSettings:
     """The settings in a specification of Gymnasium's, such as a Minari data set has."""
-    wrappers = [each for each in spec.additional_wrappers if each.name not in WITHOUT_EFFECT]
+    wrappers = [each for each in spec.additional_wrappers if class_of(each.entry_point) not in WITHOUT_EFFECT]
     return EnvSettings(
         kwargs={name: value for name, value in spec.kwargs.items() if name != "render_mode"},
         max_steps=spec.max_episode_steps or -1,
@@ -106,6 +109,11 @@ def name_of_class(entry_point: Any) -> str:
         return entry_point
     name = getattr(entry_point, "__qualname__", "<")
     return "" if "<" in name else f"{entry_point.__module__}:{name}"
+
+
+def class_of(entry_point: str) -> str:
+    """The class in module:Class."""
+    return entry_point.rpartition(":")[2]
 
 
 def specification(identifier: str, settings: EnvSettings) -> EnvSpec | None:
@@ -123,15 +131,16 @@ def specification(identifier: str, settings: EnvSettings) -> EnvSpec | None:
             import_module(module)
     spec = deepcopy(gymnasium.registry.get(name))
     own = settings.entry_point
-    if own and (spec is None or own.rpartition(":")[2] != name_of_class(spec.entry_point).rpartition(":")[2]):
+    if own and (spec is None or class_of(own) != class_of(name_of_class(spec.entry_point))):
         require_class(own, gymnasium.Env)
         spec = EnvSpec(name, own)
     if spec is not None and settings.wrappers:
-        for each in settings.wrappers:
+        wrappers = [each for each in settings.wrappers if class_of(each.entry_point) not in WITHOUT_EFFECT]
+        for each in wrappers:
             require_class(each.entry_point, gymnasium.Wrapper)
             if each.kwargs is None:
                 raise ValueError(f"its wrapper {each.name} does not tell its arguments: name an environment with --env")
-        spec.additional_wrappers = tuple(WrapperSpec(**vars(each)) for each in settings.wrappers)
+        spec.additional_wrappers = tuple(WrapperSpec(**vars(each)) for each in wrappers)
     return spec
 
 

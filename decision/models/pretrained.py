@@ -1,4 +1,4 @@
-"""Decision Transformers in Hugging Face's layout are read, and predict numerically the same actions.
+"""Decision Transformers in Hugging Face's layout are read and written, and predict numerically the same actions.
 
 Quirks of that layout, which are handled here: the vector of position 0 is added to every token after the embeddings
 are normalised, which is the same as adding it to the bias of that norm; heads for states and returns are stored but
@@ -9,21 +9,28 @@ which are taken to be -1 and 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+import torch
+
 from core.config import FeedForwardKind, PositionConfig, TransformerConfig
-from core.files.json_files import read_json
-from core.files.serialize import from_dict
-from core.files.tensors import Safetensors, Uninitialised
-from core.files.weights import TRANSPOSED, Layout, Rule, each_layer, import_weights, module
+from core.files.atomic import atomic_write
+from core.files.json_files import read_json, write_json
+from core.files.serialize import from_dict, to_dict
+from core.files.tensors import WEIGHTS, Safetensors, Uninitialised
+from core.files.weights import TRANSPOSED, Layout, Rule, each_layer, export_weights, import_weights, module
+from core.messages import notice
+from decision.data.summary import Normaliser
 from decision.environments.spaces import Space
 from decision.models.config import DecisionConfig
 from decision.models.decision_transformer import DecisionTransformer
 
-CONFIG = "config.json"
+CONFIG, STATISTICS = "config.json", "statistics.json"
+LAYOUT = "transformers' layout of Decision Transformers"
 WITHOUT_EFFECT = (
     *("architectures", "model_type", "transformers_version", "_name_or_path", "dtype", "torch_dtype"),
     *("use_cache", "return_dict*", "output_*", "*_token_id", "initializer_range", "vocab_size", "n_ctx", "summary_*"),
@@ -37,6 +44,11 @@ ACTIVATIONS: dict[str, FeedForwardKind] = {
     "gelu_new": "gelu-tanh",
     "gelu_pytorch_tanh": "gelu-tanh",
 }
+COMPARED_OTHERWISE = (
+    *("observation_space", "action_space", "core", "head", "entropy_weight"),
+    *("n_kv_heads", "head_dim", "bias", "init", "drop_path"),
+)
+"""Fields of ours that need not be as in the layout, because they have no effect or are looked at for themselves."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +76,56 @@ class Published:
     reorder_and_upcast_attn: Literal[False] = False
     add_cross_attention: Literal[False] = False
 
-    def __post_init__(self) -> None:
-        if self.embd_pdrop != self.resid_pdrop:
-            raise ValueError(f"embd_pdrop = {self.embd_pdrop} must equal resid_pdrop = {self.resid_pdrop}")
+    @classmethod
+    def read(cls, said: Mapping[str, Any]) -> Published:
+        """From a `config.json`; unknown fields are passed over. Raises ValueError naming one that is not handled."""
+        if said.get("model_type") != cls.model_type:
+            raise ValueError(f"model_type = {said.get('model_type')!r} is not {cls.model_type!r}")
+        known = {f.name for f in fields(cls)}
+        strange = {name for name in said.keys() - known if not any(fnmatchcase(name, p) for p in WITHOUT_EFFECT)}
+        if strange:
+            notice(f"{CONFIG}: unknown and passed over: {', '.join(sorted(strange))}")
+        return from_dict(cls, {name: said[name] for name in said.keys() & known})
 
     @classmethod
-    def read(cls, fields: Mapping[str, Any]) -> Published:
-        """From a `config.json`. Raises ValueError naming the first field that is unknown or not handled."""
-        if fields.get("model_type") != cls.model_type:
-            raise ValueError(f"model_type = {fields.get('model_type')!r} is not {cls.model_type!r}")
-        ignored = (name for name in fields if any(fnmatchcase(name, pattern) for pattern in WITHOUT_EFFECT))
-        return from_dict(cls, {name: fields[name] for name in fields.keys() - set(ignored)})
+    def of(cls, config: DecisionConfig) -> Published:
+        """The fields of a model of ours. Raises ValueError naming what the layout cannot hold."""
+        core, (observed, acted) = config.core, config.spaces()
+        names = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+        published = cls(
+            state_dim=observed.size,
+            act_dim=acted.size,
+            hidden_size=core.dim,
+            max_ep_len=max(1, config.max_timestep),
+            action_tanh=acted.kind == "box" and bool(np.isfinite(acted.bounds()).all()),
+            n_positions=1,
+            n_layer=core.depth,
+            n_head=core.n_heads,
+            n_inner=core.ffn_dim,
+            activation_function=names.get(core.feedforward, "relu"),  # type: ignore[arg-type]
+            layer_norm_epsilon=core.norm_eps,
+            resid_pdrop=core.dropout,
+            embd_pdrop=core.dropout,
+            attn_pdrop=core.attention_dropout,
+        )
+        held = published.config(config.context)
+        for prefix, ours, theirs in (("", config, held), ("core.", core, held.core)):
+            for name in (f.name for f in fields(ours) if f.name not in COMPARED_OTHERWISE):
+                if getattr(ours, name) != getattr(theirs, name):
+                    raise ValueError(f"{prefix}{name} = {getattr(ours, name)!r} has no place in {LAYOUT}")
+        for name in ("key_heads", "head_width"):
+            if getattr(core, name) != getattr(held.core, name):
+                raise ValueError(f"core.{name} = {getattr(core, name)} has no place in {LAYOUT}")
+        if observed.kind != "box" or observed.is_image or observed.pictures:
+            raise ValueError(f"observations that are {observed} have no place in {LAYOUT}, which reads numbers")
+        if config.head not in ("auto", "deterministic") or acted.kind != "box":
+            raise ValueError(f"a {config.head} head for actions that are {acted} has no place in {LAYOUT}")
+        low, high = acted.bounds()
+        if not any((low == -most).all() and (high == most).all() for most in (1, np.inf)):
+            raise ValueError(
+                f"actions from {low.min():g} to {high.max():g} have no place in {LAYOUT}, only from -1 to 1"
+            )
+        return published
 
     def config(self, context: int) -> DecisionConfig:
         """The same model as our configuration."""
@@ -149,3 +200,43 @@ def load_pretrained(folder: str | Path, context: int = 20) -> DecisionTransforme
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     return model.eval()
+
+
+def export_pretrained(model: DecisionTransformer, normaliser: Normaliser, folder: Path) -> None:
+    """Writes a model as a new folder that transformers' DecisionTransformerModel loads, atomically.
+
+    Observations and returns are still to be normalised: statistics.json beside it says by what.
+
+    Raises ValueError naming what the layout cannot hold, and for a folder that already exists.
+    """
+    from safetensors.torch import save_file
+
+    published = Published.of(model.config)
+    if folder.exists():
+        raise ValueError(f"{folder} already exists: give the name of a new folder")
+    weights = export_weights(with_biases(model), published.rules())
+    width = published.hidden_size
+    untrained = {"predict_state": published.state_dim, "predict_return": 1}
+    weights |= {f"{name}.weight": torch.zeros(size, width) for name, size in untrained.items()}
+    weights |= {f"{name}.bias": torch.zeros(size) for name, size in untrained.items()}
+    weights["encoder.wte.weight"] = torch.zeros(1, width)
+    said: dict[str, Any] = {"model_type": Published.model_type, "architectures": ["DecisionTransformerModel"]}
+    said |= {"vocab_size": 1, "bos_token_id": None, "eos_token_id": None}
+    mean = normaliser.origin or normaliser.mean
+    statistics = {"state_mean": mean, "state_std": normaliser.std, "return_scale": normaliser.return_scale}
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
+        save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
+        write_json(temporary / CONFIG, to_dict(published) | said)
+        write_json(temporary / STATISTICS, statistics | {"context": model.config.context})
+
+
+def with_biases(model: DecisionTransformer) -> DecisionTransformer:
+    """The same model, with biases of zero where it has none."""
+    config = model.config
+    if config.core.bias == "all":
+        return model
+    full = DecisionTransformer(replace(config, core=replace(config.core, bias="all")))
+    state = model.state_dict()
+    full.load_state_dict({name: state.get(name, torch.zeros_like(x)) for name, x in full.state_dict().items()})
+    return full

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write
 from core.messages import first_line, number
-from decision.acting.episodes import as_reward, labels, play
+from decision.acting.episodes import labels, play
 from decision.acting.policy import ModelPolicy
 from decision.environments.make import episode_seed, make, name_of, remedy
 from decision.environments.settings import AS_REGISTERED, EnvSettings
@@ -63,7 +63,7 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
         """One step, and a picture if it is due."""
         result = self.env.step(action)
         self._step += 1
-        self._return += as_reward(self.env, result[1])
+        self._return += float(result[1])
         if (self._step % self.stride == 0 or result[2] or result[3]) and len(self.frames) < MOST_FRAMES:
             self._take_picture()
         return result

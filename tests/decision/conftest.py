@@ -13,12 +13,14 @@ from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect
 from decision.data.store import Trajectories
 from decision.evaluate import evaluate_run
+from decision.export import export
 from decision.rollout import rollout
 from tests.processes import Command, Commands, Outcome
 
 COMMANDS: dict[str, Callable[[list[str]], object]] = {
     "collect": collect_or_join,
     "evaluate": evaluate_run,
+    "export": export,
     "rollout": rollout,
 }
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 
 from decision.data.sources import load_data
+from decision.environments.settings import settings_of
 from tests.decision.corridor import BROKEN, ID, MODULE
 from tests.decision.examples import same, trajectories
 from tests.processes import Command
@@ -19,6 +21,7 @@ def two(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / "one.npz", tmp_path / "two.npz"]
     for seed, path in enumerate(paths):
         metadata: dict[str, Any] = {"environment": "CartPole-v1", "provenance": {"policy": f"number {seed}"}}
+        metadata["settings"] = settings_of(gymnasium.spec("CartPole-v1"))
         trajectories([3, 4], seed=seed, **metadata).save(path)
     return paths
 

@@ -101,7 +101,7 @@ if "Endless-v0" not in gymnasium.registry:
 
 
 def test_without_a_limit_episodes_end_where_the_table_of_timesteps_does(command: Command, tmp_path: Path) -> None:
-    """In the evaluations of a run, in rounds of its own, in both commands, and in a film."""
+    """In the evaluations of a run, in rounds of its own, in both commands, and in a film; each says so."""
     data = examples.trajectories([5, 3], environment="tests.decision.test_evaluate:Endless-v0")
     data.save(tmp_path / "data.npz")
     settings = {"data": str(tmp_path / "data.npz"), "batch_size": 2, "precision": "fp32", "online": OnlineConfig(1, 2)}
@@ -109,8 +109,8 @@ def test_without_a_limit_episodes_end_where_the_table_of_timesteps_does(command:
     assert (figures["val/length"], figures["val/return"]) == (5, 5)
     assert Trajectories.load(tmp_path / "run" / "online" / "round-00000.npz").lengths().tolist() == [5, 5]
     for name, more in (("evaluate", ()), ("rollout", ("--video", tmp_path / "films"))):
-        code, out, err = command(name, tmp_path / "run", "--episodes", 2, "--json", *more)
-        assert (code, err) == (0, [])
+        code, out, [notice] = command(name, tmp_path / "run", "--episodes", 2, "--json", *more)
+        assert (code, "has no limit of steps: episodes are cut off after 5" in notice) == (0, True)
         measured = json.loads(out.splitlines()[-1])
         [(length, truncated), *_] = [
             (measured[key], measured[key.replace("length_mean", "truncated")])

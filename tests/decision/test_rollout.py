@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,13 +82,54 @@ def test_a_report_has_a_table_a_picture_and_films(tmp_path, capsys):
     assert [line for line in said if line.endswith((".png", ".gif"))] == [numbers["picture"], *films]
 
 
-@pytest.mark.parametrize(("folder", "video"), [(".", "film.gif/films"), (".", "film.gif"), ("/proc", "films")])
-def test_a_place_that_cannot_be_written_is_found_before_the_first_step(folder, video, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("out", "video"), [(".", "film.gif/films"), (".", "film.gif"), ("/proc", "films")])
+def test_a_place_that_cannot_be_written_is_found_before_the_first_step(out, video, tmp_path, monkeypatch):
     (tmp_path / "film.gif").touch()
     monkeypatch.setattr(Painted, "step", None)
+    options = RolloutConfig(video=tmp_path / video, out=tmp_path / out)
     with pytest.raises(ValueError, match="nothing can be written to "):
-        report(trained_for(PAINTED), RolloutConfig(video=tmp_path / video), tmp_path / folder)
+        report(trained_for(PAINTED), options, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
+
+
+def test_a_run_that_is_read_only_acts_and_says_that_nothing_is_kept(tmp_path, capsys):
+    trained, options = trained_for(PAINTED), RolloutConfig(target_return=(1.0,), episodes=1)
+    numbers = report(trained, options, Path("/proc"))
+    said = capsys.readouterr()
+    assert "nothing can be written to /proc" in said.err
+    assert "--out" in said.err
+    assert "picture" not in numbers
+    assert "asked for 1" in said.out
+    report(trained, replace(options, out=tmp_path / "kept"), Path("/proc"))
+    assert capsys.readouterr().err == ""
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["rollout.json", "rollout.png"]
+
+
+def test_results_are_written_before_they_are_printed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    with pytest.raises(UnicodeEncodeError):
+        report(
+            trained_for(PAINTED), RolloutConfig(target_return=(1.0,), episodes=2, video=tmp_path / "films"), tmp_path
+        )
+    assert json.loads((tmp_path / "rollout.json").read_text()).keys() == {"target_1"}
+    assert (tmp_path / "films" / "target-1.gif").exists()
+
+
+def test_names_differ_where_targets_differ(tmp_path):
+    options = RolloutConfig(target_return=(2.0, 2.00000001, 2.000000000000001), episodes=1, video=tmp_path)
+    numbers = report(trained_for(PAINTED), options, tmp_path)
+    assert len(list(tmp_path.glob("target-*.gif"))) == 3
+    assert len([part for part in numbers if part.startswith("target_")]) == 3
+
+
+def test_an_environment_of_which_there_may_be_one_only_is_filmed(tmp_path, monkeypatch):
+    trained, alive = trained_for(PAINTED), []
+    monkeypatch.setattr(Painted, "__init__", lambda self, render_mode=None: alive.append(self))
+    monkeypatch.setattr(Painted, "render_mode", "rgb_array")
+    monkeypatch.setattr(Painted, "close", lambda self: alive.remove(self))
+    monkeypatch.setattr(Painted, "step", lambda self, action, step=Painted.step: alive[1:] or step(self, action))
+    report(trained, RolloutConfig(target_return=(1.0, 2.0), episodes=2, envs=1, video=tmp_path), tmp_path)
+    assert not alive
 
 
 def test_the_environment_that_is_filmed_is_closed_when_acting_fails(tmp_path, monkeypatch):

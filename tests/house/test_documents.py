@@ -51,6 +51,8 @@ def test_command_lines_are_understood(command: list[str]) -> None:
         runs = importlib.util.find_spec(name).submodule_search_locations is None  # type: ignore[union-attr]
         importlib.import_module(name if runs else main).parse(arguments)
     elif verb == "train":
+        if panel == "text" and "--init-from" in arguments:  # whose weights are not here, and bring the model's shape
+            del arguments[(place := arguments.index("--init-from")) : place + 2]
         presets = importlib.import_module(f"{panel}.presets").PRESETS
         if "--resume" not in arguments:  # whose settings are those of a folder that does not exist
             parse(importlib.import_module(f"{panel}.config").TrainConfig, presets, arguments)

@@ -15,6 +15,7 @@ import torch
 
 import text.trained as text_trained
 import vision.trained as vision_trained
+from core.cli.triptych import commands
 from core.training.checkpoints import Checkpoints
 from core.training.metrics import read_metrics
 from tests.panels.models import build, example
@@ -259,3 +260,37 @@ def test_an_exported_image_model_predicts_the_same(tmp_path: Path) -> None:
     [taken] = session.get_inputs()
     [logits] = session.run(None, {taken.name: pixels.numpy()})
     torch.testing.assert_close(torch.from_numpy(logits), run.model((pixels - mean) / std), atol=1e-4, rtol=0)
+
+
+# Words of a command line, for every command
+
+
+EMPTY: dict[str, tuple[str, ...]] = {
+    "text.train": ("char-cpu", "--data", ""),
+    "text.evaluate": ("",),
+    "text.sample": ("",),
+    "text.export": ("run", "--out", ""),
+    "vision.train": ("vit-digits", "--out="),
+    "vision.evaluate": ("run", "--data", " "),
+    "vision.predict": ("run", ""),
+    "vision.explain": ("", "image.png"),
+    "vision.export": ("",),
+    "decision.train": ("--out", "", "--resume"),
+    "decision.evaluate": ("",),
+    "decision.collect": ("--join", "a.npz", ""),
+    "decision.rollout": ("run", "--video="),
+    "decision.finetune": ("",),
+}
+
+
+def test_every_command_is_tried_with_an_empty_word() -> None:
+    assert {f"{panel}.{name}" for panel in ("text", "vision", "decision") for name, _ in commands(panel)} == {*EMPTY}
+
+
+@pytest.mark.parametrize("command", EMPTY)
+def test_an_empty_word_is_refused_by_name(command: str, tmp_path: Path) -> None:
+    """As an unset variable gives it: it would be the working directory, and all that is below it."""
+    life = Commands(tmp_path).run(command, *EMPTY[command])
+    assert life.process.exitcode == 2
+    [line] = life.err
+    assert "is empty" in line, line

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from tests.processes import Command, Commands
 from tests.text.processes import written
-from text.sample import SampleConfig, continuations
+from tests.text.tokens.test_tokenizers import CHARACTERS, TOKENIZERS
+from text.sample import SampleConfig, continuations, decoded, written_ends
 from text.trained import Trained
 
 
@@ -42,6 +45,43 @@ def test_several_samples_are_those_of_the_seeds_that_follow(command: Command, ru
 def test_a_sample_ends_at_its_stop(command: Command, run_folder: Path) -> None:
     text = written(command, run_folder, "--prompt", "The king", "--tokens", 200, "--stop", "\n")
     assert text.index("\n") == len(text) - 2  # the stop itself, and the end of the output
+
+
+@pytest.mark.parametrize("rule", [("--temperature", 0), ("--seed", 3), ("--beams", 3)])
+def test_a_sample_ends_at_the_first_of_its_stops_across_tokens(
+    command: Command, run_folder: Path, rule: tuple[object, ...]
+) -> None:
+    arguments = (run_folder, "--prompt", "The king", "--tokens", 60, *rule)
+    whole = written(command, *arguments).removesuffix("\n")
+    added = whole.removeprefix("The king")
+    stop = added[12:17]  # five tokens of a character
+    text = written(command, *arguments, "--stop", "\n" * 9, stop)
+    assert text.endswith(stop + "\n")
+    assert text.count(stop) == 1 + "The king".count(stop)
+    if "--beams" not in rule:  # beams that end early compete otherwise
+        assert text == "The king" + added[: added.index(stop)] + stop + "\n"
+        two = (stop, added[3:6])
+        end = min(added.index(each) + len(each) for each in two)
+        assert written(command, *arguments, "--stop", two[0], "--stop", two[1]) == f"The king{added[:end]}\n"
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "bpe", "sentencepiece"])
+@given(st.data())
+def test_a_stop_ends_a_text_at_its_end_in_every_kind_of_tokenizer(kind: str, data: st.DataObject) -> None:
+    text = "a" + data.draw(st.text(CHARACTERS, min_size=1, max_size=30))
+    stops = data.draw(st.lists(st.text(CHARACTERS, min_size=1, max_size=3), max_size=3))
+    tokenizer = TOKENIZERS[kind]
+    first, *ids = tokenizer.encode(text).tolist()
+    prompt, *pieces = decoded(tokenizer, [first], iter(ids), stops)
+    added = text.removeprefix(prompt)
+    ends = [added.index(stop) + len(stop) for stop in stops if stop in added]
+    assert "".join(pieces) == added[: min(ends, default=len(added))]
+    ended = written_ends(tokenizer, stops)
+    if ends and ended:
+        count = next(n for n in range(1, len(ids) + 1) if ended(ids[:n]))
+        before, after = (tokenizer.decode([first, *ids[:n]])[len(prompt) :] for n in (count - 1, count))
+        assert any(stop in after for stop in stops)
+        assert not any(stop in before for stop in stops)
 
 
 def test_beam_search_and_greedy(command: Command, trained: Trained, run_folder: Path) -> None:

@@ -19,7 +19,7 @@ from core.files.json_files import read_json
 from core.training.command import parse
 from core.training.metrics import read_metrics
 from tests.processes import Command, Outcome
-from tests.vision.conftest import MakeFolder
+from tests.vision.conftest import MakeFolder, picture
 from tests.vision.processes import digits
 from vision.config import TrainConfig
 from vision.evaluate import evaluate
@@ -235,8 +235,9 @@ def test_the_runs_own_images_elsewhere_are_noticed(
     found = figures_of(command, run, "--split", "validation")
     moved = shutil.copytree(folder, tmp_path / "moved")
     assert figures_of(command, run, "--split", "validation", "--data", moved) == found | {"data": str(moved)}
-    code, _, [notice] = command(run, "--data", moved)
+    code, _, [same, notice] = command(run, "--data", moved)
     assert code == 0
+    assert "34 images are the same file in evaluation and in training images" in same
     assert "--split validation" in notice
     monkeypatch.chdir(folder.parent)
     code, out, [notice] = command(run, "--data", folder.name)  # the same folder by another name
@@ -253,7 +254,7 @@ def test_a_folders_own_test_images_are_taken(command: Command, image_folder: Pat
 
 def test_images_that_changed_since_are_noticed(command: Command, photos: tuple[Path, Path]) -> None:
     folder, run = photos
-    (folder / "apples" / "extra.png").write_bytes(next(folder.glob("leaves/*.png")).read_bytes())
+    picture("apples", 99).save(folder / "apples" / "extra.png")
     code, _, [notice] = command(run, "--split", "validation")
     assert code == 0
     assert f"{folder} no longer holds the images" in notice

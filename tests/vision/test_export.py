@@ -101,10 +101,39 @@ def check_description(model: Any, trained: Trained) -> None:
     assert b"stack_trace" not in content
 
 
+def test_probabilities_in_half_precision(command: Export, run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    code, out, err = command(run, "--onnx", file, "--output", "probabilities", "--precision", "fp16")
+    assert (code, err) == (0, [])
+    assert "probabilities differ from PyTorch's by at most" in out
+    trained, pixels = load(run), torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    assert [entry.type for entry in (*session.get_inputs(), *session.get_outputs())] == ["tensor(float)"] * 2
+    [shares] = session.run(["probabilities"], {"pixels": (pixels.float() / 255).numpy()})
+    torch.testing.assert_close(torch.from_numpy(shares), trained.logits(pixels).softmax(-1), atol=0.02, rtol=0)
+    model = onnx.load(file)
+    assert {entry.key: entry.value for entry in model.metadata_props}["precision"] == "fp16"
+    weights = {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 2}
+    assert weights == {onnx.TensorProto.FLOAT16}
+
+
+def test_a_folder_for_timm(command: Export, tmp_path: Path) -> None:
+    import timm
+
+    shape = core(PositionConfig("learned"), norm_eps=1e-6)
+    run = write_run(tmp_path / "run", replace(COLOR, pool="class", coordinates="raster", core=shape))
+    code, out, err = command(run, "--timm", tmp_path / "left")
+    assert (code, err) == (0, [])
+    assert f'timm.create_model("local-dir:{tmp_path / "left"}", pretrained=True)' in out
+    trained, pixels = load(run), torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'left'}", pretrained=True).eval()
+    torch.testing.assert_close(theirs(trained.preparation(pixels, 16)), trained.logits(pixels), atol=1e-4, rtol=1e-5)
+
+
 def test_a_file_that_computes_something_else_is_not_kept(
     command: Export, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TOLERANCE", 0.0)  # rounding alone is too much
+    monkeypatch.setitem(module.TOLERANCE, "fp32", 0.0)  # rounding alone is too much
     file = tmp_path / "model.onnx"
     file.write_bytes(b"the file before")
     code, out, [line] = command(run, "--onnx", file)
@@ -134,6 +163,9 @@ def test_a_missing_package_is_named(
         (["--onnx", "model.onnx", "--opset", "17"], "opset = 17 "),
         (["--onnx", "model.onnx", "--opset", "24"], "opset = 24 "),
         (["--onnx", "model.onnx", "--checkpoint", "9"], "checkpoint = '9' "),
+        (["--timm", "left", "--opset", "20"], "--opset has no effect"),
+        (["--timm", "left", "--output", "probabilities"], "--output has no effect"),
+        (["--timm", "left"], "timm's layout has no place for core.position.kind = 'rotary'"),
     ],
 )
 def test_bad_input_is_reported_in_one_line(

@@ -6,16 +6,23 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from core.training.command import parse
 from tests.processes import Commands, lines
+from tests.vision.conftest import picture
+from tests.vision.runs import GREY, write_run
+from vision.config import TrainConfig
 from vision.data.batches import Images
 from vision.data.load import load_data, load_test
+from vision.presets import PRESETS
 from vision.tasks.classification import evaluate
+from vision.train import train
 from vision.trained import load
 
 ROOT = Path(__file__).parents[2]
@@ -170,3 +177,61 @@ def test_bad_input_is_one_line_and_nothing_is_written(commands: Commands, place:
     [line] = life.err
     assert complaint in line
     assert not out.exists()
+
+
+def test_images_may_move_and_held_out_ones_that_changed_are_told(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: object) -> str:
+        capsys.readouterr()
+        train(parse(TrainConfig, PRESETS, [*map(str, words)]))
+        return capsys.readouterr().err
+
+    shape = ("--model.image-size", 16, "--model.patch", 8, "--augment.crop", "none", "--augment.flip", "none")
+    introduction = run(*TINY, *shape, "--data", image_folder, "--steps", 1, "--out", tmp_path / "run")
+    assert "3 classes: apples, leaves, skies" in introduction
+    moved = image_folder.rename(tmp_path / "moved")
+    resume = ("--out", tmp_path / "run", "--resume", "--data", moved, "--steps")
+    assert "validation images" not in run(*resume, 2)
+    picture("apples", 99).save(moved / "val" / "apples" / "new.png")
+    assert f"the validation images of --data {moved} have changed" in run(*resume, 3)
+    picture("apples", 99).save(moved / "train" / "apples" / "new.png")
+    with pytest.raises(ValueError, match="was trained on other images"):
+        run(*resume, 4)
+
+
+def fine_tune(base: Path, out: Path, *words: object) -> TrainConfig:
+    """Trains two steps on digits from an untrained run; returns the configuration of the new one."""
+    shape = ("--device", "cpu", "--precision", "fp32", "--batch-size", 16, "--steps", 2, "--out", out)
+    train(parse(TrainConfig, PRESETS, [*map(str, ("vit-digits", "--init-from", base, *shape, *words))]))
+    return load(out).config
+
+
+def test_the_head_alone_is_trained_where_that_is_asked_for(tmp_path: Path) -> None:
+    base = write_run(tmp_path / "base", replace(GREY, core=replace(GREY.core, drop_path=0.5)))
+    words = ("--train", "head", "--class-weights", "balanced", "--optimizer.kind", "muon")
+    config = fine_tune(base, tmp_path / "probe", *words)
+    before, after = load(base).model.state_dict(), load(tmp_path / "probe").model.state_dict()
+    assert {name for name in after if not after[name].equal(before[name])} == {"head.weight", "head.bias"}
+    assert config.model.core.drop_path == 0
+
+
+def test_what_is_dropped_out_is_not_a_matter_of_the_weights(tmp_path: Path) -> None:
+    base = write_run(tmp_path / "base", GREY)
+    config = fine_tune(base, tmp_path / "run", "--model.core.dropout", 0.25, "--model.core.drop-path", 0.125)
+    assert (config.model.core.dropout, config.model.core.drop_path) == (0.25, 0.125)
+    assert config.model == replace(GREY, core=replace(GREY.core, dropout=0.25, drop_path=0.125))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--train", "head"), "train = 'head' needs init_from"),
+        (("--init-from", "x", "--train", "head", "--optimizer.layer-decay", "0.5"), "layer-decay has no effect"),
+        (("--init-from", "x", "--train", "head", "--model.core.dropout", "0.5"), "dropout has no effect"),
+        (("--init-from", "x", "--model.core.dim", "64"), "--model.core.dim has no effect: init_from brings its own"),
+    ],
+)
+def test_settings_without_effect_are_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(TrainConfig, PRESETS, ["vit-digits", *words])

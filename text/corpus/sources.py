@@ -74,14 +74,6 @@ def find_source(data: Data, root: Path | None = None, reading: Reading = PLAIN) 
     return Source(together, lambda: chain.from_iterable(source.documents() for source in sources), columns)
 
 
-def absolute(data: Data) -> str | tuple[str, ...]:
-    """The same data, named so that it is found from anywhere."""
-    if not isinstance(data, (str, Path)):
-        return tuple(str(absolute(name)) for name in data)
-    name = str(data)
-    return name if not name or name in NAMES or name.startswith(PREFIX) else str(Path(name).expanduser().absolute())
-
-
 def _find(name: str, root: Path | None, reading: Reading) -> Source:
     if name == "shakespeare":
         return _files(name, [fetch(SHAKESPEARE, root)])

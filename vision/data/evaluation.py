@@ -1,5 +1,6 @@
 """Which images a model is evaluated on."""
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -51,6 +52,7 @@ def _held_out(folder: Path, trained: Trained, name: str, skip_bad: bool, whose: 
         size=config.model.image_size,
         validation=config.validation,
         preparation=trained.preparation,
+        matches=partial(matches_data, folder),
         skip_bad=skip_bad,
         storage=config.storage,
     )

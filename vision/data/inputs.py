@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from core.cli.arguments import run_folder
+from core.cli.arguments import named_path, run_folder
 from core.messages import notice
 from vision.data.files import SUFFIXES, read_square
 from vision.data.folder import Walk, first_few
@@ -55,7 +55,7 @@ def run_folder_and_images(argv: list[str], command: str) -> tuple[Path, list[str
     images, options = rest[:first_option], rest[first_option:]
     if not images and {"-h", "--help"}.isdisjoint(options):
         raise ValueError(f"name images after the run folder: python -m {command} DIR IMAGE... [options]")
-    return folder, images, options
+    return folder, [str(named_path(image, "IMAGE")) for image in images], options
 
 
 def find_images(words: Sequence[str], skip_bad: bool = False) -> list[Path]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
 from core.files.downloads import data_root
 from core.messages import nearest
+from core.training.order import Indices
 from vision.augmentation.config import CROP
 from vision.data.batches import Images, ImageSet, TrainingImages
 from vision.data.files import Fit, Layout
 from vision.data.folder import Listing, Part, Skip, check_training, class_places
-from vision.data.named import NAMES, held_out
+from vision.data.named import NAMES, Ties, held_out
 from vision.data.preparation import Preparation
 from vision.data.reading import (
     MEMORY,
@@ -38,13 +40,14 @@ HELD_OUT = 0.1  # of the training images, for validation
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What a run learns from. fingerprint: SHA-256 that identifies the training images."""
+    """What a run learns from. The fingerprints are SHA-256 of the training and of the held-out images."""
 
     name: str
     train: ImageSet
     validation: ImageSet
     preparation: Preparation
     fingerprint: str
+    validation_fingerprint: str
 
     def training(self, batch_size: int, seed: int, device: torch.device) -> TrainingImages:
         """Training batches, made on the device where half of its free memory holds all training images."""
@@ -65,6 +68,7 @@ def load_data(
     fit: Fit = "crop",
     crop: float = CROP,
     preparation: Preparation | None = None,
+    matches: Callable[[str], bool] = bool,
     skip_bad: bool = False,
     storage: Storage = "auto",
     root: Path | None = None,
@@ -79,9 +83,8 @@ def load_data(
     validation: how many training images, or which fraction of them, are held out, drawn with `seed` and stratified;
         default a folder's own validation part, or else a tenth. 0 is none.
     preparation: that of a trained model, whose images are stored and labelled so; channels, fit and crop are its own.
+    matches: whether a fingerprint is that of a run; older versions held out other images of classes of equal size.
     skip_bad: leave out files of a folder that cannot be decoded, with a notice, in place of an error.
-    storage: a folder's pixels in "memory", from a cache on disk, or decoded again whenever they are needed, "stream";
-        "auto" is memory where half of what is free suffices.
 
     Raises ValueError of one sentence for bad input.
     """
@@ -89,19 +92,27 @@ def load_data(
     if channels not in (None, 1, 3):
         raise ValueError(f"channels = {channels!r} must be 1 or 3")
     if name in NAMES:
-        return split(name, _read_named(name, "train", root, preparation, channels), validation, seed, preparation)
-    bad = _bad(skip_bad)
-    train, own = (_list(name, part, root, bad, preparation) for part in ("train", "validation"))
+        part, own = _read_named(name, "train", root, preparation, channels), None
+    else:
+        crop = crop if fit == "crop" else 1.0
+        layout = preparation.layout if preparation else Layout(channels or 3, round(size / crop), fit)
+        reader = FolderReader(layout, crop, storage, _bad(skip_bad), root)
+        part, own = _read_folder(name, reader, validation, preparation)
+    return split(name, part, validation if own is None else 0, seed, preparation, own, matches)
+
+
+def _read_folder(
+    name: str, reader: FolderReader, validation: float | None, preparation: Preparation | None
+) -> tuple[PartImages, PartImages | None]:
+    """The training images, and the validation images where they are a part of their own and wanted."""
+    train, own = (_list(name, part, reader.root, reader.bad, preparation) for part in ("train", "validation"))
     assert train is not None
-    crop = crop if fit == "crop" else 1.0
-    layout = preparation.layout if preparation else Layout(channels or 3, round(size / crop), fit)
-    reader = FolderReader(layout, crop, storage, bad, root).for_files(train, own)
+    reader = reader.for_files(train, own)
     if own is None or validation == 0:
-        return split(name, reader.read(train), validation, seed, preparation)
+        return reader.read(train), None
     if validation is not None:
         raise ValueError(f"validation = {validation:g} has no effect: {own.folder} holds the validation images")
-    held, kept = reader.read(own.with_classes(train.classes, train.folder)), reader.read(train)
-    return split(name, kept, 0, seed, preparation, own=held)
+    return reader.read(train), reader.read(own.with_classes(train.classes, train.folder))
 
 
 def load_part(
@@ -131,7 +142,8 @@ def load_part(
         raise ValueError(f"{name} has no {part} images: they are looked for in {Path(name) / part}")
     images = FolderReader(preparation.layout, preparation.crop, storage, bad, root).for_files(listing).read(listing)
     report_unseen(images.shown, name)
-    report_duplicates({"evaluation": images.files} | _training_files(trained_on, listing, preparation, root))
+    if images.files:
+        report_duplicates({"evaluation": images.files} | _training_files(trained_on, listing, preparation, root))
     return images.images
 
 
@@ -149,13 +161,16 @@ def split(
     seed: int,
     preparation: Preparation | None = None,
     own: PartImages | None = None,
+    matches: Callable[[str], bool] = bool,
 ) -> Data:
-    """Training and validation images from one part, or the latter from a part of their own.
+    """Training and validation images from one part, or the latter from a part of their own; matches: see `load_data`.
 
     Raises ValueError where a class has none left to train on.
     """
     labels = part.images.labels.numpy()
-    held = held_out(labels, _number_held_out(validation, len(labels)), seed)
+    count = _number_held_out(validation, len(labels))
+    draws = [held_out(labels, count, seed, ties) for ties in get_args(Ties)]
+    held = next((draw for draw in draws if matches(_fingerprints(part, draw)[0])), draws[0])
     kept = np.setdiff1d(np.arange(len(labels)), held)
     for label in np.setdiff1d(labels, labels[kept]):
         raise ValueError(
@@ -163,12 +178,21 @@ def split(
             f"hold out fewer, or add images"
         )
     report_unseen(part.shown, name)
-    report_duplicates(
-        {"training": part.files.subset(kept), "validation": own.files if own else part.files.subset(held)}
-    )
-    fingerprint = hashlib.sha256(part.digest.encode() + kept.tobytes()).hexdigest()
-    images = part.images.subset(held) if own is None else own.images
-    return Data(name, part.images.subset(kept), images, preparation or part.preparation(kept), fingerprint)
+    if part.files:
+        others = own.files if own and own.files else part.files.subset(held)
+        report_duplicates({"training": part.files.subset(kept), "validation": others})
+    prints = _fingerprints(part, held)
+    images = part.images.subset(held)
+    if own is not None:
+        images, prints = own.images, (prints[0], own.digest)
+    return Data(name, part.images.subset(kept), images, preparation or part.preparation(kept), *prints)
+
+
+def _fingerprints(part: PartImages, held: Indices) -> tuple[str, str]:
+    """Those of the images that are trained on and of those held out."""
+    kept = np.setdiff1d(np.arange(len(part.images)), held)
+    one, other = (hashlib.sha256(part.digest.encode() + chosen.tobytes()).hexdigest() for chosen in (kept, held))
+    return one, other
 
 
 def _number_held_out(validation: float | None, images: int) -> int:
@@ -228,8 +252,9 @@ def _training_files(name: str, listing: Listing, preparation: Preparation, root:
     """The files that a model was trained on, where they are still known and are not those of the listing."""
     if not name or name in NAMES:
         return {}
-    with suppress(ValueError):  # they have moved, or changed
+    with suppress(ValueError, OSError):  # they have moved, or changed
         train = _list(name, "train", root, "ignore", preparation)
         if train is not None and (train.folder.resolve(), train.files) != (listing.folder.resolve(), listing.files):
-            return {"training": known_files(train, preparation.layout, root)}
+            known = known_files(train, preparation.layout, root)
+            return {"training": known} if known else {}
     return {}

@@ -35,6 +35,7 @@ IDX_PIXELS = 28 * 28
 CIFAR_LISTS = ("train_list", "test_list")
 
 Part = Literal["train", "test"]
+Ties = Literal["random", "first"]
 
 
 class Labelled(NamedTuple):
@@ -68,14 +69,17 @@ def read_named(name: str, part: Part, root: Path) -> Labelled:
     return _labelled(_limited_to(kind, list(published))(root / name, train=part == "train"))
 
 
-def held_out(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+def held_out(labels: NDArray[np.int64], count: int, seed: int, ties: Ties = "random") -> NDArray[np.int64]:
     """Indices, ascending, of `count` images drawn without replacement such that each class keeps its share.
 
-    The number of each class is its exact quota rounded down or up (largest remainders; of equal ones some at random).
+    The number of each class is its exact quota rounded down or up (largest remainders; of equal ones some at random,
+    or the first as in older versions).
     """
     sizes = np.bincount(labels)
     quotas, remainders = np.divmod(sizes * count, len(labels))
-    chance = np.random.RandomState(stream(seed, "held out ties")).permutation(len(sizes))
+    chance = np.arange(len(sizes))
+    if ties == "random":
+        chance = np.random.RandomState(stream(seed, "held out ties")).permutation(chance)
     quotas[np.lexsort((chance, -remainders))[: count - quotas.sum()]] += 1
     order = np.arange(len(labels))
     np.random.RandomState(stream(seed, "held out")).shuffle(order)

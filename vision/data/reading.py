@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -26,12 +26,25 @@ from vision.data.named import read_named
 from vision.data.preparation import Preparation
 
 Storage = Literal["auto", "memory", "stream"]
+"""A folder's pixels: mapped from a cache on disk, or decoded whenever they are needed; auto is memory if half of what
+is free suffices."""
 
 MEMORY = 0.5  # of what is free, on a device too, may be taken by pixels
 UNSEEN = 0.1  # of all pixels: from there on it is said that they are never seen
 CACHE = Path("cache", "images")
 """Where decoded images are kept, below the data root."""
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+class Files(NamedTuple):
+    """Image files by their contents: hashes of the bytes, int64 (N,)."""
+
+    listing: Listing
+    contents: NDArray[np.int64]
+
+    def subset(self, indices: Indices) -> Files:
+        """The files at `indices`."""
+        return Files(self.listing.subset(indices), self.contents[indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +61,7 @@ class PartImages:
     crop: float
     digest: str
     shown: float = 1.0
-    files: Files = field(default_factory=lambda: Files())
+    files: Files | None = None
 
     def preparation(self, indices: Indices) -> Preparation:
         """That of a model that is trained on the images at `indices`."""
@@ -56,40 +69,24 @@ class PartImages:
         return Preparation(self.classes, self.layout.channels, mean, std, self.layout.side, self.crop, self.layout.fit)
 
 
-@dataclass(frozen=True, eq=False)
-class Files:
-    """Image files by their contents: paths, classes, and hashes of the bytes, int64 (N,)."""
-
-    paths: tuple[str, ...] = ()
-    labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    contents: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-
-    @classmethod
-    def of(cls, listing: Listing, contents: NDArray[np.int64]) -> Files:
-        """Those of a listing."""
-        return cls(tuple(str(listing.folder / file) for file in listing.files), listing.labels, contents)
-
-    def subset(self, indices: Indices) -> Files:
-        """The files at `indices`."""
-        paths = tuple(self.paths[i] for i in indices) if self.paths else ()
-        return Files(paths, self.labels[indices], self.contents[indices]) if paths else Files()
-
-
 def report_duplicates(parts: Mapping[str, Files]) -> None:
     """Says on stderr which files are the same, byte by byte, though of different classes or in different parts."""
-    paths = [path for files in parts.values() for path in files.paths]
-    if not paths:  # of a named set
-        return
-    labels = np.concatenate([files.labels for files in parts.values()])
-    places = np.repeat(np.arange(len(parts)), [len(files.paths) for files in parts.values()])
+    listings = [files.listing for files in parts.values()]
+    labels = np.concatenate([listing.labels for listing in listings])
+    places = np.repeat(np.arange(len(listings)), [len(listing) for listing in listings])
+    starts = np.cumsum([0, *map(len, listings)])
     _, groups = np.unique(np.concatenate([files.contents for files in parts.values()]), return_inverse=True)
-    groups = np.where(np.bincount(groups)[groups] > 1, groups, -1)
     by_group: dict[int, list[int]] = {}
-    for index in np.flatnonzero(groups >= 0).tolist():
+    for index in np.flatnonzero(np.bincount(groups)[groups] > 1).tolist():
         by_group.setdefault(int(groups[index]), []).append(index)
+
+    def path(index: int) -> str:
+        listing = listings[places[index]]
+        return str(listing.folder / listing.files[index - starts[places[index]]])
+
     for kinds, what in ((labels, "of several classes"), (places, f"in {' and in '.join(parts)} images")):
         same = [(a, next((b for b in rest if kinds[b] != kinds[a]), None)) for a, *rest in by_group.values()]
-        if pairs := [f"{paths[a]} = {paths[b]}" for a, b in same if b is not None]:
+        if pairs := [f"{path(a)} = {path(b)}" for a, b in same if b is not None]:
             notice(f"{len(pairs):,} images are the same file {what}: {first_few(pairs)}")
 
 
@@ -166,7 +163,7 @@ class FolderReader:
             self.crop,
             listing.digest(layout.channels, layout.side, *fit),
             float(decoded.shown[good].mean()) if len(good) else 1.0,
-            Files.of(listing, decoded.contents[good]),
+            Files(listing, decoded.contents[good]),
         )
 
     def _leave_out(self, listing: Listing, bad: dict[int, str], good: Indices) -> None:
@@ -179,10 +176,10 @@ class FolderReader:
         notice(f"left out {reasons}")
 
 
-def known_files(listing: Listing, layout: Layout, root: Path) -> Files:
-    """The files of a listing by their contents, as far as they were read before; else none."""
+def known_files(listing: Listing, layout: Layout, root: Path) -> Files | None:
+    """The files of a listing by their contents, if they were all read before."""
     contents = known_contents(Streamed(listing, layout), root / CACHE)
-    return Files() if contents is None else Files.of(listing, contents)
+    return None if contents is None else Files(listing, contents)
 
 
 def report_unseen(shown: float, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,9 +93,9 @@ def read_table(table: Path) -> list[Row]:
         text = table.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{table} is not UTF-8: {error.reason} at byte {error.start}") from error
-    lines = text.splitlines()
-    separator = max(",;\t", key=lines[0].count) if lines else ","
-    rows = [[cell.strip() for cell in cells] for cells in csv.reader(lines, delimiter=separator) if any(cells)]
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    rows = [[cell.strip() for cell in cells] for cells in lines if any(cells)]
     if not rows:
         raise ValueError(f"{table} is empty")
     names = [cell.lower().replace(" ", "_") for cell in rows[0]]
@@ -122,7 +123,7 @@ def _by_part(table: Path, walk: Walk) -> dict[Part, dict[str, list[Path]]]:
     labels: dict[Path, str] = {}
     parts: dict[Part, dict[str, list[Path]]] = {}
     for row in rows:
-        path = places.get(row.file.replace("\\", "/").removeprefix("./"))
+        path = places.get(row.file.replace("\\", "/").removeprefix(f"{root.resolve()}/").removeprefix("./"))
         if path is None:
             walk.unreadable.append(f"{table} names {row.file}, which is not below {root}, or more than once")
         elif labels.setdefault(path, row.label) != row.label:

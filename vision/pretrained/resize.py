@@ -43,14 +43,22 @@ def adapt(weights: Mapping[str, Tensor], old: ViTConfig, new: ViTConfig) -> dict
     if same != resized(old, new.image_size, new.patch):
         raise ValueError("the models differ in more than image_size, patch and classes")
     kept = {n: t for n, t in weights.items() if new.classes == old.classes or not n.startswith(HEAD)}
-    if WHITENING in kept and new.inputs == "pixels":
-        kept[PATCH_KERNEL] = kept[PATCH_KERNEL] @ kept.pop(WHITENING)
+    if new.inputs == "pixels":
+        kept = fold_whitening(kept)
     if new.patch != old.patch:
         kept[PATCH_KERNEL] = resample_kernel(kept[PATCH_KERNEL], old.patch, new.patch)
     if new.side != old.side and old.core.position.kind == "learned":
         for name in [name for name in kept if name.startswith(POSITIONS)]:
             kept[name] = resample_positions(kept[name], old, new.side)
     return kept
+
+
+def fold_whitening(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the same outputs where patches are not whitened: that becomes a part of the patch map."""
+    folded = dict(weights)
+    if WHITENING in folded:
+        folded[PATCH_KERNEL] = folded[PATCH_KERNEL] @ folded.pop(WHITENING)
+    return folded
 
 
 def resample_kernel(weight: Tensor, old: int, new: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -61,7 +61,7 @@ def errors_picture(errors: Errors, classes: Sequence[str], images: Sequence[str]
     each = zip(errors.pixels, errors.truth, errors.answer, errors.confidence.tolist(), errors.place, strict=True)
     for axes, (pixels, truth, answer, confidence, place) in zip(grid, each, strict=False):
         _show(axes, pixels)
-        axes.set_xlabel(_short_end(images[place], 26), fontsize=6, color=SOFT, labelpad=2)
+        axes.set_xlabel(_short(images[place], 26, "beginning"), fontsize=6, color=SOFT, labelpad=2)
         axes.set_title(_short(classes[truth], 18), fontsize=8, color=SOFT, y=1, pad=17)
         says = f"→ {_short(classes[answer], 13)}  {_percent(confidence, 1)}"
         axes.annotate(says, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", color=ALARM, fontsize=8)
@@ -90,9 +90,12 @@ def calibration_picture(tally: Tally) -> Figure:
     return figure
 
 
-def shorten(name: str, most: int) -> str:
-    """A name of at most `most` characters."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def shorten(name: str, most: int, cut: Literal["end", "beginning"] = "end") -> str:
+    """A name of at most `most` characters, without its end or its beginning; what is no Unicode is a question mark."""
+    name = name.encode(errors="replace").decode()
+    if len(name) <= most:
+        return name
+    return f"{name[: most - 1]}…" if cut == "end" else f"…{name[1 - most :]}"
 
 
 def _write_counts(axes: Axes, confusion: Tensor, shares: Tensor) -> None:
@@ -146,11 +149,6 @@ def _percent(share: float, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def _short_end(name: str, most: int) -> str:
-    """The end of a file's name, which tells more than its beginning, for pictures."""
-    return (name if len(name) <= most else f"…{name[1 - most :]}").replace("$", r"\$")
-
-
-def _short(name: str, most: int) -> str:
+def _short(name: str, most: int, cut: Literal["end", "beginning"] = "end") -> str:
     """`shorten` for pictures: dollars stay dollars instead of opening a formula."""
-    return shorten(name, most).replace("$", r"\$")
+    return shorten(name, most, cut).replace("$", r"\$")

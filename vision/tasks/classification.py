@@ -18,6 +18,8 @@ from vision.data.preparation import Preparation
 from vision.models.vit import ViT
 from vision.reports.metrics import Answers, Tally
 
+NAMED = 12  # classes that are named when a run begins
+
 
 class Classification:
     """Images augmented anew at every step, cross-entropy of their classes, accuracy on those held out."""
@@ -35,11 +37,11 @@ class Classification:
 
     def summary(self) -> str:
         """One line about the images."""
-        data = self.data
+        data, names = self.data, self.data.preparation.classes
         frozen = "; the head alone is trained" if self.config.train == "head" else ""
         return (
             f"{data.name}: {len(data.train):,} images to train on, {len(data.validation):,} held out, "
-            f"{len(data.preparation.classes):,} classes{frozen}"
+            f"{len(names):,} classes: {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}{frozen}"
         )
 
     def objective(self, model: ViT) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from core.cli.arguments import ALONE, parse_fields, run_folder
+from core.cli.arguments import ALONE, REQUIRED, TEXT, named_path, parse_fields, run_folder
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def parsed(line: str) -> Options:
         ("--mode", Options(mode="fast")),
         ("--mode --json", Options(mode="fast", json=True)),
         ("--mode slow", Options(mode="slow")),
+        ("--count 1e3 --inner.sizes 2.5e2 7.0 -3", Options(count=1000, inner=Inner(sizes=(250, 7, -3)))),
     ],
 )
 def test_words_become_the_values_of_fields(line: str, expected: Options) -> None:
@@ -84,6 +85,8 @@ def test_hyphens_and_underscores_are_the_same() -> None:
         ("more", ["'more'"]),
         ("--name", ["--name", "one argument"]),
         ("--count many", ["--count", "'many'", "int"]),
+        ("--count 1.5", ["--count", "'1.5'", "int"]),
+        ("--count 1e999", ["--count", "'1e999'", "int"]),
         ("--pair 0.9", ["--pair", "2 arguments"]),
         ("--mode quick", ["--mode", "'quick'", "'fast'", "'slow'"]),
         ("--inner.rate -1", ["inner", "rate = -1.0"]),
@@ -116,3 +119,52 @@ def test_a_run_folder_comes_first() -> None:
     for line in ([], ["--json"]):
         with pytest.raises(ValueError, match=r"python -m text\.evaluate DIR"):
             run_folder(line, "text.evaluate")
+
+
+@pytest.mark.parametrize("word", ["", "  "])
+def test_an_empty_word_names_nothing(word: str) -> None:
+    """As an unset variable gives it."""
+    for option in ("--name", "--out"):
+        for words in ([option, word], [f"{option}={word}"]):
+            with pytest.raises(ValueError, match=f"{option}: '{word}' is empty"):
+                parse_fields(Options(), words)
+    with pytest.raises(ValueError, match="DIR: .* is empty"):
+        run_folder([word], "text.evaluate")
+
+
+def test_the_home_folder_is_found_in_every_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    home = parse_fields(Options(), ["--out=~/x", "--name=~/data/*.txt"])
+    assert (home.out, home.name) == (Path("/home/me/x"), "/home/me/data/*.txt")
+    assert run_folder(["~/run"], "text.evaluate")[0] == named_path("~/run", "DIR") == Path("/home/me/run")
+
+
+@dataclass(frozen=True)
+class Writing:
+    prompt: str | None = field(default=None, metadata={TEXT: True})
+    """What to continue."""
+    out: Path = field(default=Path(), metadata={REQUIRED: True})
+    """Where to."""
+
+
+@pytest.mark.parametrize("word", ["", "~/x", "None", " "])
+def test_text_is_taken_as_it_stands(word: str) -> None:
+    assert parse_fields(Writing(), [f"--prompt={word}"]).prompt == word
+
+
+def test_what_is_required_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_fields(Writing(), ["--help"], prog="python -m x")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "python -m x --out OUT [--field VALUE ...]" in shown
+    assert "Where to. (required)" in shown
+    assert "What to continue. (default: none)" in shown
+
+
+def test_an_unquoted_pattern_is_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.txt").write_text("")
+    with pytest.raises(ValueError, match=r"unexpected word 'b.txt'; .*a pattern must be quoted: '\*.txt'"):
+        parsed("--name a.txt b.txt")
+    with pytest.raises(ValueError, match="options begin with --$"):
+        parsed("--name a.txt c.txt")

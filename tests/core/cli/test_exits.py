@@ -68,3 +68,19 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert writer.stderr is not None
     assert writer.stderr.read() == b""
     assert writer.wait(60) == 0
+
+
+@pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "LANG": "C"}])
+def test_no_encoding_of_an_output_ends_a_command(settings: dict[str, str]) -> None:
+    program = "from core.cli.exits import main\nmain(lambda: print('na\\u00efve \\u2192 \\udc80, done'))"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONCOERCECLOCALE": "0"} | settings
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"na")
+    assert done.stdout.rstrip().endswith(b", done")
+
+
+def test_a_closed_output_ends_no_command() -> None:
+    program = "import os, sys; sys.stdout = None\nfrom core.cli.exits import main\nmain(lambda: print('x'))"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    assert subprocess.run([sys.executable, "-c", program], env=environment).returncode == 0

@@ -64,3 +64,39 @@ def test_without_arguments_it_lists() -> None:
     done = triptych()
     assert done.returncode == 0
     assert done.stdout.strip() == listing().strip()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data root with two kinds of things kept, and files of others beside them."""
+    monkeypatch.setenv("TRIPTYCH_DATA", str(tmp_path))
+    for kind in ("text", "images"):
+        entry = tmp_path / "cache" / kind / (kind[0].encode().hex() * 16)
+        entry.mkdir(parents=True)
+        (entry / "content.bin").write_bytes(b"x" * 1500)
+    (tmp_path / "cache" / "text" / "thesis.txt").write_text("mine")
+    (tmp_path / "shakespeare.txt").write_text("to be")
+    return tmp_path
+
+
+def test_the_cache_is_listed(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["cache"])
+    *entries, total = capsys.readouterr().out.splitlines()
+    assert ["images" in entries[0], "text" in entries[1], len(entries)] == [True, True, 2]
+    assert "1.5 kB" in entries[0]
+    assert total == f"3 kB kept in {cache / 'cache'}"
+
+
+@pytest.mark.parametrize(("words", "left"), [(["text"], {"images"}), ([], set())])
+def test_the_cache_is_cleared_of_what_is_ours(cache: Path, words: list[str], left: set[str]) -> None:
+    run(["cache", "--clear", *words])
+    assert {path.parent.parent.name for path in (cache / "cache").rglob("content.bin")} == left
+    assert (cache / "cache" / "text" / "thesis.txt").read_text() == "mine"
+    assert (cache / "shakespeare.txt").exists()
+
+
+@pytest.mark.parametrize("words", [["--clear", "texts"], ["clear"]])
+def test_a_kind_that_is_not_there_clears_nothing(cache: Path, words: list[str]) -> None:
+    with pytest.raises(ValueError, match=f"'{words[-1]}' is not in the cache, which has: images, text"):
+        run(["cache", *words])
+    assert len(list((cache / "cache").rglob("content.bin"))) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import pytest
 import torch
@@ -81,6 +82,33 @@ def test_wide_beams_find_the_best_of_all_continuations(eos, alpha):
     assert len(everything) == (64 if eos is None else 1 + 3 + 9 + 27)
     (got,) = beam_search(gpt, [[1, 0]], 3, beams=64, eos=eos, length_penalty=alpha)
     same(got, best(everything, 64))
+
+
+@pytest.mark.parametrize("beams", [1, 2, 5])
+@pytest.mark.parametrize("eos", [2, (2,)])
+def test_continuations_may_be_said_to_end_by_what_is_in_them(beams, eos):
+    for seed in (1, 2, 3):
+        gpt = model(vocabulary=5, seed=seed)
+        (expected,) = beam_search(gpt, [[1, 0, 4]], 7, beams, eos=eos)
+        (got,) = beam_search(gpt, [[1, 0, 4]], 7, beams, ends=lambda new: new[-1] == 2)
+        assert got == expected
+
+
+@torch.inference_mode()
+def test_wide_beams_find_the_best_of_all_that_end_in_several_ways():
+    """By one of two tokens, or by two others in a row."""
+    gpt, alpha = model(vocabulary=4), 0.6
+    found: Found = []
+    for line in product(range(4), repeat=4):
+        ends = [n for n in range(1, 5) if line[n - 1] in (0, 2) or line[:n][-2:] == (1, 3)]
+        new = list(line[: min(ends, default=4)])
+        if new not in (other for other, _ in found):
+            steps = (log_probabilities(gpt, [1, 0, *new[:n]])[new[n]] for n in range(len(new)))
+            found.append((new, float(sum(steps)) / penalty(len(new), alpha)))
+    (got,) = beam_search(
+        gpt, [[1, 0]], 4, 256, eos=(0, 2), ends=lambda new: list(new[-2:]) == [1, 3], length_penalty=alpha
+    )
+    same(got, best(found, 256))
 
 
 @pytest.mark.parametrize("context", [32, 4])

@@ -171,10 +171,11 @@ def test_only_what_a_model_declares_is_a_hidden_matrix() -> None:
 def test_frozen_parameters_are_left_out_and_muon_needs_a_matrix() -> None:
     model = Toy(ToyConfig(steps=1))
     model.blocks.requires_grad_(False)
-    with pytest.raises(ValueError, match="no hidden matrix in Toy"):
-        build_optimizer(model, OptimizerConfig(kind="muon"))
-    grouped = build_optimizer(model, OptimizerConfig(kind="adamw")).param_groups
-    assert [len(g["params"]) for g in grouped] == [1]
+    for kind in ("adamw", "muon"):
+        grouped = build_optimizer(model, OptimizerConfig(kind=kind)).param_groups
+        assert [[p is model.head.weight for p in g["params"]] for g in grouped] == [[True]]
+    with pytest.raises(ValueError, match="no hidden matrix in Linear"):
+        build_optimizer(nn.Linear(3, 2), OptimizerConfig(kind="muon"))
     with pytest.raises(ValueError, match="no trainable parameter"):
         build_optimizer(model.requires_grad_(False), OptimizerConfig())
 

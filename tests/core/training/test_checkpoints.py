@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -17,6 +19,21 @@ from core.training.config import RunConfig
 from tests.core.training.toy import Toy, ToyConfig
 
 WEIGHTS = {"a": torch.arange(12.0).view(3, 4), "b": torch.ones(5, dtype=torch.bfloat16)}
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """A configuration with words that may be paths."""
+
+    data: str
+    weights: str
+    pattern: str
+    name: str
+    missing: str
+    empty: str
+    here: str
+    several: str | tuple[str, ...]
+    kind: Literal["corpus/sub", "other"] = "corpus/sub"
 
 
 def filled(run: Path, *steps: int) -> Checkpoints:
@@ -62,6 +79,13 @@ def test_any_damage_is_refused_naming_the_file(tmp_path: Path, name: str, how: s
         load_weights(tmp_path, "last")
     assert Checkpoints(tmp_path).find("last-good").name == "step-00000001"
     assert torch.equal(load_weights(tmp_path, "last-good")["a"], WEIGHTS["a"] + 1)
+
+
+def test_a_checkpoint_under_the_name_of_another_is_refused(tmp_path: Path) -> None:
+    checkpoints = filled(tmp_path, 1, 2)
+    shutil.copytree(checkpoints.path(1), checkpoints.path(3))
+    with pytest.raises(ValueError, match="step-00000003 holds the checkpoint of step 1; .*last-good"):
+        load_weights(tmp_path, "last")
 
 
 def test_when_all_are_damaged_the_last_is_named(tmp_path: Path) -> None:
@@ -185,3 +209,20 @@ def test_the_configuration_of_a_run_survives_and_its_version_counts(tmp_path: Pa
         read_config(tmp_path, ToyConfig)
     with pytest.raises(ValueError, match="is not a run folder: it has no config.json"):
         read_config(tmp_path / "elsewhere", ToyConfig)
+
+
+def test_relative_paths_of_a_run_hold_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found from where it was started; words that named no file there stay words."""
+    start, elsewhere, run = tmp_path / "start", tmp_path / "elsewhere", tmp_path / "run"
+    (start / "corpus" / "sub").mkdir(parents=True)
+    elsewhere.mkdir()
+    monkeypatch.chdir(start)
+    paths = {"data": "corpus", "weights": "corpus/sub", "pattern": "corpus/*.txt"}
+    several = ("corpus/sub", "corpus/none")
+    words = {"name": "corpus", "missing": "corpus/none", "empty": "", "here": "."}
+    config = Sourced(**paths, **words, several=several)
+    write_config(run, to_dict(config))
+    assert read_config(run, Sourced) == config
+    monkeypatch.chdir(elsewhere)
+    moved = {field: str(start / value) for field, value in paths.items()}
+    assert read_config(run, Sourced) == Sourced(**moved, **words, several=(str(start / several[0]), several[1]))

@@ -162,7 +162,8 @@ def begin_pair(processes: Any, log: Path, *arguments: str) -> list[BaseProcess]:
 
 
 @pytest.mark.parametrize(
-    "settings", [["--accumulate", "2", "--ema", "0.9", "--objectives", "two"], ["--optimizer.kind", "adamw"]]
+    "settings",
+    [["--accumulate", "2", "--ema", "0.9", "--objectives", "two"], ["--optimizer.kind", "adamw", "--frozen", "blocks"]],
 )
 def test_two_processes_make_the_losses_of_one(processes: Any, tmp_path: Path, settings: list[str]) -> None:
     """The same global batch, cut in two, with uneven counts in each half; then one process goes on alone."""

@@ -14,6 +14,7 @@ import torch
 
 from core.cli import exits
 from core.cli.exits import Interrupted
+from core.optim.config import OptimizerConfig
 from core.training.checkpoints import Checkpoints, load_weights, verify
 from core.training.config import RunConfig
 from core.training.folder import is_run_folder, open_folder
@@ -201,3 +202,17 @@ def test_epochs_are_steps(tmp_path: Path) -> None:
         RunConfig(epochs=1.0, steps=3)
     with pytest.raises(ValueError, match="epochs = 0"):
         RunConfig(epochs=0)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_part_of_a_model_is_trained_averaged_and_resumed(tmp_path: Path, kind: Any) -> None:
+    settings = {"frozen": "blocks", "optimizer": OptimizerConfig(kind=kind, muon_precision="fp32")}
+    first = train(toy(tmp_path / "first", steps=1, **settings)).state_dict()
+    train(toy(tmp_path / "whole", **settings))
+    train(toy(tmp_path / "cut", **settings | {"steps": 12, "save_every": 6, "keep": 9}))
+    for step in Checkpoints(tmp_path / "cut").steps()[-1:]:
+        Checkpoints(tmp_path / "cut").path(step).rename(tmp_path / "later")
+    train(toy(tmp_path / "cut", resume=True, **settings | {"save_every": 6, "keep": 9}))
+    weights = load_weights(tmp_path / "whole", "last")
+    assert all(torch.equal(first[name], weights[name]) == name.startswith("blocks.") for name in weights)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in load_weights(tmp_path / "cut", "last").items())

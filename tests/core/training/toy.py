@@ -38,6 +38,8 @@ class ToyConfig(RunConfig):
     """Step whose targets make the loss not a number; 0 is none."""
     objectives: Literal["one", "two"] = "one"
     """Whether a second objective, the same sequences read backwards, adds its gradients to every update."""
+    frozen: Literal["none", "blocks"] = "none"
+    """What is not trained."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(kind="muon", muon_precision="fp32"))
 
 
@@ -143,6 +145,7 @@ def train(config: ToyConfig) -> Toy:
     data = Sequences(config)
     with Run(config, unit="tokens") as run:
         model = Toy(config)
+        model.blocks.requires_grad_(config.frozen == "none")
         objective = run.prepare(SummedLoss(model), model, partial(build_optimizer, config=config.optimizer))
         for _, batch in run.steps(data.order):
             batches = [batch] if config.objectives == "one" else [batch, backwards(batch)]

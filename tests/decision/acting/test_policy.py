@@ -259,11 +259,36 @@ def test_what_has_no_effect_or_no_meaning_is_refused():
     for temperature in (float("nan"), float("inf"), -1.0):
         with pytest.raises(ValueError, match=f"temperature = {temperature} must be 0, or a finite number above 0"):
             Policy(conditioned, unscaled(), temperature=temperature).reset(3)
-    for reward in (float("nan"), float("inf"), None):
-        with pytest.raises(ValueError, match=f"reward = {reward} must be a finite number"):
+    for reward in (float("nan"), float("inf"), np.zeros(2), "much"):
+        with pytest.raises(ValueError, match=f"reward = .*{str(reward)[:3]}.* must be a finite number"):
             policy.act([0.0] * 4, reward)
     for seeds in ((), (1,)):
         with pytest.raises(ValueError, match=r"seeds = .* must be one for each of 2 targets where temperature = 1.0"):
             ModelPolicy(conditioned, unscaled(), [3.0, 4.0], temperature=1.0, seeds=seeds)
     with pytest.raises(ValueError, match="call model.eval"):
         Policy(agent().train(), unscaled()).reset(3)
+
+
+def test_a_reward_that_is_missing_is_refused_where_the_return_to_come_is_counted_from_it():
+    policy = Policy(agent(), unscaled())
+    policy.reset(3)
+    policy.act([0.0] * 4)  # no action, no reward
+    with pytest.raises(ValueError, match="reward = None must be a finite number"):
+        policy.act([0.0] * 4)
+    policy.reset(3)
+    policy.act([0.0] * 4)
+    cloned = Policy(agent(returns="none"), unscaled())
+    cloned.reset()
+    for _ in range(3):
+        cloned.act([0.0] * 4)
+
+
+@pytest.mark.parametrize("reward", [np.array([2.0]), np.float32(2), torch.tensor(2.0), np.array([[2]]), 2])
+def test_a_reward_is_a_number_however_it_is_wrapped(reward):
+    policies = [Policy(agent(action=BOX), unscaled()) for _ in range(2)]
+    actions = []
+    for policy, brought in zip(policies, (reward, 2.0), strict=True):
+        policy.reset(3)
+        policy.act([0.0] * 4)
+        actions.append(policy.act([0.0] * 4, brought))
+    np.testing.assert_array_equal(*actions)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import pytest
 
 from core.cli.exits import Interrupted
+from decision.acting import episodes
 from decision.collecting import record, recording
 from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect
@@ -197,3 +198,105 @@ def test_bad_input_leaves_no_folder_behind(config: CollectConfig, tmp_path: Path
 def test_versions_are_noted(cartpole: Trajectories) -> None:
     assert cartpole.provenance["versions"]["gymnasium"] == gymnasium.__version__
     assert set(record.versions()) <= set(record.PACKAGES)
+
+
+class Odd(gymnasium.Env[Any, Any]):
+    """One of it at most; a dictionary is seen, choices are of 32 bits, rewards and ends are arrays; limit: of steps."""
+
+    observation_space = gymnasium.spaces.Dict(
+        place=gymnasium.spaces.Box(-9, 9, (2,), np.float64), room=gymnasium.spaces.Discrete(3)
+    )
+    action_space = gymnasium.spaces.Discrete(2, dtype=np.int32)
+    alive: ClassVar[list[Any]] = []
+
+    def __init__(self, limit: int = 6):
+        self.limit = limit
+        self.alive.append(self)
+        assert len(self.alive) == 1
+
+    def close(self) -> None:
+        self.alive.clear()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[Any, Any, Any, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        self.steps += 1
+        return self._seen(), np.array([float(action)]), np.array(self.steps == self.limit), False, {}
+
+    def _seen(self) -> Any:
+        return {"place": np.array([0.1, self.steps]), "room": self.steps % 3}
+
+
+if "Odd-v0" not in gymnasium.registry:
+    gymnasium.register("Odd-v0", Odd)
+ODD = f"{__name__}:Odd-v0"
+
+
+def by_room(observation: Any) -> int:
+    """Takes what the environment shows, to the last digit."""
+    assert observation["place"].dtype == np.float64
+    assert observation["place"][0] == 0.1
+    return int(observation["room"] == 1)
+
+
+def test_a_function_sees_what_the_environment_shows(config: CollectConfig) -> None:
+    data = collect(replace(config, env=ODD, policy=f"{__name__}:by_room", steps=12, envs=1))
+    assert data.actions.tolist() == data.rewards.tolist() == [0, 1, 0, 0, 1, 0] * 2
+    assert data.observations[1].tolist() == np.float32([0.1, 1, 0, 1, 0]).tolist()
+    assert data.terminated[5]
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_an_agent_is_trained_in_an_environment_of_which_there_may_be_one_only(
+    config: CollectConfig, algorithm: str
+) -> None:
+    pytest.importorskip("stable_baselines3")
+    data = collect(replace(config, env=ODD, policy=algorithm, record="replay", train_steps=24, envs=1))
+    assert data.steps >= 24
+    assert set(data.lengths()) == {6}
+
+
+def test_an_episode_without_end_is_cut_off_or_refused_but_never_waited_for(
+    config: CollectConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(episodes, "ENDLESS", 50)
+    endless = replace(config, env=ODD, env_args=("limit=-1",), envs=1)
+    with pytest.raises(ValueError, match="Odd-v0 has not ended after 50 steps, .* no limit .*--max-steps"):
+        collect(endless)
+    assert "Odd-v0 has no limit of steps: --max-steps" in capsys.readouterr().err
+    data = collect(replace(endless, max_steps=70))
+    assert data.lengths().tolist() == [70] * 3
+    assert data.truncated[data.offsets[1:] - 1].all()
+    assert data.settings.max_steps == 70
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="max_steps = 70 and env_args = .* both set a limit"):
+        replace(endless, env_args=("max_episode_steps=9",), max_steps=70)
+
+
+def test_the_training_of_an_agent_ends_where_an_episode_does_not(
+    config: CollectConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.setattr(episodes, "ENDLESS", 50)
+    with pytest.raises(ValueError, match="has not ended after 50 steps"):
+        collect(replace(config, env=ODD, env_args=("limit=-1",), envs=1, policy="ppo", train_steps=10_000))
+
+
+class Vague(Odd):
+    """Rewards with two numbers at once."""
+
+    def step(self, action: Any) -> tuple[Any, Any, Any, bool, dict[str, Any]]:
+        return self._seen(), np.zeros(2), True, False, {}
+
+
+if "Vague-v0" not in gymnasium.registry:
+    gymnasium.register("Vague-v0", Vague)
+
+
+def test_a_reward_that_is_not_one_number_is_refused(config: CollectConfig) -> None:
+    with pytest.raises(ValueError, match=r"Vague-v0 returned array.* instead of one reward, at step 0"):
+        collect(replace(config, env=f"{__name__}:Vague-v0", envs=1))

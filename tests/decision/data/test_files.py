@@ -124,6 +124,22 @@ def test_arrays_are_read(data: Trajectories, tmp_path: Path, ends: str) -> None:
     assert load_data(tmp_path / "named.npz").environment == "Somewhere-v0"
 
 
+@pytest.mark.parametrize("said", ["terminals", "lengths"])
+def test_rows_that_fill_up_episodes_are_left_out(tmp_path: Path, said: str) -> None:
+    data = trajectories([4, 2, 6], VECTOR, PUSH, environment="")  # all of them terminated
+    wide = {name: np.zeros((3, 6, *getattr(data, name).shape[1:])) for name in NAMES}
+    wide["terminals"] = np.zeros((3, 6))
+    for row, episode in enumerate(data):
+        for name in NAMES:
+            wide[name][row, : len(episode.rewards)] = getattr(episode, name)
+        wide["terminals"][row, len(episode.rewards) - 1] = 1
+    if said == "lengths":
+        wide["lengths"] = data.lengths()
+    np.savez(tmp_path / "mine.npz", **wide)
+    found = load_data(tmp_path / "mine.npz")
+    assert alike(found, replace(data, final_observations=None))
+
+
 def test_terminals_alone_end_episodes_at_the_limit_of_the_environment(tmp_path: Path) -> None:
     """As in D4RL's files of version 0, whose time limits are not marked."""
     steps, count = np.arange(3 * 1000 - 300), 3 * 1000 - 300
@@ -153,6 +169,7 @@ def test_whole_numbers_are_choices_and_columns_of_them_too(tmp_path: Path) -> No
         ({"actions": np.zeros((5, 2))}, r"actions have shape \(5, 2\) instead of \(13, 2\)"),
         ({"actions": np.array(["left"] * 13)}, "actions of it is not an array of numbers, but of <U4"),
         ({"observations": np.full((13, 3), np.nan)}, "observations: step 0 of episode 0 has nan"),
+        ({"lengths": [4, 100]}, "lengths sum up to 104, there are 13 steps"),
         ({"rewards": np.array([None] * 13)}, "holds more than arrays: Object arrays cannot be loaded"),
     ],
 )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from core.config import PositionConfig, TransformerConfig
 from decision.acting.policy import ModelPolicy
 from decision.data.summary import Normaliser
 from decision.data.windows import Window
+from decision.environments.spaces import Space
 from decision.models.decision_transformer import DecisionTransformer
-from decision.models.pretrained import load_pretrained
+from decision.models.pretrained import export_pretrained, load_pretrained
+from tests.decision.toys import BOX, IMAGE, OPEN, agent, unscaled, window
 
 transformers = pytest.importorskip("transformers")
 
@@ -108,8 +112,7 @@ def test_the_vector_of_position_0_counts(tmp_path):
         ({"model_type": "gpt2"}, "model_type = 'gpt2' is not 'decision_transformer'"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True is not one of: False"),
         ({"activation_function": "tanh"}, "activation_function = 'tanh' is not one of"),
-        ({"rope_theta": 1e4}, "unknown key 'rope_theta'"),
-        ({"embd_pdrop": 0.5}, "embd_pdrop = 0.5 must equal resid_pdrop = 0.1"),
+        ({"n_layer": "3"}, "n_layer"),
         ({"state_dim": 6}, r"embed_state.weight has the shape \(32, 5\), .* \(32, 6\)"),
         ({"n_layer": 4}, "the weights lack encoder.h.3"),
         ({"n_layer": 2}, "the weights hold unknown encoder.h.2"),
@@ -121,6 +124,63 @@ def test_what_is_not_handled_is_refused_by_name(tmp_path, change, complaint):
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(ValueError, match=complaint):
         load_pretrained(tmp_path)
+
+
+def test_paperwork_is_passed_over(tmp_path, capsys):
+    saved(tmp_path)
+    file, given = tmp_path / "config.json", random_window(lengths=(7, 7, 7, 7))
+    before = load_pretrained(tmp_path)(given)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"embd_pdrop": 0.5, "max_length": 20, "notes": []}))
+    assert torch.equal(load_pretrained(tmp_path)(given), before)
+    [line] = capsys.readouterr().err.splitlines()
+    assert "max_length, notes" in line
+
+
+UNIT = Space("box", (2,), "float32", (-1.0,), (1.0,))
+PLAIN = TransformerConfig(dim=16, depth=2, n_heads=2, position=PositionConfig("none"))
+LEAVING = {
+    "bounded": {"action": UNIT},
+    "open": {"action": OPEN, "head": "deterministic"},
+    "gelu without biases": {"action": UNIT, "core": replace(PLAIN, bias="none", feedforward="gelu-tanh")},
+}
+
+
+@pytest.mark.parametrize("kind", LEAVING)
+def test_a_model_leaves_and_acts_there_as_here(tmp_path, kind):
+    ours, normaliser = agent(**LEAVING[kind]), unscaled()
+    export_pretrained(ours, normaliser, tmp_path / "out")
+    theirs, report = transformers.DecisionTransformerModel.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    given = window(ours)
+    flat = given._replace(actions=given.actions.flatten(2))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(given), their_actions(theirs.eval(), flat), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(load_pretrained(tmp_path / "out", 6)(flat), ours(given), atol=1e-6, rtol=1e-6)
+    statistics = json.loads((tmp_path / "out" / "statistics.json").read_text())
+    assert statistics["state_mean"] == list(normaliser.mean)
+    assert (statistics["return_scale"], statistics["context"]) == (10.0, 6)
+    with pytest.raises(ValueError, match="out already exists"):
+        export_pretrained(ours, normaliser, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"action": BOX}, "actions from -2 to 2 have no place"),
+        ({}, r"actions that are discrete \(3,\) has no place"),
+        ({"action": UNIT, "returns": "none"}, "returns = 'none' has no place"),
+        ({"action": UNIT, "times": "rotary"}, "timesteps = 'position' has no place"),
+        ({"action": UNIT, "observation": IMAGE}, "observations that are box .* of uint8 have no place"),
+        ({"action": UNIT, "head": "gaussian"}, "gaussian head .* has no place"),
+        ({"action": UNIT, "core": replace(PLAIN, qk_norm="rms")}, "core.qk_norm = 'rms' has no place"),
+        ({"action": UNIT, "core": replace(PLAIN, n_kv_heads=1)}, "core.key_heads = 1 has no place"),
+    ],
+)
+def test_what_their_layout_does_not_hold_is_refused_by_name(tmp_path, settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        export_pretrained(agent(**settings), unscaled(), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_without_weights_or_with_a_pickle_is_refused(tmp_path):

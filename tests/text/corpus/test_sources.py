@@ -12,7 +12,7 @@ import pytest
 
 from text.corpus import documents, sources
 from text.corpus.documents import Reading
-from text.corpus.sources import Source, absolute, content_hash, find_source, remembered_sha256
+from text.corpus.sources import Source, content_hash, find_source, remembered_sha256
 
 
 def read(source: Source) -> list[str]:
@@ -244,15 +244,6 @@ def test_several_things_are_one_text_in_their_order(tmp_path: Path) -> None:
 def test_an_empty_word_is_refused(data: str | tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"data = .* is empty; accepted are"):
         find_source(data)
-
-
-def test_data_is_named_so_that_it_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    named = ("pydoc", "hf:some/set", "a/*.txt", "~/b.txt", "/c")
-    there = ("pydoc", "hf:some/set", f"{tmp_path}/a/*.txt", f"{tmp_path}/home/b.txt", "/c")
-    assert absolute(named) == there
-    assert absolute("a") == f"{tmp_path}/a"
 
 
 def test_the_hash_tells_how_the_same_bytes_are_read(tmp_path: Path) -> None:

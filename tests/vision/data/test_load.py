@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,9 @@ import torch
 
 from tests.vision.conftest import MakeFolder
 from tests.vision.data.loading import Load, each, pixels, same
+from vision.data.folder import list_part
 from vision.data.load import Data, load_data, load_test
+from vision.data.named import held_out
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,20 @@ def test_the_seed_changes_what_is_held_out_and_the_fingerprint_knows(load: Load)
     assert not torch.equal(pixels(first.validation), pixels(second.validation))
     assert first.fingerprint != second.fingerprint
     assert first.fingerprint != load("digits", channels=3).fingerprint
+
+
+def test_a_run_of_an_older_version_finds_its_own_validation_images(load: Load, make_folder: MakeFolder) -> None:
+    root = make_folder(*(word for name in "abcdefgh" for word in (name, 5)))  # four of eight classes have one held out
+    now = load(root)
+    labels = np.arange(40) // 5
+    before = np.setdiff1d(np.arange(40), held_out(labels, 4, 0, ties="first"))
+    listing = list_part(root, "train")
+    assert listing is not None
+    fingerprint = hashlib.sha256(listing.digest(3, 16).encode() + before.tobytes()).hexdigest()
+    again = load(root, matches=lambda recorded: recorded == fingerprint)
+    assert again.validation.labels.tolist() == [0, 1, 2, 3]
+    assert again.fingerprint == fingerprint != now.fingerprint
+    assert load(root, matches=lambda recorded: False).fingerprint == now.fingerprint
 
 
 def test_an_unknown_name_suggests_the_nearest(load: Load) -> None:

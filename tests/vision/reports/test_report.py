@@ -57,7 +57,7 @@ def test_a_class_without_images_has_no_figure_and_counts_in_no_mean(tmp_path: Pa
 
 def test_every_prediction_is_written_with_the_name_of_its_image(tmp_path: Path) -> None:
     logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]), torch.tensor([0, 1, 1])
-    evaluation, names = evaluated(logits, labels), ["a, b.png", "Gr\udcfc\u00df.png", "2"]
+    evaluation, names = evaluated(logits, labels), ["a, b.png", "2", "Gr\udcfc\u00df $.png"]  # a byte of Latin-1
     write_figures({}, evaluation, ["yes", "no"], names, tmp_path)
     text = (tmp_path / "predictions.csv").read_bytes().decode(errors="surrogateescape")
     lines = list(csv.reader(io.StringIO(text)))
@@ -71,7 +71,12 @@ def test_every_prediction_is_written_with_the_name_of_its_image(tmp_path: Path) 
         pytest.approx(pair, abs=1e-6) for pair in zip(logits.softmax(1).amax(1).tolist(), truth, strict=True)
     ]
     [error] = read_json(tmp_path / "figures.json")["errors"]
-    assert error == {"image": "2", "truth": "no", "answer": "yes", "probability": pytest.approx(shares[2][0], abs=1e-6)}
+    assert error == {
+        "image": names[2],
+        "truth": "no",
+        "answer": "yes",
+        "probability": pytest.approx(shares[2][0], abs=1e-6),
+    }
 
 
 def test_of_very_many_classes_there_is_no_confusion_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

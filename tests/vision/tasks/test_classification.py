@@ -6,6 +6,7 @@ import json
 import multiprocessing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sklearn import metrics as reference
@@ -15,7 +16,7 @@ from tests.vision.conftest import MakeFolder
 from tests.vision.processes import digits, grey, numbered, opinionated, take_part
 from vision.data.batches import Images
 from vision.data.load import load_data
-from vision.tasks.classification import evaluate
+from vision.tasks.classification import ClassificationLoss, class_weights, evaluate
 
 
 def test_figures_are_those_of_a_plain_loop() -> None:
@@ -76,3 +77,19 @@ def test_images_from_files_as_they_come_are_those_in_memory(make_folder: MakeFol
     expected = evaluate(vit, held.validation, held.preparation, 4)
     assert evaluate(vit, streamed.validation, streamed.preparation, 4) == expected
     assert 0 < expected["loss"] < 100
+
+
+def test_balanced_weights_are_scikit_learn_s_and_weigh_every_kind_of_target() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = torch.arange(10).repeat_interleave(torch.arange(1, 11))
+    weights = class_weights(labels, 10)
+    expected = compute_class_weight("balanced", classes=np.arange(10), y=labels.numpy())
+    torch.testing.assert_close(weights.double(), torch.from_numpy(expected))
+    torch.testing.assert_close(weights[labels].mean(), torch.tensor(1.0))
+    vit, pixels = opinionated(), torch.randn(55, 1, 8, 8)
+    costs = -weights[labels] * vit(pixels).log_softmax(1)[torch.arange(55), labels]
+    loss = ClassificationLoss(vit, weights=weights)
+    torch.testing.assert_close(loss(pixels, labels), costs.sum())
+    torch.testing.assert_close(loss(pixels, torch.eye(10)[labels]), costs.sum())
+    assert "weights" not in loss.state_dict()

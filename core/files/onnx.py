@@ -1,0 +1,110 @@
+"""ONNX files: a module as one graph for any runtime of the format, written only if it computes the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from core.attention import record_attention
+from core.cli.exits import RunFailure
+from core.files.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+LARGEST = 2**31 - 1
+"""Bytes that an ONNX file, which is one protobuf message, may have."""
+OLDEST, NEWEST = 18, 23
+"""The operator sets that PyTorch's exporter writes without conversion."""
+
+
+def write_onnx(
+    model: nn.Module,
+    examples: Sequence[Mapping[str, Tensor]],
+    outputs: Sequence[str],
+    target: Path,
+    *,
+    dynamic: Mapping[str, Mapping[int, Any]],
+    notes: Mapping[str, str],
+    tolerance: float,
+    opset: int = OLDEST,
+) -> float:
+    """Writes a module on the CPU in evaluation mode; returns the largest difference of its outputs from PyTorch's.
+
+    examples: inputs by name, as `forward` takes them; the first one is traced, and the file is compared on all of them
+    dynamic:  axes that may have any length, by input, as `torch.export` takes them
+
+    Raises ValueError where a package is missing, `opset` is out of range, or the module too large for the format;
+    RunFailure where the file does not compute the same. Nothing is written then, and an earlier file stays.
+    """
+    for name in PACKAGES:
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"ONNX files need the package {name}: pip install 'triptych[onnx]'")
+    if not OLDEST <= opset <= NEWEST:
+        raise ValueError(f"opset = {opset} must be from {OLDEST} to {NEWEST}")
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    if size > LARGEST:
+        raise ValueError(f"the model's weights take {size / 2**30:.1f} GiB; an ONNX file holds less than 2")
+    with atomic_write(target) as aside:
+        proto = _graph(model, examples[0], outputs, dynamic, opset)
+        _describe(proto, notes)
+        aside.write_bytes(proto.SerializeToString())
+        difference = max(_difference(aside, model, example) for example in examples)
+        if not difference <= tolerance:  # also where it is NaN
+            raise RunFailure(f"the file's outputs differ by {difference:.2g} from PyTorch's, more than {tolerance:g}")
+    return difference
+
+
+def _graph(
+    model: nn.Module,
+    example: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    dynamic: Mapping[str, Mapping[int, Any]],
+    opset: int,
+) -> ModelProto:
+    """The module as an ONNX graph, without traces of the machine."""
+    with record_attention(model), warnings.catch_warnings():  # the explicit path: every operator set has its operators
+        warnings.simplefilter("ignore")  # the exporter's, of axes that are called the same
+        program = torch.onnx.export(
+            model,
+            kwargs=dict(example),
+            dynamo=True,
+            verbose=False,
+            opset_version=opset,
+            input_names=list(example),
+            output_names=list(outputs),
+            dynamic_shapes={name: dict(dynamic.get(name, {})) for name in example},
+        )
+    assert program is not None  # since no file was given
+    proto = program.model_proto
+    graph = proto.graph
+    for parts in (graph.node, graph.value_info, graph.input, graph.output, graph.initializer, [graph]):
+        for part in parts:
+            del part.metadata_props[:]  # lines of source code, and their folders
+    return proto
+
+
+def _describe(proto: ModelProto, notes: Mapping[str, str]) -> None:
+    """Writes what a user of the file must know into its metadata."""
+    from onnx.helper import set_model_props
+
+    set_model_props(proto, dict(notes))
+    proto.producer_name, proto.graph.name = "triptych", "model"
+
+
+@torch.no_grad()
+def _difference(file: Path, model: nn.Module, example: Mapping[str, Tensor]) -> float:
+    """The largest difference between the outputs of a file, by onnxruntime, and those of PyTorch."""
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    ours, theirs = model(**example), session.run(None, {name: x.numpy() for name, x in example.items()})
+    ours = ours if isinstance(ours, tuple) else (ours,)
+    return max(float((torch.from_numpy(b) - a).abs().max()) for a, b in zip(ours, theirs, strict=True))
