@@ -51,7 +51,10 @@ def test_data_goes_to_minari_and_back(
         ("--steps 5 --out {out}", "name an environment to record with --env, or data sets to join with --join"),
         ("--env CartPole-v1", "name the file to write with --out"),
         ("--env CartPool-v1 --out {out}", "there is no environment 'CartPool-v1'; did you mean 'CartPole-v1'?"),
-        ("--env CartPole-v1 --policy nobody --out {out}", "policy = 'nobody' is not one of: random, ppo, sac, a2c"),
+        (
+            "--env CartPole-v1 --policy nobody --out {out}",
+            "policy = 'nobody' is not one of: random, ppo, sac, a2c, dqn, td3, module:",
+        ),
         (
             "--env CartPole-v1 --policy no.module:act --out {out}",
             "policy = 'no.module:act' cannot be imported: ModuleNo",

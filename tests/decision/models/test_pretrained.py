@@ -130,6 +130,7 @@ def test_paperwork_is_passed_over(tmp_path, capsys):
     saved(tmp_path)
     file, given = tmp_path / "config.json", random_window(lengths=(7, 7, 7, 7))
     before = load_pretrained(tmp_path)(given)
+    capsys.readouterr()
     file.write_text(json.dumps(json.loads(file.read_text()) | {"embd_pdrop": 0.5, "max_length": 20, "notes": []}))
     assert torch.equal(load_pretrained(tmp_path)(given), before)
     [line] = capsys.readouterr().err.splitlines()
