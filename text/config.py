@@ -10,7 +10,6 @@ from core.config import TransformerConfig
 from core.training.config import RunConfig
 from text.corpus.documents import Reading
 from text.models.gpt import GPTConfig
-from text.pretrained.start import FREE, changed_shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,8 @@ class TrainConfig(RunConfig):
 
     def _brought(self) -> dict[str, str]:
         """Settings of the model that come with the weights."""
+        from text.pretrained.start import FREE
+
         parts = {"model.": GPTConfig, "model.core.": TransformerConfig}
         names = [prefix + f.name for prefix, part in parts.items() for f in fields(part)]
         free = {"model.core", "model.context", *(f"model.core.{name}" for name in FREE)}
@@ -73,6 +74,8 @@ class TrainConfig(RunConfig):
         """With init_from: the shape that comes with the weights, and their tokenizer unless one is asked for."""
         if not self.init_from or self.resume:
             return self
+        from text.pretrained.start import changed_shape
+
         changes = {name.removeprefix("model."): value for name, value in given.items() if name.startswith("model.")}
         shape = changed_shape(self.init_from, changes)
         return replace(self, tokenizer=given.get("tokenizer", ""), model=shape)

@@ -11,16 +11,8 @@ from torch import Tensor
 
 from decision.acting.policy import ModelPolicy, check_finite
 from decision.data.summary import Normaliser
-from decision.environments.make import (
-    Environment,
-    as_array,
-    episode_seed,
-    name_of,
-    registered_limit,
-    require_length,
-    require_spaces,
-    step_limit,
-)
+from decision.environments.make import episode_seed, registered_limit, require_length, require_spaces, step_limit
+from decision.environments.observations import Environment, as_array, name_of
 from decision.environments.settings import EnvSettings
 from decision.environments.spaces import describe
 from decision.models.decision_transformer import DecisionTransformer

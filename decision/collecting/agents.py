@@ -22,7 +22,7 @@ from decision.acting.episodes import BatchPolicy
 from decision.collecting.pickles import Inert, read_pickle
 from decision.collecting.recording import Recorder
 from decision.data.files import extra
-from decision.environments.make import name_of
+from decision.environments.observations import name_of
 from decision.environments.spaces import Space, describe
 
 LIBRARY = "stable-baselines3"

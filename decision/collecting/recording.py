@@ -27,7 +27,9 @@ from core.messages import first_line
 from core.training.order import stream
 from decision.acting.episodes import BatchPolicy, play, require_end
 from decision.data.store import Episode, Trajectories, concatenate, stack
-from decision.environments.make import Checked, as_array, name_of, spaces_of
+from decision.environments.checked import Checked
+from decision.environments.make import spaces_of
+from decision.environments.observations import as_array, name_of
 from decision.environments.spaces import Space
 
 PART_STEPS = 20_000  # a part is written after so many steps,

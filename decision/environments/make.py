@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal, TypeAlias
-
-import gymnasium
-import numpy as np
-from gymnasium import error, spaces
-from gymnasium.envs.registration import EnvSpec
-from gymnasium.wrappers import FlattenObservation, TimeLimit
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from core.messages import first_line, nearest
 from core.training.order import stream
+from decision.environments.observations import Environment, handled, name_of
 from decision.environments.settings import AS_REGISTERED, EnvSettings, name_of_class, specification
-from decision.environments.spaces import Space, describe, describe_actions, differences, unfit
+from decision.environments.spaces import Space, describe, describe_actions, differences
 
-Environment: TypeAlias = gymnasium.Env[Any, Any]
+if TYPE_CHECKING:
+    import gymnasium
+
 EXTRAS = ("mujoco", "box2d")
 """Simulators that are extras of this project, by Gymnasium's name of them."""
 
@@ -45,6 +41,12 @@ def make(
 
     Raises ValueError of one sentence: there is no such environment (and the nearest name), or what is to be installed.
     """
+    import gymnasium
+    from gymnasium import error, spaces
+    from gymnasium.wrappers import FlattenObservation, TimeLimit
+
+    from decision.environments.checked import Checked
+
     rendered = {}  # not every environment accepts these arguments
     if render_mode:  # the camera follows MuJoCo's robots, which Gymnasium 1.4 does not ask for
         rendered = {"render_mode": render_mode} | ({"camera_name": "track"} if is_robot(identifier) else {})
@@ -69,56 +71,6 @@ def make(
     return Checked(FlattenObservation(env) if nested else env)
 
 
-class Checked(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment whose observations are arrays that its space can hold, and whose rewards are single numbers.
-
-    Raises ValueError with step and seed in place of an observation or a reward that a cast would destroy.
-    """
-
-    def __init__(self, environment: Environment):
-        super().__init__(environment)
-        self._space = describe(self.observation_space) if handled(self.observation_space) else None
-        self._seed: int | None = None
-        self._steps = 0
-
-    @property
-    def spec(self) -> EnvSpec | None:  # type: ignore[override]
-        """That of the environment, which this does not change."""
-        return self.env.spec
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begins an episode."""
-        self._seed, self._steps = seed, 0
-        observation, info = self.env.reset(seed=seed, options=options)
-        return self._checked(observation), info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """One step."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if not isinstance(reward, float):
-            number = np.asarray(reward)
-            if number.size != 1 or number.dtype.kind not in "fiub":
-                raise ValueError(f"{name_of(self)} returned {reward!r} instead of one reward, {self._place()}")
-            reward = float(number.item())
-        self._steps += 1
-        return self._checked(observation), reward, bool(terminated), bool(truncated), info
-
-    def _checked(self, observation: Any) -> Any:
-        return observation if self._space is None else as_array(self, observation, self._space, self._place)
-
-    def _place(self) -> str:
-        seed = "" if self._seed is None else f" of seed {self._seed}"
-        return f"at step {self._steps} of the episode{seed}"
-
-
-def handled(space: gymnasium.Space[Any]) -> bool:
-    """Whether observations of a space are handled."""
-    try:
-        return bool(describe(space))
-    except ValueError:
-        return False
-
-
 @contextmanager
 def open_environments(
     identifier: str,
@@ -136,6 +88,8 @@ def open_environments(
 
 def is_robot(identifier: str) -> bool:
     """Whether an environment is one of Gymnasium's that MuJoCo simulates."""
+    import gymnasium
+
     known = gymnasium.registry.get(identifier)
     return known is not None and str(known.entry_point).startswith("gymnasium.envs.mujoco")
 
@@ -173,6 +127,10 @@ def spaces_of(env: Environment) -> tuple[Space, Space]:
 
 def shown_space(env: Environment) -> gymnasium.Space[Any]:
     """The space of observations; where `make` flattens dictionaries or tuples, the space of these."""
+    import gymnasium
+    from gymnasium import spaces
+    from gymnasium.wrappers import FlattenObservation
+
     inner = env
     while isinstance(inner, gymnasium.Wrapper):
         nested = inner.env.observation_space
@@ -186,28 +144,6 @@ def require_spaces(env: Environment, observation_space: Space, action_space: Spa
     """Raise ValueError unless an environment has the spaces of `whose` model or data."""
     for what, reason in differences(spaces_of(env), (observation_space, action_space)):
         raise ValueError(f"{what} of {name_of(env)} are {reason} as those of {whose}")
-
-
-def as_array(
-    env: Environment, observation: Any, space: Space, place: Callable[[], str] = lambda: "at some step"
-) -> NDArray[Any]:
-    """An observation as an array of its own type; place: where it is, for an error.
-
-    Raises ValueError when its shape is not that of its space, or the type of that does not hold its numbers.
-    """
-    try:
-        array = np.asarray(observation)
-    except ValueError:  # rows of several lengths
-        array = np.array(None)
-    if array.shape != space.shape:
-        says = f"its observation_space says {space.shape}"
-        raise ValueError(f"{name_of(env)} returned an observation of shape {array.shape}, {says}, {place()}")
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name_of(env)} returned an observation of {array.dtype}, not of numbers, {place()}")
-    if (bad := unfit(array, space)) is not None:
-        wrong = f"{array[bad].flat[0]} in an observation, its observation_space says {space}"
-        raise ValueError(f"{name_of(env)} returned {wrong}, {place()}")
-    return array
 
 
 def require_length(env: Environment, longest: int | None) -> None:
@@ -242,11 +178,6 @@ def registered_limit(identifier: str, settings: EnvSettings) -> int:
     except ValueError:
         return 0
     return 0 if spec is None else spec.max_episode_steps or 0
-
-
-def name_of(env: Environment) -> str:
-    """Gymnasium's id of an environment."""
-    return "the environment" if env.spec is None else env.spec.id
 
 
 def full_name(identifier: str, env: Environment) -> str:

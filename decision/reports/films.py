@@ -21,7 +21,8 @@ from core.files.atomic import atomic_write
 from core.messages import first_line, number
 from decision.acting.episodes import labels, play
 from decision.acting.policy import ModelPolicy
-from decision.environments.make import episode_seed, make, name_of, remedy
+from decision.environments.make import episode_seed, make, remedy
+from decision.environments.observations import name_of
 from decision.environments.settings import AS_REGISTERED, EnvSettings
 from decision.reports.options import ActingOptions, choose_environment, choose_settings, limits
 from decision.trained import Trained

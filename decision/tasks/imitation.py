@@ -14,7 +14,7 @@ from decision.config import TrainConfig
 from decision.data.store import Trajectories
 from decision.data.summary import Summary, normalised
 from decision.data.windows import Window, WindowOrder
-from decision.environments.make import Environment
+from decision.environments.observations import Environment
 from decision.models.decision_transformer import DecisionTransformer
 
 EVALUATED = 1 << 20

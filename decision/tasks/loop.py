@@ -21,8 +21,6 @@ from decision.data.sources import load_data, locate
 from decision.data.store import Trajectories
 from decision.data.summary import Normaliser, Summary
 from decision.environments.make import (
-    Environment,
-    name_of,
     open_environments,
     registered_limit,
     require_length,
@@ -30,6 +28,7 @@ from decision.environments.make import (
     spaces_of,
     step_limit,
 )
+from decision.environments.observations import Environment, name_of
 from decision.environments.spaces import contains, differences
 from decision.models.config import DecisionConfig
 from decision.models.decision_transformer import DecisionTransformer

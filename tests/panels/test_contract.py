@@ -280,6 +280,7 @@ EMPTY: dict[str, tuple[str, ...]] = {
     "decision.collect": ("--join", "a.npz", ""),
     "decision.rollout": ("run", "--video="),
     "decision.finetune": ("",),
+    "decision.export": ("run", "--onnx="),
 }
 
 

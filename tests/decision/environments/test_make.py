@@ -174,7 +174,7 @@ def test_seeds_of_episodes_depend_on_the_seed_and_the_number_only():
     assert all(0 <= one < 2**31 for row in seeds for one in row)
 
 
-class Odd(gymnasium.Env):
+class Unfit(gymnasium.Env):
     """Shows bytes, and brings rewards, as it was told to."""
 
     observation_space = spaces.Box(0, 255, (2,), np.uint8)
@@ -191,8 +191,8 @@ class Odd(gymnasium.Env):
         return self.seen, self.reward, False, False, {}
 
 
-if "Odd-v0" not in gymnasium.registry:
-    gymnasium.register("Odd-v0", Odd, max_episode_steps=5)
+if "Unfit-v0" not in gymnasium.registry:
+    gymnasium.register("Unfit-v0", Unfit, max_episode_steps=5)
 
 
 @pytest.mark.parametrize(
@@ -200,17 +200,17 @@ if "Odd-v0" not in gymnasium.registry:
     [([-1, 2], "-1 in"), ([300, 2], "300 in"), ([0.5, 1.0], "0.5 in"), ([np.nan, 1.0], "nan in"), (["a", "b"], "<U1")],
 )
 def test_numbers_that_a_cast_would_destroy_are_refused_with_step_and_seed(seen, shown):
-    environment = make("Odd-v0", EnvSettings(kwargs={"seen": seen if seen[0] == seen[0] else None}))
+    environment = make("Unfit-v0", EnvSettings(kwargs={"seen": seen if seen[0] == seen[0] else None}))
     environment.unwrapped.seen = np.array(seen)
     environment.reset(seed=17)
-    with pytest.raises(ValueError, match=f"Odd-v0 returned .*{shown}.*, at step 1 of the episode of seed 17$"):
+    with pytest.raises(ValueError, match=f"Unfit-v0 returned .*{shown}.*, at step 1 of the episode of seed 17$"):
         environment.step(0)
 
 
 @pytest.mark.parametrize("seen", [[3, 250], (3.0, 250.0), np.array([3, 250], np.int64)])
 @pytest.mark.parametrize("reward", [np.array([2.5]), 2.5, np.float32(2.5), np.array(2.5), [2.5]])
 def test_what_loses_nothing_is_taken(seen, reward):
-    environment = make("Odd-v0")
+    environment = make("Unfit-v0")
     environment.unwrapped.seen, environment.unwrapped.reward = seen, reward
     environment.reset(seed=0)
     observation, brought, *_ = environment.step(0)
@@ -219,10 +219,10 @@ def test_what_loses_nothing_is_taken(seen, reward):
 
 @pytest.mark.parametrize("reward", [np.zeros(2), None, "much", [[1.0], [2.0]]])
 def test_a_reward_that_is_not_one_number_is_refused(reward):
-    environment = make("Odd-v0")
+    environment = make("Unfit-v0")
     environment.unwrapped.reward = reward
     environment.reset(seed=4)
     with pytest.raises(
-        ValueError, match="Odd-v0 returned .* instead of one reward, at step 0 of the episode of seed 4"
+        ValueError, match="Unfit-v0 returned .* instead of one reward, at step 0 of the episode of seed 4"
     ):
         environment.step(0)
