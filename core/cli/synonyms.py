@@ -49,7 +49,6 @@ THEIRS = {
     "label-smoothing": "smoothing",
     "mixup": "mixup-alpha",
     "cutmix": "cutmix-alpha",
-    "environment": "env env-id env-name gym-id",
     "env": "environment env-id env-name gym-id",
     "envs": "num-envs n-envs nenvs",
     "target-return": "target rtg return-to-go target-rtg",

@@ -170,7 +170,8 @@ def test_a_folder_that_timm_wrote_is_read(name: str, tmp_path: Path) -> None:
             load_pretrained(str(source), pretrained.config).eval(), model, some_images(pretrained.config)
         )
     about = json.loads((folder / "config.json").read_text())["pretrained_cfg"]
-    assert (pretrained.mean, pretrained.std) == (tuple(about["mean"]), tuple(about["std"]))
+    fits = len(about["mean"]) == pretrained.config.channels  # timm before 1.0.31 writes three for grey images
+    assert (pretrained.mean, pretrained.std) == ((tuple(about["mean"]), tuple(about["std"])) if fits else (None, None))
 
 
 def test_normalisation_and_names_come_with_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
