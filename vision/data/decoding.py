@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -91,7 +92,8 @@ class Streamed(torch.utils.data.Dataset):
             worker_init_fn=_ignore_interrupts,
             generator=torch.Generator(),  # else every start would draw from the run's random numbers
         )
-        return iter(loader)
+        with _interrupts_held():
+            return iter(loader)
 
     def __getitem__(self, indices: Indices) -> DecodedBatch:
         """What a worker does."""
@@ -136,6 +138,19 @@ def default_workers(files: int) -> int:
 def local_ranks() -> int:
     """How many ranks of this run share this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the workers are started: forked ones start with it held, and then ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ignore_interrupts(worker: int) -> None:
