@@ -40,7 +40,7 @@ from core.optim.groups import build_optimizer
 from core.training.metrics import read_metrics
 from core.training.order import Batch
 from core.training.run import Run
-from text.config import TrainConfig
+from text.config import LanguageModellingConfig
 from text.corpus.sources import find_source
 from text.presets import PRESETS
 from text.tasks.language_modelling import LanguageModelling, NextTokenLoss
@@ -77,7 +77,9 @@ def train_step(
     return {**timed, "first_loss": losses[0].item()}
 
 
-def step_config(folder: Path, seed: int, shape: str, batch: int, compiled: str, precision: str) -> TrainConfig:
+def step_config(
+    folder: Path, seed: int, shape: str, batch: int, compiled: str, precision: str
+) -> LanguageModellingConfig:
     """The preset nanogpt-cpu, never evaluating or saving."""
     return replace(
         PRESETS["nanogpt-cpu"],

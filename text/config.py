@@ -1,4 +1,4 @@
-"""The configuration of a text run: the settings that all runs share, the text, the tokenizer, the model's shape."""
+"""The configurations of text runs: what all tasks share, and what each of them adds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -8,51 +8,42 @@ from core.checks import check_at_least, check_between, check_choices, check_posi
 from core.cli.arguments import TEXT
 from core.config import TransformerConfig
 from core.training.config import RunConfig
+from core.training.trained import EvaluateOptions
 from text.corpus.documents import Reading
 from text.models.gpt import GPTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(RunConfig):
-    """A run of `text.train`; batches count sequences of `model.context` tokens."""
+class TextConfig(RunConfig):
+    """The settings that all runs of `text.train` share; the model is the task's."""
 
-    resumable = (*RunConfig.resumable, "data", "validation_data", "eval_batch", "sample")
+    resumable = (*RunConfig.resumable, "data", "validation_data", "eval_batch")
 
-    data: str | tuple[str, ...] = "pydoc"
-    """A name (shakespeare, pydoc), a file of text or a table (.jsonl, .csv, .parquet), compressed or not, a folder or
-    glob of them, or hf:NAME[:config][:split][:column]; or several of these."""
+    data: str | tuple[str, ...] = ""
+    """A name, a file or a folder, or several of these."""
     column: str = ""
     """Column of tables that holds the text; default text, or the only one that holds any."""
-    separator: str = field(default="", metadata={TEXT: True})
-    """A text between two documents of a file, <|endoftext|> for example, in place of which the tokenizer's end of text
-    is put; by default a file, or a row of a table, is one document."""
     skip_bad: bool = False
     """Leave out what cannot be read (not UTF-8, damaged, rows without text) rather than refuse it."""
     tokenizer: str = ""
-    """char, byte, bpe (learned from the text), gpt2, or a tokenizer file or folder; default char, or with init_from
-    the public model's own."""
+    """A name, a tokenizer file or a folder; by default that of init_from, if any, or one learned from the text."""
     bpe_size: int | None = None
-    """Vocabulary size of a learned bpe; default 4096."""
+    """Vocabulary size of a learned bpe."""
     validation: float = 0.1
-    """Fraction of the text, at its end, that is held out for evaluation."""
+    """Fraction that is held out for evaluation."""
     validation_data: str | tuple[str, ...] = ""
     """What is held out, named like data, in place of a fraction."""
-    window_order: Literal["shuffled", "random"] = "shuffled"
-    """shuffled takes every window of the text once an epoch; random takes windows from anywhere, as nanoGPT does."""
     eval_batch: int | None = None
     """Sequences evaluated at once in each process; default 64, or fewer where their logits would take over 1 GiB."""
-    sample: int = 200
-    """Tokens of the sample written to samples/ at every evaluation; 0 writes none."""
     init_from: str = ""
     """Start from trained weights: a run folder, a folder in Hugging Face's layout, or a name on the hub."""
-    model: GPTConfig = field(default_factory=GPTConfig)
+    model: Any = None
     """The model; with init_from only a shorter context and dropout have an effect, the rest comes with the weights."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choices(self)
         check_positive(self, "bpe_size", "eval_batch")
-        check_at_least(self, 0, "sample")
         check_between(self, 0.0, 1.0, "validation")
 
     def unused(self) -> dict[str, str]:
@@ -65,7 +56,7 @@ class TrainConfig(RunConfig):
         """Settings of the model that come with the weights."""
         from text.pretrained.start import FREE
 
-        parts = {"model.": GPTConfig, "model.core.": TransformerConfig}
+        parts = {"model.": type(self.model), "model.core.": TransformerConfig}
         names = [prefix + f.name for prefix, part in parts.items() for f in fields(part)]
         free = {"model.core", "model.context", *(f"model.core.{name}" for name in FREE)}
         return dict.fromkeys([name for name in names if name not in free], "init_from brings its own")
@@ -81,11 +72,78 @@ class TrainConfig(RunConfig):
         return replace(self, tokenizer=given.get("tokenizer", ""), model=shape)
 
     @property
+    def held_out(self) -> float | str | tuple[str, ...]:
+        """What is held out: a fraction of the data, or other data."""
+        return self.validation_data or self.validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModellingConfig(TextConfig):
+    """Predicting each next token of a text; batches count sequences of `model.context` tokens."""
+
+    task = "language-modelling"
+    resumable = (*TextConfig.resumable, "sample")
+
+    data: str | tuple[str, ...] = "pydoc"
+    """A name (shakespeare, pydoc), a file of text or a table (.jsonl, .csv, .parquet), compressed or not, a folder or
+    glob of them, or hf:NAME[:config][:split][:column]; or several of these."""
+    separator: str = field(default="", metadata={TEXT: True})
+    """A text between two documents of a file, <|endoftext|> for example, in place of which the tokenizer's end of text
+    is put; by default a file, or a row of a table, is one document."""
+    tokenizer: str = ""
+    """char, byte, bpe (learned from the text), gpt2, or a tokenizer file or folder; default char, or with init_from
+    the public model's own."""
+    bpe_size: int | None = None
+    """Vocabulary size of a learned bpe; default 4096."""
+    validation: float = 0.1
+    """Fraction of the text, at its end, that is held out for evaluation."""
+    window_order: Literal["shuffled", "random"] = "shuffled"
+    """shuffled takes every window of the text once an epoch; random takes windows from anywhere, as nanoGPT does."""
+    sample: int = 200
+    """Tokens of the sample written to samples/ at every evaluation; 0 writes none."""
+    model: GPTConfig = field(default_factory=GPTConfig)
+    """The model; with init_from only a shorter context and dropout have an effect, the rest comes with the weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, 0, "sample")
+
+    @property
     def reading(self) -> Reading:
         """How the documents of the data are read."""
         return Reading(self.column, self.separator, "skip" if self.skip_bad else "refuse")
 
-    @property
-    def held_out(self) -> float | str | tuple[str, ...]:
-        """What is held out: a fraction of the text, or another text."""
-        return self.validation_data or self.validation
+
+CONFIGS: dict[str, type[TextConfig]] = {config.task: config for config in (LanguageModellingConfig,)}
+"""By the names of the tasks; a run folder that names none is of the first."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(EvaluateOptions):
+    """Settings of `text.evaluate`."""
+
+    data: str | tuple[str, ...] = ""
+    """Another text, named as for training; by default a run's own. A public model needs one."""
+    part: Literal["auto", "held-out", "whole"] = "auto"
+    """Of another text: all of it, or the last part only, as large as in training; auto is all for a public model."""
+    column: str = ""
+    """Column of tables that holds the text; default text, or the only one that holds any."""
+    separator: str = field(default="", metadata={TEXT: True})
+    """A text that stands between two documents of a file of another text."""
+    skip_bad: bool = False
+    """Leave out what cannot be read of another text rather than refuse it."""
+    context: int | None = None
+    """Tokens of a window; default the model's context, or less where the logits of a window would take over 1 GiB."""
+    batch_size: int | None = None
+    """Sequences evaluated at once; default 64, or fewer where their logits would take over 1 GiB."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Arithmetic; auto chooses as training does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "batch_size", "context")
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        names = () if self.data else ("part", "column", "separator", "skip_bad")
+        return dict.fromkeys(names, "a run's own text is evaluated as it was held out; --data names another")

@@ -5,7 +5,7 @@ from typing import Literal
 
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
-from text.config import TrainConfig
+from text.config import LanguageModellingConfig
 from text.models.gpt import GPTConfig
 
 Bias = Literal["all", "none"]
@@ -47,7 +47,7 @@ def modern_core(dim: int, depth: int, n_heads: int, dropout: float = 0.0) -> Tra
     )
 
 
-CHAR_MODERN = TrainConfig(
+CHAR_MODERN = LanguageModellingConfig(
     steps=1450,
     batch_size=16,
     optimizer=MUON,
@@ -61,7 +61,7 @@ PRESETS = {
     "char-cpu": replace(CHAR_MODERN, steps=700, eval_every=100),
     # Shape, budget and recipe of nanoGPT's command for a CPU, in float32: 1.8903 on tiny Shakespeare (seed 0) in 95
     # core-seconds of an AMD EPYC 9005; nanoGPT itself ends at 1.898 after 138.
-    "nanogpt-cpu": TrainConfig(
+    "nanogpt-cpu": LanguageModellingConfig(
         steps=2000,
         batch_size=12,
         window_order="random",
@@ -76,7 +76,7 @@ PRESETS = {
     "char-modern": CHAR_MODERN,
     # Shape, budget and recipe of nanoGPT's command for a GPU; its own result is 1.4697 in 3 minutes on an A100.
     # Not measured yet: there was no GPU.
-    "nanogpt-gpu": TrainConfig(
+    "nanogpt-gpu": LanguageModellingConfig(
         steps=5000,
         batch_size=64,
         window_order="random",
@@ -86,7 +86,7 @@ PRESETS = {
         model=GPTConfig(context=256, core=gpt2_core(384, 6, 6, dropout=0.2)),
     ),
     # The modern recipe at that shape. Not measured yet: there was no GPU.
-    "char-gpu-modern": TrainConfig(
+    "char-gpu-modern": LanguageModellingConfig(
         steps=1000,
         batch_size=64,
         eval_every=100,
@@ -97,7 +97,7 @@ PRESETS = {
         model=GPTConfig(context=256, head="untied", core=modern_core(384, 6, 6, dropout=0.2)),
     ),
     # GPT-2's smallest shape over 10 billion tokens in batches of half a million. Not measured yet: there was no GPU.
-    "gpt2-124m": TrainConfig(
+    "gpt2-124m": LanguageModellingConfig(
         steps=19_073,
         batch_size=512,
         accumulate=16,

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from core.files.tensors import Uninitialised
 from core.training.trained import TrainedRun, load_run
-from text.config import TrainConfig
-from text.models.gpt import GPT, GPTConfig
+from text.config import CONFIGS, LanguageModellingConfig, TextConfig
+from text.models.build import build_model
 from text.pretrained.folders import load_pretrained, pretrained_folder
 from text.pretrained.start import is_run, start_folder
 from text.tokens.base import Tokenizer
@@ -16,7 +17,7 @@ from text.tokens.load import load_tokenizer
 
 
 @dataclass(frozen=True)
-class Trained(TrainedRun[GPT, TrainConfig]):
+class Trained(TrainedRun[Any, TextConfig]):
     """A model in evaluation mode, its configuration and its tokenizer."""
 
     tokenizer: Tokenizer
@@ -24,7 +25,7 @@ class Trained(TrainedRun[GPT, TrainConfig]):
 
 def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> Trained:
     """The model of a run folder and its tokenizer, see `core.training.trained.load_run`."""
-    run = load_run(folder, TrainConfig, lambda config: GPT(config.model), which, device)
+    run = load_run(folder, CONFIGS, lambda config: build_model(config.model), which, device)
     return Trained(**vars(run), tokenizer=load_tokenizer(folder))
 
 
@@ -41,11 +42,11 @@ def load_public(name_or_path: str, device: str = "cpu") -> Trained:
     """A public model in Hugging Face's layout and its tokenizer, see `text.pretrained.folders`."""
     folder = pretrained_folder(name_or_path)
     model, tokenizer = load_pretrained(folder), load_tokenizer(folder)
-    config = TrainConfig(steps=1, init_from=name_or_path, tokenizer=str(folder), model=model.config)
+    config = LanguageModellingConfig(steps=1, init_from=name_or_path, tokenizer=str(folder), model=model.config)
     return Trained(model.to(device), config, 0, torch.device(device), tokenizer)
 
 
-def load_start(name_or_path: str, config: GPTConfig) -> GPT:
+def load_start(name_or_path: str, config: Any) -> Any:
     """A trained model to start from, in training mode, with a shorter context or another dropout.
 
     name_or_path: a run folder, of which the best checkpoint is taken, or a public model.
@@ -53,7 +54,7 @@ def load_start(name_or_path: str, config: GPTConfig) -> GPT:
     folder = start_folder(name_or_path)
     own = (load(folder).model if is_run(folder) else load_pretrained(folder)).state_dict()
     with Uninitialised():
-        model = GPT(config)
+        model = build_model(config)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     model.load_state_dict({name: own[name][: shape[0]] for name, shape in shapes.items()})  # learned positions are cut
     return model

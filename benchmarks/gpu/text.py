@@ -16,7 +16,7 @@ from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from core.devices import compile_in_place
 from core.optim.groups import build_optimizer
-from text.config import TrainConfig
+from text.config import LanguageModellingConfig
 from text.models.gpt import GPT
 from text.presets import PRESETS
 from text.tasks.language_modelling import NextTokenLoss
@@ -24,7 +24,7 @@ from text.tasks.language_modelling import NextTokenLoss
 CHARACTERS = 65  # of tiny Shakespeare
 
 
-def configuration(preset: str, size: str) -> TrainConfig:
+def configuration(preset: str, size: str) -> LanguageModellingConfig:
     """The preset with a vocabulary: its own, or that of tiny Shakespeare. size "tiny": with a small model."""
     config = PRESETS[preset]
     model = replace(config.model, vocab_size=config.model.vocab_size or CHARACTERS)

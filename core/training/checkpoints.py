@@ -32,6 +32,8 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 STATE = "state.json"
 BEST = "best.json"
+Kinds = type[T] | Mapping[str, type[T]]
+"""The class of a configuration, or the classes by the names of their tasks."""
 NAMES_OR_PATHS = ("data", "validation_data", "init_from")
 """Fields in which a word without a separator is a path as well, if there is such a file."""
 
@@ -186,13 +188,19 @@ def load_weights(
     return weights | read_tensors(averaged) if kind == "averaged" and averaged.exists() else weights
 
 
-def write_config(run_folder: Path, config: Mapping[str, Any]) -> None:
-    """Records `to_dict(config)` as `config.json`, with the format of the folder and the place of relative paths."""
-    write_json(run_folder / "config.json", {"format": FORMAT, "config": config, "relative_to": os.getcwd()})
+def write_config(run_folder: Path, config: Mapping[str, Any], task: str = "") -> None:
+    """Records `to_dict(config)` as `config.json`, with the format of the folder and the place of relative paths.
+
+    task: by which `read_config` knows the class of the configuration, where a panel has several
+    """
+    named = {"task": task} if task else {}
+    write_json(run_folder / "config.json", {"format": FORMAT, **named, "config": config, "relative_to": os.getcwd()})
 
 
-def read_config(run_folder: Path, cls: type[T]) -> T:
+def read_config(run_folder: Path, kinds: Kinds[T]) -> T:
     """The configuration a run was made with; ValueError when there is none or it is of another version.
+
+    kinds: its class, or that of each task; the first where the folder names no task
 
     Relative paths in it that led to something from where the run was started are absolute when read from elsewhere.
     """
@@ -202,10 +210,20 @@ def read_config(run_folder: Path, cls: type[T]) -> T:
     record = read_json(path)
     check_format(path, record)
     try:
-        config = from_dict(cls, record.get("config", {}))
+        config = from_dict(_kind(kinds, record.get("task")), record.get("config", {}))
         return _anchored(config, record.get("relative_to", os.getcwd()))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _kind(kinds: Kinds[T], task: str | None) -> type[T]:
+    """The class of the configurations of a task."""
+    if not isinstance(kinds, Mapping):
+        return kinds
+    name = task or next(iter(kinds))
+    if name not in kinds:
+        raise ValueError(f"task = {name!r} is not one of: {', '.join(kinds)}")
+    return kinds[name]
 
 
 def _anchored(config: T, place: str) -> T:

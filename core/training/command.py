@@ -8,15 +8,13 @@ from typing import TypeVar
 
 from core.cli.arguments import Parser, given_fields, named_path, program, with_fields
 from core.messages import nearest
-from core.training.checkpoints import read_config
+from core.training.checkpoints import Kinds, read_config
 from core.training.config import BUDGETS, DEFAULT_OUT, RunConfig
 
 C = TypeVar("C", bound=RunConfig)
 
 
-def parse(
-    config_type: type[C], presets: Mapping[str, C], argv: Sequence[str] | None = None, *, description: str = ""
-) -> C:
+def parse(kinds: Kinds[C], presets: Mapping[str, C], argv: Sequence[str] | None = None, *, description: str = "") -> C:
     """`PRESET [--any.config.field VALUE ...]` as a configuration; `--out DIR --resume` alone takes DIR's own.
 
     Raises ValueError of one sentence for anything wrong; exits with 0 after `--help`.
@@ -31,7 +29,7 @@ def parse(
         if base.out == DEFAULT_OUT:
             base = dataclasses.replace(base, out=DEFAULT_OUT / name)
     elif folder := resumed_folder(arguments):
-        base = dataclasses.replace(read_config(folder, config_type), out=folder)
+        base = dataclasses.replace(read_config(folder, kinds), out=folder)
     elif {"-h", "--help"} & {*arguments}:
         base = next(iter(presets.values()))
     else:

@@ -19,6 +19,8 @@ BUDGETS = ("steps", "epochs", "minutes")
 class RunConfig:
     """The settings that every `train` command shares; a panel's own configuration inherits them."""
 
+    task: ClassVar[str] = ""
+    """What is learned, where a panel has several tasks: each has a configuration of its own."""
     resumable: ClassVar[tuple[str, ...]] = (
         *("out", "resume", "checkpoint", "steps", "minutes", "epochs", "accumulate", "log_every", "save_every"),
         *("eval_every", "keep", "tracker", "device", "compile"),

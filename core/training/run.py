@@ -110,7 +110,7 @@ class Run:
         self._resume()
         self.finished = self.clock.spent(self.step, self.clock.before) >= 1.0
         if self.main:
-            write_config(self.folder, to_dict(replace(self.config, resume=False, checkpoint="last")))
+            write_config(self.folder, to_dict(replace(self.config, resume=False, checkpoint="last")), self.config.task)
             self._metrics = MetricsFile(self.folder / "metrics.jsonl", after=self.step)
         if self.config.tracker != "none":
             self.accelerator.init_trackers("tensorboard")

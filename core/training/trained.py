@@ -13,7 +13,7 @@ from torch import nn
 from core.checks import check_choices
 from core.files.json_files import read_json, write_json
 from core.files.tensors import Uninitialised, load_into
-from core.training.checkpoints import Checkpoints, load_weights, read_config
+from core.training.checkpoints import Checkpoints, Kinds, load_weights, read_config
 from core.training.config import RunConfig
 
 M = TypeVar("M", bound=nn.Module)
@@ -36,7 +36,7 @@ class TrainedRun(Generic[M, C]):
 
 def load_run(
     folder: Path | str,
-    config_type: type[C],
+    kinds: Kinds[C],
     build: Callable[[C], M],
     which: str | int = "best",
     device: str = "cpu",
@@ -49,7 +49,7 @@ def load_run(
     Raises ValueError naming the file that is missing, damaged or of another version.
     """
     folder = Path(folder)
-    config = read_config(folder, config_type)
+    config = read_config(folder, kinds)
     checkpoint = Checkpoints(folder).find(which)
     step = int(checkpoint.name.removeprefix("step-"))
     with Uninitialised():

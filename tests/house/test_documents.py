@@ -55,7 +55,7 @@ def test_command_lines_are_understood(command: list[str]) -> None:
             del arguments[(place := arguments.index("--init-from")) : place + 2]
         presets = importlib.import_module(f"{panel}.presets").PRESETS
         if "--resume" not in arguments:  # whose settings are those of a folder that does not exist
-            parse(importlib.import_module(f"{panel}.config").TrainConfig, presets, arguments)
+            parse({}, presets, arguments)
     elif settings := getattr(importlib.import_module(name), f"{verb.capitalize()}Config", None):
         options = [*itertools.dropwhile(lambda word: not word.startswith("--"), arguments)]
         parse_fields(settings(), options)

@@ -8,11 +8,11 @@ from pathlib import Path
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from tests.text.processes import prose
-from text.config import TrainConfig
+from text.config import LanguageModellingConfig
 from text.models.gpt import GPTConfig
 from text.train import train
 
-PLAIN = TrainConfig(
+PLAIN = LanguageModellingConfig(
     steps=20,
     batch_size=4,
     window_order="random",
@@ -23,7 +23,7 @@ PLAIN = TrainConfig(
 )
 """GPT-2's block and AdamW, as nanoGPT trains it."""
 
-MODERN = TrainConfig(
+MODERN = LanguageModellingConfig(
     steps=20,
     batch_size=4,
     accumulate=2,
@@ -41,7 +41,7 @@ MODERN = TrainConfig(
 )  # fmt: skip
 """Rotary positions, grouped heads, RMSNorm, squared ReLU and Muon, with averaged weights."""
 
-RECIPES: dict[str, tuple[TrainConfig, list[float], dict[str, float]]] = {
+RECIPES: dict[str, tuple[LanguageModellingConfig, list[float], dict[str, float]]] = {
     "plain": (
         PLAIN,
         [
@@ -61,7 +61,7 @@ RECIPES: dict[str, tuple[TrainConfig, list[float], dict[str, float]]] = {
 }
 
 
-def run(name: str, folder: Path) -> tuple[TrainConfig, dict[str, float]]:
+def run(name: str, folder: Path) -> tuple[LanguageModellingConfig, dict[str, float]]:
     """A recipe trained in a folder; its configuration and last evaluation."""
     (folder / "text.txt").write_text(prose(), encoding="utf-8")
     settings = {"precision": "fp32", "device": "cpu", "sample": 0, "log_every": 1, "out": folder / "run"}

@@ -11,7 +11,7 @@ from core.cli.exits import main
 from core.training.command import parse
 from tests.processes import Command, Outcome
 from tests.text.processes import TINY, prose
-from text.config import TrainConfig
+from text.config import LanguageModellingConfig
 from text.evaluate import evaluate_run
 from text.export import export
 from text.presets import PRESETS
@@ -20,7 +20,7 @@ from text.train import train
 from text.trained import Trained, load
 
 COMMANDS: dict[str, Callable[[list[str]], object]] = {
-    "train": lambda argv: train(parse(TrainConfig, PRESETS, argv)),
+    "train": lambda argv: train(parse(LanguageModellingConfig, PRESETS, argv)),
     "evaluate": evaluate_run,
     "sample": sample,
     "export": export,
@@ -61,7 +61,7 @@ def run_folder(place: Path) -> Path:
     text.write_text(prose(360) + prose(40)[::-1], encoding="utf-8")
     words = (*TINY, "--data", str(text), "--out", str(out), "--steps", "40", "--eval-every", "15", "--save-every", "15")
     words += ("--keep", "3", "--optimizer.lr", "1e-2", "--model.core.dropout", "0.1", "--sample", "12")
-    train(parse(TrainConfig, PRESETS, words))
+    train(parse(LanguageModellingConfig, PRESETS, words))
     return out
 
 

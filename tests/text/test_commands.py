@@ -15,7 +15,7 @@ from core.optim.config import OptimizerConfig
 from core.training.metrics import read_metrics
 from tests.processes import Command
 from tests.text.processes import TINY, written
-from text.config import TrainConfig
+from text.config import LanguageModellingConfig
 from text.models.gpt import GPTConfig
 from text.train import train
 
@@ -154,7 +154,7 @@ def bpe_run(place: Path) -> Path:
     core = TransformerConfig(
         dim=16, depth=1, n_heads=2, bias="all", feedforward="gelu-tanh", position=PositionConfig("learned")
     )
-    config = TrainConfig(
+    config = LanguageModellingConfig(
         out=place / "bpe",
         data=str(place / "text.txt"),
         tokenizer="bpe",
@@ -206,13 +206,13 @@ from text.sample import sample
 sample([sys.argv[1], "--prompt", "The", "--tokens", "3"])
 loaded = lambda *names: [name for name in names if name in sys.modules]
 print(loaded("accelerate", "torch._dynamo", "tokenizers", "huggingface_hub", "transformers", "datasets"))
-from text.config import TrainConfig
+from text.config import LanguageModellingConfig
 from text.evaluate import evaluate_run
 from text.export import export
 from text.presets import PRESETS
 from text.train import train
 evaluate_run([sys.argv[1], "--json"])
-train(parse(TrainConfig, PRESETS, ["--out", sys.argv[2], "--resume", "--steps", "26"]))
+train(parse(LanguageModellingConfig, PRESETS, ["--out", sys.argv[2], "--resume", "--steps", "26"]))
 export([sys.argv[2], "--out", sys.argv[3]])
 print(loaded("torchvision", "timm", "matplotlib", "gymnasium", "transformers", "datasets", "sklearn", "tensorboard"))
 """

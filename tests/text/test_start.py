@@ -13,7 +13,7 @@ from core.training.metrics import read_metrics
 from tests.core.helpers import awake
 from tests.processes import Command
 from tests.text.processes import prose
-from text.config import TrainConfig
+from text.config import LanguageModellingConfig
 from text.models.gpt import GPT, GPTConfig
 from text.pretrained.folders import export_pretrained
 from text.tokens.bpe import BPETokenizer
@@ -73,7 +73,7 @@ def test_a_shorter_context_and_dropout_may_be_asked_for(command: Command, public
     arguments = ("gpt2-124m", *QUICK, "--init-from", public, "--data", place / "text.txt", "--out", place / "short")
     code, _, err = command("train", *arguments, "--model.context", 10, "--model.core.attention-dropout", 0.2)
     assert (code, err[-1][:4]) == (0, "done"), err
-    model = read_config(place / "short", TrainConfig).model
+    model = read_config(place / "short", LanguageModellingConfig).model
     assert (model.context, model.core.attention_dropout, model.core.dim, model.core.depth) == (10, 0.2, 16, 1)
     assert load(place / "short").tokenizer == load_tokenizer(public)
 

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +13,24 @@ from torch.nn import functional as F
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from core.files.atomic import write_text
+from core.messages import notice
+from core.training.config import with_steps
 from core.training.order import Batch, Share
 from core.training.run import Run
-from core.training.task import Task
-from core.training.trained import save_data_record
-from text.config import TrainConfig
-from text.corpus.load import Corpus
+from core.training.trained import matches_data, save_data_record
+from text.config import EvaluateConfig, LanguageModellingConfig
+from text.corpus.documents import Reading
+from text.corpus.load import Corpus, load_corpus
 from text.corpus.windows import IGNORED, TrainingWindows, validation_batches
 from text.models.gpt import GPT, GPTConfig
+from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
+from text.trained import Trained
 
+LOGITS = 2**28  # of a window, at most: 1 GiB of float32
 PROMPT = 16  # tokens of the held-out text that a sample continues
 
 
-class LanguageModelling(Task):
+class LanguageModelling(TextTask):
     """Windows of a text, cross-entropy of each next token, the loss over the whole held-out part."""
 
     unit = "tokens"
@@ -33,10 +38,32 @@ class LanguageModelling(Task):
     mode: Literal["min", "max"] = "min"
     use = "generate text with: python -m text.sample"  # the run folder follows
 
-    def __init__(self, corpus: Corpus, config: TrainConfig):
+    def __init__(self, corpus: Corpus, config: LanguageModellingConfig):
         self.corpus, self.config = corpus, config
         context, order = config.model.context, config.window_order
         self.windows = TrainingWindows(corpus.train, context, config.batch_size, config.seed, order)
+
+    @classmethod
+    def prepare(cls, config: LanguageModellingConfig) -> Self:
+        tokenizer = chosen_tokenizer(config, "char")
+        learned = config.bpe_size if tokenizer == "bpe" else None  # a resumed run has its tokenizer already
+        reading, held_out = config.reading, config.held_out
+        corpus = load_corpus(config.data, tokenizer, vocab_size=learned, validation=held_out, reading=reading)
+        if config.resume and not matches_data(config.out, corpus.sha256):
+            raise ValueError(f"data = {config.data!r} is not the text that {config.out} was trained on, or has changed")
+        config = replace(config, model=chosen_shape(config, corpus.tokenizer.vocab_size))
+        validation_batches(corpus.validation, config.model.context, batch_size=1)  # refuses a text that is too short
+        items = TrainingWindows(corpus.train, config.model.context, config.batch_size).items
+        return cls(corpus, with_steps(config, items))
+
+    @classmethod
+    def evaluate_trained(cls, trained: Trained, folder: Path, options: EvaluateConfig) -> tuple[str, dict[str, float]]:
+        corpus = load_text(trained, folder, options)
+        model = replace(trained.config.model, context=window(trained.config.model, corpus, options))
+        rows = options.batch_size or default_rows(model)
+        figures = evaluate(NextTokenLoss(trained.model), corpus, model.context, rows, device=trained.device)
+        part = "held-out tokens" if len(corpus.train) else "tokens, all of it"
+        return f"{corpus.name}: {corpus.val_size.tokens:,} {part}", figures
 
     def summary(self) -> str:
         corpus = self.corpus
@@ -128,3 +155,27 @@ def evaluate(
 def default_rows(model: GPTConfig) -> int:
     """How many windows to evaluate at once: 64, or fewer, so that their logits take no more than 1 GiB of float32."""
     return max(1, min(64, 2**28 // (model.context * model.vocab_size)))
+
+
+def load_text(trained: Trained, folder: Path, options: EvaluateConfig) -> Corpus:
+    """The text to evaluate on. Raises ValueError where a public model is given none."""
+    config, public = trained.config, not trained.step
+    assert isinstance(config, LanguageModellingConfig)
+    if not options.data:
+        if public:
+            raise ValueError(f"data is missing: {folder} is a public model, which has no text of its own; name one")
+        corpus = load_corpus(config.data, trained.tokenizer, validation=config.held_out, reading=config.reading)
+        if not matches_data(folder, corpus.sha256):
+            notice(f"{corpus.name} has changed since the run was trained on it")
+        return corpus
+    whole = options.part == "whole" or (options.part == "auto" and public)
+    reading = Reading(options.column, options.separator, "skip" if options.skip_bad else "refuse")
+    return load_corpus(options.data, trained.tokenizer, validation=1.0 if whole else config.validation, reading=reading)
+
+
+def window(model: GPTConfig, corpus: Corpus, options: EvaluateConfig) -> int:
+    """Tokens of a window. Raises ValueError for more than the model reads."""
+    if options.context and options.context > model.context:
+        raise ValueError(f"context = {options.context} must be at most the model's {model.context}")
+    context = options.context or min(model.context, max(1, LOGITS // model.vocab_size))
+    return min(context, len(corpus.validation) - 1) if options.data else context

@@ -1,0 +1,64 @@
+"""What `text.train` needs of a task."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from core.training.checkpoints import read_config
+from core.training.run import Run
+from core.training.task import Task
+from text.config import CONFIGS, EvaluateConfig, TextConfig
+from text.models.build import build_model
+from text.pretrained.start import differs_freely, start_shape, start_tokenizer
+from text.tokens.base import FILE, Tokenizer
+from text.tokens.load import load_tokenizer
+from text.trained import Trained, load_start
+
+
+class TextTask(Task, Protocol):
+    """A data set, an objective and a metric; it knows the whole configuration of its run."""
+
+    config: Any
+    """The configuration of the run, with what the data and the weights to start from decide filled in."""
+    use: str
+    """How to use what was trained: a sentence that the run folder follows."""
+
+    @classmethod
+    def prepare(cls, config: Any) -> Self:
+        """Reads the data. Raises ValueError for what cannot be trained."""
+
+    @classmethod
+    def evaluate_trained(cls, trained: Trained, folder: Path, options: EvaluateConfig) -> tuple[str, dict[str, float]]:
+        """What a trained model is evaluated on, in a few words, and its metrics. Raises ValueError for bad options."""
+
+    def save_data(self, folder: Path) -> None:
+        """Keeps in a run folder what is needed to use the model, and what it was trained on."""
+
+    def show(self, run: Run) -> None:
+        """Writes something to look at into the run folder, after an evaluation."""
+
+
+def starting_model(config: TextConfig, started: bool) -> Any:
+    """The model that training begins with: a new one, or one that has `started` from the weights of another."""
+    return load_start(config.init_from, config.model) if started else build_model(config.model)
+
+
+def chosen_tokenizer(config: TextConfig, default: str) -> Tokenizer | str:
+    """A resumed run's own tokenizer, else that of the model to start from, else the one named, or `default`."""
+    if config.resume and (config.out / FILE).exists():
+        return load_tokenizer(config.out)
+    if config.init_from:
+        return start_tokenizer(config.init_from, config.tokenizer)
+    return config.tokenizer or default
+
+
+def chosen_shape(config: TextConfig, vocabulary: int) -> Any:
+    """The model's shape, with at least so many tokens: a resumed run's, that of the model to start from, or its own."""
+    shape = config.model
+    if config.init_from and config.resume:
+        shape = read_config(config.out, CONFIGS).model
+    elif config.init_from and not differs_freely(shape, own := start_shape(config.init_from)):
+        shape = own
+    if 0 < shape.vocab_size < vocabulary:
+        raise ValueError(f"model.vocab_size = {shape.vocab_size} must be at least the tokenizer's {vocabulary}")
+    return replace(shape, vocab_size=shape.vocab_size or vocabulary)
