@@ -22,10 +22,10 @@ demo: $(STAMP) ## train every panel small on real data on the CPU and write runs
 	@$(PY) -m benchmarks.demo $(ARGS)
 
 test: lint ## lint, types, import contract, then the whole test suite
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-floor: $(FLOOR)/.installed ## the test suite on the oldest versions that pyproject.toml allows, in $(FLOOR)
-	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest -n $(WORKERS) $(ARGS)
+	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 wheel: $(STAMP) ## build a wheel and run every command's --help from it, installed somewhere else
 	$(PY) -m pytest tests/house/test_wheel.py
