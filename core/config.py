@@ -132,6 +132,8 @@ class TransformerConfig:
     """Added to the variance."""
     embedding_norm: OptionalNormKind = "none"
     """Normalisation of the tokens, positions included, before the first block (BERT, BLOOM)."""
+    first_norm: Literal["kept", "none"] = "kept"
+    """Whether the first block, too, normalises before its attention, or the embeddings' norm suffices (ModernBERT)."""
     qk_norm: OptionalNormKind = "none"
     """Normalisation of queries and keys."""
     qk_norm_over: Literal["head", "all-heads"] = "head"
@@ -177,10 +179,14 @@ class TransformerConfig:
         if self.modulation == "adaln" and self.norm_placement != "pre":
             raise ValueError("modulation = 'adaln' needs norm_placement = 'pre': it modulates what a branch reads")
         refuse_unused(self)
+        if self.first_norm == "none" and self.embedding_norm == "none":
+            raise ValueError("first_norm = 'none' needs an embedding_norm, which takes its place; it is 'none' as well")
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         idle = {"drop_path": "depth = 1, and it rises from 0"} if self.depth == 1 else {}
+        if self.norm_placement != "pre":
+            idle["first_norm"] = f"norm_placement = {self.norm_placement!r} has no norm before attention"
         if self.qk_norm == "none":
             idle["qk_norm_over"] = "qk_norm = 'none'"
         if self.window is None:

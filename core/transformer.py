@@ -114,6 +114,8 @@ class Transformer(nn.Module):
         self.embedding_norm = build_norm(config.embedding_norm, config.dim, config)
         self.drop = build_drop(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer, role) for layer in range(config.depth))
+        if config.first_norm == "none":
+            self.blocks[0].attention.norm = build_norm("none", config.dim, config)
         final = "none" if config.norm_placement == "post" else config.norm
         self.norm = build_norm(final, config.dim, config)
         initialise(config, {self: "core"})

@@ -33,6 +33,8 @@ IMPOSSIBLE_SHAPES: list[tuple[dict[str, Any], list[str]]] = [
     ({"norm": "none"}, ["norm = 'none'", "layernorm"]),
     ({"norm_placement": "both"}, ["norm_placement = 'both'", "pre, post, branch"]),
     ({"norm_placement": "branch", "modulation": "adaln"}, ["modulation = 'adaln'", "norm_placement"]),
+    ({"first_norm": "none"}, ["first_norm = 'none'", "embedding_norm"]),
+    ({"first_norm": "none", "embedding_norm": "rms", "norm_placement": "post"}, ["first_norm = 'none'", "'post'"]),
     ({"qk_norm_over": "all-heads"}, ["qk_norm_over = 'all-heads'", "qk_norm = 'none'"]),
     ({"window": 0}, ["window = 0", "above 0"]),
     ({"window_layers": (1,)}, ["window_layers = (1,)", "window = None"]),
