@@ -68,7 +68,7 @@ class TextConfig(RunConfig):
         from text.pretrained.start import changed_shape
 
         changes = {name.removeprefix("model."): value for name, value in given.items() if name.startswith("model.")}
-        shape = changed_shape(self.init_from, changes)
+        shape = changed_shape(self.init_from, changes, type(self.model))
         return replace(self, tokenizer=given.get("tokenizer", ""), model=shape)
 
     @property
