@@ -77,7 +77,7 @@ class TrainConfig(RunConfig):
         from text.pretrained.start import changed_shape
 
         changes = {name.removeprefix("model."): value for name, value in given.items() if name.startswith("model.")}
-        shape = changed_shape(self.init_from, changes)
+        shape = changed_shape(self.init_from, changes, GPTConfig)
         return replace(self, tokenizer=given.get("tokenizer", ""), model=shape)
 
     @property

@@ -11,7 +11,8 @@ from typing import Literal
 from core.checks import check_choices
 from core.cli.arguments import REQUIRED, parse_fields, run_folder
 from core.cli.exits import main
-from text.pretrained.folders import export_pretrained, nearest_family
+from text.pretrained.families import nearest_family
+from text.pretrained.folders import export_pretrained
 from text.trained import load
 
 

@@ -82,7 +82,7 @@ def choose_shape(config: TrainConfig) -> GPTConfig:
         return config.model
     if config.resume:
         return read_config(config.out, TrainConfig).model
-    own = start_shape(config.init_from)
+    own = start_shape(config.init_from, GPTConfig)
     return config.model if differs_freely(config.model, own) else own
 
 

@@ -40,7 +40,7 @@ def load_any(name: str, which: str | int = "best", device: str = "cpu") -> Train
 def load_public(name_or_path: str, device: str = "cpu") -> Trained:
     """A public model in Hugging Face's layout and its tokenizer, see `text.pretrained.folders`."""
     folder = pretrained_folder(name_or_path)
-    model, tokenizer = load_pretrained(folder), load_tokenizer(folder)
+    model, tokenizer = load_pretrained(folder, GPT), load_tokenizer(folder)
     config = TrainConfig(steps=1, init_from=name_or_path, tokenizer=str(folder), model=model.config)
     return Trained(model.to(device), config, 0, torch.device(device), tokenizer)
 
@@ -51,7 +51,7 @@ def load_start(name_or_path: str, config: GPTConfig) -> GPT:
     name_or_path: a run folder, of which the best checkpoint is taken, or a public model.
     """
     folder = start_folder(name_or_path)
-    own = (load(folder).model if is_run(folder) else load_pretrained(folder)).state_dict()
+    own = (load(folder).model if is_run(folder) else load_pretrained(folder, GPT)).state_dict()
     with Uninitialised():
         model = GPT(config)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}

@@ -6,19 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from torch import nn
 
 from core.files.serialize import from_dict, to_dict
-from core.files.weights import WEIGHT, Rule, module
-from text.models.gpt import GPT, GPTConfig
+from core.files.weights import Rule
 from text.pretrained.paperwork import relevant_fields
 
+Model = TypeVar("Model", bound=nn.Module)
+Config = TypeVar("Config")
 Supported = Mapping[str, tuple[object, ...]]
 
-TRAINING = ("core.init", "core.drop_path", "core.dropout", "core.attention_dropout")
-"""Of our settings, those that change no logits."""
-RESOLVED = ("core.n_kv_heads", "core.head_dim", "core.ffn_dim", "context")
-"""Of our settings, those that mean the same in several ways: None and written out, as a number or as a multiple."""
 TIED = {True: "tied", False: "untied"}
 
 
@@ -32,7 +31,7 @@ def equals(place: str, default: Any = MISSING, names: Mapping[Any, Any] | None =
 
 
 @dataclass(frozen=True)
-class Family(ABC):
+class Family(ABC, Generic[Model, Config]):
     """The fields of a `config.json` that matter, under their names there.
 
     What a field's annotation does not allow, and what would change the mathematics (`text.pretrained.paperwork`), is
@@ -41,19 +40,23 @@ class Family(ABC):
 
     model_type: ClassVar[str]
     architecture: ClassVar[str]
-    """The class, head included, that transformers builds."""
+    """The class that transformers builds, head included."""
+    models: ClassVar[Mapping[type, type[nn.Module]]]
+    """The classes of model that it describes, by that of their configuration."""
     prefix: ClassVar[str]
     """What the names of all weights but the head's begin with, where they were saved with a head."""
-    embedding: ClassVar[str]
-    """The weight that a tied head repeats."""
     buffers: ClassVar[tuple[str, ...]]
     """Patterns of stored tensors that are not weights: masks and frequencies."""
     supported: ClassVar[Supported]
     """What the family can express: the accepted values, by field of our configuration; the first, where none of their
     fields equals it."""
+    training: ClassVar[tuple[str, ...]] = ("core.init", "core.drop_path", "core.dropout", "core.attention_dropout")
+    """Of our settings, those that change no logits."""
+    resolved: ClassVar[tuple[str, ...]] = ("core.n_kv_heads", "core.head_dim", "core.ffn_dim", "context")
+    """Of our settings, those that mean the same in several ways: None and written out, as a number or as a multiple."""
 
     @classmethod
-    def from_fields(cls, given: Mapping[str, Any]) -> tuple[Family, list[str]]:
+    def from_fields(cls, given: Mapping[str, Any]) -> tuple[Self, list[str]]:
         """From the fields of a `config.json`; also the names of those that nobody knows.
 
         Raises ValueError naming the first that is not supported.
@@ -69,16 +72,20 @@ class Family(ABC):
         """What is not as its fields say, without a change of the logits."""
         return []
 
-    def to_config(self) -> GPTConfig:
+    def config_class(self) -> type[Config]:
+        """The class of configuration of the model that its fields describe."""
+        return next(iter(self.models))
+
+    def to_config(self) -> Config:
         """The same model as a configuration of ours."""
-        nested: dict[str, Any] = {"core": {"position": {}}}
+        nested: dict[str, Any] = {}
         for place, value in self.our_values().items():
             *outer, name = place.split(".")
             level = nested
             for key in outer:
-                level = level[key]
+                level = level.setdefault(key, {})
             level[name] = value
-        return from_dict(GPTConfig, nested)
+        return from_dict(self.config_class(), nested)
 
     def our_values(self) -> dict[str, Any]:
         """What it sets in our configuration, by dotted names."""
@@ -90,7 +97,7 @@ class Family(ABC):
         return values
 
     @classmethod
-    def from_config(cls, config: GPTConfig) -> Family:
+    def from_config(cls, config: Config) -> Self:
         """The fields for a model of ours. Raises ValueError naming a setting that the family cannot express."""
         for place, accepted in cls.supported.items():
             cls.require(place, attrgetter(place)(config), accepted)
@@ -100,14 +107,14 @@ class Family(ABC):
                 value, names = attrgetter(f.metadata["saved"])(config), f.metadata["names"]
                 values[f.name] = next(name for name, own in names.items() if own == value) if names else value
         family = cls(**values | cls.own_fields(config))
-        checked = (*cls.supported, *RESOLVED, *TRAINING)
+        checked = (*cls.supported, *cls.resolved, *cls.training)
         for place, own, theirs in differences(config, family.to_config()):
             if place not in checked:
                 cls.require(place, own, [theirs])
         return family
 
     @classmethod
-    def own_fields(cls, config: GPTConfig) -> dict[str, Any]:
+    def own_fields(cls, config: Config) -> dict[str, Any]:
         """The values of fields that equal none of ours."""
         return {}
 
@@ -121,14 +128,23 @@ class Family(ABC):
             )
 
     @classmethod
-    def completed(cls, model: GPT) -> GPT:
+    def build(cls, config: Config) -> Model:
+        """A model of that configuration."""
+        return cls.models[type(config)](config)  # type: ignore[return-value]
+
+    @classmethod
+    def completed(cls, model: Model) -> Model:
         """The same model with all the weights that the layout has."""
         return model
 
-    @classmethod
     @abstractmethod
-    def rules(cls, config: GPTConfig) -> list[Rule]:
+    def rules(self, config: Config) -> list[Rule]:
         """Which of their weights are which of ours, in the layout with a head."""
+
+    @classmethod
+    def repeated(cls, config: Config) -> dict[str, str]:
+        """Weights that may be stored once more, each with the name of the one that it must equal."""
+        return {}
 
 
 def differences(a: Any, b: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:
@@ -139,8 +155,3 @@ def differences(a: Any, b: Any, prefix: str = "") -> Iterator[tuple[str, object,
             yield from differences(one, other, f"{prefix}{f.name}.")
         elif one != other:
             yield f"{prefix}{f.name}", one, other
-
-
-def head_rules(config: GPTConfig) -> list[Rule]:
-    """The rule of the head; a tied one has no weight of its own."""
-    return [] if config.head == "tied" else module("head", "lm_head", kinds=WEIGHT)

@@ -7,34 +7,24 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.files.atomic import atomic_write, write_text
 from core.files.json_files import read_json, write_json
 from core.files.tensors import WEIGHTS, Safetensors, Uninitialised
 from core.files.weights import export_weights, import_weights
-from core.messages import first_line, nearest, notice
-from text.models.gpt import GPT, GPTConfig
-from text.pretrained.family import Family
-from text.pretrained.gpt2 import GPT2
-from text.pretrained.llama import Llama
-from text.pretrained.nanochat import NanoChat
-from text.pretrained.olmo import Olmo2, Olmo3
-from text.pretrained.windowed import Mistral, Qwen2, Qwen3, SmolLM3
+from core.messages import first_line, notice
+from text.pretrained.families import find_family, nearest_family
+from text.pretrained.family import Family, Model
 from text.tokens.base import FILE, Tokenizer
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import public_json
 from text.tokens.special import Companions
 
 CONFIG = "config.json"
-FAMILIES: dict[str, type[Family]] = {
-    family.model_type: family for family in (GPT2, Llama, Mistral, Qwen2, Qwen3, SmolLM3, Olmo2, Olmo3, NanoChat)
-}
-"""By the `model_type` of their `config.json`."""
-
 HUB_FILES = [
     CONFIG,
     "model*.safetensors",
@@ -49,31 +39,49 @@ HUB_FILES = [
 """What is downloaded: safetensors and plain text, nothing that can execute code."""
 
 
-def load_pretrained(name_or_path: str | Path) -> GPT:
-    """A public model of one of FAMILIES, with its weights in float32, in evaluation mode.
+@overload
+def load_pretrained(name_or_path: str | Path) -> nn.Module: ...
+@overload
+def load_pretrained(name_or_path: str | Path, kind: type[Model]) -> Model: ...
+def load_pretrained(name_or_path: str | Path, kind: type[nn.Module] = nn.Module) -> nn.Module:
+    """A public model of one of `families.FAMILIES`, with its weights in float32, in evaluation mode.
 
     name_or_path: a folder, or the name of a model on the Hugging Face hub, which is downloaded once.
+    kind:         the class of model that is needed, `GPT` for example
 
     Raises ValueError naming the file that is missing or damaged, the field of `config.json` that would change the
-    mathematics, or the weights that are missing, unknown or of another shape. A pickle is never read.
+    mathematics, or the weights that are missing, unknown or of another shape; or when the model is of another kind.
+    A pickle is never read.
     """
     folder = pretrained_folder(name_or_path)
     family, passed_over = read_fields(folder)
+    config = family.to_config()
+    check_kind(family.models[type(config)], kind, folder)
     if passed_over:
         notice(f"{folder / CONFIG}: passed over {', '.join(passed_over)}")
     weights = Unwrapped(Safetensors(folder))
     with Uninitialised():
-        model = GPT(family.to_config())
-    rules, tied_to = family.rules(model.config), family.embedding
+        model = family.build(config)
+    fill(model, weights, family, folder)
+    return model.eval()
+
+
+def check_kind(found: type, needed: type, origin: object) -> None:
+    """Raises ValueError for a class of model, or of configuration, that is not the one needed."""
+    if not issubclass(found, needed):
+        raise ValueError(f"{origin} holds a {found.__name__}, needed is a {needed.__name__}")
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], family: Family[Any, Any], folder: Path) -> None:
+    """Fills a model from the weights of a folder. Raises ValueError naming those that do not fit."""
+    rules, repeated = family.rules(model.config), family.repeated(model.config)
     if not any(name.startswith(family.prefix) for name in weights):  # saved without a head
         rules = [rule.renamed(lambda name: name.removeprefix(family.prefix)) for rule in rules]
-        tied_to = tied_to.removeprefix(family.prefix)
-    repeated = {"lm_head.weight": tied_to} if model.config.head == "tied" else {}
+        repeated = {name: kept.removeprefix(family.prefix) for name, kept in repeated.items()}
     try:
         import_weights(model, weights, rules, ignored=family.buffers, repeated=repeated)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
-    return model.eval()
 
 
 class Unwrapped(Mapping[str, Tensor]):
@@ -108,12 +116,12 @@ def pretrained_folder(name_or_path: str | Path) -> Path:
         raise ValueError(f"{name} is not a folder, nor to be had from the hub: {first_line(error)}") from error
 
 
-def read_family(folder: Path) -> Family:
+def read_family(folder: Path) -> Family[Any, Any]:
     """What the `config.json` of a folder says. Raises ValueError naming a field that is not supported."""
     return read_fields(folder)[0]
 
 
-def read_fields(folder: Path) -> tuple[Family, list[str]]:
+def read_fields(folder: Path) -> tuple[Family[Any, Any], list[str]]:
     """The same, and the fields that are passed over although they may mean something."""
     fields = read_json(folder / CONFIG)
     try:
@@ -124,15 +132,8 @@ def read_fields(folder: Path) -> tuple[Family, list[str]]:
         raise ValueError(f"{folder / CONFIG}: {error}") from error
 
 
-def find_family(model_type: object) -> type[Family]:
-    """The family of that name. Raises ValueError for an unknown one."""
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise ValueError(f"model_type = {model_type!r} is not a supported family; {nearest(str(model_type), FAMILIES)}")
-    return FAMILIES[model_type]
-
-
 def export_pretrained(
-    model: GPT,
+    model: nn.Module,
     folder: str | Path,
     family: str | None = None,
     tokenizer: Tokenizer | None = None,
@@ -140,7 +141,7 @@ def export_pretrained(
 ) -> None:
     """Writes a model as a new folder that other tools load as one of a public family, atomically.
 
-    family:    one of FAMILIES; by default `nearest_family`
+    family:    one of `families.FAMILIES`; by default `nearest_family`
     tokenizer: written into the folder in the format of the `tokenizers` library, with the files that came with it
     precision: of the weights written
 
@@ -160,31 +161,13 @@ def export_pretrained(
         temporary.mkdir()
         weights = {name: part.to(dtype) for name, part in export_weights(whole, exported.rules(whole.config)).items()}
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
-        write_json(temporary / CONFIG, exported.to_fields() | {"dtype": str(dtype).removeprefix("torch.")} | ids)
+        write_json(temporary / CONFIG, {"dtype": str(dtype).removeprefix("torch.")} | ids | exported.to_fields())
         if tokenizer is not None:
             write_text(temporary / FILE, public_json(tokenizer))
             companions.save(temporary)
 
 
-def nearest_family(config: GPTConfig) -> str:
-    """The family whose layout is nearest to a model."""
-    core = config.core
-    if core.position.kind != "rotary":
-        return "gpt2"
-    if core.norm == "rms":
-        return "nanochat"
-    if core.norm_placement == "branch":
-        return "olmo2" if core.window is None else "olmo3"
-    if core.unpositioned_layers:
-        return "smollm3"
-    if core.qk_norm != "none":
-        return "qwen3"
-    if core.bias == "qkv":
-        return "qwen2"
-    return "llama" if core.window is None else "mistral"
-
-
-def exported_companions(tokenizer: Tokenizer | None, config: GPTConfig) -> Companions:
+def exported_companions(tokenizer: Tokenizer | None, config: Any) -> Companions:
     """What is written beside an exported tokenizer. Raises ValueError for one that does not fit the model."""
     if tokenizer is None:
         return Companions()

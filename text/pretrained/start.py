@@ -1,7 +1,6 @@
 """A model to start from: a public one, or a run of ours. Its shape, of which some may be changed, and its tokenizer."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,8 @@ from core.cli.arguments import with_fields
 from core.files.json_files import read_json
 from core.files.serialize import from_dict
 from core.training.checkpoints import check_format
-from text.models.gpt import GPTConfig
-from text.pretrained.folders import CONFIG, pretrained_folder, read_family
+from text.pretrained.family import Config, differences
+from text.pretrained.folders import CONFIG, check_kind, pretrained_folder, read_family
 from text.tokens.base import ByteTokenizer, Tokenizer
 from text.tokens.load import load_tokenizer, published_gpt2
 
@@ -34,28 +33,32 @@ def start_folder(name: str) -> Path:
     return folder if is_run(folder) else pretrained_folder(name)
 
 
-def start_shape(name: str) -> GPTConfig:
-    """The shape of the model to start from. Raises ValueError naming what is missing or not supported."""
+def start_shape(name: str, kind: type[Config]) -> Config:
+    """The shape of the model to start from, of the class that is needed.
+
+    Raises ValueError naming what is missing or not supported, or when it is of another class.
+    """
     folder = start_folder(name)
     if not is_run(folder):
-        return read_family(folder).to_config()
+        shape = read_family(folder).to_config()
+        check_kind(type(shape), kind, name)
+        return shape
     record = read_json(folder / CONFIG)
     check_format(folder / CONFIG, record)
-    return from_dict(GPTConfig, record.get("config", {}).get("model", {}), "model")
+    return from_dict(kind, record.get("config", {}).get("model", {}), "model")
 
 
-def changed_shape(name: str, changes: Mapping[str, Any]) -> GPTConfig:
+def changed_shape(name: str, changes: Mapping[str, Any], kind: type[Config]) -> Config:
     """That shape with a shorter context or another dropout, by dotted names. ValueError for a longer context."""
-    own = start_shape(name)
+    own: Any = start_shape(name, kind)
     if changes.get("context", 0) > own.context:
         raise ValueError(f"model.context = {changes['context']} must be at most {own.context}, that of {name}")
     return with_fields(own, changes)
 
 
-def differs_freely(shape: GPTConfig, own: GPTConfig) -> bool:
+def differs_freely(shape: Any, own: Any) -> bool:
     """Whether a shape is that of the weights but for what may be changed."""
-    core = replace(shape.core, **{name: getattr(own.core, name) for name in FREE})
-    return replace(shape, context=own.context, core=core) == own
+    return all(place.rpartition(".")[2] in (*FREE, "context") for place, *_ in differences(shape, own))
 
 
 def start_tokenizer(name: str, asked: str) -> Tokenizer | str:

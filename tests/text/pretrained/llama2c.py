@@ -22,7 +22,7 @@ from core.config import PositionConfig, TransformerConfig
 from core.files.tensors import Uninitialised
 from core.files.weights import import_weights
 from text.models.gpt import GPT, GPTConfig
-from text.pretrained.llama import Llama
+from text.pretrained.causal.llama import Llama
 
 HEADER = struct.Struct("<7i")
 ROTATION = "rotation"  # tables that are not needed
@@ -42,7 +42,7 @@ def load_llama2c(path: str | Path) -> GPT:
     with Uninitialised():
         model = GPT(config)
     numbers = torch.from_numpy(np.fromfile(path, "<f4", offset=HEADER.size))
-    import_weights(model, dict(_weights(numbers, sections, config)), Llama.rules(config))
+    import_weights(model, dict(_weights(numbers, sections, config)), Llama.from_config(config).rules(config))
     return model.eval()
 
 

@@ -129,3 +129,15 @@ def test_what_would_change_the_numbers_is_refused_by_name(
 ) -> None:
     with pytest.raises(ValueError, match=f"config.json: .*{message}"):
         load_pretrained(changed(saved(name)[1], tmp_path / "m", fields))
+
+
+def test_a_model_of_another_kind_than_the_one_needed_is_refused_before_its_weights_are_read(
+    saved: Saved, tmp_path: Path
+) -> None:
+    class Other(torch.nn.Module):
+        pass
+
+    folder = changed(saved("gpt2")[1], tmp_path / "m", {})
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="m holds a GPT, needed is a Other"):
+        load_pretrained(folder, Other)

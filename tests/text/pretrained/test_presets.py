@@ -17,7 +17,8 @@ from tests.core.helpers import awake
 from tests.text.processes import prose
 from text.models.gpt import GPT, GPTConfig
 from text.presets import PRESETS
-from text.pretrained.folders import export_pretrained, load_pretrained, nearest_family
+from text.pretrained.families import nearest_family
+from text.pretrained.folders import export_pretrained, load_pretrained
 from text.tokens.base import ByteTokenizer, CharTokenizer, Tokenizer
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import load_tokenizer

@@ -17,8 +17,9 @@ from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from tests.core.helpers import awake
 from text.models.gpt import GPT, GPTConfig
-from text.pretrained.folders import FAMILIES, export_pretrained, load_pretrained, nearest_family, pretrained_folder
-from text.pretrained.llama import Llama
+from text.pretrained.causal.llama import Llama
+from text.pretrained.families import FAMILIES, nearest_family
+from text.pretrained.folders import export_pretrained, load_pretrained, pretrained_folder
 from text.tokens.base import ByteTokenizer
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import load_tokenizer
@@ -172,7 +173,7 @@ def test_rotary_weights_agree_far_from_the_start() -> None:
     long = SHAPE | {"max_position_embeddings": 2048, "hidden_size": 128, "num_attention_heads": 2}
     theirs = awake(LlamaForCausalLM(LlamaConfig(**long, **NO_ENDS)))
     ours = GPT(Llama(**long).to_config()).eval()
-    import_weights(ours, theirs.state_dict(), Llama.rules(ours.config))
+    import_weights(ours, theirs.state_dict(), Llama(**long).rules(ours.config))
     ids = some_ids(2048)[:1]
     with torch.inference_mode():
         assert_same_logits(ours(ids)[:, -512:], theirs(ids).logits[:, -512:])

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from text.models.gpt import GPT
-from text.pretrained.folders import FAMILIES, read_family
+from text.pretrained.families import FAMILIES
+from text.pretrained.folders import read_family
 from text.tokens.special import Companions
 
 PUBLISHED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "published.json").read_text())

@@ -13,7 +13,8 @@ from core.config import Bias, FeedForwardKind, PositionConfig, TransformerConfig
 from core.files.serialize import to_dict
 from core.files.weights import BOTH, WEIGHT, Layout, Rule, each_layer, module, stacked
 from text.models.gpt import GPTConfig
-from text.pretrained.family import TIED, Family, Supported, equals, head_rules
+from text.pretrained.causal.head import Causal, head_rules
+from text.pretrained.family import TIED, Supported, equals
 from text.pretrained.rope import read_rope, write_rope
 
 Activation = Literal["silu", "swish", "gelu", "gelu_python"]
@@ -39,7 +40,7 @@ NORMS = {
 
 
 @dataclass(frozen=True)
-class LlamaLike(Family):
+class LlamaLike(Causal):
     """The fields that these models share."""
 
     prefix = "model."
@@ -110,8 +111,7 @@ class LlamaLike(Family):
             own["max_position_embeddings"] = position.scaling.original_context
         return own
 
-    @classmethod
-    def rules(cls, config: GPTConfig) -> list[Rule]:
+    def rules(self, config: GPTConfig) -> list[Rule]:
         core, ours, theirs = config.core, "core.blocks.*.", "model.layers.*."
         attention, feedforward = ours + "attention.branch.", ours + "feedforward.branch."
         qkv = [f"{theirs}self_attn.{name}_proj" for name in "qkv"]

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 
 from core.files.serialize import to_dict
 from text.models.gpt import GPTConfig
+from text.pretrained.causal.llama import ATTENTION_BIAS, LlamaLike
+from text.pretrained.causal.windowed import window_values
 from text.pretrained.family import Supported, equals
-from text.pretrained.llama import ATTENTION_BIAS, LlamaLike
 from text.pretrained.rope import read_rope, write_rope
-from text.pretrained.windowed import window_values
 
 KINDS = ("full_attention", "sliding_attention")
 """Of layers."""

@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal
 from core.config import FeedForwardKind
 from core.files.weights import WEIGHT, Rule, each_layer, module
 from text.models.gpt import GPTConfig
-from text.pretrained.family import Supported, equals, head_rules
-from text.pretrained.llama import LlamaLike, heads_layout
+from text.pretrained.causal.head import head_rules
+from text.pretrained.causal.llama import LlamaLike, heads_layout
+from text.pretrained.family import Supported, equals
 
 ACTIVATIONS: dict[str, FeedForwardKind] = {"relu2": "relu2"}
 
@@ -37,8 +38,7 @@ class NanoChat(LlamaLike):
         cls.require("core.head_dim", core.head_width, [core.dim / core.n_heads])
         return super().own_fields(config)
 
-    @classmethod
-    def rules(cls, config: GPTConfig) -> list[Rule]:
+    def rules(self, config: GPTConfig) -> list[Rule]:
         core, ours, theirs = config.core, "core.blocks.*.", "model.layers.*."
         n_heads = (core.n_heads, core.key_heads, core.key_heads)
         qkv = [f"{theirs}self_attn.{name}_proj" for name in "qkv"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from text.models.gpt import GPTConfig
+from text.pretrained.causal.llama import ATTENTION_BIAS, HALVES, LlamaLike
 from text.pretrained.family import TIED, Supported, equals
-from text.pretrained.llama import ATTENTION_BIAS, HALVES, LlamaLike
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from core.config import FeedForwardKind
 from core.files.tensors import Uninitialised
 from core.files.weights import TRANSPOSED, WEIGHT, Rule, each_layer, module
 from text.models.gpt import GPT, GPTConfig
-from text.pretrained.family import TIED, Family, Supported, equals, head_rules
+from text.pretrained.causal.head import Causal, head_rules
+from text.pretrained.family import TIED, Supported, equals
 
 Tanh = Literal["gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"]
 Activation = Tanh | Literal["gelu", "gelu_python", "relu"]
@@ -20,7 +21,7 @@ ACTIVATIONS |= {"gelu": "gelu", "gelu_python": "gelu", "relu": "relu"}
 
 
 @dataclass(frozen=True)
-class GPT2(Family):
+class GPT2(Causal):
     """The fields of a GPT-2's `config.json`."""
 
     model_type = "gpt2"
@@ -71,8 +72,7 @@ class GPT2(Family):
         whole.load_state_dict(zeros | model.state_dict())
         return whole
 
-    @classmethod
-    def rules(cls, config: GPTConfig) -> list[Rule]:
+    def rules(self, config: GPTConfig) -> list[Rule]:
         ours, theirs = "core.blocks.*.", "transformer.h.*."
         attention, compute = ours + "attention.branch.", ours + "feedforward.branch."
         block = [
