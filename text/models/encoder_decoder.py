@@ -144,6 +144,7 @@ class Seq2Seq(nn.Module):
         self.encoder = Transformer(config.core, extent)
         self.decoder = Transformer(config.decoder, extent, role="cross")
         scale = 1 / math.sqrt(dim) if config.head_scale == "inverse-sqrt-dim" else 1.0
+        self.undecoded = {config.start, config.pad} - {config.eos}
         self.head = ScaledLinear(dim, config.vocab_size, config.head_bias == "learned", scale)
         initialise(config.core, {self.embed: "embedding", self.head: "head"})
         if config.head == "tied":
@@ -226,8 +227,14 @@ class Seq2Seq(nn.Module):
         memory: Tensor,
         memory_graph: Graph | None = None,
     ) -> Tensor:
-        """Append ids (B, T) to the cache; the logits (B, V) of what follows the last of them."""
-        return self.head(self.decode(ids, memory, memory_graph, pads, state, read=LAST)[:, 0])
+        """Append ids (B, T) to the cache; the logits (B, V) of what follows the last of them.
+
+        Those of the start token and of padding are -inf, unless the same id ends a target: no target contains them.
+        """
+        logits = self.head(self.decode(ids, memory, memory_graph, pads, state, read=LAST)[:, 0])
+        for token in self.undecoded:
+            logits[:, token] = -math.inf
+        return logits
 
     def layered_modules(self) -> list[list[nn.Module]]:
         """Its modules by depth (`core.optim.groups`): the encoder's blocks, then the decoder's."""

@@ -84,19 +84,22 @@ def test_every_real_token_of_the_source_is_seen(name):
 def test_cached_steps_give_what_the_whole_gives(name):
     m, source, target = model(EVERY[name]), ids(), ids(length=9, seed=6)
     expected, bound, pads = m(source, LENGTHS, target), m.bind(source, LENGTHS), torch.tensor([0, 2, 0])
+    expected[:, :, sorted(m.undecoded)] = -math.inf
     state = bound.new_state(3, 9)
     got = [bound.step(target[:, :3], state)] + [bound.step(target[:, n : n + 1], state) for n in range(3, 9)]
     torch.testing.assert_close(torch.stack(got, 1), expected[:, 2:], atol=1e-5, rtol=1e-4)
     padded = bound.step(target, bound.new_state(3, 9), pads)
+    kept = [token for token in range(V) if token not in m.undecoded]
     shorter = m(source[1:2, :3], None, target[1:2, 2:])[:, -1]
-    torch.testing.assert_close(padded[1:2], shorter, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(padded[1:2, kept], shorter[:, kept], atol=1e-5, rtol=1e-4)
 
 
 def greedy(m: Seq2Seq, source: Tensor, tokens: int) -> list[int]:
     """Without a cache, one sentence."""
     target = [m.config.start]
     for _ in range(tokens):
-        target.append(int(m(source[None], None, torch.tensor([target]))[0, -1].argmax()))
+        logits = m(source[None], None, torch.tensor([target]))[0, -1]
+        target.append(max(set(range(V)) - m.undecoded, key=lambda token: float(logits[token])))
     return target[1:]
 
 
@@ -112,7 +115,17 @@ def test_a_batch_is_decoded_as_each_sentence_alone(name):
         [alone] = beam_search(m.bind(source[row : row + 1, :length]), starts[:1], 10, 4, eos=3)
         assert [h.tokens for h in found[row]] == [h.tokens for h in alone]
         torch.testing.assert_close([h.score for h in found[row]], [h.score for h in alone], atol=1e-5, rtol=1e-5)
-    assert len({str([h.tokens for h in beams]) for beams in found}) == 3
+    assert len({round(beams[0].score, 4) for beams in found}) == 3
+
+
+@pytest.mark.parametrize(("start", "eos", "pad", "never"), [(0, 0, 0, set()), (1, 2, 1, {1}), (1, 2, 3, {1, 3})])
+@torch.inference_mode()
+def test_the_start_token_and_padding_are_never_decoded(start, eos, pad, never):
+    m = model(config(start=start, eos=eos, pad=pad))
+    logits = m.bind(ids()).step(ids(), m.new_state(3, 7))
+    assert {token for token in range(V) if (logits[:, token] == -math.inf).any()} == never
+    found = beam_search(m.bind(ids()), [[start]] * 3, 12, 5)
+    assert not never & {token for beams in found for h in beams for token in h.tokens}
 
 
 @torch.inference_mode()
