@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.cli.arguments import TEXT
@@ -10,7 +10,10 @@ from core.config import TransformerConfig
 from core.training.config import RunConfig
 from core.training.trained import EvaluateOptions
 from text.corpus.documents import Reading
+from text.models.encoder_decoder import EncoderDecoderConfig
 from text.models.gpt import GPTConfig
+from text.models.recurrent import RecurrentConfig
+from text.models.recurrent_seq2seq import RecurrentSeq2SeqConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +21,8 @@ class TextConfig(RunConfig):
     """The settings that all runs of `text.train` share; the model is the task's."""
 
     resumable = (*RunConfig.resumable, "data", "validation_data", "eval_batch")
+    default_tokenizer: ClassVar[str] = "char"
+    """The kind that is learned where nothing else is said."""
 
     data: str | tuple[str, ...] = ""
     """A name, a file or a folder, or several of these."""
@@ -48,7 +53,8 @@ class TextConfig(RunConfig):
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        bpe = {} if self.tokenizer == "bpe" else {"bpe_size": "only a bpe tokenizer is learned to a given size"}
+        learned = (self.tokenizer or self.default_tokenizer) == "bpe"
+        bpe = {} if learned else {"bpe_size": "only a bpe tokenizer is learned to a given size"}
         held_out = {"validation": "validation_data is what is held out"} if self.validation_data else {}
         return super().unused() | bpe | held_out | (self._brought() if self.init_from else {})
 
@@ -101,7 +107,7 @@ class LanguageModellingConfig(TextConfig):
     """shuffled takes every window of the text once an epoch; random takes windows from anywhere, as nanoGPT does."""
     sample: int = 200
     """Tokens of the sample written to samples/ at every evaluation; 0 writes none."""
-    model: GPTConfig = field(default_factory=GPTConfig)
+    model: GPTConfig | RecurrentConfig = field(default_factory=GPTConfig)
     """The model; with init_from only a shorter context and dropout have an effect, the rest comes with the weights."""
 
     def __post_init__(self) -> None:
@@ -114,7 +120,49 @@ class LanguageModellingConfig(TextConfig):
         return Reading(self.column, self.separator, "skip" if self.skip_bad else "refuse")
 
 
-CONFIGS: dict[str, type[TextConfig]] = {config.task: config for config in (LanguageModellingConfig,)}
+@dataclass(frozen=True, kw_only=True)
+class TranslationConfig(TextConfig):
+    """From sentences of one language to those of another."""
+
+    task = "translation"
+    default_tokenizer = "bpe"
+    resumable = (*TextConfig.resumable, "eval_beams")
+
+    data: str | tuple[str, ...] = "multi30k"
+    """multi30k; two files whose lines belong together (a.de b.en); or a table of two columns (.tsv, .csv, .jsonl)."""
+    source: str = ""
+    """Which side is translated: a language, by which the name of its file ends, or a column; default English in
+    multi30k, else the first."""
+    target: str = ""
+    """Into which other side."""
+    batch_size: int = 4096
+    """Tokens of sources and targets, padding included, per optimiser step, over all processes and micro-batches."""
+    tokenizer: str = ""
+    """bpe or char (learned from both sides of the training part), byte, gpt2, or a tokenizer file or folder; default
+    bpe."""
+    bpe_size: int | None = None
+    """Vocabulary size of a learned bpe; default 8000."""
+    too_long: Literal["refuse", "truncate"] = "refuse"
+    """What is done with a sentence of more tokens than the model's context."""
+    label_smoothing: float = 0.1
+    """Share of the target's probability that is spread over all tokens in training (Szegedy 2016)."""
+    eval_beams: int = 1
+    """Beams by which the validation sentences are translated at evaluations; 1 takes the most probable token."""
+    model: EncoderDecoderConfig | RecurrentSeq2SeqConfig = field(default_factory=EncoderDecoderConfig)
+    """The model."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_between(self, 0.0, 1.0, "label_smoothing")
+        check_positive(self, "eval_beams")
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        named = {"validation": "multi30k has a validation part"} if self.data == "multi30k" else {}
+        return super().unused() | named | {"column": "the two sides are named by source and target"}
+
+
+CONFIGS: dict[str, type[TextConfig]] = {config.task: config for config in (LanguageModellingConfig, TranslationConfig)}
 """By the names of the tasks; a run folder that names none is of the first."""
 
 
@@ -136,12 +184,14 @@ class EvaluateConfig(EvaluateOptions):
     """Tokens of a window; default the model's context, or less where the logits of a window would take over 1 GiB."""
     batch_size: int | None = None
     """Sequences evaluated at once; default 64, or fewer where their logits would take over 1 GiB."""
+    beams: int = 1
+    """Of translations; 1 takes the most probable token."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Arithmetic; auto chooses as training does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "batch_size", "context")
+        check_positive(self, "batch_size", "context", "beams")
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""

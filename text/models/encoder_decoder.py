@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from core.attention import record_attention
 from core.checks import check_at_least, check_choice, check_choices, check_positive
 from core.config import PositionConfig, TransformerConfig
 from core.decoding.cache import Cache
@@ -164,6 +165,16 @@ class Seq2Seq(nn.Module):
         Raises ValueError when source or target is longer than the context.
         """
         return self.decode(target, self.encode(source, lengths), source_graph(lengths))
+
+    def alignments(self, source: Tensor, lengths: Tensor | None, target: Tensor) -> Tensor:
+        """How much target tokens attend to those of their source: (B, T, N), rows sum to 1; arguments as `features`.
+
+        The mean over the heads of the last block but one, in which alignments show best (Garg 2019, 4.1).
+        """
+        with record_attention(self) as maps:
+            self.features(source, lengths, target)
+        layer = max(0, len(self.decoder.blocks) - 2)
+        return maps[f"decoder.blocks.{layer}.cross_attention.branch"].mean(1)
 
     def encode(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The memory that a decoder attends to: (S, N) int64 -> (S, N, D); garbage at places from lengths[s] on."""

@@ -2,5 +2,6 @@
 
 from text.tasks.language_modelling import LanguageModelling
 from text.tasks.task import TextTask
+from text.tasks.translation import Translation
 
-TASKS: dict[str, type[TextTask]] = {"language-modelling": LanguageModelling}
+TASKS: dict[str, type[TextTask]] = {"language-modelling": LanguageModelling, "translation": Translation}

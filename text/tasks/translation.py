@@ -1,0 +1,197 @@
+"""Translating the sentences of one language into another."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.files.atomic import write_text
+from core.training.order import Batch, Indices, Share
+from core.training.run import Run
+from core.training.trained import matches_data, save_data_record
+from text.config import EvaluateConfig, TranslationConfig
+from text.corpus.batches import LengthBatches, evaluation_batches
+from text.corpus.pairs import Pairs, ParallelText, load_pairs, read_pairs
+from text.corpus.sequences import Ragged, choose_tokenizer, encode_all, special_ids
+from text.corpus.windows import IGNORED
+from text.tasks.bleu import by_length, cased, lower_cased
+from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
+from text.tasks.translator import Translator
+from text.tokens.base import Tokenizer
+from text.trained import Trained
+
+SHOWN = 10  # translations in samples/
+
+
+class Translation(TextTask):
+    """Pairs of sentences, cross-entropy of each token of the target, BLEU of the validation sentences."""
+
+    unit = "tokens"
+    best = "val/bleu"
+    mode: Literal["min", "max"] = "max"
+    use = "translate with: python -m text.translate"
+
+    def __init__(self, pairs: ParallelText, tokenizer: Tokenizer, config: TranslationConfig):
+        self.pairs, self.tokenizer, self.config = pairs, tokenizer, config
+        self.ids = special_ids(tokenizer)
+        self.train, self.held_out = (self._encoded(part, name) for part, name in self._parts())
+        lengths = torch.from_numpy(self.train[0].lengths), torch.from_numpy(self.train[1].lengths)
+        self.batches = LengthBatches(torch.stack(lengths, 1).numpy(), config.batch_size, "tokens", config.seed)
+
+    @classmethod
+    def prepare(cls, config: TranslationConfig) -> Self:
+        bad: Literal["refuse", "skip"] = "skip" if config.skip_bad else "refuse"
+        pairs = load_pairs(
+            config.data,
+            source=config.source,
+            target=config.target,
+            validation=config.validation,
+            validation_data=config.validation_data,
+            bad=bad,
+        )
+        if config.resume and not matches_data(config.out, pairs.fingerprint):
+            raise ValueError(f"data = {config.data!r} is not what {config.out} was trained on, or has changed")
+        choice = chosen_tokenizer(config, config.default_tokenizer)
+        texts = [*pairs.train.source, *pairs.train.target]
+        tokenizer = choose_tokenizer(choice, texts, pairs.train.fingerprint, config.bpe_size or 8000)
+        ids = special_ids(tokenizer)
+        shape = chosen_shape(config, ids.vocab_size)
+        if not config.init_from:
+            shape = replace(shape, start=ids.bos, eos=ids.eos, pad=ids.pad)
+        config = replace(config, model=shape)
+        task = cls(pairs, tokenizer, config)
+        if config.epochs is not None:
+            task.config = replace(config, steps=task.batches.steps(config.epochs), epochs=None)
+        return task
+
+    def summary(self) -> str:
+        pairs, (source, target) = self.pairs, self.train
+        sides = f"{pairs.source or 'source'} to {pairs.target or 'target'}"
+        return (
+            f"{pairs.name}, {sides}: {len(source):,} pairs of {len(source.values):,} and {len(target.values):,} tokens "
+            f"to train on, {len(pairs.validation):,} held out, a vocabulary of {self.ids.vocab_size:,}"
+        )
+
+    def save_data(self, folder: Path) -> None:
+        self.tokenizer.save(folder)
+        sides = {"source": self.pairs.source, "target": self.pairs.target}
+        sizes = {"train": len(self.pairs.train), "validation": len(self.pairs.validation)}
+        save_data_record(folder, self.pairs.name, self.pairs.fingerprint, **sides, **sizes)
+
+    def objective(self, model: nn.Module) -> nn.Module:
+        return TranslationLoss(model, self.config.label_smoothing)
+
+    def order(self, step: int, share: Share, progress: float) -> list[Batch]:
+        """The micro-batches of a step: (source, lengths, inputs, targets), see `TranslationLoss`."""
+        return [self._batch(self.train, rows) for rows in self.batches.shares(step, share)]
+
+    @staticmethod
+    def count(*batch: Tensor) -> Tensor:
+        """How many target tokens of a micro-batch count: ()."""
+        return (batch[-1] != IGNORED).sum()
+
+    def evaluate(self, run: Run) -> dict[str, float]:
+        """Loss and perplexity of each target token, without smoothing, and BLEU of translations, all sentences."""
+        rows, share = self.config.eval_batch or 64, run.share
+        batches = evaluation_batches(self.held_out[1].lengths, rows, rank=share.rank, world=share.world)
+        total = torch.zeros(2, dtype=torch.float64)  # summed loss, targets
+        for batch in batches:
+            tensors = [tensor.to(run.device) for tensor in self._batch(self.held_out, batch)]
+            loss = run.state.objective(*tensors)
+            total += torch.tensor([float(loss), float(self.count(*tensors))], dtype=torch.float64)
+        summed, count = run.total(total).tolist()
+        loss = summed / count
+        translator = Translator(run.state.model, self.tokenizer, run.device, rows=rows, beams=self.config.eval_beams)
+        self.hypotheses = [best.text for best, *_ in translator.translate(self.held_out[0])]
+        bleu = lower_cased(self.hypotheses, self.pairs.validation.target, self.pairs.target).score
+        return {"val/loss": loss, "val/perplexity": math.exp(min(loss, 700)), "val/bleu": bleu}
+
+    def show(self, run: Run) -> None:
+        """Writes some validation sentences and their translations to samples/step-*.txt."""
+        if not run.main:
+            return
+        held_out = self.pairs.validation
+        lines = zip(held_out.source[:SHOWN], self.hypotheses, held_out.target, strict=False)
+        text = "\n".join(f"{source}\n  {found}\n  ({true})\n" for source, found, true in lines)
+        write_text(run.folder / "samples" / f"step-{run.step:08d}.txt", text)
+
+    @classmethod
+    def evaluate_trained(cls, trained: Trained, folder: Path, options: EvaluateConfig) -> tuple[str, dict[str, float]]:
+        config = trained.config
+        assert isinstance(config, TranslationConfig)
+        tests, names = test_pairs(config, options)
+        translator = Translator(trained.model, trained.tokenizer, trained.device, beams=options.beams)
+        figures: dict[str, float] = {}
+        for name, pairs in tests.items():
+            figures |= {f"{name}/{key}": value for key, value in scores(translator, pairs, names[1]).items()}
+        how = f"beams of {options.beams}" if options.beams > 1 else "greedily"
+        return f"{', '.join(tests)}: {names[0]} to {names[1]}, translated {how}", figures
+
+    def _parts(self) -> list[tuple[Pairs, str]]:
+        return [(self.pairs.train, "training pair"), (self.pairs.validation, "validation pair")]
+
+    def _encoded(self, pairs: Pairs, name: str) -> tuple[Ragged, Ragged]:
+        """Sources and targets as tokens, each with the end token behind it; the start token comes with the batch."""
+        config, after = self.config, [self.ids.eos]
+        limits: dict[str, Any] = {"longest": config.model.context, "too_long": config.too_long, "after": after}
+        source = encode_all(self.tokenizer, pairs.source, name=f"source of {name}", **limits)
+        return source, encode_all(self.tokenizer, pairs.target, name=f"target of {name}", **limits)
+
+    def _batch(self, sides: tuple[Ragged, Ragged], rows: Indices) -> Batch:
+        source, lengths = sides[0].padded(rows, self.ids.pad)
+        targets, _ = sides[1].padded(rows, IGNORED)
+        start = torch.full((len(targets), 1), self.ids.bos)
+        inputs = torch.cat((start, targets[:, :-1].masked_fill(targets[:, :-1] == IGNORED, self.ids.pad)), dim=1)
+        return source, lengths, inputs, targets
+
+
+class TranslationLoss(nn.Module):
+    """The training objective as a module, so that it compiles and distributes as one."""
+
+    def __init__(self, model: nn.Module, smoothing: float):
+        super().__init__()
+        self.model, self.smoothing = model, smoothing
+
+    def forward(self, source: Tensor, lengths: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy summed over the targets that are not IGNORED, in nats, smoothed in training: () float32.
+
+        source: int64 (B, N), the first lengths[b] real; inputs, targets: int64 (B, T), targets one token ahead
+        """
+        logits = self.model(source, lengths, inputs).flatten(0, 1).float()  # (B T, V)
+        smoothing = self.smoothing if self.training else 0.0
+        return F.cross_entropy(
+            logits, targets.flatten(), ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
+        )
+
+
+def test_pairs(config: TranslationConfig, options: EvaluateConfig) -> tuple[dict[str, Pairs], tuple[str, str]]:
+    """What a run is tested on (other data, its test parts, or what it held out), and what its sides are called."""
+    pairs = load_pairs(
+        config.data,
+        source=config.source,
+        target=config.target,
+        validation=config.validation,
+        validation_data=config.validation_data,
+        bad="skip" if config.skip_bad else "refuse",
+    )
+    sides = pairs.source, pairs.target
+    if options.data:
+        return {"data": read_pairs(options.data, source=sides[0], target=sides[1])}, sides
+    return dict(pairs.tests) or {"val": pairs.validation}, sides
+
+
+def scores(translator: Translator, pairs: Pairs, language: str) -> dict[str, float]:
+    """BLEU of translations in both conventions, and by the length of the source."""
+    source = encode_all(translator.tokenizer, pairs.source, after=[translator.ids.eos], name="source")
+    hypotheses: Sequence[str] = [best.text for best, *_ in translator.translate(source)]
+    modern, papers = cased(hypotheses, pairs.target), lower_cased(hypotheses, pairs.target, language)
+    print(f"bleu_cased: {modern.signature}\nbleu_lower_cased: {papers.signature}")
+    lengths = by_length(pairs.source, hypotheses, pairs.target)
+    return {"bleu_cased": modern.score, "bleu_lower_cased": papers.score} | {
+        f"bleu_cased_{name}": value for name, value in lengths.items()
+    }
