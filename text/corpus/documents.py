@@ -118,3 +118,20 @@ def decoded(document: Document) -> Iterator[str]:
         offset += len(block)
         if text:
             yield text
+
+
+def lines(document: Document) -> Iterator[str | BadText]:
+    """A document's lines in order, without their ends (LF or CRLF, nothing else), or what is wrong with one.
+
+    Raises BadText for a file in UTF-16.
+    """
+    with document.opened() as file:
+        for number, line in enumerate(file, 1):
+            if number == 1 and line.startswith(UTF16):
+                raise BadText(document.label, "is UTF-16, not UTF-8 text", ": save it as UTF-8")
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            try:
+                yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+            except UnicodeDecodeError as error:
+                place = f": byte 0x{line[error.start]:02x} at its position {error.start}"
+                yield BadText(f"line {number} of {document.label}", "is not UTF-8 text", place)

@@ -12,7 +12,7 @@ import pytest
 
 from text.corpus.documents import BadText, Document, Reading
 from text.corpus.stream import texts
-from text.corpus.tables import rows
+from text.corpus.tables import Row, columns, records, rows
 
 TEXTS = ["one\n", "", 'two, "quoted"\r\nover lines', "漢字 👋"]
 HEADER = ["id", "text", "note"]
@@ -123,3 +123,35 @@ def test_a_damaged_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(BadText, match=name):
         list(texts(document, None))
     assert list(texts(document, None, Reading(bad="skip"))) == []
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_several_columns_of_each_kind_of_table(name: str, tmp_path: Path) -> None:
+    file = MAKERS[name](tmp_path / name)
+    document = Document(str(file), file)
+    texts = ["id", "text", "note"] if document.table in (".csv", ".tsv") else ["text", "note"]
+    assert columns(document) == (["id", "text", "note"], texts)
+    if document.table != ".tsv":  # there a text over several lines is several rows
+        found = [row.cells if isinstance(row, Row) else str(row) for row in records(document, ["text", "id"])]
+        assert found == [(text, str(number)) for number, text in enumerate(TEXTS)]
+
+
+def test_cells_that_are_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    values = [1, 2.5, True, None, "x", ["y"], "\ud800"]
+    file.write_text("\n".join([*(json.dumps({"a": "text", "b": value}) for value in values), '"alone"', '{"a": ""}']))
+    found = [row.cells[1] if isinstance(row, Row) else str(row) for row in records(Document("T", file), ["a", "b"])]
+    assert found[:5] == ["1", "2.5", "true", "", "x"]
+    assert [sentence.partition(";")[0] for sentence in found[5:]] == [
+        "line 6 of T has no text but ['y']",
+        "line 7 of T is not UTF-8 text",
+        "line 8 of T is no object with columns but 'alone'",
+        "line 9 of T has no 'b' but a",
+    ]
+
+
+def test_quotation_marks_are_letters_in_a_tsv(tmp_path: Path) -> None:
+    file = tmp_path / "a.tsv"
+    file.write_text('a\tb\n"open\t1\nin "the" middle\t"all"\n')
+    found = [row.cells for row in records(Document("T", file), ["a", "b"]) if isinstance(row, Row)]
+    assert found == [('"open', "1"), ('in "the" middle', '"all"')]
