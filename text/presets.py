@@ -5,7 +5,8 @@ from typing import Literal
 
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
-from text.config import LanguageModellingConfig
+from text.config import LanguageModellingConfig, TextConfig, TranslationConfig
+from text.models.encoder_decoder import shape_2017, shape_modern
 from text.models.gpt import GPTConfig
 
 Bias = Literal["all", "none"]
@@ -55,7 +56,7 @@ CHAR_MODERN = LanguageModellingConfig(
     model=GPTConfig(context=128, head="untied", core=modern_core(128, 4, 4)),
 )
 
-PRESETS = {
+PRESETS: dict[str, TextConfig] = {
     # The quick start: with LayerNorm, loss 1.595 on tiny Shakespeare in 1 minute on 2 cores of an AMD EPYC 9005
     # (seed 0).
     "char-cpu": replace(CHAR_MODERN, steps=700, eval_every=100),
@@ -109,5 +110,28 @@ PRESETS = {
         optimizer=OptimizerConfig(lr=6e-4, betas=(0.9, 0.95)),
         schedule=ScheduleConfig(kind="cosine", warmup=0.04, final=0.1),
         model=GPTConfig(vocab_size=50304, context=1024, core=gpt2_core(768, 12, 12, bias="all")),
+    ),
+    # The 2017 Transformer on Multi30k.
+    "multi30k": TranslationConfig(
+        minutes=20,
+        batch_size=4096,
+        eval_every=500,
+        save_every=250,
+        keep=5,
+        optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0),
+        schedule=ScheduleConfig(kind="inverse-sqrt", warmup=0.1),
+        model=shape_2017(dim=256, depth=3, n_heads=4, ffn_dim=512, dropout=0.2, context=128),
+    ),
+    # The same budget with a pre-norm block, relative positions, gated feed-forward layers and Muon.
+    "multi30k-modern": TranslationConfig(
+        minutes=20,
+        batch_size=4096,
+        eval_every=500,
+        save_every=250,
+        optimizer=MUON,
+        schedule=PLATEAU,
+        model=shape_modern(
+            dim=256, depth=3, n_heads=4, head_dim=64, ffn_dim=512, dropout=0.2, context=128, head="tied"
+        ),
     ),
 }
