@@ -88,11 +88,13 @@ def linear_classifier(train: Images, test: Images) -> float:
 
 
 @pytest.mark.slow
-def test_a_minute_on_cifar10_beats_a_linear_classifier_by_far(commands: Commands, place: Path, data_root: Path) -> None:
-    """About a minute's steps on one core: 0.50 before the rate decays; a linear map of the pixels reaches 0.39."""
+def test_half_a_minute_on_cifar10_beats_a_linear_classifier_by_far(
+    commands: Commands, place: Path, data_root: Path
+) -> None:
+    """Half a minute's steps on one core: 0.517 +- 0.005 over seeds 0-3; a linear map of the pixels reaches 0.39."""
     out = place / "cifar"
     shape = ("--model.core.dim", 96, "--model.core.depth", 4, "--model.core.n_heads", 3)
-    words = ("vit-cifar-cpu", *shape, "--steps", 400, "--batch-size", 128, "--eval-every", 400, "--out", out)
+    words = ("vit-cifar-cpu", *shape, "--steps", 200, "--batch-size", 128, "--eval-every", 200, "--out", out)
     life = commands.begin("vision.train", *words)
     assert life.end(400) == 0, life.err
     data = load_data("cifar10", size=32)

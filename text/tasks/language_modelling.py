@@ -23,6 +23,7 @@ from text.corpus.documents import Reading
 from text.corpus.load import Corpus, load_corpus
 from text.corpus.windows import IGNORED, TrainingWindows, validation_batches
 from text.models.gpt import GPT, GPTConfig
+from text.models.recurrent import RecurrentConfig
 from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
 from text.trained import Trained
 
@@ -152,7 +153,7 @@ def evaluate(
     return {f"val/{name}": value for name, value in figures.items()}
 
 
-def default_rows(model: GPTConfig) -> int:
+def default_rows(model: GPTConfig | RecurrentConfig) -> int:
     """How many windows to evaluate at once: 64, or fewer, so that their logits take no more than 1 GiB of float32."""
     return max(1, min(64, 2**28 // (model.context * model.vocab_size)))
 
