@@ -81,9 +81,8 @@ def check_direction(trained: Trained, source: str) -> None:
     config = trained.config
     if not isinstance(config, TranslationConfig):
         raise ValueError(f"DIR holds a model for {config.task}, not one that translates")
-    own = config.source or ("en" if config.data == "multi30k" and config.target != "en" else "")
-    if source and own and source != own:
-        raise ValueError(f"source = {source!r}: this model translates from {own!r}")
+    if source and config.source and source != config.source:
+        raise ValueError(f"source = {source!r}: this model translates from {config.source!r}")
 
 
 def lines_of(found: Sequence[Translation], best: int) -> Iterator[str]:

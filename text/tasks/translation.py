@@ -63,7 +63,7 @@ class Translation(TextTask):
         shape = chosen_shape(config, ids.vocab_size)
         if not config.init_from:
             shape = replace(shape, start=ids.bos, eos=ids.eos, pad=ids.pad)
-        config = replace(config, model=shape)
+        config = replace(config, model=shape, source=pairs.source, target=pairs.target)
         task = cls(pairs, tokenizer, config)
         if config.epochs is not None:
             task.config = replace(config, steps=task.batches.steps(config.epochs), epochs=None)
