@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.cli.arguments import TEXT
@@ -164,6 +164,12 @@ class TranslationConfig(TextConfig):
 
 CONFIGS: dict[str, type[TextConfig]] = {config.task: config for config in (LanguageModellingConfig, TranslationConfig)}
 """By the names of the tasks; a run folder that names none is of the first."""
+
+
+def task_config(model: object) -> type[TextConfig]:
+    """The class of the configurations of the first task whose models have a shape of this class."""
+    shapes = {kind: get_type_hints(kind)["model"] for kind in CONFIGS.values()}
+    return next(kind for kind, shape in shapes.items() if type(model) in (get_args(shape) or (shape,)))
 
 
 @dataclass(frozen=True)

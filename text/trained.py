@@ -8,9 +8,8 @@ import torch
 
 from core.files.tensors import Uninitialised
 from core.training.trained import TrainedRun, load_run
-from text.config import CONFIGS, LanguageModellingConfig, TextConfig
+from text.config import CONFIGS, TextConfig, task_config
 from text.models.build import build_model
-from text.models.gpt import GPT
 from text.pretrained.folders import load_pretrained, pretrained_folder
 from text.pretrained.start import is_run, start_folder
 from text.tokens.base import Tokenizer
@@ -42,8 +41,9 @@ def load_any(name: str, which: str | int = "best", device: str = "cpu") -> Train
 def load_public(name_or_path: str, device: str = "cpu") -> Trained:
     """A public model in Hugging Face's layout and its tokenizer, see `text.pretrained.folders`."""
     folder = pretrained_folder(name_or_path)
-    model, tokenizer = load_pretrained(folder, GPT), load_tokenizer(folder)
-    config = LanguageModellingConfig(steps=1, init_from=name_or_path, tokenizer=str(folder), model=model.config)
+    model: Any = load_pretrained(folder)
+    tokenizer, kind = load_tokenizer(folder), task_config(model.config)
+    config = kind(steps=1, init_from=name_or_path, tokenizer=str(folder), model=model.config)
     return Trained(model.to(device), config, 0, torch.device(device), tokenizer)
 
 
