@@ -13,14 +13,14 @@ from torch.nn import functional as F
 
 from core.files.atomic import write_text
 from core.training.config import with_steps
-from core.training.order import Batch, Indices, Share, share
+from core.training.order import Batch, Indices, Share
 from core.training.run import Run
 from text.config import EvaluateConfig, MaskedConfig
 from text.corpus.batches import evaluation_batches
 from text.corpus.load import Corpus
 from text.corpus.masking import Masked, Masking
 from text.corpus.sequences import Ragged, named_id, special_ids
-from text.corpus.windows import TrainingWindows, tiles
+from text.corpus.windows import TrainingWindows, row_numbers, tiles
 from text.models.encoder import MaskedLM
 from text.tasks.task import TextTask, chosen_shape
 from text.tasks.texts import load_text, part_name, read_text, save_text
@@ -103,11 +103,10 @@ class MaskedLanguageModelling(TextTask):
     def objective(self, model: MaskedLM) -> nn.Module:
         return MaskedLoss(model)
 
-    def order(self, step: int, to: Share, progress: float) -> list[Batch]:
+    def order(self, step: int, share: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step, see `text.corpus.masking.Masked`: ids are int64 (b, context)."""
-        size = self.config.batch_size
-        windows = [ids for ids, _ in self.windows.batch(step, *to)]
-        numbers = share(np.arange(step * size, (step + 1) * size), *to)
+        windows = [ids for ids, _ in self.windows.batch(step, *share)]
+        numbers = row_numbers(step, self.config.batch_size, share)
         return [self._hidden(ids.numpy(), rows) for ids, rows in zip(windows, numbers, strict=True)]
 
     def _hidden(self, windows: Indices, numbers: Indices) -> Batch:
