@@ -23,6 +23,7 @@ from text.tokens.base import FILE, Tokenizer
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import public_json
 from text.tokens.special import Companions
+from text.tokens.unigram import UnigramTokenizer
 
 CONFIG = "config.json"
 HUB_FILES = [
@@ -173,7 +174,7 @@ def exported_companions(tokenizer: Tokenizer | None, config: Any) -> Companions:
         return Companions()
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(f"the tokenizer's {tokenizer.vocab_size} tokens are more than the model's {config.vocab_size}")
-    own = tokenizer.companions if isinstance(tokenizer, BPETokenizer) else Companions()
+    own = tokenizer.companions if isinstance(tokenizer, BPETokenizer | UnigramTokenizer) else Companions()
     special = {"bos": tokenizer.bos, "eos": tokenizer.eos}
     named = {f"{name}_token": tokenizer.piece(token).decode() for name, token in special.items() if token is not None}
     usual = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context}
