@@ -70,7 +70,7 @@ def load_pretrained(name_or_path: str | Path, kind: type[nn.Module] = nn.Module)
 def check_kind(found: type, needed: type, origin: object) -> None:
     """Raises ValueError for a class of model, or of configuration, that is not the one needed."""
     if not issubclass(found, needed):
-        raise ValueError(f"{origin} holds a {found.__name__}, needed is a {needed.__name__}")
+        raise ValueError(f"{origin} holds {found.__name__}, needed is {needed.__name__}")
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor], family: Family[Any, Any], folder: Path) -> None:

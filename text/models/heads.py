@@ -1,0 +1,116 @@
+"""What stands on an encoder: heads of linear maps, and pooling that never sees padding."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.checks import check_choices, refuse_unused
+from core.config import TransformerConfig
+from core.feedforward import ACTIVATIONS
+from core.init import initialise
+from core.norms import build_norm
+from core.transformer import build_drop
+
+Pooling = Literal["class", "mean", "max"]
+WordPooling = Literal["first", "mean"]
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """What a head does to a token, or to a pooled text, before its scores.
+
+    | family     | masked language model      | classes of a text                 | labels of tokens           |
+    | ---------- | -------------------------- | --------------------------------- | -------------------------- |
+    | BERT       | dense-norm, gelu           | dense, tanh (with its "pooler")   | none                       |
+    | RoBERTa    | dense-norm, gelu           | dense, tanh                       | none                       |
+    | DistilBERT | dense-norm, gelu           | dense, relu                       | none                       |
+    | ModernBERT | dense-norm, gelu, "output" | dense-norm, gelu, "output"        | dense-norm, gelu, "output" |
+    """
+
+    transform: Literal["none", "dense", "dense-norm"] = "none"
+    """Nothing, a linear map with an activation, or these and a normalisation of the core's kind."""
+    activation: Literal["gelu", "gelu-tanh", "relu", "tanh"] = "gelu"
+    """After that linear map."""
+    bias: Literal["all", "output", "transform", "none"] = "all"
+    """Which of the linear maps carry a bias: that of the transform, that to the scores (output), both or none."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        refuse_unused(self)
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        return {"activation": "transform = 'none' has no activation"} if self.transform == "none" else {}
+
+
+class Transform(nn.Module):
+    """A linear map, an activation, perhaps a normalisation: (..., D) -> (..., D)."""
+
+    def __init__(self, config: HeadConfig, core: TransformerConfig):
+        super().__init__()
+        self.dense = nn.Linear(core.dim, core.dim, bias=config.bias in ("all", "transform"))
+        self.activation = torch.tanh if config.activation == "tanh" else ACTIVATIONS[config.activation]
+        self.norm = build_norm(core.norm if config.transform == "dense-norm" else "none", core.dim, core)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.activation(self.dense(x)))
+
+
+class Head(nn.Module):
+    """Scores of tokens, or of pooled texts: (..., D) -> (..., outputs).
+
+    dropout: before the map to the scores
+    """
+
+    def __init__(self, config: HeadConfig, core: TransformerConfig, outputs: int, dropout: float = 0.0):
+        super().__init__()
+        self.transform = nn.Identity() if config.transform == "none" else Transform(config, core)
+        self.drop = build_drop(dropout)
+        self.out = nn.Linear(core.dim, outputs, bias=config.bias in ("all", "output"))
+        initialise(core, {self.transform: "core", self.out: "head"})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.drop(self.transform(x)))
+
+
+class UnitLength(nn.Module):
+    """Every vector divided by its length: (..., D) -> (..., D)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1)
+
+
+def pool(features: Tensor, lengths: Tensor | None, pooling: Pooling) -> Tensor:
+    """One vector for each text, from its first token or from all its real ones: (B, T, D) -> (B, D).
+
+    lengths: int64 (B,), the real tokens of each row; by default all are. A row of none gives zeros.
+    """
+    if pooling == "class":
+        return features[:, 0]
+    if lengths is None:
+        return features.mean(1) if pooling == "mean" else features.amax(1)
+    places = torch.arange(features.shape[1], device=features.device)
+    padding = (places >= lengths.unsqueeze(1)).unsqueeze(-1)  # (B, T, 1)
+    if pooling == "max":
+        return features.masked_fill(padding, -torch.inf).amax(1).nan_to_num(neginf=0.0)
+    return features.masked_fill(padding, 0.0).sum(1) / lengths.clamp(min=1).unsqueeze(1)
+
+
+def pool_words(features: Tensor, words: Tensor, pooling: WordPooling, count: int | None = None) -> Tensor:
+    """One vector for each word, from its first token or from all of its tokens: (B, T, D) -> (B, W, D).
+
+    words: int64 (B, T), the number of each token's word, below zero where it belongs to none
+    count: W; by default as many as there are
+
+    A word without tokens gives zeros.
+    """
+    count = int(words.max()) + 1 if count is None else count
+    numbers = torch.arange(count, device=words.device).view(1, -1, 1)
+    belongs = words.unsqueeze(1) == numbers  # (B, W, T)
+    if pooling == "first":
+        belongs = belongs & (belongs.cumsum(-1) == 1)
+    weights = belongs.type_as(features)
+    return weights @ features / weights.sum(-1, keepdim=True).clamp(min=1)  # (B, W, D)
