@@ -4,16 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 from core.messages import nearest
+from text.models.encoder_decoder import EncoderDecoderConfig
 from text.models.gpt import GPTConfig
 from text.pretrained.causal.gpt2 import GPT2
 from text.pretrained.causal.llama import Llama
 from text.pretrained.causal.nanochat import NanoChat
 from text.pretrained.causal.olmo import Olmo2, Olmo3
 from text.pretrained.causal.windowed import Mistral, Qwen2, Qwen3, SmolLM3
+from text.pretrained.encoder_decoders.marian import Marian
+from text.pretrained.encoder_decoders.t5 import T5
 from text.pretrained.family import Family
 
 FAMILIES: dict[str, type[Family[Any, Any]]] = {
-    family.model_type: family for family in (GPT2, Llama, Mistral, Qwen2, Qwen3, SmolLM3, Olmo2, Olmo3, NanoChat)
+    family.model_type: family
+    for family in (GPT2, Llama, Mistral, Qwen2, Qwen3, SmolLM3, Olmo2, Olmo3, NanoChat, Marian, T5)
 }
 """By the `model_type` of their `config.json`."""
 
@@ -48,5 +52,13 @@ def nearest_causal(config: GPTConfig) -> str:
     return "llama" if core.window is None else "mistral"
 
 
-NEAREST: dict[type, Callable[[Any], str]] = {GPTConfig: nearest_causal}
+def nearest_encoder_decoder(config: EncoderDecoderConfig) -> str:
+    """That of an encoder-decoder."""
+    return "t5" if config.core.position.kind == "t5" else "marian"
+
+
+NEAREST: dict[type, Callable[[Any], str]] = {
+    GPTConfig: nearest_causal,
+    EncoderDecoderConfig: nearest_encoder_decoder,
+}
 """By the class of a model's configuration."""

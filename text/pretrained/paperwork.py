@@ -26,7 +26,9 @@ WITHOUT_EFFECT = tuple(
 """Fields that do not change the logits of any family: bookkeeping, training, decoding (`*` matches anything)."""
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
+    "add_bias_logits": (False,),
     "add_cross_attention": (False,),
+    "add_final_layer_norm": (False,),
     "attention_bias": (False,),
     "attn_logit_softcapping": (),
     "clip_qkv": (),
@@ -38,10 +40,13 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "logit_scale": (1.0,),
     "logits_scaling": (1.0,),
     "mlp_bias": (False,),
+    "normalize_before": (False,),
+    "normalize_embedding": (False,),
     "num_experts": (0,),
     "num_local_experts": (0,),
     "parallel_attn": (False,),
     "partial_rotary_factor": (1.0,),
+    "position_embedding_type": ("absolute",),
     "pruned_heads": ({},),
     "quantization_config": (),
     "residual_multiplier": (1.0,),
@@ -50,6 +55,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "scale_attn_weights": (True,),
     "scale_embeddings": (False,),
+    "static_position_embeddings": (True,),
     "use_mrope": (False,),
     "use_parallel_residual": (False,),
     "use_qk_norm": (False,),
@@ -58,8 +64,12 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 """Fields that change the mathematics of some model, with the values that do not; nor does null."""
 
 
-def relevant_fields(fields: Mapping[str, Any], known: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def relevant_fields(
+    fields: Mapping[str, Any], known: Sequence[str], spare: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
     """Those of a `config.json` that are `known` by a family, and the names of those that nobody knows.
+
+    spare: patterns of names that say nothing about the numbers of the family
 
     Raises ValueError naming a field that would change the mathematics.
     """
@@ -71,6 +81,6 @@ def relevant_fields(fields: Mapping[str, Any], known: Sequence[str]) -> tuple[di
             if value is not None and value not in NEUTRAL[name]:
                 accepted = ", ".join(map(str, (*NEUTRAL[name], None)))
                 raise ValueError(f"{name} = {value!r} is not supported, accepted are: {accepted}")
-        elif value is not None and not any(fnmatchcase(name, pattern) for pattern in WITHOUT_EFFECT):
+        elif value is not None and not any(fnmatchcase(name, pattern) for pattern in (*WITHOUT_EFFECT, *spare)):
             unknown.append(name)
     return kept, unknown
