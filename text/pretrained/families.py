@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from core.messages import nearest
+from text.models.encoder import MODELS, ClassifierConfig, EncoderConfig
 from text.models.encoder_decoder import EncoderDecoderConfig
 from text.models.gpt import GPTConfig
 from text.pretrained.causal.gpt2 import GPT2
@@ -13,11 +14,17 @@ from text.pretrained.causal.olmo import Olmo2, Olmo3
 from text.pretrained.causal.windowed import Mistral, Qwen2, Qwen3, SmolLM3
 from text.pretrained.encoder_decoders.marian import Marian
 from text.pretrained.encoder_decoders.t5 import T5
+from text.pretrained.encoders.bert import Bert, DistilBert, Roberta
+from text.pretrained.encoders.modernbert import ModernBert
 from text.pretrained.family import Family
 
 FAMILIES: dict[str, type[Family[Any, Any]]] = {
     family.model_type: family
-    for family in (GPT2, Llama, Mistral, Qwen2, Qwen3, SmolLM3, Olmo2, Olmo3, NanoChat, Marian, T5)
+    for family in (
+        *(GPT2, Llama, Mistral, Qwen2, Qwen3, SmolLM3, Olmo2, Olmo3, NanoChat),
+        *(Bert, Roberta, DistilBert, ModernBert),
+        *(Marian, T5),
+    )
 }
 """By the `model_type` of their `config.json`."""
 
@@ -52,6 +59,14 @@ def nearest_causal(config: GPTConfig) -> str:
     return "llama" if core.window is None else "mistral"
 
 
+def nearest_encoder(config: EncoderConfig) -> str:
+    """That of an encoder, whatever its head."""
+    if config.core.position.kind == "rotary":
+        return "modernbert"
+    relu = isinstance(config, ClassifierConfig) and config.head.activation == "relu"
+    return "distilbert" if relu else "bert"
+
+
 def nearest_encoder_decoder(config: EncoderDecoderConfig) -> str:
     """That of an encoder-decoder."""
     return "t5" if config.core.position.kind == "t5" else "marian"
@@ -60,5 +75,6 @@ def nearest_encoder_decoder(config: EncoderDecoderConfig) -> str:
 NEAREST: dict[type, Callable[[Any], str]] = {
     GPTConfig: nearest_causal,
     EncoderDecoderConfig: nearest_encoder_decoder,
+    **dict.fromkeys(MODELS, nearest_encoder),
 }
 """By the class of a model's configuration."""
