@@ -196,20 +196,6 @@ def zero_filled(model: Model, config: Any) -> Model:
     return whole
 
 
-def without_prefix(rules: Sequence[Rule], prefix: str) -> list[Rule]:
-    """The rules of a file that was saved without a head."""
-    return [rule.renamed(lambda name: name.removeprefix(prefix)) for rule in rules]
-
-
-def zero_filled(model: Model, config: Any) -> Model:
-    """The same model in a larger configuration: the weights that it does not have are zero."""
-    with Uninitialised():
-        whole = type(model)(config)
-    zeros = {name: torch.zeros_like(tensor) for name, tensor in whole.state_dict().items()}
-    whole.load_state_dict(zeros | model.state_dict())
-    return whole
-
-
 def differences(a: Any, b: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:
     """Where two configurations differ: dotted names, and the value of each."""
     for f in fields(a):
