@@ -1,7 +1,14 @@
 """The tasks of the panel, by the names in their configurations."""
 
+from text.tasks.classification import Classification
 from text.tasks.language_modelling import LanguageModelling
+from text.tasks.tagging import Tagging
 from text.tasks.task import TextTask
 from text.tasks.translation import Translation
 
-TASKS: dict[str, type[TextTask]] = {"language-modelling": LanguageModelling, "translation": Translation}
+TASKS: dict[str, type[TextTask]] = {
+    "language-modelling": LanguageModelling,
+    "translation": Translation,
+    "classification": Classification,
+    "tagging": Tagging,
+}
