@@ -5,8 +5,16 @@ from typing import Literal
 
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
-from text.config import DenoisingConfig, LanguageModellingConfig, MaskedConfig, TextConfig, TranslationConfig
-from text.models.encoder import MaskedLMConfig
+from text.config import (
+    ClassificationConfig,
+    DenoisingConfig,
+    LanguageModellingConfig,
+    MaskedConfig,
+    TaggingConfig,
+    TextConfig,
+    TranslationConfig,
+)
+from text.models.encoder import ClassifierConfig, MaskedLMConfig, TaggerConfig
 from text.models.encoder_decoder import shape_2017, shape_modern
 from text.models.gpt import GPTConfig
 from text.models.heads import HeadConfig
@@ -153,6 +161,17 @@ PRESETS: dict[str, TextConfig] = {
         schedule=PLATEAU,
         model=shape_modern(dim=256, depth=4, n_heads=4, head_dim=64, ffn_dim=512, dropout=0.0, context=128),
     ),
+    # Vectors of English and German sentences, of which those of one picture are near to each other.
+    "embed-cpu": EmbeddingConfig(
+        minutes=10,
+        data="multi30k",
+        batch_size=128,
+        group=128,
+        eval_every=100,
+        optimizer=MUON,
+        schedule=PLATEAU,
+        model=EmbedderConfig(context=64, core=modernbert_core(256, 4, 4, ffn_dim=704, dropout=0.1)),
+    ),
     # The 2017 Transformer on Multi30k.
     "multi30k": TranslationConfig(
         minutes=20,
@@ -175,5 +194,47 @@ PRESETS: dict[str, TextConfig] = {
         model=shape_modern(
             dim=256, depth=3, n_heads=4, head_dim=64, ffn_dim=512, dropout=0.2, context=128, head="tied"
         ),
+    ),
+    # Sentences of film reviews, negative or positive, learned from their phrases.
+    "sst2": ClassificationConfig(
+        minutes=10,
+        data="sst2:phrases",
+        batch_size=256,
+        eval_every=250,
+        save_every=500,
+        ema=0.998,
+        label_smoothing=0.1,
+        token_dropout=0.2,
+        optimizer=MUON,
+        schedule=PLATEAU,
+        model=ClassifierConfig(
+            context=128, pooling="mean", head=HeadConfig(), core=modern_core(192, 2, 4, dropout=0.3)
+        ),
+    ),
+    # Parts of speech of English, each word read as its form, its beginnings and ends, and its shape.
+    "ud-pos": TaggingConfig(
+        minutes=10,
+        batch_size=2048,
+        eval_every=250,
+        save_every=500,
+        ema=0.998,
+        label_smoothing=0.1,
+        token_dropout=0.2,
+        optimizer=MUON,
+        schedule=PLATEAU,
+        model=TaggerConfig(context=256, words="early-mean", core=modern_core(256, 2, 4, dropout=0.3)),
+    ),
+    # Secondary structure of proteins (helix, strand, coil) from a single sequence.
+    "protein-q3": TaggingConfig(
+        minutes=15,
+        data="protein_ss",
+        tokenizer="char",
+        batch_size=8192,
+        eval_every=250,
+        save_every=500,
+        ema=0.998,
+        optimizer=MUON,
+        schedule=PLATEAU,
+        model=TaggerConfig(context=2048, words="first", core=modern_core(128, 4, 4, dropout=0.1)),
     ),
 }

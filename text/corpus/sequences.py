@@ -207,12 +207,17 @@ def encode_all(
     found = _kept(tokenizer, texts, name, root or data_root())
     if longest is not None:
         room = longest - len(before) - len(after)
-        found = _limited(found, room, longest, too_long, name)
+        found = limited(found, room, longest, too_long, name)
     return found.wrapped(before, after)
 
 
-def _limited(found: Ragged, room: int, longest: int, too_long: str, name: str) -> Ragged:
-    """The sequences, none of which is longer than there is room for."""
+def limited(
+    found: Ragged, room: int, longest: int, too_long: Literal["refuse", "truncate"] = "refuse", name: str = "text"
+) -> Ragged:
+    """The sequences, cut to `room` tokens of `longest` where that is asked for, with a notice of how many are.
+
+    Raises ValueError for one that is too long otherwise.
+    """
     over = np.flatnonzero(found.lengths > room)
     if not len(over):
         return found

@@ -74,7 +74,8 @@ class TaggerConfig(LabelledConfig):
     """The shape of a tagger of words or tokens."""
 
     words: WordPooling = "first"
-    """What stands for a word of several tokens: the first of them, or their mean."""
+    """What stands for a word of several tokens: the first of them, their mean, or the mean of their embeddings, so that
+    a word enters the core as one token (early-mean), and the context counts words."""
     head: HeadConfig = field(default_factory=HeadConfig)
     """What is done to it before the scores."""
 
@@ -124,6 +125,19 @@ class Encoder(nn.Module):
             raise ValueError(f"{ids.shape[1]} tokens are more than the context of {self.config.context}")
         graph = full() if lengths is None else padding(lengths)
         return self.core(self._embed(ids, types), index(ids.shape[1], device=ids.device), graph)
+
+    def word_features(self, ids: Tensor, words: Tensor, count: int | None = None) -> Tensor:
+        """Words after the core, each of which enters it as the mean of its tokens' embeddings: (B, T) -> (B, W, D).
+
+        words, count: which word each token belongs to, and W: see `text.models.heads.pool_words`
+
+        Raises ValueError when there are more words than the context.
+        """
+        x = pool_words(self.embed(ids), words, "mean", count)
+        if x.shape[1] > self.config.context:
+            raise ValueError(f"{x.shape[1]} words are more than the context of {self.config.context}")
+        lengths = (words.amax(1) + 1).clamp(min=1)  # (B,)
+        return self.core(x, index(x.shape[1], device=x.device), padding(lengths))
 
     def forward(self, ids: Tensor, lengths: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         """The same."""
@@ -242,6 +256,10 @@ class Tagger(EncoderModel):
 
         words, count: which word each token belongs to, and W: see `text.models.heads.pool_words`
         """
+        if self.config.words == "early-mean":
+            if words is None or types is not None:
+                raise ValueError("words = 'early-mean' needs the word of each token, and tells no types apart")
+            return self.head(self.encoder.word_features(ids, words, count))
         x = self.features(ids, lengths, types)
         return self.head(x if words is None else pool_words(x, words, self.config.words, count))
 

@@ -57,7 +57,7 @@ def chosen_shape(config: TextConfig, vocabulary: int) -> Any:
     shape = config.model
     if config.init_from and config.resume:
         shape = read_config(config.out, CONFIGS).model
-    elif config.init_from and not differs_freely(shape, own := start_shape(config.init_from, type(shape))):
+    elif config.init_from and not differs_freely(shape, own := start_shape(config.init_from, shape)):
         shape = own
     if 0 < shape.vocab_size < vocabulary:
         raise ValueError(f"model.vocab_size = {shape.vocab_size} must be at least the tokenizer's {vocabulary}")

@@ -1,0 +1,1 @@
+"""What the runs of each task can be told: one room for every kind of data."""
