@@ -8,13 +8,14 @@ from core.optim.config import OptimizerConfig, ScheduleConfig
 from text.config import (
     ClassificationConfig,
     DenoisingConfig,
+    EmbeddingConfig,
     LanguageModellingConfig,
     MaskedConfig,
     TaggingConfig,
     TextConfig,
     TranslationConfig,
 )
-from text.models.encoder import ClassifierConfig, MaskedLMConfig, TaggerConfig
+from text.models.encoder import ClassifierConfig, EmbedderConfig, MaskedLMConfig, TaggerConfig
 from text.models.encoder_decoder import shape_2017, shape_modern
 from text.models.gpt import GPTConfig
 from text.models.heads import HeadConfig

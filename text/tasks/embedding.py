@@ -17,7 +17,7 @@ from core.training.order import share as divided
 from core.training.run import Run
 from core.training.trained import save_data_record
 from text.config import EmbeddingConfig, EvaluateConfig
-from text.corpus.pairs import ParallelText
+from text.corpus.pairs import Pairs, ParallelText
 from text.corpus.sequences import Ragged, choose_tokenizer, special_ids
 from text.models.encoder import Embedder
 from text.tasks.paired import test_pairs, training_pairs
@@ -74,10 +74,8 @@ class Embedding(TextTask):
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step, each of whole groups: see `ContrastiveLoss`."""
         config = self.config
-        if config.batch_size % (config.group * share.world * share.accumulate):
-            raise ValueError(
-                f"group = {config.group} must divide batch_size = {config.batch_size} / {to.world} processes"
-            )
+        if (pairs := config.batch_size // (share.world * share.accumulate)) % config.group:
+            raise ValueError(f"group = {config.group} must divide the {pairs} pairs of a micro-batch of one process")
         rows = shuffled(config.seed, step, config.batch_size, len(self.pairs.train))
         return [self._batch(part) for part in divided(rows, *share)]
 
