@@ -16,8 +16,8 @@ from core.cli.exits import main
 from core.devices import device_kind
 from core.files.json_files import read_json
 from core.training.trained import DATA
-from text.config import ClassificationConfig
 from text.tasks.given import given_words, texts_of
+from text.tasks.label_configs import ClassificationConfig
 from text.tasks.text_classifier import TextClassifier
 from text.tasks.translator import in_groups
 from text.trained import Trained, load_any

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, Self
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.cli.arguments import TEXT
@@ -10,7 +10,7 @@ from core.config import TransformerConfig
 from core.training.config import RunConfig
 from core.training.trained import EvaluateOptions
 from text.corpus.documents import Reading
-from text.models.encoder import ClassifierConfig, TaggerConfig
+from text.models.encoder import MaskedLMConfig
 from text.models.encoder_decoder import EncoderDecoderConfig
 from text.models.gpt import GPTConfig
 from text.models.recurrent import RecurrentConfig
@@ -85,25 +85,41 @@ class TextConfig(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModellingConfig(TextConfig):
+class CorpusConfig(TextConfig):
+    """What the tasks share that read windows of a running text."""
+
+    data: str | tuple[str, ...] = "pydoc"
+    """A name (shakespeare, pydoc, british_novels), a file of text or a table (.jsonl, .csv, .parquet), compressed or
+    not, a folder or glob of them, or hf:NAME[:config][:split][:column]; or several of these."""
+    separator: str = field(default="", metadata={TEXT: True})
+    """A text between two documents of a file, <|endoftext|> for example, in place of which the tokenizer's end of text
+    is put; by default a file, or a row of a table, is one document."""
+    validation: float = 0.1
+    """Fraction of the text, at its end, that is held out for evaluation."""
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        own = {"validation": "british_novels has a part that is held out"} if self.data == "british_novels" else {}
+        return super().unused() | own
+
+    @property
+    def reading(self) -> Reading:
+        """How the documents of the data are read."""
+        return Reading(self.column, self.separator, "skip" if self.skip_bad else "refuse")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModellingConfig(CorpusConfig):
     """Predicting each next token of a text; batches count sequences of `model.context` tokens."""
 
     task = "language-modelling"
     resumable = (*TextConfig.resumable, "sample")
 
-    data: str | tuple[str, ...] = "pydoc"
-    """A name (shakespeare, pydoc), a file of text or a table (.jsonl, .csv, .parquet), compressed or not, a folder or
-    glob of them, or hf:NAME[:config][:split][:column]; or several of these."""
-    separator: str = field(default="", metadata={TEXT: True})
-    """A text between two documents of a file, <|endoftext|> for example, in place of which the tokenizer's end of text
-    is put; by default a file, or a row of a table, is one document."""
     tokenizer: str = ""
     """char, byte, bpe (learned from the text), gpt2, or a tokenizer file or folder; default char, or with init_from
     the public model's own."""
     bpe_size: int | None = None
     """Vocabulary size of a learned bpe; default 4096."""
-    validation: float = 0.1
-    """Fraction of the text, at its end, that is held out for evaluation."""
     window_order: Literal["shuffled", "random"] = "shuffled"
     """shuffled takes every window of the text once an epoch; random takes windows from anywhere, as nanoGPT does."""
     sample: int = 200
@@ -115,10 +131,59 @@ class LanguageModellingConfig(TextConfig):
         super().__post_init__()
         check_at_least(self, 0, "sample")
 
-    @property
-    def reading(self) -> Reading:
-        """How the documents of the data are read."""
-        return Reading(self.column, self.separator, "skip" if self.skip_bad else "refuse")
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedConfig(CorpusConfig):
+    """Predicting the hidden tokens of a text (Devlin 2019); batches count windows of `model.context` tokens."""
+
+    task = "masked-language-modelling"
+    default_tokenizer = "bpe"
+
+    tokenizer: str = ""
+    """bpe (learned from the text), char, byte, gpt2, or a tokenizer file or folder; default bpe, or with init_from the
+    public model's own."""
+    bpe_size: int | None = None
+    """Vocabulary size of a learned bpe; default 8192."""
+    masked: float = 0.15
+    """Fraction of the tokens of a window that is hidden in training; evaluation always hides 0.15."""
+    replacement: Literal["bert", "mask"] = "bert"
+    """What training puts in place of a hidden token: the mask alone, or in BERT's way the mask in 80 % of the places,
+    another token in 10 % and the token itself in 10 %."""
+    model: MaskedLMConfig = field(default_factory=MaskedLMConfig)
+    """The model; with init_from only a shorter context and dropout have an effect, the rest comes with the weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_between(self, 0.0, 1.0, "masked")
+        check_positive(self, "masked")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingConfig(CorpusConfig):
+    """Predicting spans that are left out of a text (T5, Raffel 2020, 3.1.4); batches count windows of the text."""
+
+    task = "denoising"
+    default_tokenizer = "bpe"
+
+    tokenizer: str = ""
+    """bpe (learned from the text), char, byte, gpt2, or a tokenizer file or folder; default bpe, or with init_from the
+    public model's own."""
+    bpe_size: int | None = None
+    """Vocabulary size of a learned bpe, without sentinels; default 8192."""
+    noise: float = 0.15
+    """Fraction of the tokens of a window that is left out."""
+    span: float = 3.0
+    """Mean number of tokens of a span that is left out."""
+    sentinels: int = 100
+    """Tokens that stand for spans, the last ids of the vocabulary; a tokenizer that has such tokens brings its own."""
+    model: EncoderDecoderConfig = field(default_factory=EncoderDecoderConfig)
+    """The model, whose context is the length of a window without its spans; with init_from only a shorter context and
+    dropout have an effect, the rest comes with the weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_between(self, 0.0, 1.0, "noise")
+        check_positive(self, "noise", "span", "sentinels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,105 +226,6 @@ class TranslationConfig(TextConfig):
         """Fields without effect under this configuration, each with the reason."""
         named = {"validation": "multi30k has a validation part"} if self.data == "multi30k" else {}
         return super().unused() | named | {"column": "the two sides are named by source and target"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelsConfig(TextConfig):
-    """What classification and tagging share."""
-
-    too_long: Literal["refuse", "truncate"] = "refuse"
-    """What is done with what has more tokens than the model's context."""
-    label_smoothing: float = 0.0
-    """Share of the label's probability that is spread over all labels in training (Szegedy 2016)."""
-    token_dropout: float = 0.0
-    """Share of tokens that is left out in training, drawn anew at each step (word dropout, Iyyer 2015)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_between(self, 0.0, 1.0, "label_smoothing", "token_dropout")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassificationConfig(LabelsConfig):
-    """A label for each text; batches count texts."""
-
-    task = "classification"
-    default_tokenizer = "bpe"
-
-    data: str | tuple[str, ...] = "sst2"
-    """sst2 (sentences), sst2:phrases (trained on their parts too), or tables (.tsv, .csv, .jsonl, .parquet) of texts
-    and labels."""
-    column: str = ""
-    """Column that holds the text; default text, sentence, or the only other one that holds any."""
-    second_column: str = ""
-    """Column that holds the second of two texts; default there is one only."""
-    label_column: str = ""
-    """Column that holds the label; default label."""
-    tokenizer: str = ""
-    """bpe or char (learned from the training part), byte, gpt2, or a tokenizer file or folder; default bpe, or with
-    init_from the model's own."""
-    bpe_size: int | None = None
-    """Vocabulary size of a learned bpe; default 8000."""
-    validation: float = 0.1
-    """Fraction of the texts of each class that is held out for evaluation."""
-    model: ClassifierConfig = field(default_factory=ClassifierConfig)
-    """The model; with init_from its encoder comes with the weights, but for dropout and a shorter context."""
-
-    def unused(self) -> dict[str, str]:
-        """Fields without effect under this configuration, each with the reason."""
-        own = ("validation", "column", "second_column", "label_column") if str(self.data).startswith("sst2") else ()
-        return super().unused() | dict.fromkeys(own, f"{self.data} has parts and columns of its own")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaggingConfig(LabelsConfig):
-    """A label for each word of a sentence, or for each residue of a protein."""
-
-    task = "tagging"
-    default_tokenizer = "affixes"
-
-    data: str | tuple[str, ...] = "ud_english_ewt"
-    """ud_english_ewt (parts of speech), protein_ss (secondary structure of proteins), or files: CoNLL-U, or a word and
-    its tag in each line and an empty line between sentences."""
-    tags: Literal["upos", "xpos"] = "upos"
-    """Which tags of CoNLL-U."""
-    batch_size: int = 2048
-    """Tokens, padding included, per optimiser step, over all processes and micro-batches; words with early-mean."""
-    tokenizer: str = ""
-    """affixes (each word as its form, beginnings, ends and shape), bpe or char, all learned from the training part,
-    byte, gpt2, or a tokenizer file or folder; default affixes, or with init_from the model's own."""
-    bpe_size: int | None = None
-    """Vocabulary size of a learned bpe; default 8000."""
-    validation: float = 0.1
-    """Fraction of the sentences that is held out for evaluation."""
-    model: TaggerConfig = field(default_factory=lambda: TaggerConfig(words="early-mean"))
-    """The model; with init_from its encoder comes with the weights, but for dropout and a shorter context, and what
-    stands for a word is its first token unless something else is asked for."""
-
-    def unused(self) -> dict[str, str]:
-        """Fields without effect under this configuration, each with the reason."""
-        own = ("validation",) if self.data in ("ud_english_ewt", "protein_ss") else ()
-        parts = dict.fromkeys(own, f"{self.data} has a validation part")
-        return super().unused() | parts | {"column": "words and tags have columns of their own; --tags chooses"}
-
-    def adapted(self, given: Mapping[str, Any]) -> Self:
-        """With init_from: the encoder that comes with the weights, and their tokenizer unless one is asked for."""
-        changed = super().adapted(given)
-        if not self.init_from or self.resume or "model.words" in given:
-            return changed
-        return replace(changed, model=replace(changed.model, words="first"))
-
-
-CONFIGS: dict[str, type[TextConfig]] = {
-    config.task: config for config in (LanguageModellingConfig, TranslationConfig, ClassificationConfig, TaggingConfig)
-}
-"""By the names of the tasks; a run folder that names none is of the first."""
-
-
-def task_config(model: object) -> type[TextConfig]:
-    """The class of the configurations of the first task whose models have a shape of this class."""
-    shapes = {kind: get_type_hints(kind)["model"] for kind in CONFIGS.values()}
-    return next(kind for kind, shape in shapes.items() if type(model) in (get_args(shape) or (shape,)))
 
 
 @dataclass(frozen=True)

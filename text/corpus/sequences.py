@@ -25,8 +25,8 @@ from text.tokens.bpe import BPETokenizer, byte_alphabet, byte_level
 from text.tokens.load import load_tokenizer, published_gpt2
 from text.tokens.special import Companions
 
-FORMAT = 1  # of what is kept in the cache; part of its key, so that an older one is not found
-SPECIAL = ("<pad>", "<s>", "</s>")  # tokens 0, 1 and 2 of a byte-pair encoding learned here
+FORMAT = 2  # of what is kept in the cache; part of its key, so that an older one is not found
+SPECIAL = ("<pad>", "<s>", "</s>", "<mask>")  # tokens 0 to 3 of a byte-pair encoding learned here
 LEAST = len(SPECIAL) + 256
 KEPT = 2000  # texts from which on their tokens are kept in the cache
 TOGETHER = 4096  # texts encoded at once
@@ -111,13 +111,16 @@ class Specials(NamedTuple):
 
 def special_ids(tokenizer: Tokenizer) -> Specials:
     """Those of a tokenizer; the ones that it lacks follow its vocabulary."""
-    pad = None
-    if isinstance(tokenizer, BPETokenizer) and (token := tokenizer.companions.token("pad")):
-        pad = tokenizer.pieces.index(token.encode())
-    known = (pad, tokenizer.bos, tokenizer.eos)
+    known = (named_id(tokenizer, "pad"), tokenizer.bos, tokenizer.eos)
     free = count(tokenizer.vocab_size)
     pad, bos, eos = (next(free) if token is None else token for token in known)
     return Specials(pad, bos, eos, next(free))
+
+
+def named_id(tokenizer: Tokenizer, name: Literal["pad", "mask"]) -> int | None:
+    """The id of a special token that the files beside a tokenizer name, if they do."""
+    token = getattr(tokenizer, "companions", Companions()).token(name)
+    return tokenizer.pieces.index(token.encode()) if token else None
 
 
 def choose_tokenizer(
@@ -159,10 +162,10 @@ def _learned(folder: Path, kind: str, texts: Iterable[str], vocab_size: int) -> 
 
 
 def learn_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
-    """A byte-pair encoding (Sennrich et al. 2016, over bytes) with tokens for padding, the start and the end of a text.
+    """A byte-pair encoding (Sennrich et al. 2016, over bytes) with tokens for padding, the start and the end of a text,
+    and for a token that is hidden.
 
-    These have the ids 0, 1 and 2, then come the 256 bytes, then the merges. Raises ValueError for a `vocab_size` below
-    259.
+    These have the ids 0 to 3, then come the 256 bytes, then the merges. Raises ValueError for a `vocab_size` below 260.
     """
     from tokenizers import models, trainers
 
@@ -174,7 +177,7 @@ def learn_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
         vocab_size=vocab_size, special_tokens=[*SPECIAL], initial_alphabet=alphabet, show_progress=False
     )
     backend.train_from_iterator(texts, trainer)
-    named = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL, strict=True))
+    named = dict(zip(("pad_token", "bos_token", "eos_token", "mask_token"), SPECIAL, strict=True))
     return BPETokenizer(backend, Companions(tokenizer=named | {"add_bos_token": True}))
 
 

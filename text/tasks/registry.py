@@ -2,6 +2,7 @@
 
 from text.tasks.classification import Classification
 from text.tasks.language_modelling import LanguageModelling
+from text.tasks.masked import MaskedLanguageModelling
 from text.tasks.tagging import Tagging
 from text.tasks.task import TextTask
 from text.tasks.translation import Translation
@@ -9,6 +10,7 @@ from text.tasks.translation import Translation
 TASKS: dict[str, type[TextTask]] = {
     "language-modelling": LanguageModelling,
     "translation": Translation,
+    "masked-language-modelling": MaskedLanguageModelling,
     "classification": Classification,
     "tagging": Tagging,
 }

@@ -54,7 +54,7 @@ class Companions:
         for name, text in self.templates.items():
             write_text(folder / name, text)
 
-    def token(self, name: Literal["bos", "eos", "pad"]) -> str | None:
+    def token(self, name: Literal["bos", "eos", "pad", "mask"]) -> str | None:
         """How a special token is written."""
         token = self.tokenizer.get(f"{name}_token")
         return token.get("content") if isinstance(token, Mapping) else token

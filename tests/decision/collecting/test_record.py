@@ -208,7 +208,8 @@ class Odd(gymnasium.Env[Any, Any]):
     observation_space = gymnasium.spaces.Dict(
         place=gymnasium.spaces.Box(-9, 9, (2,), np.float64), room=gymnasium.spaces.Discrete(3)
     )
-    action_space = gymnasium.spaces.Discrete(2, dtype=np.int32)
+    action_space = gymnasium.spaces.Discrete(2)
+    action_space.dtype = np.dtype(np.int32)  # older versions of Gymnasium take no such argument
     alive: ClassVar[list[Any]] = []
 
     def __init__(self, limit: int = 6):
