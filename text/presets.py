@@ -5,20 +5,13 @@ from typing import Literal
 
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
-from text.config import (
-    ClassificationConfig,
-    DenoisingConfig,
-    EmbeddingConfig,
-    LanguageModellingConfig,
-    MaskedConfig,
-    TaggingConfig,
-    TextConfig,
-    TranslationConfig,
-)
+from text.config import DenoisingConfig, LanguageModellingConfig, MaskedConfig, TextConfig, TranslationConfig
 from text.models.encoder import ClassifierConfig, EmbedderConfig, MaskedLMConfig, TaggerConfig
 from text.models.encoder_decoder import shape_2017, shape_modern
 from text.models.gpt import GPTConfig
 from text.models.heads import HeadConfig
+from text.tasks.embedding_config import EmbeddingConfig
+from text.tasks.label_configs import ClassificationConfig, TaggingConfig
 
 Bias = Literal["all", "none"]
 PLAIN = ScheduleConfig(kind="cosine", warmup=0.05, final=0.1)

@@ -8,10 +8,11 @@ import torch
 
 from core.files.tensors import Uninitialised
 from core.training.trained import TrainedRun, load_run
-from text.config import CONFIGS, TextConfig, task_config
+from text.config import TextConfig
 from text.models.build import build_model
 from text.pretrained.folders import load_pretrained, pretrained_folder
 from text.pretrained.start import has_own_head, is_run, start_folder
+from text.tasks.configs import CONFIGS, task_config
 from text.tokens.base import Tokenizer
 from text.tokens.load import load_tokenizer
 

@@ -117,6 +117,10 @@ class Answers:
         """Those of several parts, one after the other."""
         return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
+    def take(self, places: Tensor) -> Answers:
+        """Those to some of the examples: places int64 (M,)."""
+        return Answers(*(getattr(self, f.name)[places] for f in fields(self)))
+
     @classmethod
     def _of_piece(cls, logits: Tensor, labels: Tensor) -> Answers:
         places, exact = labels[:, None], logits.double()  # (B, 1), (B, K)

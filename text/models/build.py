@@ -4,18 +4,18 @@ from typing import Any
 
 from torch import nn
 
-from text.models.encoder import MODELS as ENCODERS
+from text.models import encoder
 from text.models.encoder_decoder import EncoderDecoderConfig, Seq2Seq
 from text.models.gpt import GPT, GPTConfig
 from text.models.recurrent import RecurrentConfig, RecurrentLM
 from text.models.recurrent_seq2seq import RecurrentSeq2Seq, RecurrentSeq2SeqConfig
 
 MODELS: dict[type, type[nn.Module]] = {
-    **ENCODERS,
     GPTConfig: GPT,
     RecurrentConfig: RecurrentLM,
     EncoderDecoderConfig: Seq2Seq,
     RecurrentSeq2SeqConfig: RecurrentSeq2Seq,
+    **encoder.MODELS,
 }
 """By the class of the configuration."""
 

@@ -11,17 +11,18 @@ from core.files.atomic import write_text
 from core.training.order import Batch, Indices, Share
 from core.training.run import Run
 from core.training.trained import matches_data, save_data_record
-from text.config import ClassificationConfig, EvaluateConfig
+from text.config import EvaluateConfig
 from text.corpus.batches import LengthBatches
 from text.corpus.labelled import LabelledText, Texts, load_labelled, read_labelled
 from text.corpus.sequences import choose_tokenizer, special_ids
 from text.corpus.windows import IGNORED
 from text.reports.labels import report
+from text.tasks.label_configs import ClassificationConfig
 from text.tasks.labels import LabelLoss, TokenDropout, compacted, figures, gathered, labelled_shape, real, refuse_others
 from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
-from text.tasks.text_classifier import TextClassifier, encode_texts, padded
 from text.tokens.base import Tokenizer
 from text.trained import Trained
+from text.using.text_classifier import TextClassifier, encode_texts, padded
 
 
 class Classification(TextTask):

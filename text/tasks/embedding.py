@@ -16,15 +16,16 @@ from core.training.order import Batch, Indices, Share, shuffled
 from core.training.order import share as divided
 from core.training.run import Run
 from core.training.trained import save_data_record
-from text.config import EmbeddingConfig, EvaluateConfig
+from text.config import EvaluateConfig
 from text.corpus.pairs import Pairs, ParallelText
 from text.corpus.sequences import Ragged, choose_tokenizer, special_ids
 from text.models.encoder import Embedder
+from text.tasks.embedding_config import EmbeddingConfig
 from text.tasks.paired import test_pairs, training_pairs
 from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
-from text.tasks.text_encoder import TextEncoder, Vectors, frame, nearest
 from text.tokens.base import Tokenizer
 from text.trained import Trained
+from text.using.text_encoder import TextEncoder, Vectors, frame, nearest
 
 SHOWN = 10  # held-out texts in samples/
 AT_ONCE = 1024  # texts compared with all others at once

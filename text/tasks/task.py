@@ -7,9 +7,10 @@ from typing import Any, Protocol, Self
 from core.training.checkpoints import read_config
 from core.training.run import Run
 from core.training.task import Task
-from text.config import CONFIGS, EvaluateConfig, TextConfig
+from text.config import EvaluateConfig, TextConfig
 from text.models.build import build_model
 from text.pretrained.start import differs_freely, start_shape, start_tokenizer
+from text.tasks.configs import CONFIGS
 from text.tokens.base import FILE, Tokenizer
 from text.tokens.load import load_tokenizer
 from text.trained import Trained, load_start

@@ -19,12 +19,12 @@ from text.corpus.batches import LengthBatches, evaluation_batches
 from text.corpus.pairs import Pairs, ParallelText
 from text.corpus.sequences import Ragged, choose_tokenizer, encode_all, special_ids
 from text.corpus.windows import IGNORED
-from text.tasks.bleu import by_length, cased, lower_cased
+from text.reports.bleu import by_length, cased, lower_cased
 from text.tasks.paired import test_pairs, training_pairs
 from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
-from text.tasks.translator import Translator
 from text.tokens.base import Tokenizer
 from text.trained import Trained
+from text.using.translator import Translator
 
 SHOWN = 10  # translations in samples/
 

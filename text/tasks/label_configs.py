@@ -1,12 +1,12 @@
-"""Runs on texts with labels."""
+"""The configurations of tasks that give labels: to texts, and to the words of sentences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from core.checks import check_between
+from text.config import TextConfig
 from text.models.encoder import ClassifierConfig, TaggerConfig
-from text.settings.base import TextConfig
 
 
 @dataclass(frozen=True, kw_only=True)

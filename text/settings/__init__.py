@@ -1,1 +1,0 @@
-"""What the runs of each task can be told: one room for every kind of data."""
