@@ -18,7 +18,7 @@ from core.training.config import OptimizerConfig
 from decision.environments.spaces import describe
 from decision.models.decision_transformer import DecisionTransformer
 from decision.presets import PRESETS as DECISION
-from text.models.gpt import GPT
+from text.models.build import build_model
 from text.presets import PRESETS as TEXT
 from vision.models.vit import ViT
 from vision.presets import PRESETS as VISION
@@ -29,7 +29,7 @@ OPTIMIZERS = [OptimizerConfig(), OptimizerConfig(layer_decay=0.5), OptimizerConf
 def gpt(name: str) -> nn.Module:
     shape = TEXT[name].model
     with torch.device("meta"):
-        return GPT(replace(shape, vocab_size=shape.vocab_size or 65))
+        return build_model(replace(shape, vocab_size=shape.vocab_size or 65))
 
 
 def vit(name: str) -> nn.Module:
