@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from text.corpus.documents import BadText, Document, lines, plain_name
-from text.corpus.parts import Bad, Parts, Rows, find_files, hold_out, notice_overlap, usable
+from text.corpus.parts import Bad, Parts, Rows, find_files, hold_out, notice_overlap, only, usable
 from text.corpus.published import find_published, multi30k
 from text.corpus.sources import Data
 from text.corpus.tables import columns, records
@@ -90,8 +90,8 @@ def load_pairs(
     Raises ValueError naming file and line for bad input.
     """
     sides = Sides(source, target)
-    if data == "multi30k":
-        return _multi30k(sides.among(LANGUAGES, data), validation_data, bad, root)
+    if only(data) == "multi30k":
+        return _multi30k(sides.among(LANGUAGES, "multi30k"), validation_data, bad, root)
     train, name, sides = _read(data, sides, bad)
     if validation_data:
         held_out, _, _ = _read(validation_data, sides, bad)

@@ -120,6 +120,12 @@ def notice_overlap(name: str, train: Rows, validation: Rows) -> None:
         notice(f"{name}: {both:,} of the {len(validation):,} validation rows are in the training part too")
 
 
+def only(data: Data) -> str:
+    """The one thing that `data` names; "" where there are several."""
+    names = [str(data)] if isinstance(data, (str, Path)) else [*data]
+    return names[0] if len(names) == 1 else ""
+
+
 def find_files(data: Data, names: Sequence[str], accepted: str) -> list[Document]:
     """The files that `data` names, one or several. Raises ValueError, saying what is accepted, if there is one not.
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from core.training.order import Share
 from text.corpus.batches import LengthBatches, Unit, evaluation_batches, padding, restored
 from text.corpus.pairs import load_pairs
-from text.corpus.sequences import NOTHING, choose_tokenizer, encode_all
+from text.corpus.sequences import NOTHING, Ragged, choose_tokenizer, encode_all
+from text.corpus.windows import IGNORED
 
 Lengths = NDArray[np.int64]
 UNITS: tuple[tuple[Unit, int], ...] = (("rows", 7), ("tokens", 90))
@@ -83,6 +84,23 @@ def test_the_same_batch_however_it_is_shared(unit: Unit, size: int, world: int, 
         assert sorted(together) == sorted(batches.batch(step).tolist())
         counts = [0 if part[0] == NOTHING else len(part) for part in parts]
         assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize(("world", "accumulate"), [(1, 1), (2, 1), (3, 4), (8, 2)])
+def test_a_mean_over_real_tokens_is_the_same_however_it_is_shared(world: int, accumulate: int) -> None:
+    """Summed values and counts of all parts, one divided by the other, as a training step does it."""
+    lengths = some_lengths(sides=1)
+    texts = Ragged.of([np.arange(length) * (row + 1) for row, length in enumerate(lengths.tolist())])
+    batches = LengthBatches(lengths, 90, "tokens")
+    for step in range(0, batches.steps(1), 7):
+        total = count = 0
+        for rank in range(world):
+            for rows in batches.shares(step, Share(rank, world, accumulate)):
+                padded, _ = texts.padded(rows, IGNORED)
+                total += int(padded[padded != IGNORED].sum())
+                count += int((padded != IGNORED).sum())
+        by_hand = np.concatenate([texts[row] for row in batches.batch(step).tolist()])
+        assert (total, count) == (by_hand.sum(), by_hand.size)
 
 
 def test_epochs_and_seeds_differ() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,8 +35,8 @@ def tsv(folder: Path, *heading: str) -> str:
     return str(folder / "own.tsv")
 
 
-def csv(folder: Path) -> str:
-    rows = ["id,en,de", *(f'1,"{a.replace(QUOTE, QUOTE * 2)}","{b.replace(QUOTE, QUOTE * 2)}"' for a, b in ROWS)]
+def csv(folder: Path, heading: str, before: str = "") -> str:
+    rows = [heading, *(f'{before}"{a.replace(QUOTE, QUOTE * 2)}","{b.replace(QUOTE, QUOTE * 2)}"' for a, b in ROWS)]
     (folder / "own.csv").write_text("\n".join(rows), encoding="utf-8", newline="")
     return str(folder / "own.csv")
 
@@ -49,7 +49,7 @@ def jsonl(folder: Path) -> str:
 
 QUOTE = '"'
 ROWS = [*zip(SOURCE, TARGET, strict=True)]
-KINDS: dict[str, Callable[[Path], tuple[str | list[str], str, str]]] = {
+KINDS: dict[str, Callable[[Path], tuple[str | Sequence[str], str, str]]] = {
     "parallel": lambda folder: (parallel(folder), "", ""),
     "parallel, the other way round": lambda folder: (parallel(folder)[::-1], "en", ""),
     "parallel, by the target": lambda folder: (parallel(folder)[::-1], "", "de"),
@@ -61,7 +61,9 @@ KINDS: dict[str, Callable[[Path], tuple[str | list[str], str, str]]] = {
     "tsv by number": lambda folder: (tsv(folder), "1", "2"),
     "tsv with a heading": lambda folder: (tsv(folder, "en", "de"), "en", "de"),
     "tsv with the usual heading": lambda folder: (tsv(folder, "source", "target"), "", ""),
-    "csv": lambda folder: (csv(folder), "en", "de"),
+    "csv": lambda folder: (csv(folder, "id,en,de", "1,"), "en", "de"),
+    "csv of two columns": lambda folder: (csv(folder, "anchor,positive"), "", ""),
+    "tsv of a tuple": lambda folder: ((tsv(folder),), "", ""),
     "jsonl": lambda folder: (jsonl(folder), "", ""),
 }
 
@@ -110,6 +112,12 @@ def test_an_empty_side_is_refused_or_left_out_and_counted(tmp_path: Path, capfd:
     assert f"left out, because it is not UTF-8 text: 1 (first line 3 of {second})" in said
     Path(first).write_text("one\ntwo\nthree\nfour\nfive\n")
     assert refused([first, second]) == f"line 3 of {second} is not UTF-8 text: byte 0xe9 at its position 2"
+
+
+def test_utf16_is_refused(tmp_path: Path) -> None:
+    first, second = parallel(tmp_path)
+    Path(second).write_text("one\n", encoding="utf-16")
+    assert refused([first, second]) == f"{second} is UTF-16, not UTF-8 text: save it as UTF-8"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +170,7 @@ def test_the_same_fraction_is_always_held_out(tmp_path: Path) -> None:
     data = load_pairs(files, validation=0.2)
     assert (len(data.train), len(data.validation)) == (40, 10)
     assert {*data.train.keys()} | {*data.validation.keys()} == {*read_pairs(files).keys()}
-    assert all(source[3:] == target[3:] for source, target in data.validation.keys())  # type: ignore[misc]  # noqa: SIM118
+    assert [text[3:] for text in data.validation.source] == [text[3:] for text in data.validation.target]
     assert data.fingerprint == load_pairs(files, validation=0.2).fingerprint
     assert data.fingerprint != load_pairs(files, validation=0.3).fingerprint
     assert data.fingerprint != load_pairs(files, source="de", validation=0.2).fingerprint
@@ -186,7 +194,7 @@ def test_multi30k(data_root: Path) -> None:
         "Two young, White males are outside near many bushes.",
         "Zwei junge weiße Männer sind im Freien in der Nähe vieler Büsche.",
     )
-    back = load_pairs("multi30k", source="de", root=data_root)
+    back = load_pairs(["multi30k"], source="de", root=data_root)
     assert (back.source, back.target) == ("de", "en")
-    assert [*back.train.keys()] == [(target, source) for source, target in data.train.keys()]  # type: ignore[misc]  # noqa: SIM118
+    assert (back.train.source, back.train.target) == (data.train.target, data.train.source)
     assert back.fingerprint != data.fingerprint
