@@ -4,16 +4,23 @@ from collections.abc import Callable
 from typing import Any
 
 from core.messages import nearest
+from text.models.encoder import MODELS, ClassifierConfig, EncoderConfig
 from text.models.gpt import GPTConfig
 from text.pretrained.causal.gpt2 import GPT2
 from text.pretrained.causal.llama import Llama
 from text.pretrained.causal.nanochat import NanoChat
 from text.pretrained.causal.olmo import Olmo2, Olmo3
 from text.pretrained.causal.windowed import Mistral, Qwen2, Qwen3, SmolLM3
+from text.pretrained.encoders.bert import Bert, DistilBert, Roberta
+from text.pretrained.encoders.modernbert import ModernBert
 from text.pretrained.family import Family
 
 FAMILIES: dict[str, type[Family[Any, Any]]] = {
-    family.model_type: family for family in (GPT2, Llama, Mistral, Qwen2, Qwen3, SmolLM3, Olmo2, Olmo3, NanoChat)
+    family.model_type: family
+    for family in (
+        *(GPT2, Llama, Mistral, Qwen2, Qwen3, SmolLM3, Olmo2, Olmo3, NanoChat),
+        *(Bert, Roberta, DistilBert, ModernBert),
+    )
 }
 """By the `model_type` of their `config.json`."""
 
@@ -48,5 +55,13 @@ def nearest_causal(config: GPTConfig) -> str:
     return "llama" if core.window is None else "mistral"
 
 
-NEAREST: dict[type, Callable[[Any], str]] = {GPTConfig: nearest_causal}
+def nearest_encoder(config: EncoderConfig) -> str:
+    """That of an encoder, whatever its head."""
+    if config.core.position.kind == "rotary":
+        return "modernbert"
+    relu = isinstance(config, ClassifierConfig) and config.head.activation == "relu"
+    return "distilbert" if relu else "bert"
+
+
+NEAREST: dict[type, Callable[[Any], str]] = {GPTConfig: nearest_causal} | dict.fromkeys(MODELS, nearest_encoder)
 """By the class of a model's configuration."""

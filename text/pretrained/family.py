@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from operator import attrgetter
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
 
+import torch
 from torch import nn
 
 from core.files.serialize import from_dict, to_dict
+from core.files.tensors import Uninitialised
 from core.files.weights import Rule
 from text.pretrained.paperwork import relevant_fields
 
@@ -19,6 +21,12 @@ Config = TypeVar("Config")
 Supported = Mapping[str, tuple[object, ...]]
 
 TIED = {True: "tied", False: "untied"}
+Tanh = Literal["gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"]
+Activation = Tanh | Literal["gelu", "gelu_python", "relu"]
+Plain = Literal["gelu", "gelu-tanh", "relu"]
+ACTIVATIONS: dict[str, Plain] = dict.fromkeys(get_args(Tanh), "gelu-tanh")
+ACTIVATIONS |= {"gelu": "gelu", "gelu_python": "gelu", "relu": "relu"}
+"""Of their names of activations, ours."""
 
 
 def equals(place: str, default: Any = MISSING, names: Mapping[Any, Any] | None = None, saved: str = "") -> Any:
@@ -50,6 +58,8 @@ class Family(ABC, Generic[Model, Config]):
     supported: ClassVar[Supported]
     """What the family can express: the accepted values, by field of our configuration; the first, where none of their
     fields equals it."""
+    spare: ClassVar[tuple[str, ...]] = ()
+    """Patterns of fields that say nothing about the numbers of this family."""
     training: ClassVar[tuple[str, ...]] = ("core.init", "core.drop_path", "core.dropout", "core.attention_dropout")
     """Of our settings, those that change no logits."""
     resolved: ClassVar[tuple[str, ...]] = ("core.n_kv_heads", "core.head_dim", "core.ffn_dim", "context")
@@ -61,12 +71,16 @@ class Family(ABC, Generic[Model, Config]):
 
         Raises ValueError naming the first that is not supported.
         """
-        kept, unknown = relevant_fields(given, [f.name for f in fields(cls)])
+        kept, unknown = relevant_fields(given, [f.name for f in fields(cls)], cls.spare)
         return from_dict(cls, kept), unknown
 
     def to_fields(self) -> dict[str, Any]:
         """The fields of a `config.json` that other tools build the model from."""
         return {"model_type": self.model_type, "architectures": [self.architecture]} | to_dict(self)
+
+    def files(self) -> dict[str, Any]:
+        """What stands in further JSON files of the folder, by their names."""
+        return {}
 
     def remarks(self) -> list[str]:
         """What is not as its fields say, without a change of the logits."""
@@ -113,6 +127,10 @@ class Family(ABC, Generic[Model, Config]):
                 cls.require(place, own, [theirs])
         return family
 
+    def with_ids(self, ids: Mapping[str, int | None]) -> Self:
+        """The same for a tokenizer with these ids of special tokens, by names such as `pad`."""
+        return self
+
     @classmethod
     def own_fields(cls, config: Config) -> dict[str, Any]:
         """The values of fields that equal none of ours."""
@@ -141,10 +159,32 @@ class Family(ABC, Generic[Model, Config]):
     def rules(self, config: Config) -> list[Rule]:
         """Which of their weights are which of ours, in the layout with a head."""
 
+    def bare(self) -> bool:
+        """Whether it is written without a head, and so without the prefix."""
+        return False
+
+    def ignored(self, config: Config) -> tuple[str, ...]:
+        """Patterns of stored tensors that such a model does not need."""
+        return self.buffers
+
     @classmethod
     def repeated(cls, config: Config) -> dict[str, str]:
         """Weights that may be stored once more, each with the name of the one that it must equal."""
         return {}
+
+
+def without_prefix(rules: Sequence[Rule], prefix: str) -> list[Rule]:
+    """The rules of a file that was saved without a head."""
+    return [rule.renamed(lambda name: name.removeprefix(prefix)) for rule in rules]
+
+
+def zero_filled(model: Model, config: Any) -> Model:
+    """The same model in a larger configuration: the weights that it does not have are zero."""
+    with Uninitialised():
+        whole = type(model)(config)
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in whole.state_dict().items()}
+    whole.load_state_dict(zeros | model.state_dict())
+    return whole
 
 
 def differences(a: Any, b: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:

@@ -3,6 +3,7 @@
 A pretrained model is a folder in Hugging Face's layout: `config.json`, and `model.safetensors` or its shards.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -18,23 +19,30 @@ from core.files.tensors import WEIGHTS, Safetensors, Uninitialised
 from core.files.weights import export_weights, import_weights
 from core.messages import first_line, notice
 from text.pretrained.families import find_family, nearest_family
-from text.pretrained.family import Family, Model
+from text.pretrained.family import Family, Model, without_prefix
+from text.pretrained.sentences import MODULES, POOLING, TRANSFORMER, read_sentence_files
 from text.tokens.base import FILE, Tokenizer
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import public_json
 from text.tokens.special import Companions
 
 CONFIG = "config.json"
+OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of LayerNorms, in the first public files of BERT
+
 HUB_FILES = [
     CONFIG,
     "model*.safetensors",
     "model.safetensors.index.json",
     "tokenizer*.json",
     "vocab.json",
+    "vocab.txt",
     "merges.txt",
     "generation_config.json",
     "special_tokens_map.json",
     "chat_template.*",
+    MODULES,
+    POOLING,
+    TRANSFORMER,
 ]
 """What is downloaded: safetensors and plain text, nothing that can execute code."""
 
@@ -76,20 +84,25 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], family: Family[Any, An
     """Fills a model from the weights of a folder. Raises ValueError naming those that do not fit."""
     rules, repeated = family.rules(model.config), family.repeated(model.config)
     if not any(name.startswith(family.prefix) for name in weights):  # saved without a head
-        rules = [rule.renamed(lambda name: name.removeprefix(family.prefix)) for rule in rules]
+        rules = without_prefix(rules, family.prefix)
         repeated = {name: kept.removeprefix(family.prefix) for name, kept in repeated.items()}
     try:
-        import_weights(model, weights, rules, ignored=family.buffers, repeated=repeated)
+        import_weights(model, weights, rules, ignored=family.ignored(model.config), repeated=repeated)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
 
 
 class Unwrapped(Mapping[str, Tensor]):
-    """Weights without what torch.compile and data-parallel training put into their names."""
+    """Weights without what torch.compile and data-parallel training put into their names, and under newer names."""
 
     def __init__(self, weights: Mapping[str, Tensor]):
         self.weights = weights
-        self.stored = {re.sub(r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.", "", name): name for name in weights}
+        self.stored = {self.renamed(name): name for name in weights}
+
+    @staticmethod
+    def renamed(name: str) -> str:
+        name = re.sub(r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.", "", name)
+        return re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda old: OLD_NAMES[old[0]], name)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.weights[self.stored[name]]
@@ -123,7 +136,7 @@ def read_family(folder: Path) -> Family[Any, Any]:
 
 def read_fields(folder: Path) -> tuple[Family[Any, Any], list[str]]:
     """The same, and the fields that are passed over although they may mean something."""
-    fields = read_json(folder / CONFIG)
+    fields = read_json(folder / CONFIG) | read_sentence_files(folder)
     try:
         family, unknown = find_family(fields.get("model_type")).from_fields(fields)
         family.to_config()  # refuses an impossible shape
@@ -155,16 +168,27 @@ def export_pretrained(
     from safetensors.torch import save_file
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    ids = {f"{name}_token_id": companions.generation.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    whole = exported.completed(model)
+    ids = {name: companions.generation.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    exported = exported if tokenizer is None else exported.with_ids(ids)
+    said = {"dtype": str(dtype).removeprefix("torch.")} | {f"{name}_token_id": token for name, token in ids.items()}
     with atomic_write(folder) as temporary:
         temporary.mkdir()
-        weights = {name: part.to(dtype) for name, part in export_weights(whole, exported.rules(whole.config)).items()}
+        weights = {name: part.to(dtype) for name, part in exported_weights(exported, model).items()}
         save_file(weights, temporary / WEIGHTS, metadata={"format": "pt"})
-        write_json(temporary / CONFIG, {"dtype": str(dtype).removeprefix("torch.")} | ids | exported.to_fields())
+        write_json(temporary / CONFIG, said | exported.to_fields())
+        for name, content in exported.files().items():
+            (temporary / name).parent.mkdir(exist_ok=True)
+            write_text(temporary / name, json.dumps(content, indent=2) + "\n")
         if tokenizer is not None:
             write_text(temporary / FILE, public_json(tokenizer))
             companions.save(temporary)
+
+
+def exported_weights(family: Family[Any, Any], model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights by their names in a family's files."""
+    whole = family.completed(model)
+    rules = family.rules(whole.config)
+    return export_weights(whole, without_prefix(rules, family.prefix) if family.bare() else rules)
 
 
 def exported_companions(tokenizer: Tokenizer | None, config: Any) -> Companions:

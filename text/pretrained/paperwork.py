@@ -42,6 +42,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "num_local_experts": (0,),
     "parallel_attn": (False,),
     "partial_rotary_factor": (1.0,),
+    "position_embedding_type": ("absolute",),
     "pruned_heads": ({},),
     "quantization_config": (),
     "residual_multiplier": (1.0,),
@@ -58,8 +59,12 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 """Fields that change the mathematics of some model, with the values that do not; nor does null."""
 
 
-def relevant_fields(fields: Mapping[str, Any], known: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def relevant_fields(
+    fields: Mapping[str, Any], known: Sequence[str], spare: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
     """Those of a `config.json` that are `known` by a family, and the names of those that nobody knows.
+
+    spare: patterns of names that say nothing about the numbers of the family
 
     Raises ValueError naming a field that would change the mathematics.
     """
@@ -71,6 +76,6 @@ def relevant_fields(fields: Mapping[str, Any], known: Sequence[str]) -> tuple[di
             if value is not None and value not in NEUTRAL[name]:
                 accepted = ", ".join(map(str, (*NEUTRAL[name], None)))
                 raise ValueError(f"{name} = {value!r} is not supported, accepted are: {accepted}")
-        elif value is not None and not any(fnmatchcase(name, pattern) for pattern in WITHOUT_EFFECT):
+        elif value is not None and not any(fnmatchcase(name, pattern) for pattern in (*WITHOUT_EFFECT, *spare)):
             unknown.append(name)
     return kept, unknown

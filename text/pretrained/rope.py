@@ -1,10 +1,16 @@
-"""Rotary positions as a public `config.json` gives them: their base, and how they are scaled."""
+"""Rotary positions as a public `config.json` gives them, and how the weights of rotated heads lie in public files."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from core.config import PositionConfig, RotaryScaling
+from einops import rearrange
+from torch import Tensor
+
+from core.config import PositionConfig, RotaryScaling, TransformerConfig
+from core.files.weights import Layout, stacked
 
 KINDS = {"none": "default", "linear": "linear", "dynamic": "dynamic", "llama3": "llama3", "yarn": "yarn"}
 """Of our kinds of scaling, their names."""
@@ -95,3 +101,29 @@ def _mscale(factor: float, numbers: Mapping[str, float]) -> float | None:
         return None
     above, below = (0.1 * part * math.log(factor) + 1.0 if factor > 1 else 1.0 for part in parts if part)
     return above / below
+
+
+def heads_layout(
+    core: TransformerConfig, n_heads: tuple[int, ...], turning: Literal["forward", "backward"] = "forward"
+) -> Layout:
+    """Parts of `n_heads` heads each, stacked; the first two (queries, keys) rotate, theirs by halves, and ours perhaps
+    by pairs. A rotation backward is one forward of each pair the other way round.
+    """
+    stack = stacked(*(count * core.head_width for count in n_heads))
+    ours = "(h two n) ..." if core.position.pairing == "halves" else "(h n two) ..."
+    if core.position.pairing == "halves" and turning == "forward":
+        return stack
+
+    def reorder(parts: Sequence[Tensor], before: str, after: str) -> list[Tensor]:
+        """Pair n stays pair n: (heads x Dh, ...) to the same shape."""
+        pairs = [
+            rearrange(part, f"{before} -> two h n ...", h=count, two=2)  # (2, heads, Dh/2, ...)
+            for part, count in zip(parts[:2], n_heads, strict=False)
+        ]
+        turned = [pair.flip(0) if turning == "backward" else pair for pair in pairs]
+        return [*(rearrange(pair, f"two h n ... -> {after}") for pair in turned), *parts[2:]]
+
+    return Layout(
+        lambda parts: stack.load(reorder(parts, "(h two n) ...", ours)),
+        lambda own: reorder(stack.save(own), ours, "(h two n) ..."),
+    )

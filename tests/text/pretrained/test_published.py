@@ -7,14 +7,15 @@ notes left out.
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from text.models.gpt import GPT
 from text.pretrained.families import FAMILIES
+from text.pretrained.family import without_prefix
 from text.pretrained.folders import read_family
 from text.tokens.special import Companions
 
@@ -30,26 +31,30 @@ def folder(name: str, place: Path) -> Path:
 
 @pytest.mark.parametrize("name", PUBLISHED["opens"])
 def test_a_public_model_of_a_named_family_has_the_shape_that_transformers_gives_it(name: str, tmp_path: Path) -> None:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    import transformers
 
     whole = read_family(folder(name, tmp_path))
     assert read_family_again(whole.to_fields(), tmp_path).to_config() == whole.to_config()
-    family = read_family_again(shallow(PUBLISHED["opens"][name]["config"]), tmp_path)
+    fields = shallow(PUBLISHED["opens"][name]["config"])
+    family = read_family_again(fields, tmp_path)
+    architecture = getattr(transformers, fields.get("architectures", [family.architecture])[0])
     with torch.device("meta"):
-        ours = GPT(family.to_config())
-        theirs = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
+        ours = family.build(family.to_config())
+        theirs = architecture(transformers.AutoConfig.from_pretrained(tmp_path))
     shapes = {name: tensor.shape for name, tensor in theirs.state_dict().items()}
-    own = ours.state_dict()
-    for rule in family.rules(ours.config):
+    own, rules = ours.state_dict(), family.rules(ours.config)
+    for rule in without_prefix(rules, family.prefix) if family.bare() else rules:
         parts = rule.layout.save(own[rule.ours])
         assert [shapes.pop(part) for part in rule.theirs] == [part.shape for part in parts], rule
-    assert shapes.keys() <= {"lm_head.weight"}, "only a tied head is left"
+    unused = [name for name in shapes if not any(fnmatchcase(name, pattern) for pattern in family.buffers)]
+    assert set(unused) <= set(family.repeated(ours.config)), "only what is tied is left"
 
 
 def shallow(config: dict[str, Any]) -> dict[str, Any]:
     """The same with four layers: all that there is of one is in them."""
     lists = {name: value[:4] for name, value in config.items() if name in ("layer_types", "no_rope_layers")}
-    return config | lists | {"n_layer" if "n_layer" in config else "num_hidden_layers": 4}
+    [depth] = {"n_layer", "n_layers", "num_hidden_layers"} & config.keys()
+    return config | lists | {depth: 4}
 
 
 def read_family_again(fields: dict[str, Any], place: Path) -> Any:
@@ -60,7 +65,7 @@ def read_family_again(fields: dict[str, Any], place: Path) -> Any:
 @pytest.mark.parametrize("name", PUBLISHED["opens"])
 def test_its_special_tokens_are_those_that_its_files_name(name: str, tmp_path: Path) -> None:
     said = Companions.read(folder(name, tmp_path))
-    published = PUBLISHED["opens"][name]["generation"]["eos_token_id"]
+    published = PUBLISHED["opens"][name]["generation"].get("eos_token_id", said.ids("eos"))
     assert said.ids("eos") == (published if isinstance(published, list) else [published])
     eos = PUBLISHED["opens"][name]["tokenizer"].get("eos_token")
     assert said.token("eos") == (eos["content"] if isinstance(eos, dict) else eos)
@@ -86,6 +91,7 @@ def test_what_a_config_leaves_out_is_what_transformers_takes(family: str) -> Non
 
     theirs = AutoConfig.for_model(family).to_dict()
     skipped = {"head_dim", "num_key_value_heads", "layer_types", "no_rope_layers", "sliding_window", "rope_parameters"}
+    skipped |= {"id2label", "architectures"}
     for f in fields(FAMILIES[family]):
         if f.default is not MISSING and f.name in theirs and f.name not in skipped:
             assert f.default == theirs[f.name], f.name

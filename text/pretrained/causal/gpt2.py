@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
-import torch
-
-from core.config import FeedForwardKind
-from core.files.tensors import Uninitialised
 from core.files.weights import TRANSPOSED, WEIGHT, Rule, each_layer, module
 from text.models.gpt import GPT, GPTConfig
 from text.pretrained.causal.head import Causal, head_rules
-from text.pretrained.family import TIED, Supported, equals
-
-Tanh = Literal["gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"]
-Activation = Tanh | Literal["gelu", "gelu_python", "relu"]
-ACTIVATIONS: dict[str, FeedForwardKind] = dict.fromkeys(get_args(Tanh), "gelu-tanh")
-ACTIVATIONS |= {"gelu": "gelu", "gelu_python": "gelu", "relu": "relu"}
+from text.pretrained.family import ACTIVATIONS, TIED, Activation, Supported, equals, zero_filled
 
 
 @dataclass(frozen=True)
@@ -65,12 +56,7 @@ class GPT2(Causal):
     @classmethod
     def completed(cls, model: GPT) -> GPT:
         """With biases of zero where it has none."""
-        config = replace(model.config, core=replace(model.config.core, bias="all"))
-        with Uninitialised():
-            whole = GPT(config)
-        zeros = {name: torch.zeros_like(tensor) for name, tensor in whole.state_dict().items()}
-        whole.load_state_dict(zeros | model.state_dict())
-        return whole
+        return zero_filled(model, replace(model.config, core=replace(model.config.core, bias="all")))
 
     def rules(self, config: GPTConfig) -> list[Rule]:
         ours, theirs = "core.blocks.*.", "transformer.h.*."

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from einops import rearrange
-from torch import Tensor
-
-from core.config import Bias, FeedForwardKind, PositionConfig, TransformerConfig
+from core.config import Bias, FeedForwardKind, PositionConfig
 from core.files.serialize import to_dict
-from core.files.weights import BOTH, WEIGHT, Layout, Rule, each_layer, module, stacked
+from core.files.weights import BOTH, WEIGHT, Rule, each_layer, module, stacked
 from text.models.gpt import GPTConfig
 from text.pretrained.causal.head import Causal, head_rules
 from text.pretrained.family import TIED, Supported, equals
-from text.pretrained.rope import read_rope, write_rope
+from text.pretrained.rope import heads_layout, read_rope, write_rope
 
 Activation = Literal["silu", "swish", "gelu", "gelu_python"]
 ACTIVATIONS: dict[str, FeedForwardKind] = {"silu": "swiglu", "swish": "swiglu", "gelu": "geglu", "gelu_python": "geglu"}
@@ -165,29 +161,3 @@ class Llama(LlamaLike):
             raise ValueError(f"core.n_heads = {core.n_heads} must divide core.dim = {core.dim} in the llama layout")
         attention, feedforward = next(halves for halves, bias in HALVES.items() if bias == core.bias)
         return super().own_fields(config) | {"attention_bias": attention, "mlp_bias": feedforward}
-
-
-def heads_layout(
-    core: TransformerConfig, n_heads: tuple[int, ...], turning: Literal["forward", "backward"] = "forward"
-) -> Layout:
-    """Parts of `n_heads` heads each, stacked; the first two (queries, keys) rotate, theirs by halves, and ours perhaps
-    by pairs. A rotation backward is one forward of each pair the other way round.
-    """
-    stack = stacked(*(count * core.head_width for count in n_heads))
-    ours = "(h two n) ..." if core.position.pairing == "halves" else "(h n two) ..."
-    if core.position.pairing == "halves" and turning == "forward":
-        return stack
-
-    def reorder(parts: Sequence[Tensor], before: str, after: str) -> list[Tensor]:
-        """Pair n stays pair n: (heads x Dh, ...) to the same shape."""
-        pairs = [
-            rearrange(part, f"{before} -> two h n ...", h=count, two=2)  # (2, heads, Dh/2, ...)
-            for part, count in zip(parts[:2], n_heads, strict=False)
-        ]
-        turned = [pair.flip(0) if turning == "backward" else pair for pair in pairs]
-        return [*(rearrange(pair, f"two h n ... -> {after}") for pair in turned), *parts[2:]]
-
-    return Layout(
-        lambda parts: stack.load(reorder(parts, "(h two n) ...", ours)),
-        lambda own: reorder(stack.save(own), ours, "(h two n) ..."),
-    )

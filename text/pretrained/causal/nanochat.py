@@ -9,8 +9,9 @@ from core.config import FeedForwardKind
 from core.files.weights import WEIGHT, Rule, each_layer, module
 from text.models.gpt import GPTConfig
 from text.pretrained.causal.head import head_rules
-from text.pretrained.causal.llama import LlamaLike, heads_layout
+from text.pretrained.causal.llama import LlamaLike
 from text.pretrained.family import Supported, equals
+from text.pretrained.rope import heads_layout
 
 ACTIVATIONS: dict[str, FeedForwardKind] = {"relu2": "relu2"}
 
