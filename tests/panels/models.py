@@ -15,6 +15,7 @@ from decision.models.decision_transformer import DecisionTransformer
 from text.models.build import build_model
 from text.models.encoder_decoder import Seq2Seq
 from text.models.gpt import GPT
+from text.models.recurrent import RecurrentLM
 from text.models.recurrent_seq2seq import RecurrentSeq2Seq
 from vision.models.vit import ViT
 
@@ -51,7 +52,7 @@ def example(model: nn.Module) -> tuple[Tensor | Window | None, ...]:
     ids = torch.zeros(2, 8, dtype=torch.int64)
     if isinstance(model, Seq2Seq | RecurrentSeq2Seq):
         return ids, None, ids
-    if isinstance(model, GPT):
+    if isinstance(model, GPT | RecurrentLM):
         return (ids,)
     if isinstance(model, ViT):
         return (torch.zeros(2, model.config.channels, model.config.image_size, model.config.image_size),)

@@ -221,6 +221,8 @@ PARAMETERS = {
 the channels and classes of the data it names, for decision in CartPole or Hopper."""
 
 
+LOOKING = ("decision/", "text/multi30k-lstm", "text/multi30k-bahdanau", "text/multi30k-luong")
+"""Action heads look at the bounds of their space, packed sequences at their lengths."""
 PANELS = ("text", "vision", "decision")
 
 
@@ -230,8 +232,8 @@ def presets() -> list[str]:
 
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_builds_and_predicts(name: str) -> None:
-    """On the meta device, but for decision, whose action heads look at the bounds of their space."""
-    with torch.device("cpu" if name.startswith("decision/") else "meta"):
+    """On the meta device, where nothing looks at numbers."""
+    with torch.device("cpu" if name.startswith(LOOKING) else "meta"):
         model = build(name).eval()
         prediction = model(*example(model))
     assert prediction.shape[0] == 2
