@@ -25,6 +25,7 @@ from text.tokens.base import FILE, Tokenizer
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import public_json
 from text.tokens.special import Companions
+from text.tokens.unigram import UnigramTokenizer
 
 CONFIG = "config.json"
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of LayerNorms, in the first public files of BERT
@@ -83,6 +84,8 @@ def check_kind(found: type, needed: type, origin: object) -> None:
 def fill(model: nn.Module, weights: Mapping[str, Tensor], family: Family[Any, Any], folder: Path) -> None:
     """Fills a model from the weights of a folder. Raises ValueError naming those that do not fit."""
     rules, repeated = family.rules(model.config), family.repeated(model.config)
+    implied = {name: kept for name, kept in family.implied(model.config).items() if name not in weights}
+    rules = [rule.renamed(lambda name: implied.get(name, name)) for rule in rules]
     if not any(name.startswith(family.prefix) for name in weights):  # saved without a head
         rules = without_prefix(rules, family.prefix)
         repeated = {name: kept.removeprefix(family.prefix) for name, kept in repeated.items()}
@@ -163,6 +166,7 @@ def export_pretrained(
     folder = Path(folder)
     exported = find_family(family or nearest_family(model.config)).from_config(model.config)
     companions = exported_companions(tokenizer, model.config)
+    companions = replace(companions, generation={**companions.generation, **exported.generation()})
     if folder.exists():
         raise ValueError(f"{folder} already exists: give the name of a new folder")
     from safetensors.torch import save_file
@@ -181,7 +185,7 @@ def export_pretrained(
             write_text(temporary / name, json.dumps(content, indent=2) + "\n")
         if tokenizer is not None:
             write_text(temporary / FILE, public_json(tokenizer))
-            companions.save(temporary)
+        companions.save(temporary)
 
 
 def exported_weights(family: Family[Any, Any], model: nn.Module) -> dict[str, Tensor]:
@@ -197,7 +201,7 @@ def exported_companions(tokenizer: Tokenizer | None, config: Any) -> Companions:
         return Companions()
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(f"the tokenizer's {tokenizer.vocab_size} tokens are more than the model's {config.vocab_size}")
-    own = tokenizer.companions if isinstance(tokenizer, BPETokenizer) else Companions()
+    own = tokenizer.companions if isinstance(tokenizer, BPETokenizer | UnigramTokenizer) else Companions()
     special = {"bos": tokenizer.bos, "eos": tokenizer.eos}
     named = {f"{name}_token": tokenizer.piece(token).decode() for name, token in special.items() if token is not None}
     usual = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context}

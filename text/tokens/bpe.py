@@ -127,7 +127,7 @@ class BPETokenizer(Tokenizer):
     def pieces(self) -> list[bytes]:
         vocabulary = self._backend.get_vocab(with_added_tokens=True)
         added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
-        read = _byte_level_piece if self._family == "byte-level" else _sentencepiece_piece
+        read = _byte_level_piece if self._family == "byte-level" else sentencepiece_piece
         pieces = [b""] * (max(vocabulary.values()) + 1)
         for token, index in vocabulary.items():
             pieces[index] = token.encode() if token in added else read(token)
@@ -196,7 +196,7 @@ def _byte_level_piece(token: str) -> bytes:
     return bytes(alphabet[c] for c in token) if all(c in alphabet for c in token) else token.encode()
 
 
-def _sentencepiece_piece(token: str) -> bytes:
+def sentencepiece_piece(token: str) -> bytes:
     if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
         return bytes.fromhex(token[3:5])
     return token.replace("\u2581", " ").encode()

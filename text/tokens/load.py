@@ -9,6 +9,7 @@ from text.tokens.affixes import AffixTokenizer
 from text.tokens.base import FILE, ByteTokenizer, CharTokenizer, Tokenizer
 from text.tokens.bpe import BPETokenizer, Split, byte_alphabet, byte_level
 from text.tokens.special import Companions
+from text.tokens.unigram import UnigramTokenizer, is_unigram, refuse_sentencepiece
 
 GPT2_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 GPT2_PUBLISHED = {
@@ -29,6 +30,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     file = path / FILE if path.is_dir() else path
     if file.is_file():
         return _read(file)
+    refuse_sentencepiece(path)
     for vocabulary, merges in GPT2_FILES:
         if (path / vocabulary).is_file() and (path / merges).is_file():
             companions = Companions.read(path)
@@ -50,7 +52,8 @@ def _read(file: Path) -> Tokenizer:
                 return AffixTokenizer(parts)
         from tokenizers import Tokenizer as Backend
 
-        return _plain(described) or BPETokenizer(Backend.from_file(str(file)), companions)
+        kind = UnigramTokenizer if is_unigram(described) else BPETokenizer
+        return _plain(described) or kind(Backend.from_file(str(file)), companions)
     except Exception as error:  # the library raises nothing more precise
         raise ValueError(f"{file} is not a readable tokenizer: {error}") from error
 
@@ -83,7 +86,7 @@ def published_gpt2(root: Path | None = None) -> BPETokenizer:
 
 def public_json(tokenizer: Tokenizer) -> str:
     """A tokenizer in the format of the `tokenizers` library, which other tools read; `load_tokenizer` reads it back."""
-    if isinstance(tokenizer, BPETokenizer):
+    if isinstance(tokenizer, BPETokenizer | UnigramTokenizer):
         return tokenizer.to_json()
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models
