@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -80,10 +81,19 @@ def with_fields(config: T, given: Mapping[str, Any]) -> T:
     try:
         changed = _replaced(config, given)
     except ValueError:  # perhaps about a field that another one leaves without effect
-        _refuse_unused(_replaced(config, {name: value for name, value in given.items() if "." not in name}), given)
+        _refuse_unused(_as_far_as_valid(config, given), given)
         raise
     _refuse_unused(changed, given)
     return changed
+
+
+def _as_far_as_valid(config: T, given: Mapping[str, Any]) -> T:
+    """`config` with those parts of what is given that can be set: a part is all that has the same first name."""
+    for part in dict.fromkeys(name.partition(".")[0] for name in given):
+        same = {name: value for name, value in given.items() if name.partition(".")[0] == part}
+        with contextlib.suppress(ValueError):
+            config = _replaced(config, same)
+    return config
 
 
 def _refuse_unused(config: object, given: Mapping[str, Any]) -> None:

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from decision.data.windows import Window
 from decision.environments.spaces import Space
 from decision.models.decision_transformer import DecisionTransformer
+from text.models.build import build_model
+from text.models.encoder_decoder import Seq2Seq
 from text.models.gpt import GPT
+from text.models.recurrent import RecurrentLM
+from text.models.recurrent_seq2seq import RecurrentSeq2Seq
 from vision.models.vit import ViT
 
 CHARACTERS = 65  # of tiny Shakespeare
@@ -26,7 +30,7 @@ def build(name: str) -> nn.Module:
     panel, _, preset = name.partition("/")
     shape: Any = importlib.import_module(f"{panel}.presets").PRESETS[preset].model
     if panel == "text":
-        return GPT(replace(shape, vocab_size=shape.vocab_size or CHARACTERS))
+        return build_model(replace(shape, vocab_size=shape.vocab_size or CHARACTERS))
     if panel == "vision":
         return ViT(replace(shape, channels=1 if preset == "vit-digits" else 3, classes=10))
     observed, acted = spaces(preset)
@@ -43,16 +47,19 @@ def spaces(preset: str) -> tuple[Space, Space]:
     return observed, Space("box", (done,), "float32", low=(-1.0,), high=(1.0,))
 
 
-def example(model: nn.Module) -> Tensor | Window:
+def example(model: nn.Module) -> tuple[Tensor | Window | None, ...]:
     """Two rows of what a model reads."""
-    if isinstance(model, GPT):
-        return torch.zeros(2, 8, dtype=torch.int64)
+    ids = torch.zeros(2, 8, dtype=torch.int64)
+    if isinstance(model, Seq2Seq | RecurrentSeq2Seq):
+        return ids, None, ids
+    if isinstance(model, GPT | RecurrentLM):
+        return (ids,)
     if isinstance(model, ViT):
-        return torch.zeros(2, model.config.channels, model.config.image_size, model.config.image_size)
+        return (torch.zeros(2, model.config.channels, model.config.image_size, model.config.image_size),)
     assert isinstance(model, DecisionTransformer)
     observed, acted = model.config.observation_space, model.config.action_space
     assert observed is not None
     assert acted is not None
     actions = torch.zeros(2, 5, *acted.shape, dtype=torch.float32 if acted.kind == "box" else torch.int64)
     steps = torch.zeros(2, 5, dtype=torch.int64)
-    return Window(torch.zeros(2, 5, 1), torch.zeros(2, 5, *observed.shape), actions, steps, steps[:, 0])
+    return (Window(torch.zeros(2, 5, 1), torch.zeros(2, 5, *observed.shape), actions, steps, steps[:, 0]),)

@@ -69,7 +69,39 @@ def fewer_episodes(folder: Path) -> Path:
     return file
 
 
+NUMBERS = "zero one two three four five six", "null eins zwei drei vier fünf sechs"
+
+
+def translations(folder: Path, count: int = 120) -> Path:
+    """Numbers in words of two languages."""
+    rows = [[int(digit) for digit in np.base_repr(row, 7)] for row in range(count)]
+    lines = ["\t".join(" ".join(words.split()[digit] for digit in row) for words in NUMBERS) for row in rows]
+    (folder / "pairs.tsv").write_text("\n".join(["source\ttarget", *lines, ""]), encoding="utf-8")
+    return folder / "pairs.tsv"
+
+
 SUBJECTS = {
+    "translation": Subject(
+        "text",
+        data=translations,
+        change=lambda folder: translations(folder, 121),
+        small=(
+            *(
+                "multi30k",
+                "--optimizer.kind",
+                "muon",
+                *PLAIN,
+                *NARROW,
+                "--model.core.dim",
+                32,
+                "--model.core.ffn-dim",
+                64,
+            ),
+            *("--model.context", 40, "--batch-size", 400, "--bpe-size", 270),
+        ),
+        random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
+        divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 5),
+    ),
     "text": Subject(
         "text",
         data=text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -202,14 +203,18 @@ def test_versions_are_noted(cartpole: Trajectories) -> None:
     assert set(record.versions()) <= set(record.PACKAGES)
 
 
+CHOICES: dict[str, Any] = {}
+if "dtype" in inspect.signature(gymnasium.spaces.Discrete).parameters:  # older versions have choices of one type
+    CHOICES["dtype"] = np.int32
+
+
 class Odd(gymnasium.Env[Any, Any]):
     """One of it at most; a dictionary is seen, choices are of 32 bits, rewards and ends are arrays; limit: of steps."""
 
     observation_space = gymnasium.spaces.Dict(
         place=gymnasium.spaces.Box(-9, 9, (2,), np.float64), room=gymnasium.spaces.Discrete(3)
     )
-    action_space = gymnasium.spaces.Discrete(2)
-    action_space.dtype = np.dtype(np.int32)  # older versions of Gymnasium take no such argument
+    action_space = gymnasium.spaces.Discrete(2, **CHOICES)
     alive: ClassVar[list[Any]] = []
 
     def __init__(self, limit: int = 6):
