@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -21,38 +21,23 @@ from text.config import DenoisingConfig, EvaluateConfig
 from text.corpus.batches import evaluation_batches
 from text.corpus.load import Corpus
 from text.corpus.sequences import Ragged, special_ids
-from text.corpus.spans import SpanCorruption
 from text.corpus.windows import IGNORED, TrainingWindows, row_numbers, tiles
+from text.corruption.sentinels import sentinel_ids, with_sentinels
+from text.corruption.spans import SpanCorruption
 from text.models.encoder_decoder import EncoderDecoderConfig
 from text.tasks.masked import BPE_SIZE
 from text.tasks.task import TextTask, chosen_shape
 from text.tasks.texts import load_text, part_name, read_text, save_text
 from text.tokens.base import Tokenizer
-from text.tokens.sentinels import named_sentinels, with_sentinels
 from text.trained import Trained
 
 SHOWN = 2  # windows in samples/
 GREEDY = Sampling(temperature=0)
 
 
-class Sentinels(NamedTuple):
-    """Their ids in order, and how many tokens there are with them and with the special ones."""
-
-    ids: list[int]
-    vocab_size: int
-
-
-def sentinels(tokenizer: Tokenizer, number: int) -> Sentinels:
-    """Those of a tokenizer, or else as many as are asked for, behind all other tokens and counted downwards."""
-    _, _, _, size = special_ids(tokenizer)
-    if own := named_sentinels(tokenizer):
-        return Sentinels(own, size)
-    return Sentinels([*reversed(range(size, size + number))], size + number)
-
-
 def build_corruption(tokenizer: Tokenizer, config: DenoisingConfig) -> SpanCorruption:
     """How spans of a text are left out for a model of this configuration."""
-    ids = sentinels(tokenizer, config.sentinels).ids
+    ids = sentinel_ids(tokenizer, config.sentinels).ids
     return SpanCorruption(ids, config.model.eos, config.noise, config.span)
 
 
@@ -74,7 +59,7 @@ class Denoising(TextTask):
     def prepare(cls, config: DenoisingConfig) -> Self:
         corpus = read_text(config, "all", BPE_SIZE)
         tokenizer = with_sentinels(corpus.tokenizer, config.sentinels)
-        shape = chosen_shape(config, sentinels(tokenizer, config.sentinels).vocab_size)
+        shape = chosen_shape(config, sentinel_ids(tokenizer, config.sentinels).vocab_size)
         if not config.init_from:
             ids = special_ids(tokenizer)
             shape = replace(shape, start=ids.bos, eos=ids.eos, pad=ids.pad)

@@ -1,7 +1,9 @@
 """Tokens that stand for what is left out of a text: <extra_id_0>, <extra_id_1>, ... (Raffel 2020, 3.1.4)."""
 
 from itertools import count, takewhile
+from typing import NamedTuple
 
+from text.corpus.sequences import special_ids
 from text.tokens.base import Tokenizer
 from text.tokens.bpe import BPETokenizer
 
@@ -23,3 +25,18 @@ def named_sentinels(tokenizer: Tokenizer) -> list[int]:
     ids = {piece: index for index, piece in enumerate(tokenizer.pieces) if piece.startswith(b"<extra_id_")}
     names = (SENTINEL.format(place).encode() for place in count())
     return [ids[name] for name in takewhile(ids.__contains__, names)]
+
+
+class Sentinels(NamedTuple):
+    """Their ids in order, and how many tokens there are with them and with the special ones."""
+
+    ids: list[int]
+    vocab_size: int
+
+
+def sentinel_ids(tokenizer: Tokenizer, number: int) -> Sentinels:
+    """Those of a tokenizer, or else as many as are asked for, behind all other tokens and counted downwards."""
+    _, _, _, size = special_ids(tokenizer)
+    if own := named_sentinels(tokenizer):
+        return Sentinels(own, size)
+    return Sentinels([*reversed(range(size, size + number))], size + number)
