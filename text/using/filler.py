@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
+from text.corpus.sequences import frame_ids
 from text.corruption.masking import Ids, masked_ids
 from text.corruption.sentinels import SENTINEL, sentinel_ids
 from text.corruption.spans import split_spans
@@ -65,15 +66,14 @@ class MaskFiller:
 
     def _row(self, parts: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
         """The tokens that the model reads, with a mask between two parts, and the places of the masks."""
-        known = [token for token in (self.ids.bos, self.ids.eos) if token < self.model.config.vocab_size]
-        ids = [self.ids.bos] if self.ids.bos in known else []
-        places = []
+        begin, end = frame_ids(self.tokenizer, self.model.config.vocab_size)
+        ids, places = [*begin], list[int]()
         for number, part in enumerate(parts):
             if number:
                 places.append(len(ids))
                 ids.append(self.ids.mask)
             ids += part
-        return (ids + [self.ids.eos] if self.ids.eos in known else ids), places
+        return [*ids, *end], places
 
 
 class SpanFiller:
@@ -86,9 +86,7 @@ class SpanFiller:
         self.model, self.tokenizer, self.device = model, tokenizer, device
         self.sentinels = sentinel_ids(tokenizer, sentinels).ids
         if not self.sentinels or max(self.sentinels) >= model.config.vocab_size:
-            raise ValueError(
-                f"the tokenizer has no {SENTINEL.format(0)} among the model's tokens: it cannot fill blanks"
-            )
+            raise ValueError(f"the model has no token {SENTINEL.format(0)}: it cannot fill blanks")
 
     def fill(self, text: str) -> list[str]:
         """What is written for each sentinel of a text, in its order; nothing for one that the model left out.
@@ -98,9 +96,7 @@ class SpanFiller:
         used = [int(number) for number in re.findall(r"<extra_id_(\d+)>", text)]
         if used != [*range(len(used))] or not 0 < len(used) <= len(self.sentinels):
             most = SENTINEL.format(len(self.sentinels) - 1)
-            raise ValueError(
-                f"{text!r:.60}: blanks are to be <extra_id_0>, <extra_id_1> and so on, up to {most} at most"
-            )
+            raise ValueError(f"{text!r:.60}: blanks must be <extra_id_0>, <extra_id_1> and so on, {most} at most")
         parts = split_blanks(text, [SENTINEL.format(number) for number in used], self.tokenizer)
         source = [*parts[0]]
         for number, part in enumerate(parts[1:]):

@@ -11,7 +11,7 @@ from torch import nn
 from core.messages import notice
 from core.training.order import Indices
 from text.corpus.batches import evaluation_batches, restored
-from text.corpus.sequences import Ragged, encode_all, special_ids
+from text.corpus.sequences import Ragged, encode_all, frame_ids
 from text.models.encoder import Embedder, EmbedderConfig, EncoderModel
 from text.models.gpt import GPT
 from text.tokens.base import Tokenizer
@@ -88,8 +88,7 @@ def frame(
     tokenizer: Tokenizer, texts: Sequence[str], shape: EmbedderConfig, too_long: Literal["refuse", "truncate"]
 ) -> Ragged:
     """The tokens of texts between those of a start and an end, which a vocabulary may lack."""
-    ids = special_ids(tokenizer)
-    before, after = ([token] if token < shape.vocab_size else [] for token in (ids.bos, ids.eos))
+    before, after = frame_ids(tokenizer, shape.vocab_size)
     longest = shape.max_tokens or shape.context
     return encode_all(tokenizer, texts, before=before, after=after, longest=longest, too_long=too_long)
 
