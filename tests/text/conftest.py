@@ -11,19 +11,21 @@ from core.cli.exits import main
 from core.training.command import parse
 from tests.processes import Command, Outcome
 from tests.text.processes import TINY, prose
-from text.config import LanguageModellingConfig
+from text.config import CONFIGS
 from text.evaluate import evaluate_run
 from text.export import export
 from text.presets import PRESETS
 from text.sample import sample
 from text.train import train
 from text.trained import Trained, load
+from text.translate import translate
 
 COMMANDS: dict[str, Callable[[list[str]], object]] = {
-    "train": lambda argv: train(parse(LanguageModellingConfig, PRESETS, argv)),
+    "train": lambda argv: train(parse(CONFIGS, PRESETS, argv)),
     "evaluate": evaluate_run,
     "sample": sample,
     "export": export,
+    "translate": translate,
 }
 
 
@@ -61,7 +63,7 @@ def run_folder(place: Path) -> Path:
     text.write_text(prose(360) + prose(40)[::-1], encoding="utf-8")
     words = (*TINY, "--data", str(text), "--out", str(out), "--steps", "40", "--eval-every", "15", "--save-every", "15")
     words += ("--keep", "3", "--optimizer.lr", "1e-2", "--model.core.dropout", "0.1", "--sample", "12")
-    train(parse(LanguageModellingConfig, PRESETS, words))
+    train(parse(CONFIGS, PRESETS, words))
     return out
 
 
