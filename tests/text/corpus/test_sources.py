@@ -263,9 +263,7 @@ def test_the_held_out_novel_is_another_book(data_root: Path) -> None:
 
 
 def test_novels_that_are_missing_or_others_are_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"british_novels/train.txt is missing: put it at .*british_novels/train.txt, or"
-    ):
+    with pytest.raises(ValueError, match=r"british_novels/train.txt is missing: put it at .*train.txt, or"):
         find_source("british_novels", tmp_path)
     (tmp_path / "british_novels").mkdir()
     (tmp_path / "british_novels" / "train.txt").write_text("another")

@@ -13,6 +13,7 @@ from text.corruption.masking import Masking, build_masking, masked_ids
 from text.tokens.base import ByteTokenizer
 
 MASK, SPECIAL, VOCABULARY = 3, 4, 40  # the ids below SPECIAL are no text
+KINDS = st.sampled_from(["bert", "mask"])
 ORDINARY = np.arange(VOCABULARY) >= SPECIAL
 
 
@@ -20,9 +21,7 @@ def windows(count: int, width: int, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, VOCABULARY, (count, width))
 
 
-@given(
-    st.integers(1, 5), st.integers(1, 60), st.integers(0, 9), st.floats(0.01, 0.99), st.sampled_from(["bert", "mask"])
-)
+@given(st.integers(1, 5), st.integers(1, 60), st.integers(0, 9), st.floats(0.01, 0.99), KINDS)
 def test_what_is_hidden_can_be_put_back_and_nothing_else_changes(
     count: int, width: int, seed: int, fraction: float, replacement: str
 ) -> None:

@@ -86,6 +86,7 @@ def test_the_loss_is_that_of_the_target_tokens(task: Denoising) -> None:
     torch.testing.assert_close(task.objective(model)(source, inputs, targets), losses.sum(), rtol=1e-5, atol=1e-3)
 
 
+@torch.no_grad()
 def test_the_whole_held_out_text_is_evaluated_however_it_is_divided(task: Denoising) -> None:
     torch.manual_seed(0)
     model, held_out = Seq2Seq(task.config.model).eval(), HeldOut(task.corpus, task.corruption, task.config.model)

@@ -159,9 +159,7 @@ def test_ranks_count_those_that_are_as_near() -> None:
     assert (partner_ranks(a, np.ones_like(a) / 8**0.5, names) == 50).all()  # all alike: nothing is found
     assert (partner_ranks(a, np.ones_like(a) / 8**0.5, np.zeros(50)) == 1).all()  # but all are right
     b = normalised(a + np.random.default_rng(1).normal(size=a.shape).astype(np.float32))
-    expected = [
-        1 + sum(a[row] @ b[other] >= a[row] @ b[row] for other in range(50) if other != row) for row in range(50)
-    ]
+    expected = [sum(a[row] @ other >= a[row] @ b[row] for other in b) for row in range(50)]  # itself among them
     assert partner_ranks(a, b, names).tolist() == expected
 
 
@@ -202,7 +200,7 @@ def test_the_command_writes_vectors_cosines_and_what_is_found(
         np.testing.assert_allclose(saved["vectors"], vectors, atol=1e-6)
     (tmp_path / "lines.txt").write_text("sechs\neins zwei\n\nvier vier\n", encoding="utf-8")
     code, out, _ = written(capsys, run, "--search", "one two", tmp_path / "lines.txt", "--top", 2)
-    assert [line.split("  ")[1] for line in out.splitlines()][0] == "eins zwei"
+    assert out.splitlines()[0].endswith("  eins zwei")
     assert len(out.splitlines()) == 2
 
 
