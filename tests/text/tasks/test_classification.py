@@ -136,9 +136,7 @@ def test_what_is_left_out_depends_on_seed_and_step_alone(place: Path) -> None:
 
 
 def test_two_texts_are_read_with_a_type_each_where_the_model_has_types(place: Path, tmp_path: Path) -> None:
-    rows = [
-        {"one": f"{a} dog", "two": f"{b} man", "same": str(a == b)} for a in toys.FILLING for b in toys.FILLING
-    ]
+    rows = [{"one": f"{a} dog", "two": f"{b} man", "same": str(a == b)} for a in toys.FILLING for b in toys.FILLING]
     data = tmp_path / "pairs.jsonl"
     data.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     words = ("--data", str(data), "--column", "one", "--second-column", "two", "--label-column", "same")
