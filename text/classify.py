@@ -16,11 +16,11 @@ from core.cli.exits import main
 from core.devices import device_kind
 from core.files.json_files import read_json
 from core.training.trained import DATA
-from text.tasks.given import given_words, texts_of
 from text.tasks.label_configs import ClassificationConfig
-from text.tasks.text_classifier import TextClassifier
-from text.tasks.translator import in_groups
 from text.trained import Trained, load_any
+from text.using.given import given_words, texts_of
+from text.using.text_classifier import TextClassifier
+from text.using.translator import in_groups
 
 DESCRIPTION = (
     "Gives each text a label and the probability of it: texts in the command, or one a line in --file or on standard "

@@ -187,22 +187,18 @@ class DenoisingConfig(CorpusConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslationConfig(TextConfig):
-    """From sentences of one language to those of another."""
+class PairsConfig(TextConfig):
+    """What the tasks share that read texts in pairs."""
 
-    task = "translation"
     default_tokenizer = "bpe"
-    resumable = (*TextConfig.resumable, "eval_beams")
 
     data: str | tuple[str, ...] = "multi30k"
     """multi30k; two files whose lines belong together (a.de b.en); or a table of two columns (.tsv, .csv, .jsonl)."""
     source: str = ""
-    """Which side is translated: a language, by which the name of its file ends, or a column; default English in
-    multi30k, else the first."""
+    """Which side comes first, and is translated: a language, by which the name of its file ends, or a column; default
+    English in multi30k, else the first."""
     target: str = ""
-    """Into which other side."""
-    batch_size: int = 4096
-    """Tokens of sources and targets, padding included, per optimiser step, over all processes and micro-batches."""
+    """Which side comes second."""
     tokenizer: str = ""
     """bpe or char (learned from both sides of the training part), byte, gpt2, or a tokenizer file or folder; default
     bpe."""
@@ -210,6 +206,22 @@ class TranslationConfig(TextConfig):
     """Vocabulary size of a learned bpe; default 8000."""
     too_long: Literal["refuse", "truncate"] = "refuse"
     """What is done with a sentence of more tokens than the model's context."""
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        named = {"validation": "multi30k has a validation part"} if self.data == "multi30k" else {}
+        return super().unused() | named | {"column": "the two sides are named by source and target"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationConfig(PairsConfig):
+    """From sentences of one language to those of another."""
+
+    task = "translation"
+    resumable = (*TextConfig.resumable, "eval_beams")
+
+    batch_size: int = 4096
+    """Tokens of sources and targets, padding included, per optimiser step, over all processes and micro-batches."""
     label_smoothing: float = 0.1
     """Share of the target's probability that is spread over all tokens in training (Szegedy 2016)."""
     eval_beams: int = 1
@@ -221,11 +233,6 @@ class TranslationConfig(TextConfig):
         super().__post_init__()
         check_between(self, 0.0, 1.0, "label_smoothing")
         check_positive(self, "eval_beams")
-
-    def unused(self) -> dict[str, str]:
-        """Fields without effect under this configuration, each with the reason."""
-        named = {"validation": "multi30k has a validation part"} if self.data == "multi30k" else {}
-        return super().unused() | named | {"column": "the two sides are named by source and target"}
 
 
 @dataclass(frozen=True)

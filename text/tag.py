@@ -16,11 +16,11 @@ from core.cli.exits import main
 from core.devices import device_kind
 from core.files.json_files import read_json
 from core.training.trained import DATA
-from text.tasks.given import given_words, split_words, texts_of
 from text.tasks.label_configs import TaggingConfig
-from text.tasks.translator import in_groups
-from text.tasks.word_tagger import WordTagger
 from text.trained import Trained, load_any
+from text.using.given import given_words, split_words, texts_of
+from text.using.translator import in_groups
+from text.using.word_tagger import WordTagger
 
 DESCRIPTION = (
     "Tags sentences, or proteins in letters of one residue each: those in the command, or one a line in --file or on "

@@ -117,6 +117,13 @@ def special_ids(tokenizer: Tokenizer) -> Specials:
     return Specials(pad, bos, eos, next(free))
 
 
+def frame_ids(tokenizer: Tokenizer, vocab_size: int) -> tuple[list[int], list[int]]:
+    """The ids that begin and end a text for a model with so many tokens, which may lack either."""
+    ids = special_ids(tokenizer)
+    begin, end = ([token] if token < vocab_size else [] for token in (ids.bos, ids.eos))
+    return begin, end
+
+
 def named_id(tokenizer: Tokenizer, name: Literal["pad", "mask"]) -> int | None:
     """The id of a special token that the files beside a tokenizer name, if they do."""
     token = getattr(tokenizer, "companions", Companions()).token(name)

@@ -20,9 +20,9 @@ from text.reports.labels import report
 from text.tasks.label_configs import ClassificationConfig
 from text.tasks.labels import LabelLoss, TokenDropout, compacted, figures, gathered, labelled_shape, real, refuse_others
 from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
-from text.tasks.text_classifier import TextClassifier, encode_texts, padded
 from text.tokens.base import Tokenizer
 from text.trained import Trained
+from text.using.text_classifier import TextClassifier, encode_texts, padded
 
 
 class Classification(TextTask):

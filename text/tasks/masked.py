@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -13,57 +13,25 @@ from torch.nn import functional as F
 
 from core.files.atomic import write_text
 from core.training.config import with_steps
-from core.training.order import Batch, Indices, Share, share
+from core.training.order import Batch, Indices, Share
 from core.training.run import Run
 from text.config import EvaluateConfig, MaskedConfig
 from text.corpus.batches import evaluation_batches
 from text.corpus.load import Corpus
-from text.corpus.masking import Masked, Masking
-from text.corpus.sequences import Ragged, named_id, special_ids
-from text.corpus.windows import TrainingWindows, tiles
+from text.corpus.sequences import Ragged
+from text.corpus.windows import TrainingWindows, row_numbers, tiles
+from text.corruption.masking import Masked, build_masking, masked_ids
 from text.models.encoder import MaskedLM
 from text.tasks.task import TextTask, chosen_shape
 from text.tasks.texts import load_text, part_name, read_text, save_text
 from text.tokens.base import Tokenizer
 from text.trained import Trained
+from text.using.filler import check_mask
 
 FRAME = 2  # tokens of a row that begin and end it
 EVALUATED = 0.15  # of the held-out tokens are hidden, whatever training hides, so that runs can be compared
 BPE_SIZE = 8192
 SHOWN = 3  # windows in samples/
-
-
-class Ids(NamedTuple):
-    """The special tokens of a masked language model, and how many tokens there are with them."""
-
-    pad: int
-    bos: int
-    eos: int
-    mask: int
-    vocab_size: int
-
-
-def masked_ids(tokenizer: Tokenizer) -> Ids:
-    """Those of a tokenizer; the ones that it lacks follow its vocabulary."""
-    pad, bos, eos, size = special_ids(tokenizer)
-    mask = named_id(tokenizer, "mask")
-    return Ids(pad, bos, eos, size, size + 1) if mask is None else Ids(pad, bos, eos, mask, size)
-
-
-def check_mask(trained: Trained) -> Ids:
-    """The special tokens of a trained model. Raises ValueError where it has no token that stands for a hidden one."""
-    ids, size = masked_ids(trained.tokenizer), trained.config.model.vocab_size
-    if ids.mask >= size:
-        raise ValueError(f"the tokenizer has no mask token among the {size:,} of the model: it cannot fill blanks")
-    return ids
-
-
-def build_masking(tokenizer: Tokenizer, fraction: float, replacement: Literal["bert", "mask"]) -> Masking:
-    """How tokens of this tokenizer are hidden; special tokens never are."""
-    ids = masked_ids(tokenizer)
-    ordinary = np.arange(ids.vocab_size) < tokenizer.vocab_size
-    ordinary[[*ids[:4], *tokenizer.stops]] = False
-    return Masking(ids.mask, ordinary, fraction, replacement)
 
 
 class MaskedLanguageModelling(TextTask):
@@ -103,11 +71,10 @@ class MaskedLanguageModelling(TextTask):
     def objective(self, model: MaskedLM) -> nn.Module:
         return MaskedLoss(model)
 
-    def order(self, step: int, to: Share, progress: float) -> list[Batch]:
-        """The micro-batches of a step, see `text.corpus.masking.Masked`: ids are int64 (b, context)."""
-        size = self.config.batch_size
-        windows = [ids for ids, _ in self.windows.batch(step, *to)]
-        numbers = share(np.arange(step * size, (step + 1) * size), *to)
+    def order(self, step: int, share: Share, progress: float) -> list[Batch]:
+        """The micro-batches of a step, see `text.corruption.masking.Masked`: ids are int64 (b, context)."""
+        windows = [ids for ids, _ in self.windows.batch(step, *share)]
+        numbers = row_numbers(step, self.config.batch_size, share)
         return [self._hidden(ids.numpy(), rows) for ids, rows in zip(windows, numbers, strict=True)]
 
     def _hidden(self, windows: Indices, numbers: Indices) -> Batch:
@@ -138,7 +105,7 @@ class MaskedLanguageModelling(TextTask):
 
     @classmethod
     def evaluate_trained(cls, trained: Trained, folder: Path, options: EvaluateConfig) -> tuple[str, dict[str, float]]:
-        check_mask(trained)
+        check_mask(trained.tokenizer, trained.config.model.vocab_size)
         corpus, context = load_text(trained, folder, options), trained.config.model.context
         if options.context and options.context > context:
             raise ValueError(f"context = {options.context} must be at most the model's {context}")

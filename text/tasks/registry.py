@@ -1,6 +1,8 @@
 """The tasks of the panel, by the names in their configurations."""
 
 from text.tasks.classification import Classification
+from text.tasks.denoising import Denoising
+from text.tasks.embedding import Embedding
 from text.tasks.language_modelling import LanguageModelling
 from text.tasks.masked import MaskedLanguageModelling
 from text.tasks.tagging import Tagging
@@ -11,6 +13,8 @@ TASKS: dict[str, type[TextTask]] = {
     "language-modelling": LanguageModelling,
     "translation": Translation,
     "masked-language-modelling": MaskedLanguageModelling,
+    "denoising": Denoising,
     "classification": Classification,
     "tagging": Tagging,
+    "embedding": Embedding,
 }

@@ -20,14 +20,14 @@ from text.corpus.sequences import Ragged, choose_tokenizer, special_ids
 from text.corpus.tagged import Tagged, TaggedText, load_tagged, read_tagged
 from text.corpus.windows import IGNORED
 from text.reports.labels import report
+from text.reports.span_f1 import SpanCounts, mark_spans
 from text.tasks.label_configs import TaggingConfig
 from text.tasks.labels import LabelLoss, TokenDropout, compacted, figures, gathered, labelled_shape, refuse_others
-from text.tasks.span_f1 import SpanCounts, mark_spans
 from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
-from text.tasks.word_tagger import BETWEEN, Words, WordTagger, encode_words, padded
 from text.tokens.affixes import AffixTokenizer
 from text.tokens.base import Tokenizer
 from text.trained import Trained
+from text.using.word_tagger import BETWEEN, Words, WordTagger, encode_words, padded
 
 AROUND = 4  # words shown on both sides of an error
 

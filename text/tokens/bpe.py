@@ -123,6 +123,12 @@ class BPETokenizer(Tokenizer):
                 raise ValueError(f"{token} has the id {index} beside {vocabulary}, which gives it another")
         return cls(backend, companions)
 
+    def extended(self, names: Sequence[str]) -> BPETokenizer:
+        """The same encoding with more special tokens, whose ids follow the vocabulary."""
+        backend = type(self._backend).from_str(self._backend.to_str())
+        backend.add_special_tokens([*names])
+        return BPETokenizer(backend, self.companions)
+
     @cached_property
     def pieces(self) -> list[bytes]:
         vocabulary = self._backend.get_vocab(with_added_tokens=True)

@@ -16,9 +16,9 @@ from text.corpus.sequences import Ragged, encode_all, limited, special_ids
 from text.corpus.windows import IGNORED
 from text.models.encoder import TaggerConfig
 from text.tasks.labels import real
-from text.tasks.text_classifier import TooLong
 from text.tokens.base import Tokenizer
 from text.tokens.bpe import BPETokenizer
+from text.using.text_classifier import TooLong
 
 BETWEEN = -1  # the number of the word of a token that belongs to none
 

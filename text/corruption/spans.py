@@ -110,15 +110,20 @@ def fill_spans(source: Sequence[int], target: Sequence[int], sentinels: Sequence
 
     What ends them is left out. A sentinel of the source that the target lacks is replaced by nothing.
     """
-    marks = {*sentinels}
-    spans: dict[int, list[int]] = {}
-    current: list[int] = []
+    marks, spans = {*sentinels}, split_spans(target, sentinels, [eos])
+    filled = (spans.get(token, []) if token in marks else [token] for token in source if token != eos)
+    return [token for span in filled for token in span]
+
+
+def split_spans(target: Sequence[int], sentinels: Sequence[int], ends: Sequence[int]) -> dict[int, list[int]]:
+    """The tokens behind each sentinel of a target, up to the first of those that end it."""
+    marks, spans = {*sentinels}, dict[int, list[int]]()
+    current: list[int] = []  # what stands before the first sentinel is dropped
     for token in target:
-        if token == eos:
+        if token in ends:
             break
         if token in marks:
             current = spans.setdefault(token, [])
         else:
             current.append(token)
-    filled = (spans.get(token, []) if token in marks else [token] for token in source if token != eos)
-    return [token for span in filled for token in span]
+    return spans

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from core.checks import check_between, check_choices, check_positive
 from core.training.order import Indices, stream
+from text.corpus.sequences import named_id, special_ids
+from text.tokens.base import Tokenizer
 
 Replacement = Literal["bert", "mask"]
 WHOLE = float(2**64)  # of the numbers that a stream draws
@@ -76,3 +78,28 @@ class Masking:
     @cached_property
     def _vocabulary(self) -> Indices:
         return np.flatnonzero(self.ordinary)
+
+
+class Ids(NamedTuple):
+    """The special tokens of a masked language model, and how many tokens there are with them."""
+
+    pad: int
+    bos: int
+    eos: int
+    mask: int
+    vocab_size: int
+
+
+def masked_ids(tokenizer: Tokenizer) -> Ids:
+    """Those of a tokenizer; the ones that it lacks follow its vocabulary."""
+    pad, bos, eos, size = special_ids(tokenizer)
+    mask = named_id(tokenizer, "mask")
+    return Ids(pad, bos, eos, size, size + 1) if mask is None else Ids(pad, bos, eos, mask, size)
+
+
+def build_masking(tokenizer: Tokenizer, fraction: float, replacement: Replacement) -> Masking:
+    """How tokens of this tokenizer are hidden; special tokens never are."""
+    ids = masked_ids(tokenizer)
+    ordinary = np.arange(ids.vocab_size) < tokenizer.vocab_size
+    ordinary[[*ids[:4], *tokenizer.stops]] = False
+    return Masking(ids.mask, ordinary, fraction, replacement)
