@@ -13,6 +13,7 @@ from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect
 from decision.data.store import Trajectories
 from tests.text.processes import prose
+from tests.text.tasks.toys import ends, moods
 
 PLAIN = ("--precision", "fp32", "--device", "cpu", "--optimizer.muon-precision", "fp32", "--log-every", 1)
 NARROW = ("--model.core.depth", 2, "--model.core.n_heads", 2)
@@ -99,6 +100,22 @@ SUBJECTS = {
             ),
             *("--model.context", 40, "--batch-size", 400, "--bpe-size", 270),
         ),
+        random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
+        divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 5),
+    ),
+    "classification": Subject(
+        "text",
+        data=lambda folder: moods(folder / "moods.tsv"),
+        change=lambda folder: moods(folder / "moods.tsv", 241),
+        small=("sst2", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.context", 64, "--batch-size", 8),
+        random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
+        divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 5),
+    ),
+    "tagging": Subject(
+        "text",
+        data=lambda folder: ends(folder / "ends.txt"),
+        change=lambda folder: ends(folder / "ends.txt", 201),
+        small=("ud-pos", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.context", 16, "--batch-size", 64),
         random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
         divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 5),
     ),

@@ -281,6 +281,8 @@ EMPTY: dict[str, tuple[str, ...]] = {
     "text.evaluate": ("",),
     "text.sample": ("",),
     "text.export": ("run", "--out", ""),
+    "text.classify": ("run", ""),
+    "text.tag": ("run", ""),
     "text.translate": ("",),
     "vision.train": ("vit-digits", "--out="),
     "vision.evaluate": ("run", "--data", " "),

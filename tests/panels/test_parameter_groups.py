@@ -19,6 +19,7 @@ from decision.environments.spaces import describe
 from decision.models.decision_transformer import DecisionTransformer
 from decision.presets import PRESETS as DECISION
 from text.models.build import build_model
+from text.models.encoder import LabelledConfig
 from text.presets import PRESETS as TEXT
 from vision.models.vit import ViT
 from vision.presets import PRESETS as VISION
@@ -29,7 +30,8 @@ OPTIMIZERS = [OptimizerConfig(), OptimizerConfig(layer_decay=0.5), OptimizerConf
 def gpt(name: str) -> nn.Module:
     shape = TEXT[name].model
     with torch.device("meta"):
-        return build_model(replace(shape, vocab_size=shape.vocab_size or 65))
+        labels = {"labels": ("no", "yes")} if isinstance(shape, LabelledConfig) else {}
+        return build_model(replace(shape, vocab_size=shape.vocab_size or 65, **labels))
 
 
 def vit(name: str) -> nn.Module:

@@ -31,11 +31,11 @@ def moods(file: Path, count: int = 240) -> Path:
 
 def ends(file: Path, count: int = 200) -> Path:
     """Two columns: the tag of a word follows from its end, of which the stem says nothing."""
-    lines = []
-    for number in range(count):
-        for place in range(2 + number % 7):
-            end = [*ENDS][(number + place * place) % 4]
-            lines.append(f"{STEMS[(number * 7 + place * 5) % len(STEMS)]}{end}\t{ENDS[end]}")
+    lines, draw = [], random.Random(0)
+    for _ in range(count):
+        for _ in range(draw.randint(3, 8)):
+            end = draw.choice([*ENDS])
+            lines.append(f"{draw.choice(STEMS)}{end}\t{ENDS[end]}")
         lines.append("")
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file
