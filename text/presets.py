@@ -167,7 +167,7 @@ PRESETS: dict[str, TextConfig] = {
         eval_every=500,
         optimizer=MUON,
         schedule=PLATEAU,
-        model=shape_modern(dim=256, depth=4, n_heads=4, head_dim=64, ffn_dim=512, dropout=0.0, context=128),
+        model=shape_modern(256, 4, n_heads=4, head_dim=None, ffn_dim=512, dropout=0.0, context=128),
     ),
     # Vectors of English and German sentences, of which those of one picture are near to each other.
     "embed-cpu": EmbeddingConfig(

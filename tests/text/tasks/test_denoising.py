@@ -11,15 +11,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from core.cli.exits import main
 from core.optim.config import OptimizerConfig
 from core.training.metrics import read_metrics
 from core.training.order import Share
+from tests.processes import Command
 from tests.text.processes import prose
 from text.config import DenoisingConfig, EvaluateConfig
 from text.corpus.windows import IGNORED
 from text.corruption.spans import fill_spans
-from text.fill import fill
 from text.models.encoder_decoder import Seq2Seq, shape_modern
 from text.tasks.denoising import Denoising, HeldOut, evaluate
 from text.train import train
@@ -54,14 +53,6 @@ def task(place: Path) -> Denoising:
 def run(place: Path) -> Path:
     train(config(place))
     return place / "run"
-
-
-def written(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, list[str]]:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main(lambda: fill([*map(str, words)]))
-    out, err = capsys.readouterr()
-    return int(str(end.value.code)), out, err.splitlines()
 
 
 def test_batches_are_full_and_give_back_the_text(task: Denoising) -> None:
@@ -120,17 +111,17 @@ def test_it_learns_to_write_what_is_left_out(run: Path) -> None:
     assert figures == pytest.approx({name: last[name] for name in figures}, rel=1e-4)
 
 
-def test_blanks_are_filled_by_generating(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_blanks_are_filled_by_generating(run: Path, command: Command) -> None:
     trained = load(run)
     assert isinstance(trained.config, DenoisingConfig)
     text = "The king sees the sea, and 3 went<extra_id_0>The child holds<extra_id_1> lamp, and 7 went by."
-    code, out, err = written(capsys, run, text, "--json")
+    code, out, err = command("fill", run, text, "--json")
     assert (code, err) == (0, [])
     spans = json.loads(out)["spans"]
     assert spans == SpanFiller(trained.model, trained.tokenizer).fill(text)
     assert len(spans) == 2
     assert spans[0].startswith("by")
-    code, out, _ = written(capsys, run, text)
+    code, out, _ = command("fill", run, text)
     assert out.splitlines()[0].startswith("<extra_id_0>  by")
 
 
@@ -143,8 +134,8 @@ def test_blanks_are_filled_by_generating(run: Path, capsys: pytest.CaptureFixtur
         ("<extra_id_0> went by." * 1 + " The king" * 40, "the model reads 32"),
     ],
 )
-def test_what_cannot_be_filled_is_one_line(run: Path, text: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, [line] = written(capsys, run, text)
+def test_what_cannot_be_filled_is_one_line(run: Path, text: str, told: str, command: Command) -> None:
+    code, out, [line] = command("fill", run, text)
     assert (code, out) == (2, "")
     assert told in line
 

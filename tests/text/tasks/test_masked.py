@@ -13,14 +13,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from core.cli.exits import main
 from core.config import TransformerConfig
 from core.optim.config import OptimizerConfig
 from core.training.metrics import read_metrics
 from core.training.order import Share
+from tests.processes import Command
 from tests.text.processes import prose
 from text.config import EvaluateConfig, MaskedConfig
-from text.fill import fill
 from text.models.encoder import MaskedLM, MaskedLMConfig
 from text.tasks.masked import HeldOut, MaskedLanguageModelling, evaluate
 from text.train import train
@@ -54,14 +53,6 @@ def task(place: Path) -> MaskedLanguageModelling:
 def run(place: Path) -> Path:
     train(config(place))
     return place / "run"
-
-
-def written(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, list[str]]:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        main(lambda: fill([*map(str, words)]))
-    out, err = capsys.readouterr()
-    return int(str(end.value.code)), out, err.splitlines()
 
 
 def test_it_learns_what_is_hidden(run: Path) -> None:
@@ -133,16 +124,16 @@ def test_the_command_evaluates_as_training_did(run: Path) -> None:
 
 
 @pytest.mark.parametrize("mask", ["[MASK]", "<mask>"])
-def test_blanks_are_filled_with_what_is_likely(run: Path, mask: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_blanks_are_filled_with_what_is_likely(run: Path, mask: str, command: Command) -> None:
     text = f"The king sees {mask} child, and 7{mask} by."
-    code, out, err = written(capsys, run, text, "--top", 3, "--json")
+    code, out, err = command("fill", run, text, "--top", 3, "--json")
     assert (code, err) == (0, [])
     the, went = json.loads(out)["masks"]
     assert [the[0]["text"], went[0]["text"]] == [" the", " went"]
     assert 0.5 < the[0]["probability"] <= 1
     assert len(the) == len(went) == 3
     assert [each["probability"] for each in the] == sorted((each["probability"] for each in the), reverse=True)
-    code, out, _ = written(capsys, run, text, "--top", 1)
+    code, out, _ = command("fill", run, text, "--top", 1)
     assert [line.split()[::2] for line in out.splitlines()] == [["1", "the"], ["2", "went"]]
 
 
@@ -164,10 +155,8 @@ def test_the_probabilities_are_those_of_all_tokens(run: Path) -> None:
         (("a <mask>", "--file", "x"), "texts are in the command already"),
     ],
 )
-def test_what_cannot_be_filled_is_one_line(
-    run: Path, words: tuple[object, ...], told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, [line] = written(capsys, run, *words)
+def test_what_cannot_be_filled_is_one_line(run: Path, words: tuple[object, ...], told: str, command: Command) -> None:
+    code, out, [line] = command("fill", run, *words)
     assert (code, out) == (2, "")
     assert told in line
 
@@ -184,10 +173,10 @@ def test_a_tokenizer_without_a_mask_is_refused_and_so_is_a_model_that_fills_noth
         build_filler(GPT(GPTConfig(vocab_size=9, context=8, core=SHAPE.core)), ByteTokenizer())
 
 
-def test_characters_get_a_mask_of_their_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_characters_get_a_mask_of_their_own(place: Path, command: Command) -> None:
     words = config(place, tokenizer="char", bpe_size=None, steps=1, out=place / "characters")
     train(words)
     assert load(place / "characters").config.model.vocab_size == load(place / "characters").tokenizer.vocab_size + 4
-    code, out, _ = written(capsys, place / "characters", "The k[MASK]ng", "--top", 2, "--json")
+    code, out, _ = command("fill", place / "characters", "The k[MASK]ng", "--top", 2, "--json")
     assert code == 0
     assert [len(each["text"]) for each in json.loads(out)["masks"][0]] == [1, 1]
