@@ -51,10 +51,10 @@ class FillConfig:
 def open_filler(trained: Trained) -> MaskFiller | SpanFiller:
     """The filler for a trained model. Raises ValueError for one of another task."""
     config = trained.config
-    denoises = isinstance(config, DenoisingConfig)
+    sentinels = config.sentinels if isinstance(config, DenoisingConfig) else 0
     if trained.step and config.task == "translation":
         raise ValueError(f"DIR holds a model for {config.task}, not one that fills blanks")
-    return build_filler(trained.model, trained.tokenizer, trained.device, config.sentinels if denoises else 0)
+    return build_filler(trained.model, trained.tokenizer, trained.device, sentinels)
 
 
 def lines_of(filler: MaskFiller | SpanFiller, text: str, options: FillConfig) -> Iterator[str]:

@@ -52,9 +52,9 @@ class TextEncoder:
 
         batches = evaluation_batches(tokens.lengths, self.rows)
         with tqdm(total=len(tokens), unit="text", delay=1, disable=None if progress else True) as bar:
-            found = []
+            found: list[list[Vectors]] = []
             for batch in batches:
-                found.append(self._batch(tokens, batch))
+                found.append([*self._batch(tokens, batch)])
                 bar.update(len(batch))
         return np.stack(restored(batches, found, len(tokens)))
 

@@ -152,7 +152,7 @@ def test_ranks_count_those_that_are_as_near() -> None:
     names = np.arange(50)
     assert (partner_ranks(a, a, names) == 1).all()
     assert (partner_ranks(a, np.ones_like(a) / 8**0.5, names) == 50).all()  # all alike: nothing is found
-    assert (partner_ranks(a, np.ones_like(a) / 8**0.5, np.zeros(50)) == 1).all()  # but all are right
+    assert (partner_ranks(a, np.ones_like(a) / 8**0.5, np.zeros_like(names)) == 1).all()  # but all are right
     b = normalised(a + np.random.default_rng(1).normal(size=a.shape).astype(np.float32))
     expected = [sum(a[row] @ other >= a[row] @ b[row] for other in b) for row in range(50)]  # itself among them
     assert partner_ranks(a, b, names).tolist() == expected
