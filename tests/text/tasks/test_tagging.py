@@ -61,7 +61,7 @@ def test_the_rule_is_learned_for_words_never_seen(command: Command, run: Path) -
     code, out, err = command("tag", run, SENTENCE.replace(" ,", ","), "torly")
     assert (code, err) == (0, [])
     first, second = ([line.split("\t") for line in part.splitlines()] for part in out.strip().split("\n\n"))
-    found = {word: tag for word, tag in first}
+    found: dict[str, str] = dict(first)  # type: ignore[arg-type]
     assert {found[word] for word in ("Zoning", "torly", "belness", "molous")} == {"VERB", "ADV", "NOUN", "ADJ"}
     assert (found["Zoning"], found["molous"], second) == ("VERB", "ADJ", [["torly", "ADV"]])
 
