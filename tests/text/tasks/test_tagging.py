@@ -22,12 +22,12 @@ from text.models.build import build_model
 from text.presets import PRESETS
 from text.tasks.configs import CONFIGS
 from text.tasks.tagging import Tagging, learned
-from text.tasks.word_tagger import BETWEEN, WordTagger, encode_words
 from text.tokens.affixes import UNKNOWN, AffixTokenizer, parts_of
 from text.tokens.base import CharTokenizer
 from text.tokens.load import load_tokenizer
 from text.train import train
 from text.trained import load
+from text.using.word_tagger import BETWEEN, WordTagger, encode_words
 
 SENTENCE = "Zoning torly , belness is molous"
 LATE = ("--tokenizer", "char", "--model.words", "mean", "--model.context", "128")
