@@ -292,19 +292,27 @@ def test_logits_are_nearly_the_same_in_bfloat16(name):
 
 
 def reversals(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Sequences of 8 out of 11 symbols, and the same backwards after the start token 0."""
-    source = torch.randint(1, 12, (count, 8), generator=torch.Generator().manual_seed(seed))
+    """Sequences of 8 out of 9 symbols, and the same backwards after the start token 0."""
+    source = torch.randint(1, 10, (count, 8), generator=torch.Generator().manual_seed(seed))
     return source, F.pad(source.flip(1), (1, 0))
 
 
-def reversed_rightly(**changes) -> float:
-    """The fraction of new sequences that a small model reverses without a fault after 250 steps."""
+@pytest.mark.parametrize(
+    ("changes", "low", "high"),
+    [  # of new sequences reversed without a fault, over three seeds:
+        ({"attention": "additive"}, 0.95, 1.0),  # 0.995 to 1.000
+        ({"attention": "general"}, 0.95, 1.0),  # 0.985 to 0.995
+        ({"attention": "none", "encoder": "reversed"}, 0.1, 0.5),  # 0.27 to 0.30
+    ],
+    ids=lambda value: value["attention"] if isinstance(value, dict) else None,
+)
+def test_attention_learns_to_reverse_what_one_vector_does_not_hold_yet(changes, low, high):
     torch.manual_seed(0)
-    m = RecurrentSeq2Seq(RecurrentSeq2SeqConfig(vocab_size=12, dim=64, **changes))
+    m = RecurrentSeq2Seq(RecurrentSeq2SeqConfig(vocab_size=10, dim=48, **changes))
     optimizer = torch.optim.Adam(m.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (250 - step) / 125))
     for step in range(250):
-        source, target = reversals(64, step)
+        source, target = reversals(32, step)
         optimizer.zero_grad()
         F.cross_entropy(m(source, None, target[:, :-1]).flatten(0, 1), target[:, 1:].flatten()).backward()
         torch.nn.utils.clip_grad_norm_(m.parameters(), 1.0)
@@ -312,12 +320,7 @@ def reversed_rightly(**changes) -> float:
         schedule.step()
     source, target = reversals(200, 10_000)
     new = complete(m.eval().bind(source), [[0]] * 200, 8, Sampling(temperature=0))
-    return (torch.tensor(new) == target[:, 1:]).all(-1).float().mean().item()
-
-
-def test_attention_learns_to_reverse_what_one_vector_does_not_hold():
-    assert reversed_rightly(attention="additive") > 0.95
-    assert reversed_rightly(attention="none", encoder="reversed") < 0.8
+    assert low < (torch.tensor(new) == target[:, 1:]).all(-1).float().mean().item() <= high
 
 
 @pytest.mark.parametrize(
