@@ -8,10 +8,10 @@ from core.checks import check_at_least, check_between, check_choices, check_posi
 PositionKind = Literal["none", "learned", "sinusoidal", "rotary", "alibi", "t5"]
 NormKind = Literal["layernorm", "rmsnorm", "rms"]
 OptionalNormKind = Literal["none", "layernorm", "rmsnorm", "rms"]
-FeedForwardKind = Literal["relu", "gelu", "gelu-tanh", "relu2", "swiglu", "geglu"]
+FeedForwardKind = Literal["relu", "gelu", "gelu-tanh", "relu2", "swiglu", "geglu", "geglu-tanh"]
 LayerPositions = Literal["shared", "window", "none"]
 Bias = Literal["all", "attention", "qkv", "feedforward", "none"]
-GATED = ("swiglu", "geglu")
+GATED = ("swiglu", "geglu", "geglu-tanh")
 EMBEDDED = ("none", "learned", "sinusoidal")  # positions that no layer reads: there are none, or tokens hold them
 
 
@@ -65,7 +65,8 @@ class PositionConfig:
     base: float = 10000.0
     """Longest wavelength / 2 pi, in coordinate units (sinusoidal, rotary)."""
     pairing: Literal["interleaved", "halves"] = "interleaved"
-    """Rotary: which channels rotate together: (0,1),(2,3),... as GPT-J, or (0,n/2),(1,n/2+1),... as NeoX."""
+    """Rotary: which channels rotate together: (0,1),(2,3),... as GPT-J, or (0,n/2),(1,n/2+1),... as NeoX.
+    Sinusoidal: which hold the sine and cosine of one frequency: the former in the paper, the latter in MarianMT."""
     scaling: RotaryScaling = field(default_factory=RotaryScaling)
     """Rotary: how positions reach further than the context they were trained on."""
     buckets: int = 32
@@ -86,8 +87,8 @@ class PositionConfig:
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        readers: dict[str, tuple[str, ...]] = {"base": ("sinusoidal", "rotary")}
-        readers |= dict.fromkeys(("pairing", "scaling"), ("rotary",))
+        readers: dict[str, tuple[str, ...]] = dict.fromkeys(("base", "pairing"), ("sinusoidal", "rotary"))
+        readers["scaling"] = ("rotary",)
         readers |= dict.fromkeys(("buckets", "max_distance", "direction"), ("t5",))
         return _idle(readers, self.kind, "positions")
 
@@ -122,7 +123,7 @@ class TransformerConfig:
     ffn_dim: int | None = None
     """Feed-forward width; default 4 dim, or 8/3 dim rounded up to a multiple of 64 when gated."""
     feedforward: FeedForwardKind = "gelu"
-    """Activation of the feed-forward layer (relu2 = squared ReLU)."""
+    """Activation of the feed-forward layer (relu2 = squared ReLU; geglu-tanh = T5 v1.1)."""
     norm: NormKind = "layernorm"
     """Normalisation; `rms` is RMSNorm without a learned gain."""
     norm_placement: Literal["pre", "post", "branch"] = "pre"
@@ -131,6 +132,8 @@ class TransformerConfig:
     """Added to the variance."""
     embedding_norm: OptionalNormKind = "none"
     """Normalisation of the tokens, positions included, before the first block (BERT, BLOOM)."""
+    first_norm: Literal["kept", "none"] = "kept"
+    """Whether the first block, too, normalises before its attention, or the embeddings' norm suffices (ModernBERT)."""
     qk_norm: OptionalNormKind = "none"
     """Normalisation of queries and keys."""
     qk_norm_over: Literal["head", "all-heads"] = "head"
@@ -176,10 +179,14 @@ class TransformerConfig:
         if self.modulation == "adaln" and self.norm_placement != "pre":
             raise ValueError("modulation = 'adaln' needs norm_placement = 'pre': it modulates what a branch reads")
         refuse_unused(self)
+        if self.first_norm == "none" and self.embedding_norm == "none":
+            raise ValueError("first_norm = 'none' needs an embedding_norm, which takes its place; it is 'none' as well")
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         idle = {"drop_path": "depth = 1, and it rises from 0"} if self.depth == 1 else {}
+        if self.norm_placement != "pre":
+            idle["first_norm"] = f"norm_placement = {self.norm_placement!r} has no norm before attention"
         if self.qk_norm == "none":
             idle["qk_norm_over"] = "qk_norm = 'none'"
         if self.window is None:

@@ -17,13 +17,16 @@ def relu2(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
+gelu_tanh = partial(F.gelu, approximate="tanh")
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
-    "gelu-tanh": partial(F.gelu, approximate="tanh"),
+    "gelu-tanh": gelu_tanh,
     "relu2": relu2,
     "swiglu": F.silu,
     "geglu": F.gelu,
+    "geglu-tanh": gelu_tanh,
 }
 
 

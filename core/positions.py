@@ -72,17 +72,22 @@ class Learned(Position):
 
 
 class Sinusoidal(Position):
-    """sin and cos of geometrically spaced frequencies, channels split evenly over the axes (Vaswani 2017, 3.5)."""
+    """sin and cos of geometrically spaced frequencies, pairs split evenly over the axes (Vaswani 2017, 3.5).
 
-    def __init__(self, dim: int, axes: int, base: float):
+    pairing: "interleaved", sin and cos of a frequency side by side (the paper), or "halves", all sines first (MarianMT)
+    """
+
+    def __init__(self, dim: int, axes: int, base: float, pairing: str = "interleaved"):
         super().__init__()
         if dim % (2 * axes):
             raise ValueError(f"dim = {dim} must be a multiple of {2 * axes} for sinusoidal positions of {axes} axes")
-        self.channels, self.base = dim // axes, base
+        self.channels, self.base, self.pairing = dim // axes, base, pairing
 
     def embed(self, coords: Tensor) -> Tensor:
         angles = coords.unsqueeze(-1) * geometric(self.channels, self.base, coords.device)  # (..., T, A, D/2A)
-        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-3)  # (..., T, D)
+        angles = angles.flatten(-2)  # (..., T, D/2)
+        pairs = angles.sin(), angles.cos()
+        return torch.cat(pairs, dim=-1) if self.pairing == "halves" else torch.stack(pairs, dim=-1).flatten(-2)
 
 
 class Rotary(Position):
@@ -235,7 +240,7 @@ def build_position(
         case "learned":
             return Learned(config.dim, extent)
         case "sinusoidal":
-            return Sinusoidal(config.dim, axes, position.base)
+            return Sinusoidal(config.dim, axes, position.base, position.pairing)
         case "rotary":
             return Rotary(config.head_width, axes, position.base, position.pairing, position.scaling)
         case "alibi":

@@ -56,8 +56,8 @@ class OptimizerConfig:
 class ScheduleConfig:
     """The learning rate over the fraction of the budget that is spent, as a multiple of its peak."""
 
-    kind: Literal["cosine", "wsd", "constant"] = "cosine"
-    """After the warm-up: a half cosine, a plateau with a linear decay at its end (wsd), or constant."""
+    kind: Literal["cosine", "wsd", "inverse-sqrt", "constant"] = "cosine"
+    """After the warm-up: half a cosine, a plateau with a linear decay at its end (wsd), 1/sqrt(spent), or constant."""
     warmup: float = 0.05
     """Fraction of the budget (steps or minutes) over which the rate rises linearly from 0."""
     decay: float = 0.3
@@ -72,25 +72,30 @@ class ScheduleConfig:
             raise ValueError(f"decay = {self.decay!r} must be above 0 and at most 1")
         if not 0 <= self.final <= 1:
             raise ValueError(f"final = {self.final!r} must be at least 0 and at most 1")
+        if self.kind == "inverse-sqrt" and self.warmup == 0:
+            raise ValueError("warmup = 0 must be above 0 for kind = 'inverse-sqrt', which falls from its end")
         if self.kind == "wsd" and self.warmup + self.decay > 1:
             raise ValueError(f"warmup = {self.warmup!r} and decay = {self.decay!r} must add up to at most 1")
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        names = {"cosine": ("decay",), "wsd": (), "constant": ("decay", "final")}[self.kind]
-        return dict.fromkeys(names, f"kind = {self.kind!r} does not read it")
+        names = {"cosine": ("decay",), "wsd": ()}
+        return dict.fromkeys(names.get(self.kind, ("decay", "final")), f"kind = {self.kind!r} does not read it")
 
     def multiplier(self, spent: float) -> float:
         """What the peak learning rate is multiplied by once `spent` of the budget (clamped to [0, 1]) is gone.
 
         Rises linearly over `warmup`. Then `cosine` falls to `final` along half a cosine (Loshchilov 2017), `wsd`
-        stays at 1 and falls linearly over the last `decay` (Hu et al. 2024), `constant` stays at 1.
+        stays at 1 and falls linearly over the last `decay` (Hu et al. 2024), `inverse-sqrt` falls as the inverse square
+        root of what is spent (Vaswani 2017, 5.3), `constant` stays at 1.
         """
         spent = min(max(spent, 0.0), 1.0)
         if spent < self.warmup:
             return spent / self.warmup
         if self.kind == "constant":
             return 1.0
+        if self.kind == "inverse-sqrt":
+            return math.sqrt(self.warmup / spent)
         start = self.warmup if self.kind == "cosine" else 1.0 - self.decay
         if spent <= start:
             return 1.0

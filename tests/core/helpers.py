@@ -18,9 +18,11 @@ KV_HEADS = {"multi-head": 4, "grouped": 2, "multi-query": 1}
 PADS = torch.tensor([0, 3, 1])  # pads at the head of each row of a batch of three
 
 
-def shape(position: str = "rotary", *, direction: str = "past", **changes: Any) -> TransformerConfig:
+def shape(
+    position: str = "rotary", *, direction: str = "past", pairing: str = "interleaved", **changes: Any
+) -> TransformerConfig:
     """A tiny core: 2 blocks, 4 heads of 8 channels."""
-    own = {"buckets": 8, "max_distance": 16, "direction": direction} if position == "t5" else {}
+    own = {"buckets": 8, "max_distance": 16, "direction": direction} if position == "t5" else {"pairing": pairing}
     where = PositionConfig(kind=position, **own)  # type: ignore[arg-type]
     return TransformerConfig(**{"dim": 32, "depth": 2, "n_heads": 4, "position": where} | changes)
 

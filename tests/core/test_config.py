@@ -28,11 +28,13 @@ IMPOSSIBLE_SHAPES: list[tuple[dict[str, Any], list[str]]] = [
     ({"dropout": 1.0}, ["dropout = 1.0", "below 1"]),
     ({"attention_dropout": -0.1}, ["attention_dropout = -0.1", "at least 0"]),
     ({"drop_path": 1.5}, ["drop_path = 1.5", "below 1"]),
-    ({"feedforward": "swish"}, ["feedforward = 'swish'", "relu, gelu, gelu-tanh, relu2, swiglu, geglu"]),
+    ({"feedforward": "swish"}, ["feedforward = 'swish'", "relu, gelu, gelu-tanh, relu2, swiglu, geglu, geglu-tanh"]),
     ({"norm": "batchnorm"}, ["norm = 'batchnorm'", "layernorm"]),
     ({"norm": "none"}, ["norm = 'none'", "layernorm"]),
     ({"norm_placement": "both"}, ["norm_placement = 'both'", "pre, post, branch"]),
     ({"norm_placement": "branch", "modulation": "adaln"}, ["modulation = 'adaln'", "norm_placement"]),
+    ({"first_norm": "none"}, ["first_norm = 'none'", "embedding_norm"]),
+    ({"first_norm": "none", "embedding_norm": "rms", "norm_placement": "post"}, ["first_norm = 'none'", "'post'"]),
     ({"qk_norm_over": "all-heads"}, ["qk_norm_over = 'all-heads'", "qk_norm = 'none'"]),
     ({"window": 0}, ["window = 0", "above 0"]),
     ({"window_layers": (1,)}, ["window_layers = (1,)", "window = None"]),
@@ -71,7 +73,7 @@ SETTINGS: dict[str, Any] = {
     "direction": "both",
 }
 READ = {
-    "sinusoidal": {"base"},
+    "sinusoidal": {"base", "pairing"},
     "rotary": {"base", "pairing", "scaling"},
     "t5": {"buckets", "max_distance", "direction"},
 }

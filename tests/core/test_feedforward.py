@@ -18,15 +18,21 @@ def phi(x: Tensor) -> Tensor:
     return 0.5 * (1 + torch.erf(x / math.sqrt(2)))
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Hendrycks & Gimpel 2016, section 2."""
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
 FORMULAS = {
     "relu": lambda x: x.clamp(min=0),
     "gelu": lambda x: x * phi(x),
-    "gelu-tanh": lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "gelu-tanh": gelu_tanh,
     "relu2": lambda x: x.clamp(min=0) ** 2,
     "swiglu": lambda x: x / (1 + torch.exp(-x)),
     "geglu": lambda x: x * phi(x),
+    "geglu-tanh": gelu_tanh,
 }
-GATED = ("swiglu", "geglu")
+GATED = ("swiglu", "geglu", "geglu-tanh")
 
 
 @pytest.mark.parametrize("bias", ["all", "qkv", "none"])
@@ -60,8 +66,9 @@ def test_the_form_for_the_compiler_is_the_same_layer(kind, monkeypatch):
     torch.testing.assert_close(layer(x, LayerContext()), eager)
 
 
-def test_the_two_gelus_differ():
-    exact, tanh = (awake(build_feedforward(shape(feedforward=kind))) for kind in ("gelu", "gelu-tanh"))
+@pytest.mark.parametrize("kinds", [("gelu", "gelu-tanh"), ("geglu", "geglu-tanh")])
+def test_the_two_gelus_differ(kinds):
+    exact, tanh = (awake(build_feedforward(shape(feedforward=kind))) for kind in kinds)
     x = tokens(2, 5)
     assert 0 < (exact(x, LayerContext()) - tanh(x, LayerContext())).abs().max() < 1e-2
 

@@ -90,6 +90,21 @@ def test_sinusoidal_of_two_axes_gives_each_half_of_the_channels():
     torch.testing.assert_close(Sinusoidal(16, 2, 10000.0).embed(PLANE), expected, atol=1e-5, rtol=0)
 
 
+def test_halves_are_the_positions_of_marian():
+    from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
+
+    expected = MarianSinusoidalPositionalEmbedding(512, 12).create_weight()
+    got = build_position(shape("sinusoidal", pairing="halves", dim=12), (512,)).embed(index(512))
+    torch.testing.assert_close(got, expected, atol=5e-5, rtol=0)  # ours are rounded at angles of up to 511
+
+
+@pytest.mark.parametrize(("coords", "dim"), [(index(9), 8), (PLANE, 16)], ids=["1-D", "2-D"])
+def test_the_two_orders_of_sines_and_cosines_are_one_of_permuted_channels(coords, dim):
+    interleaved, halves = (Sinusoidal(dim, coords.shape[1], 100.0, p).embed(coords) for p in ("interleaved", "halves"))
+    assert torch.equal(halves, torch.cat((interleaved[:, 0::2], interleaved[:, 1::2]), dim=-1))
+    assert not torch.allclose(halves, interleaved)
+
+
 def scores(position: Position, q: torch.Tensor, k: torch.Tensor, coords: torch.Tensor) -> torch.Tensor:
     """Scores (T, T) of one query and one key vector, put at every place."""
     turn = position.rotation(coords)

@@ -6,14 +6,15 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.training.config import RunConfig
 from core.training.progress import Clock
 
-KINDS = ("cosine", "wsd", "constant")
+KINDS = ("cosine", "wsd", "inverse-sqrt", "constant")
+ENDS = {"cosine": 0.1, "wsd": 0.1, "inverse-sqrt": math.sqrt(0.2), "constant": 1.0}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -23,7 +24,7 @@ def test_the_rate_rises_over_the_warmup_and_then_never_again(kind: str) -> None:
     assert curve[:200] == pytest.approx([i / 200 for i in range(200)])
     assert curve[200] == 1.0
     assert all(later <= earlier for earlier, later in itertools.pairwise(curve[200:]))
-    assert curve[-1] == pytest.approx(1.0 if kind == "constant" else 0.1)
+    assert curve[-1] == pytest.approx(ENDS[kind])
 
 
 def test_the_shapes_are_those_of_their_names() -> None:
@@ -35,10 +36,21 @@ def test_the_shapes_are_those_of_their_names() -> None:
     assert wsd.multiplier(0.8) == pytest.approx(0.6)
 
 
+def test_the_inverse_square_root_is_the_formula_of_the_paper() -> None:
+    """Vaswani 2017, eq. 3, as a multiple of its peak, at 4,000 steps of warm-up in 100,000."""
+    config = ScheduleConfig(kind="inverse-sqrt", warmup=0.04)
+    for step in (1, 400, 3_999, 4_000, 4_001, 16_000, 100_000):
+        formula = min(step**-0.5, step * 4_000**-1.5) / 4_000**-0.5
+        assert config.multiplier(step / 100_000) == pytest.approx(formula)
+    with pytest.raises(ValueError, match="warmup = 0.* must be above 0 for kind = 'inverse-sqrt'"):
+        ScheduleConfig(kind="inverse-sqrt", warmup=0.0)
+
+
 @given(st.sampled_from(KINDS), st.floats(0, 0.5), st.floats(0.01, 0.5), st.floats(0, 1), st.floats(-1, 3))
 def test_the_rate_is_always_between_zero_and_its_peak(
     kind: str, warmup: float, decay: float, final: float, spent: float
 ) -> None:
+    assume(kind != "inverse-sqrt" or warmup > 0)
     config = ScheduleConfig(kind=kind, warmup=warmup, decay=decay, final=final)
     assert 0.0 <= config.multiplier(spent) <= 1.0 + 1e-12
 
