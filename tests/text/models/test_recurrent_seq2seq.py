@@ -233,23 +233,30 @@ def test_a_batch_is_decoded_as_each_sentence_alone(name):
 
 @pytest.mark.parametrize("name", SHAPES)
 @torch.inference_mode()
-def test_finished_sentences_may_be_dropped_with_all_their_beams(name):
-    m, source, target = model(name), ids(), ids(6, 5, seed=7)  # two beams a sentence
-    whole = m(source.repeat_interleave(2, 0), LENGTHS.repeat_interleave(2), target)
-    bound = m.bind(source, LENGTHS)
-    state, rows = bound.new_state(6, 5), torch.tensor([4, 5, 2, 3])
-    bound.step(target[:, :4], state)
-    state.keep(rows)
-    torch.testing.assert_close(bound.step(target[rows, 4:], state), whole[rows, -1], atol=1e-6, rtol=1e-5)
+def test_rows_may_branch_into_beams_and_finished_sentences_may_be_dropped(name):
+    m, source, target = model(name), ids(), ids(3, 5, seed=7)
+    whole, bound = m(source, LENGTHS, target), m.bind(source, LENGTHS)
+    state, left = bound.new_state(3, 5), torch.arange(3)
+    bound.step(target[:, :3], state)
+    for n, rows, sources in ((3, [0, 0, 1, 1, 2, 2], 3), (4, [4, 5, 0, 1], 2)):
+        state.keep(torch.tensor(rows))
+        left = left[rows]
+        assert len(state.memory.values) == sources
+        got = bound.step(target[left, n : n + 1], state)
+        torch.testing.assert_close(got, whole[left, n], atol=1e-6, rtol=1e-5)
     state.reset()
-    torch.testing.assert_close(bound.step(target[rows], state), whole[rows, -1], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(bound.step(target[left], state), whole[left, -1], atol=1e-6, rtol=1e-5)
 
 
-def test_a_source_is_encoded_once_for_all_its_beams():
-    m, seen = model("bahdanau"), []
-    m.decoder.attention.key.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape))
+def test_a_source_is_encoded_once_and_shared_by_all_its_beams():
+    m, encoded, shared = model("bahdanau"), [], []
+    m.decoder.attention.key.register_forward_hook(lambda _, inputs, __: encoded.append(inputs[0].shape))
+    m.decoder.attention.register_forward_hook(
+        lambda _, inputs, __: shared.append((len(inputs[0]), len(inputs[1].values)))
+    )
     beam_search(m.bind(ids(), LENGTHS), [[0]] * 3, 6, beams=5)
-    assert seen == [(3, 7, 8)]
+    assert encoded == [(3, 7, 8)]
+    assert shared == [(3, 3)] + [(15, 3)] * 5
 
 
 # Training
