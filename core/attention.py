@@ -149,11 +149,17 @@ def explicit_attend(
     q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (B H, T, Dh)
     alpha = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=alpha)
-    weights = scores.softmax(-1).unflatten(0, (batch, n_heads))  # (B, H, Tq, Tk)
+    weights = softmax(scores).unflatten(0, (batch, n_heads))  # (B, H, Tq, Tk)
     if route.fully_masked is not None:
         weights = weights.masked_fill(route.fully_masked, 0.0)
     y = torch.bmm(F.dropout(weights, dropout).flatten(0, 1), v)  # (B H, Tq, Dh)
     return y.unflatten(0, (batch, n_heads)), weights
+
+
+@with_kernel
+def softmax(scores: Tensor) -> Tensor:
+    """exp(scores) over its sum along the last axis: same shape and dtype."""
+    return scores.softmax(-1)
 
 
 @with_kernel

@@ -50,7 +50,7 @@ def beam_search(
     rows = Continuations(model, prompts, tokens, device)  # one for each prompt, soon one for each of its beams
     stops = torch.tensor([] if eos is None else [eos] if isinstance(eos, int) else [*eos], device=device)
     active = _Active(torch.arange(len(prompts), device=device), torch.zeros(len(prompts), 1, device=device))
-    found = _Found(len(prompts), n_best, tokens, length_penalty, device)
+    found = _Found(len(prompts), n_best, tokens, length_penalty)
     for n in range(1, tokens + 1):
         step = _branch(active.scores, rows.logits(), beams, stops)
         new = rows.history[:, rows.width - n + 1 :].unflatten(0, active.scores.shape)  # (P, beams, n - 1)
@@ -139,30 +139,30 @@ def _advance(rows: Continuations, active: _Active, step: _Branches, beams: int, 
 
 
 class _Found:
-    """The finished beams of every prompt, best first."""
+    """The finished beams of every prompt, best first. On the CPU: some devices have no float64."""
 
-    def __init__(self, prompts: int, n_best: int, tokens: int, length_penalty: float, device: torch.device | str):
+    def __init__(self, prompts: int, n_best: int, tokens: int, length_penalty: float):
         self.tokens, self.length_penalty = tokens, length_penalty
-        self.scores = torch.full((prompts, n_best), -math.inf, dtype=torch.float64, device=device)
-        self.ids = torch.full((prompts, n_best, tokens), STOPPED, device=device)
+        self.scores = torch.full((prompts, n_best), -math.inf, dtype=torch.float64)
+        self.ids = torch.full((prompts, n_best, tokens), STOPPED)
 
     def add(self, prompts: Tensor, scores: Tensor, ids: Tensor) -> None:
         """Take in finished beams of some prompts (P,): log-probabilities (P, m), -inf for none, and ids (P, m, n)."""
         some = (scores > -math.inf).any(-1).nonzero().flatten()
         if not len(some):
             return
-        prompts, length = prompts[some], ids.shape[-1]
-        scores = torch.cat((self.scores[prompts], scores[some].double() / self._penalty(length)), dim=-1)
-        ids = F.pad(ids[some], (0, self.tokens - length), value=STOPPED)
+        prompts, scores, ids = (each[some].cpu() for each in (prompts, scores, ids))
+        length = ids.shape[-1]
+        scores = torch.cat((self.scores[prompts], scores.double() / self._penalty(length)), dim=-1)
+        ids = F.pad(ids, (0, self.tokens - length), value=STOPPED)
         best = scores.argsort(dim=-1, descending=True, stable=True)[:, : self.scores.shape[1]]
         self.scores[prompts] = scores.gather(-1, best)
         self.ids[prompts] = _take(torch.cat((self.ids[prompts], ids), dim=1), best)
 
     def settled(self, prompts: Tensor, best: Tensor) -> Tensor:
         """Whether no open beam of a prompt, the best with log-probability best[p], can overtake the finished ones."""
-        worst = self.scores[prompts, -1]
-        beaten = (worst > -math.inf) & (best.double() / self._penalty(self.tokens) <= worst)
-        return beaten | (best == -math.inf)
+        worst, most = self.scores[prompts.cpu(), -1], best.cpu().double() / self._penalty(self.tokens)
+        return ((worst > -math.inf) & (most <= worst) | (most == -math.inf)).to(best.device)
 
     def results(self) -> list[list[Hypothesis]]:
         """The best that were found for each prompt."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +72,8 @@ def _graph(
     opset: int,
 ) -> ModelProto:
     """The module as an ONNX graph, without traces of the machine."""
-    with record_attention(model), warnings.catch_warnings():  # the explicit path: every operator set has its operators
+    quiet = redirect_stdout(io.StringIO())  # some versions of the exporter print how much they rewrote
+    with record_attention(model), quiet, warnings.catch_warnings():  # the explicit path is in every operator set
         warnings.simplefilter("ignore")  # the exporter's, of axes that are called the same
         program = torch.onnx.export(
             model,

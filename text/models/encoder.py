@@ -15,6 +15,7 @@ from core.init import initialise
 from core.positions import index
 from core.transformer import Transformer
 from text.models.heads import Head, HeadConfig, Pooling, UnitLength, WordPooling, pool, pool_words
+from text.models.neighbours import Neighbours
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,15 @@ class EncoderConfig:
     """The most tokens of a text."""
     types: int = 0
     """Kinds of tokens that are told apart, such as the first and the second of two texts (BERT: 2); 0 = none."""
+    neighbours: int = 0
+    """Tokens before and behind a token that each add a vector of their own, by their distance, to its embedding."""
     core: TransformerConfig = field(default_factory=TransformerConfig)
     """The shape of the blocks."""
 
     def __post_init__(self) -> None:
         check_choices(self)
         check_positive(self, "context")
-        check_at_least(self, 0, "vocab_size", "types")
+        check_at_least(self, 0, "vocab_size", "types", "neighbours")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,13 @@ class TaggerConfig(LabelledConfig):
     head: HeadConfig = field(default_factory=HeadConfig)
     """What is done to it before the scores."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.words == "early-mean" and (self.types or self.neighbours):
+            raise ValueError(
+                f"words = 'early-mean' reads no types = {self.types} and no neighbours = {self.neighbours} of tokens"
+            )
+
 
 @dataclass(frozen=True)
 class EmbedderConfig(EncoderConfig):
@@ -108,9 +118,11 @@ class Encoder(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.core.dim)
         self.types = nn.Embedding(config.types, config.core.dim) if config.types else None
+        self.neighbours = (
+            Neighbours(config.vocab_size, config.core.dim, config.neighbours) if config.neighbours else None
+        )
         self.core = Transformer(config.core, extent=(config.context,))
-        tables = [table for table in (self.embed, self.types) if table is not None]
-        initialise(config.core, dict.fromkeys(tables, "embedding"))
+        initialise(config.core, dict.fromkeys(self._tables(), "embedding"))
 
     def features(self, ids: Tensor, lengths: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         """Tokens after the core: int64 (B, T) -> (B, T, D).
@@ -124,7 +136,7 @@ class Encoder(nn.Module):
         if ids.shape[1] > self.config.context:
             raise ValueError(f"{ids.shape[1]} tokens are more than the context of {self.config.context}")
         graph = full() if lengths is None else padding(lengths)
-        return self.core(self._embed(ids, types), index(ids.shape[1], device=ids.device), graph)
+        return self.core(self._embed(ids, lengths, types), index(ids.shape[1], device=ids.device), graph)
 
     def word_features(self, ids: Tensor, words: Tensor, count: int | None = None) -> Tensor:
         """Words after the core, each of which enters it as the mean of its tokens' embeddings: (B, T) -> (B, W, D).
@@ -143,8 +155,14 @@ class Encoder(nn.Module):
         """The same."""
         return self.features(ids, lengths, types)
 
-    def _embed(self, ids: Tensor, types: Tensor | None) -> Tensor:
+    def _tables(self) -> list[nn.Module]:
+        near = None if self.neighbours is None else self.neighbours.table
+        return [table for table in (self.embed, self.types, near) if table is not None]
+
+    def _embed(self, ids: Tensor, lengths: Tensor | None, types: Tensor | None) -> Tensor:
         x = self.embed(ids)  # (B, T, D)
+        if self.neighbours is not None:
+            x = x + self.neighbours(ids, lengths)
         if self.types is not None:
             return x + (self.types.weight[0] if types is None else self.types(types))
         if types is not None:
@@ -154,7 +172,7 @@ class Encoder(nn.Module):
     def layered_modules(self) -> list[list[nn.Module]]:
         """Its modules by depth (`core.optim.groups`)."""
         below, *blocks = self.core.layered_modules()
-        return [[self.embed, *([] if self.types is None else [self.types]), *below], *blocks]
+        return [[*self._tables(), *below], *blocks]
 
 
 class EncoderModel(nn.Module):

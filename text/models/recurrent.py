@@ -175,7 +175,7 @@ class RecurrentState:
         self.hidden = take_rows(self.hidden, rows)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some rows only, int64 (B',)."""
+        """Go on with these rows, int64 (B',): fewer, or more where some are repeated."""
         self.start, self.hidden = take_rows(self.start, rows), take_rows(self.hidden, rows)
 
 

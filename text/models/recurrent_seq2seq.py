@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from core.checks import check_at_least, refuse_unused
+from core.decoding.cache import sources_of
 from text.models.recurrent import (
     Hidden,
     Recurrence,
@@ -295,9 +296,8 @@ class SourceState(RecurrentState):
         self.memory = memory
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some rows only, int64 (B',): with all of those that share a source, or with none of them."""
-        each = self.memory.rows_each(self.start[0].shape[1])
-        self.memory = self.memory.keep(rows[::each] // each)
+        """Go on with these rows, int64 (B',), and their sources: fewer, or more where some are repeated."""
+        self.memory = self.memory.keep(sources_of(rows, self.memory.rows_each(self.start[0].shape[1])))
         super().keep(rows)
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from einops import rearrange
 from torch import Tensor
 
 from core.config import PositionConfig, RotaryScaling, TransformerConfig
@@ -116,6 +115,8 @@ def heads_layout(
 
     def reorder(parts: Sequence[Tensor], before: str, after: str) -> list[Tensor]:
         """Pair n stays pair n: (heads x Dh, ...) to the same shape."""
+        from einops import rearrange
+
         pairs = [
             rearrange(part, f"{before} -> two h n ...", h=count, two=2)  # (2, heads, Dh/2, ...)
             for part, count in zip(parts[:2], n_heads, strict=False)

@@ -17,7 +17,7 @@ from text.tokens.load import load_tokenizer, published_gpt2
 
 FREE = ("dropout", "attention_dropout", "drop_path")
 """Settings of a core that may be others than those its weights were trained with."""
-ENCODER = ("vocab_size", "context", "types", "core")
+ENCODER = ("vocab_size", "context", "types", "neighbours", "core")
 """Of the shape of a model with an encoder, what describes the encoder."""
 PROBE = """
 It's 12,345.67 o'clock, I'm "fine" -- we've  been\there: they'll SEE.\n\n\tdef f(x):\r\n        return x**2 != 10

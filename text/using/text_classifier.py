@@ -76,9 +76,8 @@ def encode_texts(
     first = encode_all(tokenizer, texts, before=before, after=after)
     second = encode_all(tokenizer, seconds, after=after)
     kinds = [np.repeat([0, 1], lengths) for lengths in zip(first.lengths, second.lengths, strict=True)]
-    parts = (joined(first, second), Ragged.of(kinds) if shape.types > 1 else None)
-    ids, types = (part and limited(part, longest, longest, too_long, f"pair of {name}s") for part in parts)
-    return Encoded(ids, types)
+    ids = limited(joined(first, second), longest, longest, too_long, f"pair of {name}s")
+    return Encoded(ids, Ragged.of(kinds).cut(longest) if shape.types > 1 else None)
 
 
 def joined(first: Ragged, second: Ragged) -> Ragged:

@@ -105,7 +105,7 @@ def encode_words(
     ids, words = spread(pieces, numbers)
     if not early:
         room = shape.context - 2
-        ids, words = (limited(part, room, shape.context, too_long, name) for part in (ids, words))
+        ids, words = limited(ids, room, shape.context, too_long, name), words.cut(room)
     read = np.array([max(row, default=-1) + 1 for row in (words[place] for place in range(len(words)))], np.int64)
     read = np.where(ids.lengths < spread_lengths(pieces, numbers), read, numbers.lengths)
     lost = sum(map(len, sentences)) - int(read.sum())

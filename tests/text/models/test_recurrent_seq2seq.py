@@ -233,23 +233,30 @@ def test_a_batch_is_decoded_as_each_sentence_alone(name):
 
 @pytest.mark.parametrize("name", SHAPES)
 @torch.inference_mode()
-def test_finished_sentences_may_be_dropped_with_all_their_beams(name):
-    m, source, target = model(name), ids(), ids(6, 5, seed=7)  # two beams a sentence
-    whole = m(source.repeat_interleave(2, 0), LENGTHS.repeat_interleave(2), target)
-    bound = m.bind(source, LENGTHS)
-    state, rows = bound.new_state(6, 5), torch.tensor([4, 5, 2, 3])
-    bound.step(target[:, :4], state)
-    state.keep(rows)
-    torch.testing.assert_close(bound.step(target[rows, 4:], state), whole[rows, -1], atol=1e-6, rtol=1e-5)
+def test_rows_may_branch_into_beams_and_finished_sentences_may_be_dropped(name):
+    m, source, target = model(name), ids(), ids(3, 5, seed=7)
+    whole, bound = m(source, LENGTHS, target), m.bind(source, LENGTHS)
+    state, left = bound.new_state(3, 5), torch.arange(3)
+    bound.step(target[:, :3], state)
+    for n, rows, sources in ((3, [0, 0, 1, 1, 2, 2], 3), (4, [4, 5, 0, 1], 2)):
+        state.keep(torch.tensor(rows))
+        left = left[rows]
+        assert len(state.memory.values) == sources
+        got = bound.step(target[left, n : n + 1], state)
+        torch.testing.assert_close(got, whole[left, n], atol=1e-6, rtol=1e-5)
     state.reset()
-    torch.testing.assert_close(bound.step(target[rows], state), whole[rows, -1], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(bound.step(target[left], state), whole[left, -1], atol=1e-6, rtol=1e-5)
 
 
-def test_a_source_is_encoded_once_for_all_its_beams():
-    m, seen = model("bahdanau"), []
-    m.decoder.attention.key.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape))
+def test_a_source_is_encoded_once_and_shared_by_all_its_beams():
+    m, encoded, shared = model("bahdanau"), [], []
+    m.decoder.attention.key.register_forward_hook(lambda _, inputs, __: encoded.append(inputs[0].shape))
+    m.decoder.attention.register_forward_hook(
+        lambda _, inputs, __: shared.append((len(inputs[0]), len(inputs[1].values)))
+    )
     beam_search(m.bind(ids(), LENGTHS), [[0]] * 3, 6, beams=5)
-    assert seen == [(3, 7, 8)]
+    assert encoded == [(3, 7, 8)]
+    assert shared == [(3, 3)] + [(15, 3)] * 5
 
 
 # Training
@@ -292,19 +299,27 @@ def test_logits_are_nearly_the_same_in_bfloat16(name):
 
 
 def reversals(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Sequences of 8 out of 11 symbols, and the same backwards after the start token 0."""
-    source = torch.randint(1, 12, (count, 8), generator=torch.Generator().manual_seed(seed))
+    """Sequences of 8 out of 9 symbols, and the same backwards after the start token 0."""
+    source = torch.randint(1, 10, (count, 8), generator=torch.Generator().manual_seed(seed))
     return source, F.pad(source.flip(1), (1, 0))
 
 
-def reversed_rightly(**changes) -> float:
-    """The fraction of new sequences that a small model reverses without a fault after 250 steps."""
+@pytest.mark.parametrize(
+    ("changes", "low", "high"),
+    [  # of new sequences reversed without a fault, over three seeds:
+        ({"attention": "additive"}, 0.95, 1.0),  # 0.995 to 1.000
+        ({"attention": "general"}, 0.95, 1.0),  # 0.985 to 0.995
+        ({"attention": "none", "encoder": "reversed"}, 0.1, 0.5),  # 0.27 to 0.30
+    ],
+    ids=lambda value: value["attention"] if isinstance(value, dict) else None,
+)
+def test_attention_learns_to_reverse_what_one_vector_does_not_hold_yet(changes, low, high):
     torch.manual_seed(0)
-    m = RecurrentSeq2Seq(RecurrentSeq2SeqConfig(vocab_size=12, dim=64, **changes))
+    m = RecurrentSeq2Seq(RecurrentSeq2SeqConfig(vocab_size=10, dim=48, **changes))
     optimizer = torch.optim.Adam(m.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (250 - step) / 125))
     for step in range(250):
-        source, target = reversals(64, step)
+        source, target = reversals(32, step)
         optimizer.zero_grad()
         F.cross_entropy(m(source, None, target[:, :-1]).flatten(0, 1), target[:, 1:].flatten()).backward()
         torch.nn.utils.clip_grad_norm_(m.parameters(), 1.0)
@@ -312,12 +327,7 @@ def reversed_rightly(**changes) -> float:
         schedule.step()
     source, target = reversals(200, 10_000)
     new = complete(m.eval().bind(source), [[0]] * 200, 8, Sampling(temperature=0))
-    return (torch.tensor(new) == target[:, 1:]).all(-1).float().mean().item()
-
-
-def test_attention_learns_to_reverse_what_one_vector_does_not_hold():
-    assert reversed_rightly(attention="additive") > 0.95
-    assert reversed_rightly(attention="none", encoder="reversed") < 0.8
+    assert low < (torch.tensor(new) == target[:, 1:]).all(-1).float().mean().item() <= high
 
 
 @pytest.mark.parametrize(

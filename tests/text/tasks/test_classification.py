@@ -21,9 +21,9 @@ from text.models.build import build_model
 from text.presets import PRESETS
 from text.tasks.classification import Classification
 from text.tasks.configs import CONFIGS
-from text.tasks.text_classifier import TextClassifier
 from text.train import train
 from text.trained import load
+from text.using.text_classifier import TextClassifier
 
 TEXTS = ["the film is lovely", "dull", "a man and his dog about the queer film is the man"]
 WANTED = ["good", "bad", "odd"]

@@ -22,12 +22,12 @@ from text.models.build import build_model
 from text.presets import PRESETS
 from text.tasks.configs import CONFIGS
 from text.tasks.tagging import Tagging, learned
-from text.tasks.word_tagger import BETWEEN, WordTagger, encode_words
 from text.tokens.affixes import UNKNOWN, AffixTokenizer, parts_of
 from text.tokens.base import CharTokenizer
 from text.tokens.load import load_tokenizer
 from text.train import train
 from text.trained import load
+from text.using.word_tagger import BETWEEN, WordTagger, encode_words
 
 SENTENCE = "Zoning torly , belness is molous"
 LATE = ("--tokenizer", "char", "--model.words", "mean", "--model.context", "128")
@@ -61,7 +61,7 @@ def test_the_rule_is_learned_for_words_never_seen(command: Command, run: Path) -
     code, out, err = command("tag", run, SENTENCE.replace(" ,", ","), "torly")
     assert (code, err) == (0, [])
     first, second = ([line.split("\t") for line in part.splitlines()] for part in out.strip().split("\n\n"))
-    found = {word: tag for word, tag in first}
+    found: dict[str, str] = dict(first)  # type: ignore[arg-type]
     assert {found[word] for word in ("Zoning", "torly", "belness", "molous")} == {"VERB", "ADV", "NOUN", "ADJ"}
     assert (found["Zoning"], found["molous"], second) == ("VERB", "ADJ", [["torly", "ADV"]])
 

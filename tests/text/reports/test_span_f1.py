@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from text.tasks.span_f1 import Span, SpanCounts, mark_spans, spans
+from text.reports.span_f1 import Span, SpanCounts, mark_spans, spans
 
 
 def conlleval(true: list[list[str]], found: list[list[str]]) -> tuple[int, int, int]:
