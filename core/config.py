@@ -8,7 +8,7 @@ from core.checks import check_at_least, check_between, check_choices, check_posi
 PositionKind = Literal["none", "learned", "sinusoidal", "rotary", "alibi", "t5"]
 NormKind = Literal["layernorm", "rmsnorm", "rms"]
 OptionalNormKind = Literal["none", "layernorm", "rmsnorm", "rms"]
-FeedForwardKind = Literal["relu", "gelu", "gelu-tanh", "relu2", "swiglu", "geglu", "geglu-tanh"]
+FeedForwardKind = Literal["relu", "gelu", "gelu-tanh", "silu", "relu2", "swiglu", "geglu", "geglu-tanh"]
 LayerPositions = Literal["shared", "window", "none"]
 Bias = Literal["all", "attention", "qkv", "feedforward", "none"]
 GATED = ("swiglu", "geglu", "geglu-tanh")

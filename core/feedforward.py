@@ -23,6 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
     "gelu-tanh": gelu_tanh,
+    "silu": F.silu,
     "relu2": relu2,
     "swiglu": F.silu,
     "geglu": F.gelu,

@@ -4,6 +4,8 @@
 | ------------------------------- | ------------------------ | ------------------------ |
 | linear maps inside blocks       | N(0, 0.02)               | N(0, 1/sqrt(inputs))     |
 | last map of a residual branch   | N(0, 0.02/sqrt(2 depth)) | 0                        |
+| queries where scores are not    | N(0, 0.02)               | N(0, 1/sqrt(inputs Dh))  |
+| divided by sqrt(Dh) (T5)        |                          |                          |
 | embeddings, learned positions   | N(0, 0.02)               | N(0, 0.02)               |
 | a panel's head                  | N(0, 0.02)               | 0                        |
 | a map from data (patches)       | N(0, 1/sqrt(inputs))     | N(0, 1/sqrt(inputs))     |
@@ -19,7 +21,7 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from core.attention import Attention
+from core.attention import Attention, CrossAttention
 from core.config import TransformerConfig
 from core.feedforward import FeedForward
 
@@ -57,8 +59,17 @@ def _initialise_core(core: nn.Module, config: TransformerConfig) -> None:
         if isinstance(module, Attention | FeedForward):
             last = 0.02 / math.sqrt(2 * config.depth) if config.init == "gpt2" else 0.0
             nn.init.normal_(module.out.weight, std=last)
+            if isinstance(module, Attention) and (config.attention_scale, config.init) == ("none", "zero-residual"):
+                _draw_queries(module)
         elif isinstance(modulation := getattr(module, "modulation", None), nn.Module):
             _draw(modulation, 0.0)
+
+
+def _draw_queries(attention: Attention) -> None:
+    """So small that scores have unit scale although they are not divided."""
+    source = attention.q if isinstance(attention, CrossAttention) else attention.qkv
+    rows = attention.n_heads * attention.head_dim
+    nn.init.normal_(source.weight[:rows], std=_unit_scale(source) / math.sqrt(attention.head_dim))
 
 
 def _draw(module: nn.Module, std: float) -> None:

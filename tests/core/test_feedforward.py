@@ -27,6 +27,7 @@ FORMULAS = {
     "relu": lambda x: x.clamp(min=0),
     "gelu": lambda x: x * phi(x),
     "gelu-tanh": gelu_tanh,
+    "silu": lambda x: x * torch.sigmoid(x),
     "relu2": lambda x: x.clamp(min=0) ** 2,
     "swiglu": lambda x: x / (1 + torch.exp(-x)),
     "geglu": lambda x: x * phi(x),

@@ -46,6 +46,18 @@ def test_every_parameter_has_its_row_of_the_table(init, feedforward):
             assert abs(p.mean().item()) <= 5 * expected / math.sqrt(p.numel()), name
 
 
+@pytest.mark.parametrize("scale", ["head_dim", "none"])
+def test_scores_start_at_unit_scale_whether_they_are_divided_or_not(scale):
+    model = Transformer(wide("zero-residual", attention_scale=scale), (8,), role="cross")
+    x = torch.randn(50, 8, 128)
+    for layer in (m for m in model.modules() if isinstance(m, Attention)):
+        cross = isinstance(layer, CrossAttention)
+        q, k = (layer.q(x), layer.kv(x)[..., :128]) if cross else layer.qkv(x)[..., :256].chunk(2, dim=-1)
+        q, k = (part.unflatten(-1, (4, 32)).transpose(1, 2) for part in (q, k))  # (B, H, T, Dh)
+        scores = q @ k.transpose(-1, -2) * (1.0 if scale == "none" else 32**-0.5)
+        assert 0.8 < scores.std().item() < 1.25  # 0.92-1.07 over 20 seeds
+
+
 @pytest.mark.parametrize("kind", ["rmsnorm", "layernorm"])
 def test_gains_of_queries_and_keys_start_at_one(kind):
     model = Transformer(wide("gpt2", qk_norm=kind), (8,))

@@ -2,8 +2,8 @@
 
 A tokenizer that encodes every character by itself gets the blocks that the text is read in. Any other gets windows that
 overlap. Two encodings of a stretch differ near its ends only; they are joined where both have the same two tokens side
-by side. Whether tokens are those of their text is decided by pairs of neighbours in byte-pair encoding, and by what
-precedes them in their word in WordPiece, so that a document of any length gets the tokens that it would get whole.
+by side. Whether tokens are those of their text is decided by pairs of neighbours in byte-pair encoding, and within a
+word in WordPiece and unigram encoding, so that a document of any length gets the tokens that it would get whole.
 """
 
 from __future__ import annotations

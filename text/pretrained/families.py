@@ -5,12 +5,15 @@ from typing import Any
 
 from core.messages import nearest
 from text.models.encoder import MODELS, ClassifierConfig, EncoderConfig
+from text.models.encoder_decoder import EncoderDecoderConfig
 from text.models.gpt import GPTConfig
 from text.pretrained.causal.gpt2 import GPT2
 from text.pretrained.causal.llama import Llama
 from text.pretrained.causal.nanochat import NanoChat
 from text.pretrained.causal.olmo import Olmo2, Olmo3
 from text.pretrained.causal.windowed import Mistral, Qwen2, Qwen3, SmolLM3
+from text.pretrained.encoder_decoders.marian import Marian
+from text.pretrained.encoder_decoders.t5 import T5
 from text.pretrained.encoders.bert import Bert, DistilBert, Roberta
 from text.pretrained.encoders.modernbert import ModernBert
 from text.pretrained.family import Family
@@ -20,6 +23,7 @@ FAMILIES: dict[str, type[Family[Any, Any]]] = {
     for family in (
         *(GPT2, Llama, Mistral, Qwen2, Qwen3, SmolLM3, Olmo2, Olmo3, NanoChat),
         *(Bert, Roberta, DistilBert, ModernBert),
+        *(Marian, T5),
     )
 }
 """By the `model_type` of their `config.json`."""
@@ -63,5 +67,14 @@ def nearest_encoder(config: EncoderConfig) -> str:
     return "distilbert" if relu else "bert"
 
 
-NEAREST: dict[type, Callable[[Any], str]] = {GPTConfig: nearest_causal} | dict.fromkeys(MODELS, nearest_encoder)
+def nearest_encoder_decoder(config: EncoderDecoderConfig) -> str:
+    """That of an encoder-decoder."""
+    return "t5" if config.core.position.kind == "t5" else "marian"
+
+
+NEAREST: dict[type, Callable[[Any], str]] = {
+    GPTConfig: nearest_causal,
+    EncoderDecoderConfig: nearest_encoder_decoder,
+    **dict.fromkeys(MODELS, nearest_encoder),
+}
 """By the class of a model's configuration."""

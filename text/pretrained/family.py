@@ -172,6 +172,15 @@ class Family(ABC, Generic[Model, Config]):
         """Weights that may be stored once more, each with the name of the one that it must equal."""
         return {}
 
+    @classmethod
+    def implied(cls, config: Config) -> dict[str, str]:
+        """Weights that may be left out, each with the name of the one that it then equals."""
+        return {}
+
+    def generation(self) -> dict[str, Any]:
+        """The fields of a `generation_config.json` that other tools decode the model by."""
+        return {}
+
 
 def without_prefix(rules: Sequence[Rule], prefix: str) -> list[Rule]:
     """The rules of a file that was saved without a head."""

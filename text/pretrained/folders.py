@@ -83,6 +83,8 @@ def check_kind(found: type, needed: type, origin: object) -> None:
 def fill(model: nn.Module, weights: Mapping[str, Tensor], family: Family[Any, Any], folder: Path) -> None:
     """Fills a model from the weights of a folder. Raises ValueError naming those that do not fit."""
     rules, repeated = family.rules(model.config), family.repeated(model.config)
+    implied = {name: kept for name, kept in family.implied(model.config).items() if name not in weights}
+    rules = [rule.renamed(lambda name: implied.get(name, name)) for rule in rules]
     if not any(name.startswith(family.prefix) for name in weights):  # saved without a head
         rules = without_prefix(rules, family.prefix)
         repeated = {name: kept.removeprefix(family.prefix) for name, kept in repeated.items()}
@@ -163,6 +165,7 @@ def export_pretrained(
     folder = Path(folder)
     exported = find_family(family or nearest_family(model.config)).from_config(model.config)
     companions = exported_companions(tokenizer, model.config)
+    companions = replace(companions, generation={**companions.generation, **exported.generation()})
     if folder.exists():
         raise ValueError(f"{folder} already exists: give the name of a new folder")
     from safetensors.torch import save_file
@@ -183,7 +186,7 @@ def export_pretrained(
             write_text(temporary / name, json.dumps(content, indent=2) + "\n")
         if tokenizer is not None:
             write_text(temporary / FILE, public_json(tokenizer))
-            companions.save(temporary)
+        companions.save(temporary)
 
 
 def exported_weights(family: Family[Any, Any], model: nn.Module) -> dict[str, Tensor]:

@@ -26,7 +26,9 @@ WITHOUT_EFFECT = tuple(
 """Fields that do not change the logits of any family: bookkeeping, training, decoding (`*` matches anything)."""
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
+    "add_bias_logits": (False,),
     "add_cross_attention": (False,),
+    "add_final_layer_norm": (False,),
     "attention_bias": (False,),
     "attn_logit_softcapping": (),
     "clip_qkv": (),
@@ -38,6 +40,8 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "logit_scale": (1.0,),
     "logits_scaling": (1.0,),
     "mlp_bias": (False,),
+    "normalize_before": (False,),
+    "normalize_embedding": (False,),
     "num_experts": (0,),
     "num_local_experts": (0,),
     "parallel_attn": (False,),
@@ -51,6 +55,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "scale_attn_weights": (True,),
     "scale_embeddings": (False,),
+    "static_position_embeddings": (True,),
     "use_mrope": (False,),
     "use_parallel_residual": (False,),
     "use_qk_norm": (False,),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from text.tokens.base import Ids, check_words
 from text.tokens.library import LibraryTokenizer, add_tokens
 from text.tokens.special import Companions
 
@@ -118,22 +115,11 @@ class BPETokenizer(LibraryTokenizer):
     def pieces(self) -> list[bytes]:
         vocabulary = self._backend.get_vocab(with_added_tokens=True)
         added = {token.content for token in self._backend.get_added_tokens_decoder().values()}
-        read = _byte_level_piece if self._family == "byte-level" else _sentencepiece_piece
+        read = _byte_level_piece if self._family == "byte-level" else sentencepiece_piece
         pieces = [b""] * (max(vocabulary.values()) + 1)
         for token, index in vocabulary.items():
             pieces[index] = token.encode() if token in added else read(token)
         return pieces
-
-    def encode_words(self, words: Sequence[str]) -> tuple[Ids, Ids]:
-        check_words(words)
-        owners = np.full(sum(map(len, words)) + len(words) - 1, -1)  # of the characters of the text
-        starts = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
-        for number, (start, word) in enumerate(zip(starts.tolist(), words, strict=True)):
-            owners[start : start + len(word)] = number
-        encoded = self._backend.encode(" ".join(words))
-        spans = zip(encoded.offsets, encoded.special_tokens_mask, strict=True)
-        numbers = [-1 if special or start == end else owners[end - 1] for (start, end), special in spans]
-        return np.array(encoded.ids, np.int64), np.array(numbers, np.int64)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -195,7 +181,7 @@ def _byte_level_piece(token: str) -> bytes:
     return bytes(alphabet[c] for c in token) if all(c in alphabet for c in token) else token.encode()
 
 
-def _sentencepiece_piece(token: str) -> bytes:
+def sentencepiece_piece(token: str) -> bytes:
     if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
         return bytes.fromhex(token[3:5])
     return token.replace("\u2581", " ").encode()

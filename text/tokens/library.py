@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from text.tokens.base import Framed, Ids, Tokenizer
+from text.tokens.base import Framed, Ids, Tokenizer, check_words
 from text.tokens.special import Companions, Special
 
 if TYPE_CHECKING:
@@ -30,8 +30,13 @@ class LibraryTokenizer(Tokenizer):
         self.companions = companions or Companions()
         backend.no_truncation()
         backend.no_padding()
-        backend.encode_special_tokens = True
+        self._text = self._reading_text(backend)
         self.pad, self.mask = self._known("pad", PADS), self._known("mask", MASKS)
+
+    def _reading_text(self, backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+        """The library's tokenizer, for which the name of a special token is text like any other."""
+        backend.encode_special_tokens = True
+        return backend
 
     def _named(self, name: Special) -> int | None:
         """The id of a special token, as the companions say it."""
@@ -49,21 +54,21 @@ class LibraryTokenizer(Tokenizer):
     def encode(self, text: str) -> Ids:
         """Token ids: int64 (T,). Raises ValueError for a lone surrogate."""
         text.encode()  # refuses what is not Unicode; the library's own message would not say so
-        [encoded] = self._backend.encode_batch_fast([text], add_special_tokens=False)
+        [encoded] = self._text.encode_batch_fast([text], add_special_tokens=False)
         return np.array(encoded.ids, np.int64)
 
     def encode_spans(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         """The encodings of texts, which know what characters each token spans."""
-        return self._backend.encode_batch(list(texts), add_special_tokens=False)
+        return self._text.encode_batch(list(texts), add_special_tokens=False)
 
     @cached_property
     def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        whole, plain = (self._backend.encode("a", add_special_tokens=added).ids for added in (True, False))
+        whole, plain = (self._text.encode("a", add_special_tokens=added).ids for added in (True, False))
         start = next(n for n in range(len(whole)) if whole[n : n + len(plain)] == plain)
         return tuple(whole[:start]), tuple(whole[start + len(plain) :])
 
     def encode_framed(self, text: str, pair: str | None = None) -> Framed:
-        return self._framed(self._backend, text, pair)
+        return self._framed(self._text, text, pair)
 
     def encode_marked(self, text: str, pair: str | None = None) -> Framed:
         return self._framed(self._marking, text, pair)
@@ -81,6 +86,17 @@ class LibraryTokenizer(Tokenizer):
         from tokenizers import Tokenizer as Backend
 
         return Backend.from_str(self.to_json())
+
+    def encode_words(self, words: Sequence[str]) -> tuple[Ids, Ids]:
+        check_words(words)
+        owners = np.full(sum(map(len, words)) + len(words) - 1, -1)  # of the characters of the text
+        starts = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
+        for number, (start, word) in enumerate(zip(starts.tolist(), words, strict=True)):
+            owners[start : start + len(word)] = number
+        encoded = self._text.encode(" ".join(words))
+        spans = zip(encoded.offsets, encoded.special_tokens_mask, strict=True)
+        numbers = [-1 if special or start == end else owners[end - 1] for (start, end), special in spans]
+        return np.array(encoded.ids, np.int64), np.array(numbers, np.int64)
 
     def to_json(self) -> str:
         """In the format of the `tokenizers` library, for other tools to read."""

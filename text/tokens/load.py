@@ -10,7 +10,8 @@ from text.tokens.base import FILE, ByteTokenizer, CharTokenizer, Tokenizer
 from text.tokens.bpe import BPETokenizer, Split, byte_alphabet, byte_level
 from text.tokens.library import LibraryTokenizer
 from text.tokens.special import Companions
-from text.tokens.wordpiece import WordPieceTokenizer
+from text.tokens.unigram import UnigramTokenizer, is_unigram, refuse_sentencepiece
+from text.tokens.wordpiece import WordPieceTokenizer, is_wordpiece
 
 GPT2_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 GPT2_PUBLISHED = {
@@ -33,6 +34,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     file = path / FILE if path.is_dir() else path
     if file.is_file():
         return _read(file)
+    refuse_sentencepiece(path)
     for vocabulary, merges in GPT2_FILES:
         if (path / vocabulary).is_file() and (path / merges).is_file():
             companions = Companions.read(path)
@@ -59,11 +61,16 @@ def _read(file: Path) -> Tokenizer:
 
         if plain := _plain(described):
             return plain
-        backend = Backend.from_file(str(file))
-        kind = WordPieceTokenizer if type(backend.model).__name__ == "WordPiece" else BPETokenizer
-        return kind(backend, companions)
+        return _kind(described)(Backend.from_file(str(file)), companions)
     except Exception as error:  # the library raises nothing more precise
         raise ValueError(f"{file} is not a readable tokenizer: {error}") from error
+
+
+def _kind(described: Any) -> type[BPETokenizer | WordPieceTokenizer | UnigramTokenizer]:
+    """What a `tokenizer.json` describes."""
+    if is_wordpiece(described):
+        return WordPieceTokenizer
+    return UnigramTokenizer if is_unigram(described) else BPETokenizer
 
 
 def _named(folder: Path, companions: Companions, usual: str, known: Iterable[str], files: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -112,7 +112,7 @@ class WordPieceTokenizer(LibraryTokenizer):
     def encode_words(self, words: Sequence[str]) -> tuple[Ids, Ids]:
         """As `Tokenizer.encode_words`; a word of which cleaning leaves nothing becomes the unknown token."""
         check_words(words)
-        encoded = self._backend.encode(list(words), is_pretokenized=True)
+        encoded = self._text.encode(list(words), is_pretokenized=True)
         ids = np.array(encoded.ids, np.int64)
         numbers = np.array([-1 if number is None else number for number in encoded.word_ids], np.int64)
         for missing in sorted({*range(len(words))} - {*numbers.tolist()}):
@@ -120,6 +120,12 @@ class WordPieceTokenizer(LibraryTokenizer):
             place = later[0] if len(later) else len(ids) - len(self.frame[1])
             ids, numbers = np.insert(ids, place, self.unk), np.insert(numbers, place, missing)
         return ids, numbers
+
+
+def is_wordpiece(description: Mapping[str, Any]) -> bool:
+    """Whether a `tokenizer.json` describes one; older files do not name the type."""
+    model = description.get("model") or {}
+    return model.get("type") == "WordPiece" or ("max_input_chars_per_word" in model and "vocab" in model)
 
 
 def learned_tokens(words: tokenizers.Tokenizer, texts: Iterable[str], vocab_size: int) -> list[str]:

@@ -1,0 +1,1 @@
+"""Public families of encoder-decoders."""
