@@ -34,7 +34,7 @@ class TextConfig(RunConfig):
     tokenizer: str = ""
     """A name, a tokenizer file or a folder; by default that of init_from, if any, or one learned from the text."""
     bpe_size: int | None = None
-    """Vocabulary size of a learned bpe."""
+    """Vocabulary size of a learned bpe or wordpiece."""
     validation: float = 0.1
     """Fraction that is held out for evaluation."""
     validation_data: str | tuple[str, ...] = ""
@@ -54,8 +54,8 @@ class TextConfig(RunConfig):
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        learned = (self.tokenizer or self.default_tokenizer) == "bpe"
-        bpe = {} if learned else {"bpe_size": "only a bpe tokenizer is learned to a given size"}
+        learned = (self.tokenizer or self.default_tokenizer) in ("bpe", "wordpiece")
+        bpe = {} if learned else {"bpe_size": "only a bpe or wordpiece tokenizer is learned to a given size"}
         held_out = {"validation": "validation_data is what is held out"} if self.validation_data else {}
         return super().unused() | bpe | held_out | (self._brought() if self.init_from else {})
 
@@ -116,10 +116,10 @@ class LanguageModellingConfig(CorpusConfig):
     resumable = (*TextConfig.resumable, "sample")
 
     tokenizer: str = ""
-    """char, byte, bpe (learned from the text), gpt2, or a tokenizer file or folder; default char, or with init_from
-    the public model's own."""
+    """char, byte, bpe or wordpiece (learned from the text), gpt2, or a tokenizer file or folder; default char, or with
+    init_from the public model's own."""
     bpe_size: int | None = None
-    """Vocabulary size of a learned bpe; default 4096."""
+    """Vocabulary size of a learned bpe or wordpiece; default 4096."""
     window_order: Literal["shuffled", "random"] = "shuffled"
     """shuffled takes every window of the text once an epoch; random takes windows from anywhere, as nanoGPT does."""
     sample: int = 200
@@ -140,10 +140,10 @@ class MaskedConfig(CorpusConfig):
     default_tokenizer = "bpe"
 
     tokenizer: str = ""
-    """bpe (learned from the text), char, byte, gpt2, or a tokenizer file or folder; default bpe, or with init_from the
-    public model's own."""
+    """bpe or wordpiece (learned from the text), char, byte, gpt2, or a tokenizer file or folder; default bpe, or with
+    init_from the public model's own."""
     bpe_size: int | None = None
-    """Vocabulary size of a learned bpe; default 8192."""
+    """Vocabulary size of a learned bpe or wordpiece; default 8192."""
     masked: float = 0.15
     """Fraction of the tokens of a window that is hidden in training; evaluation always hides 0.15."""
     replacement: Literal["bert", "mask"] = "bert"
@@ -166,8 +166,8 @@ class DenoisingConfig(CorpusConfig):
     default_tokenizer = "bpe"
 
     tokenizer: str = ""
-    """bpe (learned from the text), char, byte, gpt2, or a tokenizer file or folder; default bpe, or with init_from the
-    public model's own."""
+    """bpe or wordpiece (learned from the text), char, byte, gpt2, or a tokenizer file or folder; default bpe, or with
+    init_from the public model's own."""
     bpe_size: int | None = None
     """Vocabulary size of a learned bpe, without sentinels; default 8192."""
     noise: float = 0.15

@@ -30,6 +30,7 @@ from text.corpus.stream import Notes, Side, split, texts, whole_words
 from text.tokens.base import ByteTokenizer, CharTokenizer, Tokenizer
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import load_tokenizer, published_gpt2
+from text.tokens.wordpiece import WordPieceTokenizer
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 Special = Literal["end", "all"]
@@ -40,7 +41,11 @@ ATTEMPTS = 3  # another process may have removed, as damaged, what this one had 
 BETWEEN_DOCUMENTS = "\n\n"  # where no token ends a text
 LEARNED = 1 << 16  # characters that a byte-pair encoding is learned from at once
 LONGEST = 5 << 18  # characters of a word there, beyond which it is cut
-TOKENIZERS = ("char", "byte", "bpe", "gpt2")
+TOKENIZERS = ("char", "byte", "bpe", "wordpiece", "gpt2")
+TRAINED: dict[str | Path, Callable[[Iterable[str], int], Tokenizer]] = {
+    "bpe": BPETokenizer.train,
+    "wordpiece": WordPieceTokenizer.train,
+}
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,8 @@ def load_corpus(
     """The tokens of a text, from the cache under `root` (default: `data_root()`) or made now.
 
     data: see `text.corpus.sources.find_source`.
-    tokenizer: `char` (the characters of the text), `byte`, `bpe` (learned from the training part, of `vocab_size`
-        tokens, 4096 by default), `gpt2`, a Tokenizer, or the path of a saved one.
+    tokenizer: `char` (the characters of the text), `byte`, `bpe` or `wordpiece` (learned from the training part, of
+        `vocab_size` tokens, 4096 by default), `gpt2`, a Tokenizer, or the path of a saved one.
     special: whether a byte-pair encoding that is learned has a special token for the end of a text alone, or all those
         of `text.corpus.sequences.learn_bpe`.
     validation: the fraction of the characters, at the end of the text, that is held out: training has the first
@@ -100,8 +105,8 @@ def load_corpus(
     Several documents are one text, in order, with the tokenizer's end of text between them, or else a blank line.
     Raises ValueError for bad input: no such text, an empty one, not UTF-8, an unknown tokenizer.
     """
-    if vocab_size is not None and tokenizer != "bpe":
-        raise ValueError(f"vocab_size is for the bpe tokenizer, got {vocab_size} with {tokenizer}")
+    if vocab_size is not None and tokenizer not in ("bpe", "wordpiece"):
+        raise ValueError(f"vocab_size is for the bpe and wordpiece tokenizers, got {vocab_size} with {tokenizer}")
     root = root or data_root()
     origin = find_origin(data, validation, reading, root)
     chosen = choose_tokenizer(tokenizer, origin, vocab_size or 4096, special, root)
@@ -199,10 +204,10 @@ def choose_tokenizer(
             return _learned(origin.folder("char"), lambda: CharTokenizer.train(characters))
         case "byte":
             return ByteTokenizer()
-        case "bpe":
-            learn, names = (learn_bpe, SPECIAL) if special == "all" else (BPETokenizer.train, ())
-            folder = origin.folder("bpe", bpe_size, origin.fraction, *names)
-            return _learned(folder, lambda: learn(_training_words(origin), bpe_size))
+        case "bpe" | "wordpiece":
+            train, names = (learn_bpe, SPECIAL) if (choice, special) == ("bpe", "all") else (TRAINED[choice], ())
+            folder = origin.folder(choice, bpe_size, origin.fraction, *names)
+            return _learned(folder, lambda: train(_training_words(origin), bpe_size))
         case "gpt2":
             return published_gpt2(root)
     path = Path(choice).expanduser()

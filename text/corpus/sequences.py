@@ -22,6 +22,7 @@ from core.messages import notice
 from core.training.order import Indices
 from text.tokens.base import ByteTokenizer, CharTokenizer, Ids, Tokenizer, UnknownCharacterError
 from text.tokens.bpe import BPETokenizer, byte_alphabet, byte_level
+from text.tokens.library import LibraryTokenizer
 from text.tokens.load import load_tokenizer, published_gpt2
 from text.tokens.special import Companions
 
@@ -110,8 +111,9 @@ class Specials(NamedTuple):
 
 
 def special_ids(tokenizer: Tokenizer) -> Specials:
-    """Those of a tokenizer; the ones that it lacks follow its vocabulary."""
-    known = (named_id(tokenizer, "pad"), tokenizer.bos, tokenizer.eos)
+    """Those of a tokenizer, [CLS] and [SEP] being a start and an end; the ones that it lacks follow its vocabulary."""
+    first = tokenizer.frame[0][0] if tokenizer.bos is None and tokenizer.frame[0] else tokenizer.bos
+    known = (tokenizer.pad, first, tokenizer.eos)
     free = count(tokenizer.vocab_size)
     pad, bos, eos = (next(free) if token is None else token for token in known)
     return Specials(pad, bos, eos, next(free))
@@ -119,15 +121,11 @@ def special_ids(tokenizer: Tokenizer) -> Specials:
 
 def frame_ids(tokenizer: Tokenizer, vocab_size: int) -> tuple[list[int], list[int]]:
     """The ids that begin and end a text for a model with so many tokens, which may lack either."""
+    if any(tokenizer.frame):
+        return [*tokenizer.frame[0]], [*tokenizer.frame[1]]
     ids = special_ids(tokenizer)
     begin, end = ([token] if token < vocab_size else [] for token in (ids.bos, ids.eos))
     return begin, end
-
-
-def named_id(tokenizer: Tokenizer, name: Literal["pad", "mask"]) -> int | None:
-    """The id of a special token that the files beside a tokenizer name, if they do."""
-    token = getattr(tokenizer, "companions", Companions()).token(name)
-    return tokenizer.pieces.index(token.encode()) if token else None
 
 
 def choose_tokenizer(
@@ -257,7 +255,7 @@ def _kept(tokenizer: Tokenizer, texts: Sequence[str], name: str, root: Path) -> 
 def _encoded(tokenizer: Tokenizer, texts: Sequence[str], name: str) -> Iterator[Ids]:
     for start in range(0, len(texts), TOGETHER):
         group = texts[start : start + TOGETHER]
-        if isinstance(tokenizer, BPETokenizer):
+        if isinstance(tokenizer, LibraryTokenizer):
             yield from (np.array(encoding.ids, np.int64) for encoding in tokenizer.encode_spans(group))
             continue
         for number, text in enumerate(group, start + 1):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from core.checks import check_between, check_choices, check_positive
 from core.training.order import Indices, stream
-from text.corpus.sequences import named_id, special_ids
+from text.corpus.sequences import special_ids
 from text.tokens.base import Tokenizer
 
 Replacement = Literal["bert", "mask"]
@@ -93,13 +93,12 @@ class Ids(NamedTuple):
 def masked_ids(tokenizer: Tokenizer) -> Ids:
     """Those of a tokenizer; the ones that it lacks follow its vocabulary."""
     pad, bos, eos, size = special_ids(tokenizer)
-    mask = named_id(tokenizer, "mask")
-    return Ids(pad, bos, eos, size, size + 1) if mask is None else Ids(pad, bos, eos, mask, size)
+    return Ids(pad, bos, eos, *((size, size + 1) if tokenizer.mask is None else (tokenizer.mask, size)))
 
 
 def build_masking(tokenizer: Tokenizer, fraction: float, replacement: Replacement) -> Masking:
     """How tokens of this tokenizer are hidden; special tokens never are."""
     ids = masked_ids(tokenizer)
     ordinary = np.arange(ids.vocab_size) < tokenizer.vocab_size
-    ordinary[[*ids[:4], *tokenizer.stops]] = False
+    ordinary[[*ids[:4], *tokenizer.stops, *tokenizer.special.values()]] = False
     return Masking(ids.mask, ordinary, fraction, replacement)

@@ -19,7 +19,8 @@ def read_text(config: CorpusConfig, special: Special = "end", bpe_size: int | No
     Raises ValueError for bad data, and where a run is resumed with another text.
     """
     choice = chosen_tokenizer(config, config.default_tokenizer)
-    size = (config.bpe_size or bpe_size) if choice == "bpe" else None  # a resumed run has its tokenizer already
+    learned = choice in ("bpe", "wordpiece")  # a resumed run has its tokenizer already
+    size = (config.bpe_size or bpe_size) if learned else None
     corpus = load_corpus(
         config.data, choice, vocab_size=size, special=special, validation=config.held_out, reading=config.reading
     )

@@ -1,8 +1,8 @@
 """A trained model fills blanks: single tokens where a mask stands, or spans where sentinels do."""
 
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ from text.corruption.sentinels import SENTINEL, sentinel_ids
 from text.corruption.spans import split_spans
 from text.models.encoder import MaskedLM
 from text.models.encoder_decoder import Seq2Seq
-from text.tokens.base import ByteTokenizer, CharTokenizer, Tokenizer
+from text.tokens.base import Tokenizer
+from text.tokens.library import LibraryTokenizer
 
 GREEDY = Sampling(temperature=0)
 MASKS = ("[MASK]", "<mask>")
@@ -46,10 +47,10 @@ class MaskFiller:
         Raises ValueError for a text without a mask, and for one that is longer than the model reads.
         """
         names = self._names()
-        parts = split_blanks(text, names, self.tokenizer)
-        if len(parts) == 1:
+        ids = encode_blanks(self.tokenizer, text, dict.fromkeys(names, self.ids.mask), self.model.config.vocab_size)
+        places = [place for place, token in enumerate(ids) if token == self.ids.mask]
+        if not places:
             raise ValueError(f"{text!r:.60} has no blank: write {' or '.join(names)} for what is to be filled in")
-        ids, places = self._row(parts)
         if len(ids) > self.model.config.context:
             raise ValueError(f"the text has {len(ids)} tokens, the model reads {self.model.config.context}")
         with torch.inference_mode():
@@ -63,17 +64,6 @@ class MaskFiller:
         named = self.ids.mask < self.tokenizer.vocab_size
         own = self.tokenizer.piece(self.ids.mask).decode().strip() if named else MASKS[0]
         return tuple(dict.fromkeys([own, *MASKS]))
-
-    def _row(self, parts: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-        """The tokens that the model reads, with a mask between two parts, and the places of the masks."""
-        begin, end = frame_ids(self.tokenizer, self.model.config.vocab_size)
-        ids, places = [*begin], list[int]()
-        for number, part in enumerate(parts):
-            if number:
-                places.append(len(ids))
-                ids.append(self.ids.mask)
-            ids += part
-        return [*ids, *end], places
 
 
 class SpanFiller:
@@ -97,11 +87,9 @@ class SpanFiller:
         if used != [*range(len(used))] or not 0 < len(used) <= len(self.sentinels):
             most = SENTINEL.format(len(self.sentinels) - 1)
             raise ValueError(f"{text!r:.60}: blanks must be <extra_id_0>, <extra_id_1> and so on, {most} at most")
-        parts = split_blanks(text, [SENTINEL.format(number) for number in used], self.tokenizer)
-        source = [*parts[0]]
-        for number, part in enumerate(parts[1:]):
-            source += [self.sentinels[number], *part]
-        found = split_spans(self._written([*source, self.model.config.eos], len(used)), self.sentinels, self._ends())
+        marks = {SENTINEL.format(number): self.sentinels[number] for number in used}
+        source = encode_blanks(self.tokenizer, text, marks, self.model.config.vocab_size)
+        found = split_spans(self._written(source, len(used)), self.sentinels, self._ends())
         return [self._text(found.get(self.sentinels[number], [])) for number in used]
 
     def _written(self, source: list[int], spans: int) -> list[int]:
@@ -139,12 +127,24 @@ def check_mask(tokenizer: Tokenizer, vocab_size: int) -> Ids:
     return ids
 
 
-def split_blanks(text: str, names: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """The tokens of what stands between blanks, which are written as one of `names`.
+def encode_blanks(tokenizer: Tokenizer, text: str, blanks: Mapping[str, int], vocab_size: int) -> list[int]:
+    """The tokens of a text for a model with so many, with the ids of `blanks` where their names stand.
 
-    The space before a blank is part of what fills it, but for characters and bytes.
+    A public tokenizer says itself what becomes of the space before a blank; elsewhere it is part of what fills the
+    blank, but for characters and bytes.
     """
-    parts: list[Any] = re.split("|".join(map(re.escape, names)), text)
-    if not isinstance(tokenizer, CharTokenizer | ByteTokenizer):
-        parts = [*(part.removesuffix(" ") for part in parts[:-1]), parts[-1]]
-    return [tokenizer.encode(part).tolist() if part else [] for part in parts]
+    if isinstance(tokenizer, LibraryTokenizer) and any(tokenizer.frame):
+        for name, token in blanks.items():
+            text = text.replace(name, tokenizer.piece(token).decode().strip())
+        return tokenizer.encode_marked(text).ids.tolist()
+    parts = re.split(f"({'|'.join(map(re.escape, blanks))})", text)  # what is between blanks, and their names, in turns
+    if isinstance(tokenizer, LibraryTokenizer):
+        parts = [part.removesuffix(" ") if place % 2 == 0 else part for place, part in enumerate(parts)]
+    begin, end = frame_ids(tokenizer, vocab_size)
+    pieces = [[blanks[part]] if place % 2 else encoded(tokenizer, part) for place, part in enumerate(parts)]
+    return [*begin, *(token for piece in pieces for token in piece), *end]
+
+
+def encoded(tokenizer: Tokenizer, part: str) -> list[int]:
+    """The tokens of a part of a text, which may be empty."""
+    return tokenizer.encode(part).tolist() if part else []

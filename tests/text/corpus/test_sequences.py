@@ -17,7 +17,6 @@ from text.corpus.sequences import (
     choose_tokenizer,
     encode_all,
     learn_bpe,
-    named_id,
     special_ids,
 )
 from text.tokens.base import ByteTokenizer, CharTokenizer
@@ -56,7 +55,7 @@ def test_padding_is_behind_and_only_there(sequences: list[list[int]], multiple: 
 def test_a_learned_encoding_has_special_tokens_that_text_cannot_write(tmp_path: Path) -> None:
     tokenizer = learn_bpe(TEXTS * 20, 400)
     assert special_ids(tokenizer) == (0, 1, 2, tokenizer.vocab_size)
-    assert named_id(tokenizer, "mask") == 3
+    assert tokenizer.mask == 3
     assert (tokenizer.bos, tokenizer.eos, tokenizer.stops) == (1, 2, (2,))
     for text in TEXTS:
         assert tokenizer.decode(tokenizer.encode(text)) == text
