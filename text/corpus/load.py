@@ -24,7 +24,8 @@ from core.messages import notice
 from text.corpus.documents import PLAIN, Reading
 from text.corpus.encode import encoded
 from text.corpus.published import NOVELS, NOVELS_HELD_OUT
-from text.corpus.sequences import SPECIAL, learn_bpe
+from text.corpus.sequences import FORMAT as LEARNED_FORMAT
+from text.corpus.sequences import learn_bpe
 from text.corpus.sources import Data, Source, content_hash, find_source, remembered_sha256
 from text.corpus.stream import Notes, Side, split, texts, whole_words
 from text.tokens.base import ByteTokenizer, CharTokenizer, Tokenizer
@@ -205,8 +206,9 @@ def choose_tokenizer(
         case "byte":
             return ByteTokenizer()
         case "bpe" | "wordpiece":
-            train, names = (learn_bpe, SPECIAL) if (choice, special) == ("bpe", "all") else (TRAINED[choice], ())
-            folder = origin.folder(choice, bpe_size, origin.fraction, *names)
+            full = (choice, special) == ("bpe", "all")
+            train, more = (learn_bpe, ["all", LEARNED_FORMAT]) if full else (TRAINED[choice], [])
+            folder = origin.folder(choice, bpe_size, origin.fraction, *more)
             return _learned(folder, lambda: train(_training_words(origin), bpe_size))
         case "gpt2":
             return published_gpt2(root)

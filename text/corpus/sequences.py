@@ -26,7 +26,7 @@ from text.tokens.library import LibraryTokenizer
 from text.tokens.load import load_tokenizer, published_gpt2
 from text.tokens.special import Companions
 
-FORMAT = 2  # of what is kept in the cache; part of its key, so that an older one is not found
+FORMAT = 3  # of what is kept in the cache; part of its key, so that an older one is not found
 SPECIAL = ("<pad>", "<s>", "</s>", "<mask>")  # tokens 0 to 3 of a byte-pair encoding learned here
 LEAST = len(SPECIAL) + 256
 KEPT = 2000  # texts from which on their tokens are kept in the cache
@@ -119,6 +119,14 @@ def special_ids(tokenizer: Tokenizer) -> Specials:
     return Specials(pad, bos, eos, next(free))
 
 
+def framed(tokenizer: Tokenizer, before: Literal["bos", "nothing"]) -> Tokenizer:
+    """A learned encoding that puts the tokens of a start, perhaps, and an end around a text; any other as it is."""
+    if not isinstance(tokenizer, BPETokenizer) or tokenizer.eos is None or any(tokenizer.frame):
+        return tokenizer
+    first = [tokenizer.bos] if before == "bos" and tokenizer.bos is not None else []
+    return tokenizer.framed(first, [tokenizer.eos])
+
+
 def frame_ids(tokenizer: Tokenizer, vocab_size: int) -> tuple[list[int], list[int]]:
     """The ids that begin and end a text for a model with so many tokens, which may lack either."""
     if any(tokenizer.frame):
@@ -172,14 +180,15 @@ def learn_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
 
     These have the ids 0 to 3, then come the 256 bytes, then the merges. Raises ValueError for a `vocab_size` below 260.
     """
-    from tokenizers import models, trainers
+    from tokenizers import AddedToken, models, trainers
 
     if vocab_size < LEAST:
         raise ValueError(f"vocab_size must be at least {LEAST} (256 bytes and {', '.join(SPECIAL)}), got {vocab_size}")
     backend = byte_level(models.BPE())
     alphabet = sorted(byte_alphabet())
+    special = [AddedToken(name, lstrip=name == "<mask>", special=True) for name in SPECIAL]
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[*SPECIAL], initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     backend.train_from_iterator(texts, trainer)
     named = dict(zip(("pad_token", "bos_token", "eos_token", "mask_token"), SPECIAL, strict=True))

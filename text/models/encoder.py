@@ -28,7 +28,7 @@ class EncoderConfig:
     """The most tokens of a text."""
     types: int = 0
     """Kinds of tokens that are told apart, such as the first and the second of two texts (BERT: 2); 0 = none."""
-    neighbours: int = 0
+    neighbours: int = field(default=0, kw_only=True)
     """Tokens before and behind a token that each add a vector of their own, by their distance, to its embedding."""
     core: TransformerConfig = field(default_factory=TransformerConfig)
     """The shape of the blocks."""

@@ -20,7 +20,7 @@ from core.training.run import Run
 from text.config import DenoisingConfig, EvaluateConfig
 from text.corpus.batches import evaluation_batches
 from text.corpus.load import Corpus
-from text.corpus.sequences import Ragged, special_ids
+from text.corpus.sequences import Ragged, framed, special_ids
 from text.corpus.windows import IGNORED, TrainingWindows, row_numbers, tiles
 from text.corruption.sentinels import sentinel_ids, with_sentinels
 from text.corruption.spans import SpanCorruption
@@ -77,7 +77,7 @@ class Denoising(TextTask):
         )
 
     def save_data(self, folder: Path) -> None:
-        save_text(folder, self.corpus, self.tokenizer)
+        save_text(folder, self.corpus, framed(self.tokenizer, "nothing"))
 
     def objective(self, model: nn.Module) -> nn.Module:
         return DenoisingLoss(model)

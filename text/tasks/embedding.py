@@ -18,7 +18,7 @@ from core.training.run import Run
 from core.training.trained import save_data_record
 from text.config import EvaluateConfig
 from text.corpus.pairs import Pairs, ParallelText
-from text.corpus.sequences import Ragged, choose_tokenizer, special_ids
+from text.corpus.sequences import Ragged, choose_tokenizer, framed, special_ids
 from text.models.encoder import Embedder
 from text.tasks.embedding_config import EmbeddingConfig
 from text.tasks.paired import test_pairs, training_pairs
@@ -65,7 +65,7 @@ class Embedding(TextTask):
         )
 
     def save_data(self, folder: Path) -> None:
-        self.tokenizer.save(folder)
+        framed(self.tokenizer, "bos").save(folder)
         sizes = {"train": len(self.pairs.train), "validation": len(self.pairs.validation)}
         save_data_record(folder, self.pairs.name, self.pairs.fingerprint, **sizes)
 

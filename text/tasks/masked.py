@@ -18,7 +18,7 @@ from core.training.run import Run
 from text.config import EvaluateConfig, MaskedConfig
 from text.corpus.batches import evaluation_batches
 from text.corpus.load import Corpus
-from text.corpus.sequences import Ragged
+from text.corpus.sequences import Ragged, framed
 from text.corpus.windows import TrainingWindows, row_numbers, tiles
 from text.corruption.masking import Masked, build_masking, masked_ids
 from text.models.encoder import MaskedLM
@@ -66,7 +66,7 @@ class MaskedLanguageModelling(TextTask):
         )
 
     def save_data(self, folder: Path) -> None:
-        save_text(folder, self.corpus, self.corpus.tokenizer)
+        save_text(folder, self.corpus, framed(self.corpus.tokenizer, "bos"))
 
     def objective(self, model: MaskedLM) -> nn.Module:
         return MaskedLoss(model)

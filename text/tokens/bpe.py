@@ -112,9 +112,27 @@ class BPETokenizer(LibraryTokenizer):
         return cls(backend, companions)
 
     def extended(self, names: Sequence[str]) -> BPETokenizer:
-        """The same encoding with more special tokens, whose ids follow the vocabulary."""
+        """The same encoding with more special tokens, whose ids follow the vocabulary.
+
+        Where their names are read as these tokens, a space before one is part of what it stands for.
+        """
+        from tokenizers import AddedToken
+
         backend = type(self._backend).from_str(self._backend.to_str())
-        backend.add_special_tokens([*names])
+        backend.add_special_tokens([AddedToken(name, lstrip=True, special=True) for name in names])
+        return BPETokenizer(backend, self.companions)
+
+    def framed(self, before: Sequence[int], after: Sequence[int]) -> BPETokenizer:
+        """The same encoding with special tokens before and after a text, as other tools then put them too."""
+        from tokenizers import processors
+
+        backend = type(self._backend).from_str(self._backend.to_str())
+        first, last = ([backend.id_to_token(token) for token in side] for side in (before, after))
+        named = [(name, backend.token_to_id(name)) for name in {*first, *last}]
+        single, second = [*first, "$A", *last], ["$B:1", *(f"{name}:1" for name in last)]
+        backend.post_processor = processors.TemplateProcessing(
+            single=" ".join(single), pair=" ".join(single + second), special_tokens=sorted(named)
+        )
         return BPETokenizer(backend, self.companions)
 
     @cached_property

@@ -89,10 +89,11 @@ class SpanFiller:
             raise ValueError(f"{text!r:.60}: blanks must be <extra_id_0>, <extra_id_1> and so on, {most} at most")
         marks = {SENTINEL.format(number): self.sentinels[number] for number in used}
         source = encode_blanks(self.tokenizer, text, marks, self.model.config.vocab_size)
-        found = split_spans(self._written(source, len(used)), self.sentinels, self._ends())
+        found = split_spans(self.write(source, len(used)), self.sentinels, self._ends())
         return [self._text(found.get(self.sentinels[number], [])) for number in used]
 
-    def _written(self, source: list[int], spans: int) -> list[int]:
+    def write(self, source: list[int], spans: int) -> list[int]:
+        """The target of a source with so many sentinels, each token the most probable; the next sentinel ends it."""
         shape = self.model.config
         if len(source) > shape.context:
             raise ValueError(f"the text has {len(source)} tokens, the model reads {shape.context}")

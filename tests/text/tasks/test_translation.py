@@ -21,11 +21,11 @@ from text.corpus.windows import IGNORED
 from text.models.build import build_model
 from text.models.encoder_decoder import shape_modern
 from text.models.recurrent_seq2seq import RecurrentSeq2SeqConfig
-from text.tasks.bleu import by_length, cased, lower_cased
+from text.reports.bleu import by_length, cased, lower_cased
 from text.tasks.translation import Translation, TranslationLoss
-from text.tasks.translator import Translator
 from text.train import train
 from text.trained import load
+from text.using.translator import Translator
 
 SHAPE = shape_modern(32, 2, n_heads=2, head_dim=16, ffn_dim=64, dropout=0.0, context=40, head="tied")
 
