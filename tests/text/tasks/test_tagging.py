@@ -161,7 +161,7 @@ def test_what_has_no_tag_counts_nowhere() -> None:
 
 def test_each_token_knows_its_word() -> None:
     tokenizer = CharTokenizer("abc")
-    shape = parse(CONFIGS, PRESETS, ("protein-q3", "--steps", "1")).model
+    shape = replace(parse(CONFIGS, PRESETS, ("protein-q3", "--steps", "1")).model, vocab_size=6)
     encoded = encode_words(tokenizer, [["ab", "c"], [], ["abc"]], shape, "refuse", "sentence")
     assert [encoded.ids[row].tolist() for row in range(3)] == [[4, 0, 1, 2, 5], [4, 5], [4, 0, 1, 2, 5]]
     assert encoded.words[0].tolist() == [BETWEEN, 0, 0, 1, BETWEEN]
