@@ -229,6 +229,12 @@ def test_the_encoder_of_a_masked_model_is_taken_over(command: Command, place: Pa
     assert trained.tokenizer == source.tokenizer
 
 
+def test_words_that_are_pooled_early_have_no_public_layout(command: Command, run: Path, place: Path) -> None:
+    code, _, [line] = command("export", run, "--out", place / "left", "--family", "modernbert")
+    assert (code, "words = 'early-mean'" in line) == (2, True), line
+    assert not (place / "left").exists()
+
+
 # text.tag
 
 
