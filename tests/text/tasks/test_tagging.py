@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from text.corpus.tagged import Tagged, TaggedText
 from text.corpus.windows import IGNORED
 from text.models.build import build_model
 from text.presets import PRESETS
+from text.pretrained.families import find_family
 from text.tasks.configs import CONFIGS
 from text.tasks.tagging import Tagging, learned
 from text.tokens.affixes import UNKNOWN, AffixTokenizer, parts_of
@@ -229,10 +231,15 @@ def test_the_encoder_of_a_masked_model_is_taken_over(command: Command, place: Pa
     assert trained.tokenizer == source.tokenizer
 
 
-def test_words_that_are_pooled_early_have_no_public_layout(command: Command, run: Path, place: Path) -> None:
-    code, _, [line] = command("export", run, "--out", place / "left", "--family", "modernbert")
-    assert (code, "words = 'early-mean'" in line) == (2, True), line
-    assert not (place / "left").exists()
+@pytest.mark.parametrize("change", [{"words": "early-mean"}, {"neighbours": 2}])
+def test_what_public_layouts_lack_is_refused_by_name(change: dict[str, Any]) -> None:
+    family = find_family("modernbert")
+    fields = {"model_type": "modernbert", "architectures": ["ModernBertForTokenClassification"]}
+    shape = family.from_fields(fields)[0].to_config()
+    family.from_config(shape)
+    [(name, value)] = change.items()
+    with pytest.raises(ValueError, match=f"{name} = {value!r} cannot be expressed in the modernbert layout"):
+        family.from_config(replace(shape, **change))
 
 
 # text.tag
