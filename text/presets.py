@@ -244,6 +244,6 @@ PRESETS: dict[str, TextConfig] = {
         ema=0.998,
         optimizer=MUON,
         schedule=PLATEAU,
-        model=TaggerConfig(context=2048, words="first", core=modern_core(128, 4, 4, dropout=0.1)),
+        model=TaggerConfig(context=2048, neighbours=8, core=modern_core(128, 4, 4, dropout=0.1)),
     ),
 }

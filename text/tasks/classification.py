@@ -14,7 +14,7 @@ from core.training.trained import matches_data, save_data_record
 from text.config import EvaluateConfig
 from text.corpus.batches import LengthBatches
 from text.corpus.labelled import LabelledText, Texts, load_labelled, read_labelled
-from text.corpus.sequences import choose_tokenizer, special_ids
+from text.corpus.sequences import choose_tokenizer, frame_ids, special_ids
 from text.corpus.windows import IGNORED
 from text.reports.labels import report
 from text.tasks.label_configs import ClassificationConfig
@@ -130,7 +130,8 @@ class Classification(TextTask):
         ids, lengths, *types = inputs
         batch = self.batches.batch(step)
         drawn = self.dropout.keep(batch, rows, step, int(self.train.ids.lengths[batch].max()))[:, : ids.shape[1]]
-        keep = torch.from_numpy(drawn) | (ids == self.special.bos) | (ids == self.special.eos)
+        before, after = frame_ids(self.tokenizer, self.special.vocab_size)
+        keep = torch.from_numpy(drawn) | torch.isin(ids, torch.tensor(before + after, dtype=torch.int64))
         keep &= torch.arange(ids.shape[1]) < lengths[:, None]
         fills = (self.special.pad, *(0 for _ in types))
         ids, *types = (compacted(keep, part, fill) for part, fill in zip((ids, *types), fills, strict=True))

@@ -10,7 +10,7 @@ from torch import Tensor
 from core.training.answers import Answers
 from core.training.order import Indices, Share
 from text.corpus.batches import evaluation_batches, restored
-from text.corpus.sequences import Ragged, encode_all, limited, special_ids
+from text.corpus.sequences import Ragged, encode_all, frame_ids, limited, special_ids
 from text.tasks.labels import real
 from text.tokens.base import Tokenizer
 
@@ -68,8 +68,7 @@ def encode_texts(
     tokenizer: Tokenizer, texts: Sequence[str], seconds: Sequence[str], shape: Any, too_long: TooLong, name: str
 ) -> Encoded:
     """The tokens of texts, or of pairs where there are `seconds`, of at most the context of a model of that shape."""
-    special, longest = special_ids(tokenizer), shape.context
-    before, after = [special.bos], [special.eos]
+    longest, (before, after) = shape.context, frame_ids(tokenizer, shape.vocab_size)
     if not any(seconds):
         limits: dict[str, Any] = {"longest": longest, "too_long": too_long, "name": name}
         return Encoded(encode_all(tokenizer, texts, before=before, after=after, **limits), None)

@@ -12,7 +12,7 @@ from core.messages import notice
 from core.training.answers import Answers
 from core.training.order import Indices, Share
 from text.corpus.batches import evaluation_batches, restored
-from text.corpus.sequences import Ragged, encode_all, limited, special_ids
+from text.corpus.sequences import Ragged, encode_all, frame_ids, limited, special_ids
 from text.corpus.windows import IGNORED
 from text.models.encoder import TaggerConfig
 from text.tasks.labels import real
@@ -96,7 +96,7 @@ def encode_words(
 
     Raises ValueError for a sentence with more tokens, or words that are pooled early, than the context.
     """
-    early, special = shape.words == "early-mean", special_ids(tokenizer)
+    early, (before, after) = shape.words == "early-mean", frame_ids(tokenizer, shape.vocab_size)
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(w for s in sentences for w in s))}
     pieces = encode_all(tokenizer, [*map(spaced(tokenizer), vocabulary)], name="word")
     numbers = Ragged.of([[vocabulary[word] for word in sentence] for sentence in sentences])
@@ -104,7 +104,7 @@ def encode_words(
         numbers = limited(numbers, shape.context, shape.context, too_long, name)
     ids, words = spread(pieces, numbers)
     if not early:
-        room = shape.context - 2
+        room = shape.context - len(before) - len(after)
         ids, words = limited(ids, room, shape.context, too_long, name), words.cut(room)
     read = np.array([max(row, default=-1) + 1 for row in (words[place] for place in range(len(words)))], np.int64)
     read = np.where(ids.lengths < spread_lengths(pieces, numbers), read, numbers.lengths)
@@ -113,7 +113,7 @@ def encode_words(
         notice(f"{lost:,} words of what was cut are left out ({name})")
     if early:
         return Words(ids, words, np.maximum(1, read), read)
-    ids, words = ids.wrapped([special.bos], [special.eos]), words.wrapped([BETWEEN], [BETWEEN])
+    ids, words = ids.wrapped(before, after), words.wrapped([BETWEEN] * len(before), [BETWEEN] * len(after))
     return Words(ids, words, ids.lengths, read)
 
 

@@ -21,6 +21,7 @@ from text.models.build import build_model
 from text.presets import PRESETS
 from text.tasks.classification import Classification
 from text.tasks.configs import CONFIGS
+from text.tasks.task import starting_model
 from text.train import train
 from text.trained import load
 from text.using.text_classifier import TextClassifier
@@ -162,8 +163,6 @@ def test_the_encoder_of_a_masked_model_is_taken_over_with_its_tokenizer(
     data = ("--data", place / "moods.tsv", "--steps", "40", "--eval-every", "40", "--model.core.dropout", "0")
     words = ("sst2", *toys.PLAIN, "--init-from", place / "masked", *data, "--batch-size", "32", "--ema", "0.9")
     prepared = Classification.prepare(parse(CONFIGS, PRESETS, [*map(str, words), "--out", str(place / "x")]))  # type: ignore[arg-type]
-    from text.tasks.task import starting_model
-
     source, model = load(place / "masked"), starting_model(prepared.config, started=True)
     assert prepared.tokenizer == source.tokenizer
     ours, theirs = model.encoder.state_dict(), source.model.encoder.state_dict()
@@ -173,6 +172,24 @@ def test_the_encoder_of_a_masked_model_is_taken_over_with_its_tokenizer(
     assert load(place / "tuned").config.model.core.dim == 32
     code, _, err = command("train", "--out", place / "tuned", "--resume", "--steps", "41")
     assert code == 0, err
+
+
+def test_public_weights_are_taken_over_too(command: Command, run: Path, place: Path) -> None:
+    shape = (*toys.PLAIN, *toys.SMALL, "--model.context", "64", "--batch-size", "8", "--bpe-size", "300")
+    words = ("mlm-cpu", *shape, "--data", place / "text.txt", "--steps", "2", "--out", place / "public masked")
+    assert command("train", *words).code == 0
+    code, _, err = command("export", place / "public masked", "--out", place / "public")
+    assert code == 0, err
+    words = ("sst2", *toys.PLAIN, "--init-from", place / "public", "--data", place / "moods.tsv", "--steps", "1")
+    config = parse(CONFIGS, PRESETS, [*map(str, words), "--out", str(place / "y")])
+    prepared = Classification.prepare(config)  # type: ignore[arg-type]
+    ours, theirs = starting_model(prepared.config, started=True), load(place / "public masked").model
+    ids = torch.randint(0, 256, (2, 20))
+    torch.testing.assert_close(ours.eval().features(ids), theirs.features(ids), atol=1e-5, rtol=0)
+    assert prepared.config.model.pooling == "mean"
+    code, _, err = command("train", *words, "--batch-size", "8", "--out", place / "from public")
+    assert code == 0, err
+    assert command("classify", place / "from public", *TEXTS).code == 0
 
 
 def test_a_model_without_an_encoder_is_no_start(command: Command, run: Path, run_folder: Path, place: Path) -> None:

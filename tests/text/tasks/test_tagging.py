@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from text.corpus.tagged import Tagged, TaggedText
 from text.corpus.windows import IGNORED
 from text.models.build import build_model
 from text.presets import PRESETS
+from text.pretrained.families import find_family
 from text.tasks.configs import CONFIGS
 from text.tasks.tagging import Tagging, learned
 from text.tokens.affixes import UNKNOWN, AffixTokenizer, parts_of
@@ -161,7 +163,7 @@ def test_what_has_no_tag_counts_nowhere() -> None:
 
 def test_each_token_knows_its_word() -> None:
     tokenizer = CharTokenizer("abc")
-    shape = parse(CONFIGS, PRESETS, ("protein-q3", "--steps", "1")).model
+    shape = replace(parse(CONFIGS, PRESETS, ("protein-q3", "--steps", "1")).model, vocab_size=6)
     encoded = encode_words(tokenizer, [["ab", "c"], [], ["abc"]], shape, "refuse", "sentence")
     assert [encoded.ids[row].tolist() for row in range(3)] == [[4, 0, 1, 2, 5], [4, 5], [4, 0, 1, 2, 5]]
     assert encoded.words[0].tolist() == [BETWEEN, 0, 0, 1, BETWEEN]
@@ -227,6 +229,17 @@ def test_the_encoder_of_a_masked_model_is_taken_over(command: Command, place: Pa
     trained, source = load(place / "tuned"), load(place / "masked")
     assert (trained.config.model.words, trained.config.model.core.dim) == ("first", 32)
     assert trained.tokenizer == source.tokenizer
+
+
+@pytest.mark.parametrize("change", [{"words": "early-mean"}, {"neighbours": 2}])
+def test_what_public_layouts_lack_is_refused_by_name(change: dict[str, Any]) -> None:
+    family = find_family("modernbert")
+    fields = {"model_type": "modernbert", "architectures": ["ModernBertForTokenClassification"]}
+    shape = family.from_fields(fields)[0].to_config()
+    family.from_config(shape)
+    [(name, value)] = change.items()
+    with pytest.raises(ValueError, match=f"{name} = {value!r} cannot be expressed in the modernbert layout"):
+        family.from_config(replace(shape, **change))
 
 
 # text.tag
