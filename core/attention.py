@@ -110,10 +110,13 @@ class CrossAttention(Attention):
         """Those of the context's memory, from its cache if that holds them: 2 x (S, Hkv, N, Dh)."""
         assert context.memory is not None
         held = {} if context.cache is None else context.cache.memory
-        if self.layer not in held:
-            k, v = self.kv(context.memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)  # 2 x (S, N, Hkv, Dh)
-            held[self.layer] = self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
-        return held[self.layer]
+        if self.layer in held:
+            return held[self.layer]
+        k, v = self.kv(context.memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)  # 2 x (S, N, Hkv, Dh)
+        k, v = self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
+        if context.cache is not None:  # read again at every step
+            held[self.layer] = k, v = k.contiguous(), v.contiguous()
+        return k, v
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, scale: float | None = None) -> Tensor:
