@@ -29,10 +29,10 @@ class TrainConfig(RunConfig):
     skip_bad: bool = False
     """Leave out what cannot be read (not UTF-8, damaged, rows without text) rather than refuse it."""
     tokenizer: str = ""
-    """char, byte, bpe (learned from the text), gpt2, or a tokenizer file or folder; default char, or with init_from
-    the public model's own."""
+    """char, byte, bpe or wordpiece (learned from the text), gpt2, or a tokenizer file or folder; default char, or with
+    init_from the public model's own."""
     bpe_size: int | None = None
-    """Vocabulary size of a learned bpe; default 4096."""
+    """Vocabulary size of a learned bpe or wordpiece; default 4096."""
     validation: float = 0.1
     """Fraction of the text, at its end, that is held out for evaluation."""
     validation_data: str | tuple[str, ...] = ""
@@ -57,7 +57,8 @@ class TrainConfig(RunConfig):
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        bpe = {} if self.tokenizer == "bpe" else {"bpe_size": "only a bpe tokenizer is learned to a given size"}
+        learned = self.tokenizer in ("bpe", "wordpiece")
+        bpe = {} if learned else {"bpe_size": "only a bpe or wordpiece tokenizer is learned to a given size"}
         held_out = {"validation": "validation_data is what is held out"} if self.validation_data else {}
         return super().unused() | bpe | held_out | (self._brought() if self.init_from else {})
 

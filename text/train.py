@@ -54,7 +54,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
 def prepare(config: TrainConfig) -> tuple[TrainConfig, LanguageModelling]:
     """The configuration with the model's whole shape, and its task. Raises ValueError for what cannot be trained."""
     tokenizer = choose_tokenizer(config)
-    learned = config.bpe_size if tokenizer == "bpe" else None  # a resumed run has its tokenizer already
+    learned = config.bpe_size if tokenizer in ("bpe", "wordpiece") else None  # a resumed run has its tokenizer already
     corpus = load_corpus(config.data, tokenizer, vocab_size=learned, validation=config.held_out, reading=config.reading)
     if config.resume and not matches_data(config.out, corpus.sha256):
         raise ValueError(f"data = {config.data!r} is not the text that {config.out} was trained on, or has changed")
