@@ -33,7 +33,7 @@ class TextConfig(RunConfig):
     tokenizer: str = ""
     """A name, a tokenizer file or a folder; by default that of init_from, if any, or one learned from the text."""
     bpe_size: int | None = None
-    """Vocabulary size of a learned bpe."""
+    """Vocabulary size of a learned bpe or wordpiece."""
     validation: float = 0.1
     """Fraction that is held out for evaluation."""
     validation_data: str | tuple[str, ...] = ""
@@ -53,8 +53,8 @@ class TextConfig(RunConfig):
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        learned = (self.tokenizer or self.default_tokenizer) == "bpe"
-        bpe = {} if learned else {"bpe_size": "only a bpe tokenizer is learned to a given size"}
+        learned = (self.tokenizer or self.default_tokenizer) in ("bpe", "wordpiece")
+        bpe = {} if learned else {"bpe_size": "only a bpe or wordpiece tokenizer is learned to a given size"}
         held_out = {"validation": "validation_data is what is held out"} if self.validation_data else {}
         return super().unused() | bpe | held_out | (self._brought() if self.init_from else {})
 
@@ -97,10 +97,10 @@ class LanguageModellingConfig(TextConfig):
     """A text between two documents of a file, <|endoftext|> for example, in place of which the tokenizer's end of text
     is put; by default a file, or a row of a table, is one document."""
     tokenizer: str = ""
-    """char, byte, bpe (learned from the text), gpt2, or a tokenizer file or folder; default char, or with init_from
-    the public model's own."""
+    """char, byte, bpe or wordpiece (learned from the text), gpt2, or a tokenizer file or folder; default char, or with
+    init_from the public model's own."""
     bpe_size: int | None = None
-    """Vocabulary size of a learned bpe; default 4096."""
+    """Vocabulary size of a learned bpe or wordpiece; default 4096."""
     validation: float = 0.1
     """Fraction of the text, at its end, that is held out for evaluation."""
     window_order: Literal["shuffled", "random"] = "shuffled"

@@ -3,7 +3,7 @@
 A tokenizer that encodes every character by itself gets the blocks that the text is read in. Any other gets windows that
 overlap. Two encodings of a stretch differ near its ends only; they are joined where both have the same two tokens side
 by side. Whether tokens are those of their text is decided by pairs of neighbours in byte-pair encoding, and within a
-word in unigram encoding, so that a document of any length gets the tokens that it would get whole.
+word in WordPiece and unigram encoding, so that a document of any length gets the tokens that it would get whole.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import numpy as np
 
 from core.messages import notice
 from text.tokens.base import Ids, Tokenizer, UnknownCharacterError
-from text.tokens.bpe import BPETokenizer
-from text.tokens.unigram import UnigramTokenizer
+from text.tokens.library import LibraryTokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -61,7 +60,7 @@ def encoded(tokenizer: Tokenizer, blocks: Iterable[str | None], position: int = 
 
     position: of the first character in a longer text, by which an unknown one is named.
     """
-    if isinstance(tokenizer, BPETokenizer | UnigramTokenizer):
+    if isinstance(tokenizer, LibraryTokenizer):
         yield from _joined(tokenizer, blocks)
         return
     for text in filter(None, blocks):
@@ -101,7 +100,7 @@ def find_seam(first: Encoded, second: Encoded) -> tuple[int, int] | None:
     return None
 
 
-def _joined(tokenizer: BPETokenizer | UnigramTokenizer, blocks: Iterable[str | None]) -> Iterator[Ids]:
+def _joined(tokenizer: LibraryTokenizer, blocks: Iterable[str | None]) -> Iterator[Ids]:
     end = [] if tokenizer.eos is None else [np.array([tokenizer.eos])]
     last: Encoded | None = None
     for now in _encoded_windows(tokenizer, windows(blocks)):
@@ -119,7 +118,7 @@ def _joined(tokenizer: BPETokenizer | UnigramTokenizer, blocks: Iterable[str | N
         yield last.rest()
 
 
-def _join(tokenizer: BPETokenizer | UnigramTokenizer, last: Encoded, now: Encoded) -> tuple[Ids, Encoded]:
+def _join(tokenizer: LibraryTokenizer, last: Encoded, now: Encoded) -> tuple[Ids, Encoded]:
     """The tokens up to where two windows are joined, and what is left; without such a place they become one window."""
     if seam := find_seam(last, now):
         return last.ids[last.start : seam[0]], now._replace(start=seam[1])
@@ -132,14 +131,12 @@ def _join(tokenizer: BPETokenizer | UnigramTokenizer, last: Encoded, now: Encode
     return last.rest(), _encode(tokenizer, [Window(more)])[0]
 
 
-def _encode(tokenizer: BPETokenizer | UnigramTokenizer, group: Sequence[Window]) -> list[Encoded]:
+def _encode(tokenizer: LibraryTokenizer, group: Sequence[Window]) -> list[Encoded]:
     encodings = tokenizer.encode_spans([window.text for window in group])
     return [Encoded(w, e, np.array(e.ids, np.int64)) for w, e in zip(group, encodings, strict=True)]
 
 
-def _encoded_windows(
-    tokenizer: BPETokenizer | UnigramTokenizer, stream: Iterable[Window | None]
-) -> Iterator[Encoded | None]:
+def _encoded_windows(tokenizer: LibraryTokenizer, stream: Iterable[Window | None]) -> Iterator[Encoded | None]:
     """The windows encoded in groups, in parallel."""
     for group in _groups(stream):
         results = iter(_encode(tokenizer, list(filter(None, group))))

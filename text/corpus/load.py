@@ -28,6 +28,7 @@ from text.corpus.stream import Notes, Side, split, texts, whole_words
 from text.tokens.base import ByteTokenizer, CharTokenizer, Tokenizer
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import load_tokenizer, published_gpt2
+from text.tokens.wordpiece import WordPieceTokenizer
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 
@@ -37,7 +38,11 @@ ATTEMPTS = 3  # another process may have removed, as damaged, what this one had 
 BETWEEN_DOCUMENTS = "\n\n"  # where no token ends a text
 LEARNED = 1 << 16  # characters that a byte-pair encoding is learned from at once
 LONGEST = 5 << 18  # characters of a word there, beyond which it is cut
-TOKENIZERS = ("char", "byte", "bpe", "gpt2")
+TOKENIZERS = ("char", "byte", "bpe", "wordpiece", "gpt2")
+TRAINED: dict[str | Path, Callable[[Iterable[str], int], Tokenizer]] = {
+    "bpe": BPETokenizer.train,
+    "wordpiece": WordPieceTokenizer.train,
+}
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,8 @@ def load_corpus(
     """The tokens of a text, from the cache under `root` (default: `data_root()`) or made now.
 
     data: see `text.corpus.sources.find_source`.
-    tokenizer: `char` (the characters of the text), `byte`, `bpe` (learned from the training part, of `vocab_size`
-        tokens, 4096 by default), `gpt2`, a Tokenizer, or the path of a saved one.
+    tokenizer: `char` (the characters of the text), `byte`, `bpe` or `wordpiece` (learned from the training part, of
+        `vocab_size` tokens, 4096 by default), `gpt2`, a Tokenizer, or the path of a saved one.
     validation: the fraction of the characters, at the end of the text, that is held out: training has the first
         `int((1 - validation) * n)` of n, nothing where it is 1. Or the data that is held out, and no part of `data`.
         Each part is encoded by itself.
@@ -94,8 +99,8 @@ def load_corpus(
     Several documents are one text, in order, with the tokenizer's end of text between them, or else a blank line.
     Raises ValueError for bad input: no such text, an empty one, not UTF-8, an unknown tokenizer.
     """
-    if vocab_size is not None and tokenizer != "bpe":
-        raise ValueError(f"vocab_size is for the bpe tokenizer, got {vocab_size} with {tokenizer}")
+    if vocab_size is not None and tokenizer not in ("bpe", "wordpiece"):
+        raise ValueError(f"vocab_size is for the bpe and wordpiece tokenizers, got {vocab_size} with {tokenizer}")
     root = root or data_root()
     origin = find_origin(data, validation, reading, root)
     chosen = choose_tokenizer(tokenizer, origin, vocab_size or 4096, root)
@@ -189,9 +194,9 @@ def choose_tokenizer(choice: Tokenizer | str | Path, origin: Origin, bpe_size: i
             return _learned(origin.folder("char"), lambda: CharTokenizer.train(characters))
         case "byte":
             return ByteTokenizer()
-        case "bpe":
-            folder = origin.folder("bpe", bpe_size, origin.fraction)
-            return _learned(folder, lambda: BPETokenizer.train(_training_words(origin), bpe_size))
+        case "bpe" | "wordpiece":
+            train, folder = TRAINED[choice], origin.folder(choice, bpe_size, origin.fraction)
+            return _learned(folder, lambda: train(_training_words(origin), bpe_size))
         case "gpt2":
             return published_gpt2(root)
     path = Path(choice).expanduser()

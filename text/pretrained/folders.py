@@ -22,10 +22,9 @@ from text.pretrained.families import find_family, nearest_family
 from text.pretrained.family import Family, Model, without_prefix
 from text.pretrained.sentences import MODULES, POOLING, TRANSFORMER, read_sentence_files
 from text.tokens.base import FILE, Tokenizer
-from text.tokens.bpe import BPETokenizer
+from text.tokens.library import LibraryTokenizer
 from text.tokens.load import public_json
 from text.tokens.special import Companions
-from text.tokens.unigram import UnigramTokenizer
 
 CONFIG = "config.json"
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of LayerNorms, in the first public files of BERT
@@ -173,7 +172,9 @@ def export_pretrained(
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     ids = {name: companions.generation.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    exported = exported if tokenizer is None else exported.with_ids(ids)
+    if tokenizer is not None:
+        ids["pad"] = tokenizer.pad if ids["pad"] is None else ids["pad"]
+        exported = exported.with_ids(ids)
     said = {"dtype": str(dtype).removeprefix("torch.")} | {f"{name}_token_id": token for name, token in ids.items()}
     with atomic_write(folder) as temporary:
         temporary.mkdir()
@@ -201,10 +202,11 @@ def exported_companions(tokenizer: Tokenizer | None, config: Any) -> Companions:
         return Companions()
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(f"the tokenizer's {tokenizer.vocab_size} tokens are more than the model's {config.vocab_size}")
-    own = tokenizer.companions if isinstance(tokenizer, BPETokenizer | UnigramTokenizer) else Companions()
-    special = {"bos": tokenizer.bos, "eos": tokenizer.eos}
-    named = {f"{name}_token": tokenizer.piece(token).decode() for name, token in special.items() if token is not None}
+    own = tokenizer.companions if isinstance(tokenizer, LibraryTokenizer) else Companions()
+    special = tokenizer.special
+    named = {f"{name}_token": tokenizer.piece(token).decode().strip() for name, token in special.items()}
     usual = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context}
-    usual |= {"clean_up_tokenization_spaces": False}
-    ids = {f"{name}_token_id": token for name, token in special.items() if token is not None}
+    types = ["token_type_ids"] if getattr(config, "types", 0) > 1 else []
+    usual |= {"clean_up_tokenization_spaces": False, "model_input_names": ["input_ids", *types, "attention_mask"]}
+    ids = {f"{name}_token_id": special[name] for name in ("bos", "eos") if name in special}
     return replace(own, tokenizer=usual | named | {**own.tokenizer}, generation=ids | {**own.generation})

@@ -81,7 +81,7 @@ def start_tokenizer(name: str, asked: str) -> Tokenizer | str:
 def named_tokenizer(name: str) -> Tokenizer | None:
     """That of a name or a path; None for one that would be learned from a text."""
     match name:
-        case "char" | "bpe":
+        case "char" | "bpe" | "wordpiece":
             return None
         case "byte":
             return ByteTokenizer()

@@ -47,7 +47,9 @@ class LanguageModelling(TextTask):
     @classmethod
     def prepare(cls, config: LanguageModellingConfig) -> Self:
         tokenizer = chosen_tokenizer(config, "char")
-        learned = config.bpe_size if tokenizer == "bpe" else None  # a resumed run has its tokenizer already
+        learned = (
+            config.bpe_size if tokenizer in ("bpe", "wordpiece") else None
+        )  # a resumed run has its tokenizer already
         reading, held_out = config.reading, config.held_out
         corpus = load_corpus(config.data, tokenizer, vocab_size=learned, validation=held_out, reading=reading)
         if config.resume and not matches_data(config.out, corpus.sha256):

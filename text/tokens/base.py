@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +26,28 @@ FILE = "tokenizer.json"
 CHUNK = 1 << 15  # characters looked up at once
 
 
+class Framed(NamedTuple):
+    """One text or two between the special tokens of a tokenizer."""
+
+    ids: Ids  # int64 (T,)
+    types: Ids  # int64 (T,): 0 for the first text, and mostly 1 for the second
+
+
 class Tokenizer(ABC):
     """What the rest of the panel needs of a tokenizer.
 
     pieces: the bytes of each token; the vocabulary is as large as the table is long.
     eos, bos: the id that ends a text and the one that encoding puts before a prompt, where there are any.
     stops: the ids at which a text that a model writes ends: `eos`, and those that its public files name.
+    mask: the id that stands for a token that is not shown; pad: the one that fills up a row; where there are any.
     prefix: bytes that encoding puts before a text and decoding removes again (SentencePiece's first space).
     """
 
     kind: ClassVar[str]
     eos: int | None = None
     bos: int | None = None
+    mask: int | None = None
+    pad: int | None = None
     stops: tuple[int, ...] = ()
     prefix: bytes = b""
 
@@ -48,6 +58,49 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode(self, text: str) -> Ids:
         """Token ids of a text: int64 (T,). Raises ValueError if the vocabulary cannot express the text."""
+
+    @property
+    def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The special tokens that `encode_framed` puts before a text, and after it."""
+        return (), ()
+
+    def encode_framed(self, text: str, pair: str | None = None) -> Framed:
+        """The ids of a text, or of two together, with special tokens where the tokenizer's files put them.
+
+        Raises ValueError for two where there is nothing to put between them.
+        """
+        if pair is not None:
+            raise ValueError(f"a {self.kind} tokenizer has no special tokens to put two texts together")
+        ids = self.encode(text)
+        return Framed(ids, np.zeros_like(ids))
+
+    def encode_marked(self, text: str, pair: str | None = None) -> Framed:
+        """The same, but the names of special tokens in a text, [MASK] for example, are these tokens."""
+        return self.encode_framed(text, pair)
+
+    def encode_words(self, words: Sequence[str]) -> tuple[Ids, Ids]:
+        """The ids of a text given as words, framed, and the number of each token's word: 2 x int64 (T,).
+
+        The number is -1 where a token belongs to none: special tokens, and spaces by themselves, of which there is one
+        between two words where the vocabulary has it. Raises ValueError for no words, or an empty one.
+        """
+        check_words(words)
+        parts = [self.encode(word) for word in words]
+        space, ids, numbers = self._space(), list[Ids](), list[Ids]()
+        for number, part in enumerate(parts):
+            ids += [space, part] if number else [part]
+            numbers += [np.full(len(space), -1), np.full(len(part), number)] if number else [np.full(len(part), 0)]
+        return np.concatenate(ids), np.concatenate(numbers)
+
+    def _space(self) -> Ids:
+        """What stands between two words."""
+        return self.encode(" ")
+
+    @property
+    def special(self) -> dict[str, int]:
+        """The ids of its special tokens, by the names that public files give them."""
+        named = {"bos": self.bos, "eos": self.eos, "pad": self.pad, "mask": self.mask}
+        return {name: token for name, token in named.items() if token is not None}
 
     @abstractmethod
     def to_json(self) -> str:
@@ -163,6 +216,9 @@ class CharTokenizer(Tokenizer):
                 raise UnknownCharacterError(text[position], position, self.vocab_size)
         return ids
 
+    def _space(self) -> Ids:
+        return self.encode(" ") if " " in self.characters else np.empty(0, np.int64)
+
     def to_json(self) -> str:
         return json.dumps({"tokenizer": self.kind, "characters": self.characters})
 
@@ -179,6 +235,13 @@ class ByteTokenizer(Tokenizer):
 
     def to_json(self) -> str:
         return json.dumps({"tokenizer": self.kind})
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raises ValueError for no words, or naming an empty one."""
+    if not words or "" in words:
+        place = f"word {list(words).index('') + 1} of {len(words)} is empty" if words else "there are none"
+        raise ValueError(f"words must hold at least one character each: {place}")
 
 
 def code_points(text: str) -> NDArray[np.uint32]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from text.tokens.base import Ids, Tokenizer
+from text.tokens.library import LibraryTokenizer, add_tokens
 from text.tokens.special import Companions
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ END_OF_TEXT = ("<|endoftext|>", "</s>", "<|end_of_text|>")  # GPT-2, Llama 2, Ll
 BEGIN_OF_TEXT = ("<s>", "<|begin_of_text|>")
 NEVER_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
 
-Split = Literal["gpt2", "qwen2", "bytes"]
+Split = Literal["gpt2", "roberta", "qwen2", "bytes"]
 QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -29,7 +27,7 @@ QWEN2_WORDS = (
 """How Qwen2 (and GPT-4) splits a text into words, digits apart."""
 
 
-class BPETokenizer(Tokenizer):
+class BPETokenizer(LibraryTokenizer):
     """A byte-pair encoding, byte-level as GPT-2's, or SentencePiece's as Llama 2's.
 
     Text is only ever text: the name of a special token in it is encoded letter by letter, and no token is added before
@@ -46,21 +44,12 @@ class BPETokenizer(Tokenizer):
         if self._family == "byte-level" and (needed := sorted({*missing} - NEVER_IN_UTF8)):
             raise ValueError(f"a byte-level vocabulary must hold every byte of UTF-8, {needed[0]} is missing")
         self.prefix = _prefix(description)
-        self._backend = backend
-        self.companions = companions or Companions()
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode_special_tokens = True
+        super().__init__(backend, companions)
         named = self._named("eos")
-        self.eos = _first_known(backend, END_OF_TEXT) if named is None else named
+        usual = self.frame[1][-1] if self.frame[1] else _first_known(backend, END_OF_TEXT)
+        self.eos = usual if named is None else named
         self.bos = self._first()
         self.stops = self._ends()
-
-    def _named(self, name: Literal["bos", "eos"]) -> int | None:
-        """The id of a special token, as the companions say it."""
-        token, ids = self.companions.token(name), self.companions.ids(name)
-        index = None if token is None else self._backend.token_to_id(token)
-        return index if index is not None or not ids else ids[0]
 
     def _first(self) -> int | None:
         """The token that encoding puts before a text."""
@@ -105,9 +94,9 @@ class BPETokenizer(Tokenizer):
     ) -> BPETokenizer:
         """A vocabulary and its merges: `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe`.
 
-        split: how text is split into words before, which the two files do not say
+        split: how text is split into words before, which the two files do not say; RoBERTa's as GPT-2's, but framed
         """
-        from tokenizers import AddedToken, models
+        from tokenizers import models
 
         companions = companions or Companions()
         try:
@@ -117,10 +106,9 @@ class BPETokenizer(Tokenizer):
         backend = byte_level(model, split, bool(companions.tokenizer.get("add_prefix_space")))
         if backend.token_to_id(END_OF_TEXT[0]) is not None:
             backend.add_special_tokens([END_OF_TEXT[0]])
-        for index, (token, special) in sorted(companions.added().items()):
-            backend.add_tokens([AddedToken(token, special=special, normalized=False)])
-            if backend.token_to_id(token) != index:
-                raise ValueError(f"{token} has the id {index} beside {vocabulary}, which gives it another")
+        add_tokens(backend, companions, vocabulary)
+        if split == "roberta":
+            frame_as_roberta(backend)
         return cls(backend, companions)
 
     @cached_property
@@ -133,30 +121,11 @@ class BPETokenizer(Tokenizer):
             pieces[index] = token.encode() if token in added else read(token)
         return pieces
 
-    def encode(self, text: str) -> Ids:
-        """Token ids: int64 (T,). Raises ValueError for a lone surrogate."""
-        text.encode()  # refuses what is not Unicode; the library's own message would not say so
-        [encoded] = self._backend.encode_batch_fast([text], add_special_tokens=False)
-        return np.array(encoded.ids, np.int64)
-
-    def encode_spans(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
-        """The encodings of texts, which know what characters each token spans."""
-        return self._backend.encode_batch(list(texts), add_special_tokens=False)
-
-    def to_json(self) -> str:
-        """In the format of the `tokenizers` library, for other tools to read."""
-        return self._backend.to_str()
-
     @cached_property
     def fingerprint(self) -> str:
         """As of any tokenizer; the end of a text, which stands between documents, counts too."""
         usual = self.eos == _first_known(self._backend, END_OF_TEXT)
         return hashlib.sha256((self.to_json() + ("" if usual else f" {self.eos}")).encode()).hexdigest()
-
-    def save(self, folder: Path | str) -> None:
-        """Writes `tokenizer.json` and its companions into a folder, each file atomically."""
-        super().save(folder)
-        self.companions.save(Path(folder))
 
 
 def byte_level(
@@ -173,10 +142,26 @@ def byte_level(
         backend.pre_tokenizer = pre_tokenizers.Sequence([words, alphabet])
         backend.normalizer = normalizers.NFC()
     else:
-        words_too = split == "gpt2"
+        words_too = split != "bytes"
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space, use_regex=words_too)
     backend.decoder = decoders.ByteLevel()
     return backend
+
+
+def frame_as_roberta(backend: tokenizers.Tokenizer) -> None:
+    """RoBERTa's special tokens (Liu 2019): <s> before a text, </s> after it and twice between two.
+
+    Raises ValueError naming one that the vocabulary lacks.
+    """
+    from tokenizers import AddedToken, processors
+
+    names = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+    ids = {name: index for name in names if (index := backend.token_to_id(name)) is not None}
+    if lacking := [name for name in names if name not in ids]:
+        raise ValueError(f"the vocabulary of a RoBERTa must hold {lacking[0]}")
+    backend.add_special_tokens([AddedToken(name, lstrip=name == "<mask>", normalized=False) for name in names])
+    first, last = ("<s>", ids["<s>"]), ("</s>", ids["</s>"])
+    backend.post_processor = processors.RobertaProcessing(last, first, trim_offsets=True, add_prefix_space=False)
 
 
 def _first_known(backend: tokenizers.Tokenizer, names: Iterable[str]) -> int | None:

@@ -1,14 +1,17 @@
 """Tokenizers from files: saved ones, those of public models, and GPT-2's published one."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from core.files.downloads import Remote, fetch
 from text.tokens.base import FILE, ByteTokenizer, CharTokenizer, Tokenizer
 from text.tokens.bpe import BPETokenizer, Split, byte_alphabet, byte_level
+from text.tokens.library import LibraryTokenizer
 from text.tokens.special import Companions
 from text.tokens.unigram import UnigramTokenizer, is_unigram, refuse_sentencepiece
+from text.tokens.wordpiece import WordPieceTokenizer, is_wordpiece
 
 GPT2_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 GPT2_PUBLISHED = {
@@ -16,8 +19,10 @@ GPT2_PUBLISHED = {
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
 }
 """OpenAI's own files, each with its SHA-256."""
-SPLITS: dict[str, Split] = {"gpt2": "gpt2", "qwen2": "qwen2", "qwen3": "qwen2"}
+SPLITS: dict[str, Split] = {"gpt2": "gpt2", "qwen2": "qwen2", "qwen3": "qwen2", "roberta": "roberta"}
 """By the class of a tokenizer or the family of its model: how text is split before merges apply."""
+WORDPIECE, VOCABULARY = ("bert", "distilbert", "electra", "mobilebert"), "vocab.txt"
+"""The classes and families whose `vocab.txt` is read as BERT's."""
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:
@@ -33,8 +38,13 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     for vocabulary, merges in GPT2_FILES:
         if (path / vocabulary).is_file() and (path / merges).is_file():
             companions = Companions.read(path)
-            return BPETokenizer.from_pair(path / vocabulary, path / merges, _split(path, companions), companions)
-    accepted = ", or ".join([FILE, *(" and ".join(pair) for pair in GPT2_FILES)])
+            split = SPLITS[_named(path, companions, "gpt2", SPLITS, "a vocabulary and merges")]
+            return BPETokenizer.from_pair(path / vocabulary, path / merges, split, companions)
+    if (path / VOCABULARY).is_file():
+        companions = Companions.read(path)
+        _named(path, companions, "bert", WORDPIECE, VOCABULARY)
+        return WordPieceTokenizer.from_vocabulary(path / VOCABULARY, companions)
+    accepted = ", or ".join([FILE, *(" and ".join(pair) for pair in GPT2_FILES), VOCABULARY])
     raise ValueError(f"there is no tokenizer in {path}: accepted are {accepted}")
 
 
@@ -49,22 +59,29 @@ def _read(file: Path) -> Tokenizer:
                 return ByteTokenizer()
         from tokenizers import Tokenizer as Backend
 
-        kind = UnigramTokenizer if is_unigram(described) else BPETokenizer
-        return _plain(described) or kind(Backend.from_file(str(file)), companions)
+        if plain := _plain(described):
+            return plain
+        return _kind(described)(Backend.from_file(str(file)), companions)
     except Exception as error:  # the library raises nothing more precise
         raise ValueError(f"{file} is not a readable tokenizer: {error}") from error
 
 
-def _split(folder: Path, companions: Companions) -> Split:
-    """How a model whose files are only a vocabulary and merges splits text: by its class, or by the model's family."""
-    named = companions.tokenizer.get("tokenizer_class") or companions.model_type or "gpt2"
+def _kind(described: Any) -> type[BPETokenizer | WordPieceTokenizer | UnigramTokenizer]:
+    """What a `tokenizer.json` describes."""
+    if is_wordpiece(described):
+        return WordPieceTokenizer
+    return UnigramTokenizer if is_unigram(described) else BPETokenizer
+
+
+def _named(folder: Path, companions: Companions, usual: str, known: Iterable[str], files: str) -> str:
+    """How files without a `tokenizer.json` are to be read: by the tokenizer's class, or by the model's family."""
+    named = companions.tokenizer.get("tokenizer_class") or companions.model_type or usual
     family = named.removesuffix("Fast").removesuffix("Tokenizer").lower()
-    if family not in SPLITS:
+    if family not in known:
         raise ValueError(
-            f"{folder} has no {FILE}, and a vocabulary and merges of {named} do not say how text is split: "
-            f"known are {', '.join(SPLITS)}"
+            f"{folder} has no {FILE}, and {files} of {named} do not say how text is split: known are {', '.join(known)}"
         )
-    return SPLITS[family]
+    return family
 
 
 def published_gpt2(root: Path | None = None) -> BPETokenizer:
@@ -83,7 +100,7 @@ def published_gpt2(root: Path | None = None) -> BPETokenizer:
 
 def public_json(tokenizer: Tokenizer) -> str:
     """A tokenizer in the format of the `tokenizers` library, which other tools read; `load_tokenizer` reads it back."""
-    if isinstance(tokenizer, BPETokenizer | UnigramTokenizer):
+    if isinstance(tokenizer, LibraryTokenizer):
         return tokenizer.to_json()
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models

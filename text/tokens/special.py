@@ -19,6 +19,7 @@ TOKENIZER_CONFIG, GENERATION_CONFIG = "tokenizer_config.json", "generation_confi
 SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+Special = Literal["bos", "eos", "pad", "mask", "cls", "sep", "unk"]
 SAID = "\ue000 what the assistant says \ue000"  # no template contains it
 
 
@@ -54,12 +55,12 @@ class Companions:
         for name, text in self.templates.items():
             write_text(folder / name, text)
 
-    def token(self, name: Literal["bos", "eos", "pad"]) -> str | None:
+    def token(self, name: Special) -> str | None:
         """How a special token is written."""
         token = self.tokenizer.get(f"{name}_token")
         return token.get("content") if isinstance(token, Mapping) else token
 
-    def ids(self, name: Literal["bos", "eos", "pad"]) -> list[int]:
+    def ids(self, name: Special) -> list[int]:
         """The ids that are given for a special token, of which there may be several."""
         ids = self.generation.get(f"{name}_token_id")
         return [] if ids is None else list(ids) if isinstance(ids, list) else [ids]

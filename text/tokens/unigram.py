@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from text.tokens.base import FILE, Ids, Tokenizer
+from text.tokens.base import FILE
 from text.tokens.bpe import sentencepiece_piece
+from text.tokens.library import LibraryTokenizer
 from text.tokens.special import Companions
 
 if TYPE_CHECKING:
     import tokenizers
 
 HIDDEN = "\ue000 special token "  # no piece of a text: a space never stands in one
-END, PADDING, SENTINEL = "</s>", "<pad>", "<extra_id_{}>"
+END, SENTINEL = "</s>", "<extra_id_{}>"
 INSTEAD = {
     "spiece.model": "transformers writes it: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
     "source.spm": "that of the model's conversion for transformers.js (Xenova/opus-mt-...) has the same ids",
@@ -26,13 +25,11 @@ INSTEAD = {
 """Files of SentencePiece's own, and where a `tokenizer.json` in their place comes from."""
 
 
-class UnigramTokenizer(Tokenizer):
+class UnigramTokenizer(LibraryTokenizer):
     """The most probable way to cut a text into pieces, each with a probability of its own.
 
     What no piece covers becomes the unknown token. Special tokens are those that its companions name; without any,
     they are known by common names. Raises ValueError if the library's tokenizer is of another family.
-
-    pad: the id that fills up rows, if any
     """
 
     kind = "unigram"
@@ -41,20 +38,20 @@ class UnigramTokenizer(Tokenizer):
         description = json.loads(backend.to_str())
         if not is_unigram(description):
             raise ValueError(f"a unigram tokenizer is needed, got {description['model'].get('type', 'BPE')}")
-        backend.no_truncation()
-        backend.no_padding()
-        self._backend, self.companions = backend, companions or Companions()
-        self._plain = type(backend).from_str(json.dumps(_without_names(description)))
+        super().__init__(backend, companions)
         self.prefix = b" " if _begins_with_space(description) else b""
-        self.eos, self.pad = self._named("eos", END), self._named("pad", PADDING)
+        named = self._named("eos")
+        self.eos = backend.token_to_id(END) if named is None else named
         ends = [self.eos, *self.companions.ids("eos")]
         self.stops = tuple(dict.fromkeys(end for end in ends if end is not None))
 
-    def _named(self, name: Any, usual: str) -> int | None:
-        """The id of a special token, as the companions say it, or by its usual name."""
-        token, ids = self.companions.token(name), self.companions.ids(name)
-        index: int | None = self._backend.token_to_id(token or usual)
-        return index if index is not None or not ids else ids[0]
+    def _reading_text(self, backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+        """The same tokenizer, but no text contains the name of a special token: pieces of these names get others."""
+        description = json.loads(backend.to_str())
+        names, model = {token["content"] for token in description["added_tokens"]}, description["model"]
+        pieces = [[f"{HIDDEN}{n}" if piece in names else piece, p] for n, (piece, p) in enumerate(model["vocab"])]
+        changed = {**description, "added_tokens": [], "model": {**model, "vocab": pieces}}
+        return type(backend).from_str(json.dumps(changed))
 
     @cached_property
     def sentinels(self) -> tuple[int, ...]:
@@ -72,45 +69,6 @@ class UnigramTokenizer(Tokenizer):
         for token, index in vocabulary.items():
             pieces[index] = token.encode() if token in added else sentencepiece_piece(token)
         return pieces
-
-    def encode(self, text: str) -> Ids:
-        """Token ids of a text that is only text: int64 (T,). The name of a special token in it is spelt out.
-
-        Raises ValueError for a lone surrogate.
-        """
-        return _encode(self._plain, text, whole=False)
-
-    def encode_input(self, text: str) -> Ids:
-        """What the model that it belongs to reads: int64 (T,). The names of special tokens, such as sentinels, are
-        those tokens, and the token that ends a text is put behind it.
-        """
-        return _encode(self._backend, text, whole=True)
-
-    def encode_spans(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
-        """The encodings of texts, which know what characters each token spans."""
-        return self._plain.encode_batch(list(texts), add_special_tokens=False)
-
-    def to_json(self) -> str:
-        """In the format of the `tokenizers` library, for other tools to read."""
-        return self._backend.to_str()
-
-    def save(self, folder: Path | str) -> None:
-        """Writes `tokenizer.json` and its companions into a folder, each file atomically."""
-        super().save(folder)
-        self.companions.save(Path(folder))
-
-
-def _encode(backend: tokenizers.Tokenizer, text: str, whole: bool) -> Ids:
-    text.encode()  # refuses what is not Unicode; the library's own message would not say so
-    [encoded] = backend.encode_batch_fast([text], add_special_tokens=whole)
-    return np.array(encoded.ids, np.int64)
-
-
-def _without_names(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The same tokenizer, but no text contains the name of a special token: pieces of these names get others."""
-    names, model = {token["content"] for token in description["added_tokens"]}, description["model"]
-    pieces = [[f"{HIDDEN}{n}" if piece in names else piece, p] for n, (piece, p) in enumerate(model["vocab"])]
-    return {**description, "added_tokens": [], "model": {**model, "vocab": pieces}}
 
 
 def is_unigram(description: Mapping[str, Any]) -> bool:

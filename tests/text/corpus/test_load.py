@@ -269,7 +269,7 @@ def test_an_unknown_character_is_named_with_its_position_in_the_text(repeats: in
     [
         ({"validation": 0.0}, "validation .* 0.0"),
         ({"validation": 1.5}, "validation .* 1.5"),
-        ({"tokenizer": "words"}, "tokenizer .* char, byte, bpe, gpt2 .* 'words'"),
+        ({"tokenizer": "words"}, "tokenizer .* char, byte, bpe, wordpiece, gpt2 .* 'words'"),
         ({"tokenizer": "bpe", "vocab_size": 10}, "vocab_size .* 10"),
         ({"tokenizer": "char", "vocab_size": 300}, "vocab_size .* 300 with char"),
     ],

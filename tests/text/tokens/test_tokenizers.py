@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from text.tokens.base import ByteTokenizer, CharTokenizer, StreamingDecoder, Tokenizer, UnknownCharacterError
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import load_tokenizer
+from text.tokens.wordpiece import WordPieceTokenizer
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 PROSE = ["To be, or not to be, that is the question:\n  Whether 'tis nobler in the mind to suffer\n" * 20]
@@ -48,6 +49,7 @@ TOKENIZERS = {
     "byte": ByteTokenizer(),
     "bpe": BPETokenizer.train(PROSE, 300),
     "sentencepiece": sentencepiece(),
+    "wordpiece": WordPieceTokenizer.train(PROSE, 150),
 }
 
 

@@ -86,7 +86,7 @@ def ours(folder: Path) -> UnigramTokenizer:
 def test_inputs_have_the_ids_of_transformers(family, text, request):
     theirs, folder = request.getfixturevalue(family)
     tokenizer, expected = ours(folder), theirs(text).input_ids
-    assert tokenizer.encode_input(text).tolist() == expected
+    assert tokenizer.encode_marked(text).ids.tolist() == expected
     assert expected[-1] == tokenizer.eos
     if text in DIFFICULT:
         assert tokenizer.encode(text).tolist() == expected[:-1]
@@ -117,7 +117,7 @@ def test_the_name_of_a_special_token_in_a_text_is_only_text(t5, text):
     tokenizer = ours(t5[1])
     special = {tokenizer.pad, tokenizer.eos, *tokenizer.sentinels}
     assert not special & set(tokenizer.encode(text).tolist())
-    assert special & set(tokenizer.encode_input(text).tolist())
+    assert special & set(tokenizer.encode_marked(text).ids.tolist())
 
 
 def test_other_special_tokens_are_those_that_the_files_name(t5, tmp_path):
@@ -150,6 +150,15 @@ def test_a_long_text_in_blocks_has_the_tokens_that_it_has_whole(t5):
     assert np.concatenate(parts).tolist() == expected
 
 
+def test_the_tokens_of_a_word_are_its_own(t5, marian):
+    for _, folder in (t5, marian):
+        tokenizer, words = ours(folder), ["It", "'s", "the", "words", ",", "twelve"]
+        ids, numbers = tokenizer.encode_words(words)
+        assert [tokenizer.decode(ids[numbers == number]).strip() for number in range(len(words))] == words
+        assert ids.tolist() == [*tokenizer.encode(" ".join(words)), tokenizer.eos]
+        assert numbers[-1] == -1
+
+
 def test_what_is_not_a_unigram_tokenizer_is_refused():
     with pytest.raises(ValueError, match="a unigram tokenizer is needed, got BPE"):
         UnigramTokenizer(Backend.from_str(BPETokenizer.train(["some text"], 260).to_json()))
@@ -170,6 +179,6 @@ def test_files_of_sentencepiece_alone_are_refused_with_a_way_to_convert_them(tmp
 
 
 def test_a_lone_surrogate_is_refused(t5):
-    for encode in (ours(t5[1]).encode, ours(t5[1]).encode_input):
+    for encode in (ours(t5[1]).encode, ours(t5[1]).encode_marked):
         with pytest.raises(ValueError, match="surrogates not allowed"):
             encode("\ud800")
