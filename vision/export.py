@@ -6,37 +6,28 @@ python -m vision.export DIR --timm FOLDER [--precision fp32|fp16]
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from core.attention import record_attention
 from core.checks import check_choices
 from core.cli.arguments import parse_fields, run_folder
-from core.cli.exits import RunFailure, main
-from core.files.atomic import atomic_write
+from core.cli.exits import main
+from core.files.onnx import NEWEST, OLDEST, write_onnx
 from core.training.trained import Weights
 from vision.pretrained.timm_export import save_timm
 from vision.trained import Trained, load
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
 TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2}
 """Largest difference between the file and PyTorch in float32; in fp16 as a share of the largest output, or of 1."""
-BATCHES = (1, 2, 5)
-"""Batch sizes at which the file is compared."""
-LARGEST = 2**31 - 1
-"""Bytes that an ONNX file, which is one protobuf message, may have."""
-OLDEST, NEWEST = 18, 23
-"""The operator sets that PyTorch's exporter writes without conversion."""
+BATCHES = (2, 1, 5)
+"""Batch sizes at which the file is compared; the first is traced."""
 
 
 @dataclass(frozen=True)
@@ -94,27 +85,21 @@ class Classifier(nn.Module):
 def export_onnx(trained: Trained, options: ExportConfig) -> float:
     """Writes a model on the CPU as an ONNX file; returns the largest difference of its outputs from PyTorch's.
 
-    Raises ValueError where a package is missing or the model too large for the format; RunFailure where the file does
-    not compute the same. Nothing is written then, and an earlier file stays.
+    Raises as `write_onnx` does: nothing is written then, and an earlier file stays.
     """
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"vision.export needs the package {name}: pip install 'triptych[onnx]'")
-    classifier = Classifier(trained, options).eval()
-    size = sum(p.numel() * p.element_size() for p in classifier.parameters())
-    if size > LARGEST:
-        raise ValueError(f"the model's weights take {size / 2**30:.1f} GiB; an ONNX file holds less than 2")
-    tolerance = TOLERANCE[options.precision]
-    with atomic_write(options.onnx) as aside:
-        model = to_onnx(classifier, example(trained, 2), options)
-        describe(model, trained, options)
-        aside.write_bytes(model.SerializeToString())
-        difference = max(compare(aside, trained, example(trained, count), options) for count in BATCHES)
-        if not difference <= tolerance:  # also where it is NaN
-            raise RunFailure(
-                f"the file's {options.output} differ by {difference:.2g} from PyTorch's, more than {tolerance:g}"
-            )
-    return difference
+    exact = Classifier(trained, replace(options, precision="fp32")).eval()
+    return write_onnx(
+        exact if options.precision == "fp32" else Classifier(trained, options).eval(),
+        [{"pixels": example(trained, count)} for count in BATCHES],
+        [options.output],
+        options.onnx,
+        dynamic={"pixels": {0: torch.export.Dim("batch")}},
+        notes=notes(trained, options),
+        tolerance=TOLERANCE[options.precision],
+        opset=options.opset,
+        reference=exact,
+        measured="absolute" if options.precision == "fp32" else "relative",
+    )
 
 
 def example(trained: Trained, count: int) -> Tensor:
@@ -124,39 +109,15 @@ def example(trained: Trained, count: int) -> Tensor:
     return torch.rand(count, c.channels, c.image_size, c.image_size, generator=generator)
 
 
-def to_onnx(classifier: Classifier, pixels: Tensor, options: ExportConfig) -> ModelProto:
-    """The model as an ONNX graph for any number of images, without traces of the machine."""
-    with record_attention(classifier):  # the explicit path, whose operators every operator set has
-        program = torch.onnx.export(
-            classifier,
-            (pixels,),
-            dynamo=True,
-            verbose=False,
-            opset_version=options.opset,
-            input_names=["pixels"],
-            output_names=[options.output],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
-    assert program is not None  # since no file was given
-    model = program.model_proto
-    graph = model.graph
-    for parts in (graph.node, graph.value_info, graph.input, graph.output, graph.initializer, [graph]):
-        for part in parts:
-            del part.metadata_props[:]  # lines of source code, and their folders
-    return model
-
-
-def describe(model: ModelProto, trained: Trained, options: ExportConfig) -> None:
-    """Writes what a user of the file must know into its metadata."""
-    from onnx.helper import set_model_props
-
+def notes(trained: Trained, options: ExportConfig) -> dict[str, str]:
+    """What a user of the file must know."""
     prepared, size = trained.preparation, trained.model.config.image_size
     colors = "red, green, blue" if prepared.channels == 3 else "grey"
     whole = {"pad": "the whole image between black bars", "squash": "the whole image, distorted to a square"}
     shown = whole.get(prepared.fit, f"the central square, {prepared.crop:.4g} of the shorter side")
     crop = f"{shown}, resized bicubic with antialiasing"
     after = "; softmax gives probabilities" if options.output == "logits" else ""
-    properties = {
+    return {
         "classes": json.dumps(prepared.classes),
         "input": f"pixels: float32 (batch, {prepared.channels}, {size}, {size}), {colors}, 0 to 1; {crop}",
         "output": f"{options.output}: float32 (batch, {len(prepared.classes)}){after}",
@@ -167,22 +128,6 @@ def describe(model: ModelProto, trained: Trained, options: ExportConfig) -> None
         "normalization": "inside the model: (pixels - mean) / std",
         "step": str(trained.step),
     }
-    set_model_props(model, properties)
-    model.producer_name, model.graph.name = "triptych", "vit"
-
-
-@torch.no_grad()
-def compare(file: Path, trained: Trained, pixels: Tensor, options: ExportConfig) -> float:
-    """The largest difference between the outputs of a file, by onnxruntime, and PyTorch's in float32: see TOLERANCE."""
-    from onnxruntime import InferenceSession
-
-    session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    [outputs] = session.run([options.output], {"pixels": pixels.numpy()})
-    expected = trained.model(trained.preparation.normalise(pixels))
-    if options.output == "probabilities":
-        expected = expected.softmax(-1)
-    scale = float(expected.abs().max().clamp(min=1)) if options.precision == "fp16" else 1.0
-    return float((torch.from_numpy(outputs) - expected).abs().max()) / scale
 
 
 def export(argv: list[str]) -> None:

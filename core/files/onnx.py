@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +37,15 @@ def write_onnx(
     notes: Mapping[str, str],
     tolerance: float,
     opset: int = OLDEST,
+    reference: nn.Module | None = None,
+    measured: Literal["absolute", "relative"] = "absolute",
 ) -> float:
     """Writes a module on the CPU in evaluation mode; returns the largest difference of its outputs from PyTorch's.
 
     examples: inputs by name, as `forward` takes them; the first one is traced, and the file is compared on all of them
     dynamic:  axes that may have any length, by input, as `torch.export` takes them
+    reference: what the file is compared with, where that is not the module itself, but one in float32
+    measured: whether differences are taken as they are, or as a share of the largest output where that is above 1
 
     Raises ValueError where a package is missing, `opset` is out of range, or the module too large for the format;
     RunFailure where the file does not compute the same. Nothing is written then, and an earlier file stays.
@@ -58,9 +62,10 @@ def write_onnx(
         proto = _graph(model, examples[0], outputs, dynamic, opset)
         _describe(proto, notes)
         aside.write_bytes(proto.SerializeToString())
-        difference = max(_difference(aside, model, example) for example in examples)
+        difference = max(_difference(aside, reference or model, example, measured) for example in examples)
         if not difference <= tolerance:  # also where it is NaN
-            raise RunFailure(f"the file's outputs differ by {difference:.2g} from PyTorch's, more than {tolerance:g}")
+            names = ", ".join(outputs)
+            raise RunFailure(f"the file's {names} differ by {difference:.2g} from PyTorch's, more than {tolerance:g}")
     return difference
 
 
@@ -103,11 +108,13 @@ def _describe(proto: ModelProto, notes: Mapping[str, str]) -> None:
 
 
 @torch.no_grad()
-def _difference(file: Path, model: nn.Module, example: Mapping[str, Tensor]) -> float:
+def _difference(file: Path, model: nn.Module, example: Mapping[str, Tensor], measured: str) -> float:
     """The largest difference between the outputs of a file, by onnxruntime, and those of PyTorch."""
     from onnxruntime import InferenceSession
 
     session = InferenceSession(str(file), providers=["CPUExecutionProvider"])
     ours, theirs = model(**example), session.run(None, {name: x.numpy() for name, x in example.items()})
     ours = ours if isinstance(ours, tuple) else (ours,)
-    return max(float((torch.from_numpy(b) - a).abs().max()) for a, b in zip(ours, theirs, strict=True))
+    scales = [float(a.abs().max().clamp(min=1)) if measured == "relative" else 1.0 for a in ours]
+    pairs = zip(ours, theirs, scales, strict=True)
+    return max(float((torch.from_numpy(b) - a).abs().max()) / scale for a, b, scale in pairs)

@@ -122,7 +122,8 @@ def test_a_batch_is_decoded_as_each_sentence_alone(name):
 @torch.inference_mode()
 def test_the_start_token_and_padding_are_never_decoded(start, eos, pad, never):
     m = model(config(start=start, eos=eos, pad=pad))
-    logits = m.bind(ids()).step(ids(), m.new_state(3, 7))
+    bound = m.bind(ids())
+    logits = bound.step(ids(), bound.new_state(3, 7))
     assert {token for token in range(V) if (logits[:, token] == -math.inf).any()} == never
     found = beam_search(m.bind(ids()), [[start]] * 3, 12, 5)
     assert not never & {token for beams in found for h in beams for token in h.tokens}

@@ -204,6 +204,15 @@ def test_a_t5_reaches_any_distance(reference: Reference) -> None:
         torch.testing.assert_close(ours(source, None, ids()), expected, atol=1e-5, rtol=0)
 
 
+def test_marian_s_sinusoids_agree_far_from_the_start(tmp_path: Path) -> None:
+    theirs = built("Marian", MARIAN | {"max_position_embeddings": 512})
+    theirs.save_pretrained(tmp_path)
+    ours, source, target = load_pretrained(tmp_path, Seq2Seq), ids(500), ids(500, seed=4)
+    with torch.inference_mode():
+        expected = theirs(input_ids=source, decoder_input_ids=target).logits
+        torch.testing.assert_close(ours(source, None, target), expected, atol=1e-5, rtol=0)
+
+
 def test_older_files_load_as_well(reference: Reference, tmp_path: Path) -> None:
     """As Google and Helsinki wrote them: tied weights stored several times, positions and masks as weights."""
     theirs, folder = reference("t5-1.0")
