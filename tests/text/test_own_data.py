@@ -80,7 +80,7 @@ def test_a_budget_of_epochs(command: Command, texts: Path, place: Path) -> None:
         (("--data", ""), "--data: '' is empty"),
         (("--data", "{texts}/a.txt", ""), "--data: '' is empty"),
         (("--data", "{texts}/a.txt", "--column", "body"), "column = 'body' has no effect"),
-        (("--data", "{texts}/rows.jsonl", "--column", "title"), "has no 'title' but body"),
+        (("--data", "{texts}/rows.jsonl", "--column", "title"), "has no text column 'title': it has body"),
         (("--data", "{texts}/a.txt", "--validation-data", "pydoc", "--validation", 0.2), "--validation has no effect"),
         (("--data", "{texts}/a.txt", "--validation-data", "no.txt"), "'no.txt' is neither a file nor"),
     ],

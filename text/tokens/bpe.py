@@ -127,7 +127,7 @@ class BPETokenizer(LibraryTokenizer):
         from tokenizers import processors
 
         backend = type(self._backend).from_str(self._backend.to_str())
-        first, last = ([backend.id_to_token(token) for token in side] for side in (before, after))
+        first, last = ([str(backend.id_to_token(token)) for token in side] for side in (before, after))
         named = [(name, backend.token_to_id(name)) for name in {*first, *last}]
         single, second = [*first, "$A", *last], ["$B:1", *(f"{name}:1" for name in last)]
         backend.post_processor = processors.TemplateProcessing(
