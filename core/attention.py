@@ -110,10 +110,13 @@ class CrossAttention(Attention):
         """Those of the context's memory, from its cache if that holds them: 2 x (S, Hkv, N, Dh)."""
         assert context.memory is not None
         held = {} if context.cache is None else context.cache.memory
-        if self.layer not in held:
-            k, v = self.kv(context.memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)  # 2 x (S, N, Hkv, Dh)
-            held[self.layer] = self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
-        return held[self.layer]
+        if self.layer in held:
+            return held[self.layer]
+        k, v = self.kv(context.memory).unflatten(-1, (-1, self.head_dim)).chunk(2, dim=2)  # 2 x (S, N, Hkv, Dh)
+        k, v = self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
+        if context.cache is not None:  # read again at every step
+            held[self.layer] = k, v = k.contiguous(), v.contiguous()
+        return k, v
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, scale: float | None = None) -> Tensor:
@@ -146,11 +149,17 @@ def explicit_attend(
     q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (B H, T, Dh)
     alpha = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=alpha)
-    weights = scores.softmax(-1).unflatten(0, (batch, n_heads))  # (B, H, Tq, Tk)
+    weights = softmax(scores).unflatten(0, (batch, n_heads))  # (B, H, Tq, Tk)
     if route.fully_masked is not None:
         weights = weights.masked_fill(route.fully_masked, 0.0)
     y = torch.bmm(F.dropout(weights, dropout).flatten(0, 1), v)  # (B H, Tq, Dh)
     return y.unflatten(0, (batch, n_heads)), weights
+
+
+@with_kernel
+def softmax(scores: Tensor) -> Tensor:
+    """exp(scores) over its sum along the last axis: same shape and dtype."""
+    return scores.softmax(-1)
 
 
 @with_kernel

@@ -154,6 +154,22 @@ class Repeated(Graph):
 _FULL, _CAUSAL = Full(), Causal()
 
 
+@dataclass(frozen=True, eq=False)
+class Selected(Graph):
+    """Some rows of a batch: row b is what row rows[b] of another graph is; `rows` is int64 (B,)."""
+
+    graph: Graph
+    rows: Tensor
+    shared = False
+
+    @property
+    def reflexive(self) -> bool:  # type: ignore[override]
+        return self.graph.reflexive
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return self.graph.edges(self.rows[b], q, k)
+
+
 def full() -> Graph:
     """Every token attends to every token: an encoder."""
     return _FULL
@@ -208,6 +224,11 @@ def arbitrary(table: Tensor) -> Graph:
     if table.dtype != torch.bool or table.dim() not in (2, 3):
         raise ValueError(f"table of {table.dtype} with {table.dim()} dimensions must be bool with 2 or 3")
     return Arbitrary(table)
+
+
+def select(graph: Graph, rows: Tensor) -> Graph:
+    """The graph of some rows of a batch, int64 (B,)."""
+    return graph if graph.shared else Selected(graph, rows)
 
 
 class Route(NamedTuple):

@@ -113,9 +113,10 @@ class Transformer(nn.Module):
         self.window_position = None if windowed is None else build_position(config, extent, windowed)
         self.embedding_norm = build_norm(config.embedding_norm, config.dim, config)
         self.drop = build_drop(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, layer, role) for layer in range(config.depth))
+        blocks = [Block(config, layer, role) for layer in range(config.depth)]
         if config.first_norm == "none":
-            self.blocks[0].attention.norm = build_norm("none", config.dim, config)
+            blocks[0].attention.norm = nn.Identity()
+        self.blocks = nn.ModuleList(blocks)
         final = "none" if config.norm_placement == "post" else config.norm
         self.norm = build_norm(final, config.dim, config)
         initialise(config, {self: "core"})

@@ -1,6 +1,7 @@
 """Evaluate an agent in its environment: what it reaches of each return asked for, beside the returns of its data.
 
-python -m decision.evaluate DIR [--checkpoint best|last|last-good|STEP] [--episodes N] [--target-return R...] [--json]
+python -m decision.evaluate DIR [--checkpoint best|last|last-good|last-K|STEP] [--episodes N] [--target-return R...]
+                                [--json]
 
 The episodes begin otherwise than those by which the best checkpoint was chosen.
 """

@@ -31,7 +31,7 @@ class ExportConfig:
     opset: int = OLDEST
     """ONNX operator set, 18 to 23; the oldest is understood most widely."""
     checkpoint: str = "best"
-    """best, last, last-good, or a step."""
+    """best, last, last-good, a step, or last-5, the mean of the weights of the last five."""
 
     def __post_init__(self) -> None:
         if self.onnx and self.onnx.suffix.lower() != ".onnx":

@@ -27,7 +27,7 @@ class ExportConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the weights written."""
     checkpoint: str = "best"
-    """best, last, last-good, or a step."""
+    """best, last, last-good, a step, or last-5, the mean of the weights of the last five."""
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -49,7 +49,7 @@ class SampleConfig(Sampling):
     stop: tuple[str, ...] = field(default=(), metadata={TEXT: True})
     """Texts, any of which ends what is written; the tokenizer's end of text always does."""
     checkpoint: str = "best"
-    """best, last, last-good, or a step."""
+    """best, last, last-good, a step, or last-5, the mean of the weights of the last five."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Arithmetic."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -1,6 +1,6 @@
 """Evaluate an image model on images that it was not trained on.
 
-python -m vision.evaluate DIR [--checkpoint best|last|last-good|STEP] [--split test|validation] [--json]
+python -m vision.evaluate DIR [--checkpoint best|last|last-good|last-K|STEP] [--split test|validation] [--json]
 
 No other command reads the test images.
 """

@@ -39,7 +39,7 @@ class ExplainConfig:
     skip_bad: bool = False
     """Leave out images that cannot be read, and count them, instead of stopping at the first."""
     checkpoint: str = "best"
-    """best, last, last-good, or a step."""
+    """best, last, last-good, a step, or last-5, the mean of the weights of the last five."""
     weights: Weights = "averaged"
     """Averaged weights, where the run kept them, or raw ones."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

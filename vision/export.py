@@ -54,7 +54,7 @@ class ExportConfig:
     opset: int = OLDEST
     """ONNX operator set, 18 to 23; the oldest is understood most widely."""
     checkpoint: str = "best"
-    """best, last, last-good, or a step."""
+    """best, last, last-good, a step, or last-5, the mean of the weights of the last five."""
     weights: Weights = "averaged"
     """Averaged weights, where the run kept them, or raw ones."""
 

@@ -42,7 +42,7 @@ class PredictConfig:
     skip_bad: bool = False
     """Leave out images that cannot be read, and count them, instead of stopping at the first."""
     checkpoint: str = "best"
-    """best, last, last-good, or a step."""
+    """best, last, last-good, a step, or last-5, the mean of the weights of the last five."""
     weights: Weights = "averaged"
     """Averaged weights, where the run kept them, or raw ones."""
     batch_size: int = 64

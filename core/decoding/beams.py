@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from core.decoding.window import Continuations, Decodable, check_prompts
+from core.decoding.window import STOPPED, Continuations, Decodable, check_prompts, staying
+from core.switch import with_kernel
 
 
 class Hypothesis(NamedTuple):
@@ -24,51 +26,59 @@ def beam_search(
     tokens: int,
     beams: int = 4,
     *,
+    n_best: int | None = None,
     eos: int | Sequence[int] | None = None,
     ends: Callable[[Sequence[int]], bool] | None = None,
     length_penalty: float = 0.6,
     device: torch.device | str = "cpu",
 ) -> list[list[Hypothesis]]:
-    """For each prompt the `beams` best continuations of at most `tokens` tokens that the search finds, best first.
+    """For each prompt the best continuations of at most `tokens` tokens that the search finds, best first.
 
+    n_best: how many of each prompt (default as many as beams): the same ones, found sooner the fewer are asked for
     eos: the tokens that end a continuation
     ends: whether new ids are one that has ended, asked of each that is longer by a token than one that has not
 
     A hypothesis of n tokens scores log p / ((5 + n) / 6)^length_penalty (Wu 2016, eq. 14). The search for a prompt
-    ends when no unfinished beam can still overtake the finished ones. What is found for a prompt does not depend on
-    the rest of the batch, up to rounding and for as long as the longest row fits the context.
+    ends when no unfinished beam can still overtake the finished ones, and the prompt then leaves the batch. What is
+    found for a prompt does not depend on the rest of the batch, up to rounding and for as long as the longest row fits
+    the context.
 
-    Raises ValueError for an empty prompt, or for beams, tokens or a length penalty out of range.
+    Raises ValueError for an empty prompt, or for beams, tokens, n_best or a length penalty out of range.
     """
-    _check(prompts, tokens, beams, length_penalty)
-    rows = Continuations(model, [prompt for prompt in prompts for _ in range(beams)], tokens, device)
-    searches = [_Search(beams, tokens, length_penalty) for _ in prompts]
-    scores = torch.full((len(prompts), beams), -math.inf, device=device)
-    scores[:, 0] = 0.0  # the beams of a prompt start equal: only one may branch
+    n_best = beams if n_best is None else n_best
+    _check(prompts, tokens, beams, n_best, length_penalty)
+    rows = Continuations(model, prompts, tokens, device)  # one for each prompt, soon one for each of its beams
     stops = torch.tensor([] if eos is None else [eos] if isinstance(eos, int) else [*eos], device=device)
+    active = _Active(torch.arange(len(prompts), device=device), torch.zeros(len(prompts), 1, device=device))
+    found = _Found(len(prompts), n_best, tokens, length_penalty)
     for n in range(1, tokens + 1):
-        step = _branch(scores, rows.logits(), stops)
+        step = _branch(active.scores, rows.logits(), beams, stops)
+        new = rows.history[:, rows.width - n + 1 :].unflatten(0, active.scores.shape)  # (P, beams, n - 1)
         if ends:
-            new = rows.history[:, rows.width - n + 1 :].unflatten(0, (len(prompts), beams)).tolist()
-            step = step._replace(ended=step.ended | _have_ended(step, new, ends))
-        for prompt, search in enumerate(searches):
-            if not search.over:
-                search.finish(step, prompt, rows.history[prompt * beams :, rows.width - n + 1 :])
-        scores = _advance(rows, step, beams)
-        for search, best in zip(searches, scores.amax(-1).tolist(), strict=True):
-            search.settle(best)
-        if all(search.over for search in searches):
-            break
-    new = rows.history[:, -tokens:].unflatten(0, (-1, beams)).tolist()
-    return [s.results(*open_) for s, *open_ in zip(searches, new, scores.tolist(), strict=True)]
+            step = step._replace(ended=step.ended | _have_ended(step, new.tolist(), ends))
+        found.add(active.prompts, *_finished(step, new, beams))
+        active = _advance(rows, active, step, beams, found)
+        if not len(active.prompts):
+            return found.results()
+    found.add(*active, rows.history[:, -tokens:].unflatten(0, active.scores.shape))
+    return found.results()
 
 
-def _check(prompts: Sequence[Sequence[int]], tokens: int, beams: int, length_penalty: float) -> None:
+def _check(prompts: Sequence[Sequence[int]], tokens: int, beams: int, n_best: int, length_penalty: float) -> None:
     check_prompts(prompts)
     if beams < 1 or tokens < 1:
         raise ValueError(f"beams = {beams} and tokens = {tokens} must be at least 1")
+    if not 1 <= n_best <= beams:
+        raise ValueError(f"n_best = {n_best} must be at least 1 and at most beams = {beams}")
     if length_penalty < 0:
         raise ValueError(f"length_penalty = {length_penalty} must be at least 0")
+
+
+class _Active(NamedTuple):
+    """The prompts whose search is not over, and their open beams: one at first, since equal ones would stay equal."""
+
+    prompts: Tensor  # (P,) int64
+    scores: Tensor  # (P, beams) log-probabilities; -inf where there is none
 
 
 class _Branches(NamedTuple):
@@ -80,15 +90,21 @@ class _Branches(NamedTuple):
     ended: Tensor  # whether that is the end
 
 
-def _branch(scores: Tensor, logits: Tensor, stops: Tensor) -> _Branches:
-    """scores (P, beams) and logits (P beams, V) -> twice as many branches as beams, or more: that many may go on."""
-    prompts, beams = scores.shape
-    totals = scores.unsqueeze(-1) + logits.float().log_softmax(-1).unflatten(0, (prompts, beams))  # (P, beams, V)
-    vocabulary = totals.shape[-1]
-    count = beams * min(1 + max(1, len(stops)), vocabulary)
-    best, places = totals.flatten(1).topk(count)  # (P, 2 beams or more)
-    ids = places % vocabulary
-    return _Branches(best, places // vocabulary, ids, torch.isin(ids, stops))
+@with_kernel
+def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row of x (R, V), largest first, and their places: (R, k) each."""
+    values, places = x.topk(k, dim=-1)
+    return values, places
+
+
+def _branch(scores: Tensor, logits: Tensor, beams: int, stops: Tensor) -> _Branches:
+    """scores (P, open) and logits (P open, V) -> twice as many branches as beams, or more: that many may go on."""
+    count = beams * (1 + max(1, len(stops)))
+    values, ids = largest(logits.float().log_softmax(-1), min(count, logits.shape[-1]))  # (P open, c)
+    totals = (scores.unsqueeze(-1) + values.unflatten(0, scores.shape)).flatten(1)  # (P, open c)
+    best, places = totals.topk(min(count, totals.shape[-1]))  # (P, 2 beams or more)
+    ids = ids.view_as(totals).gather(-1, places)
+    return _Branches(best, places // values.shape[-1], ids, torch.isin(ids, stops))
 
 
 def _have_ended(step: _Branches, new: list[list[list[int]]], ends: Callable[[Sequence[int]], bool]) -> Tensor:
@@ -98,42 +114,69 @@ def _have_ended(step: _Branches, new: list[list[list[int]]], ends: Callable[[Seq
     return torch.tensor(ended, device=step.ended.device)
 
 
-def _advance(rows: Continuations, step: _Branches, beams: int) -> Tensor:
-    """Go on with the best branches that have not ended; their scores (P, beams)."""
-    kept = step.ended.int().argsort(dim=-1, stable=True)[:, :beams]  # (P, beams)
-    first = torch.arange(len(kept), device=kept.device).unsqueeze(-1) * beams  # (P, 1): the first row of each prompt
-    rows.reorder((first + step.beams.gather(-1, kept)).flatten())
-    rows.push(step.ids.gather(-1, kept).flatten())
-    return step.scores.masked_fill(step.ended, -math.inf).gather(-1, kept)
+def _finished(step: _Branches, new: Tensor, beams: int) -> tuple[Tensor, Tensor]:
+    """Scores (P, beams), -inf for others, and ids (P, beams, n) of what has ended among the best branches."""
+    scores = step.scores.masked_fill(~step.ended, -math.inf)[:, :beams]
+    before = _take(new, step.beams[:, :beams])  # (P, beams, n - 1)
+    return scores, torch.cat((before, step.ids[:, :beams].unsqueeze(-1)), dim=-1)
 
 
-class _Search:
-    """The finished beams of one prompt."""
+def _advance(rows: Continuations, active: _Active, step: _Branches, beams: int, found: "_Found") -> _Active:
+    """Go on with the best branches that have not ended, of the prompts whose search is not over."""
+    best = step.ended.int().argsort(dim=-1, stable=True)[:, :beams]  # (P, beams)
+    scores = step.scores.masked_fill(step.ended, -math.inf).gather(-1, best)
+    count, before = active.scores.shape
+    first = torch.arange(count, device=best.device).unsqueeze(-1) * before  # (P, 1): the first row of each prompt
+    origins, ids = first + step.beams.gather(-1, best), step.ids.gather(-1, best)  # 2 x (P, beams)
+    over = found.settled(active.prompts, scores.amax(-1))
+    scores = scores.masked_fill(over.unsqueeze(-1), -math.inf)  # nothing more is found for these
+    stay = staying(over)
+    if len(stay):
+        move = rows.reorder if best.shape == (len(stay), before) else rows.keep
+        move(origins[stay].flatten())
+        rows.push(ids[stay].flatten())
+    return _Active(active.prompts[stay], scores[stay])
 
-    def __init__(self, beams: int, tokens: int, length_penalty: float):
-        self.beams, self.tokens, self.length_penalty = beams, tokens, length_penalty
-        self.done: list[Hypothesis] = []
-        self.over = False
 
-    def finish(self, step: _Branches, prompt: int, new: Tensor) -> None:
-        """Take in what has ended among the best branches; new (beams or more, n - 1), the tokens before each end."""
-        for i in step.ended[prompt, : self.beams].nonzero().flatten().tolist():
-            score = float(step.scores[prompt, i])
-            if score > -math.inf:
-                tokens = [*new[step.beams[prompt, i]].tolist(), int(step.ids[prompt, i])]
-                self.done.append(Hypothesis(tokens, score / self._penalty(len(tokens))))
-        self.done = sorted(self.done, key=lambda h: -h.score)[: self.beams]
+class _Found:
+    """The finished beams of every prompt, best first. On the CPU: some devices have no float64."""
 
-    def settle(self, best: float) -> None:
-        """Whether no open beam, the best with log-probability `best`, can overtake the finished ones any more."""
-        full = len(self.done) == self.beams
-        self.over = self.over or (full and best / self._penalty(self.tokens) <= self.done[-1].score)
+    def __init__(self, prompts: int, n_best: int, tokens: int, length_penalty: float):
+        self.tokens, self.length_penalty = tokens, length_penalty
+        self.scores = torch.full((prompts, n_best), -math.inf, dtype=torch.float64)
+        self.ids = torch.full((prompts, n_best, tokens), STOPPED)
 
-    def results(self, new: list[list[int]], scores: list[float]) -> list[Hypothesis]:
-        """The best, those included that were still open at the last token unless the search was over before."""
-        last = [] if self.over else [(ids, score) for ids, score in zip(new, scores, strict=True) if score > -math.inf]
-        done = self.done + [Hypothesis(ids, score / self._penalty(self.tokens)) for ids, score in last]
-        return sorted(done, key=lambda h: -h.score)[: self.beams]
+    def add(self, prompts: Tensor, scores: Tensor, ids: Tensor) -> None:
+        """Take in finished beams of some prompts (P,): log-probabilities (P, m), -inf for none, and ids (P, m, n)."""
+        some = (scores > -math.inf).any(-1).nonzero().flatten()
+        if not len(some):
+            return
+        prompts, scores, ids = (each[some].cpu() for each in (prompts, scores, ids))
+        length = ids.shape[-1]
+        scores = torch.cat((self.scores[prompts], scores.double() / self._penalty(length)), dim=-1)
+        ids = F.pad(ids, (0, self.tokens - length), value=STOPPED)
+        best = scores.argsort(dim=-1, descending=True, stable=True)[:, : self.scores.shape[1]]
+        self.scores[prompts] = scores.gather(-1, best)
+        self.ids[prompts] = _take(torch.cat((self.ids[prompts], ids), dim=1), best)
+
+    def settled(self, prompts: Tensor, best: Tensor) -> Tensor:
+        """Whether no open beam of a prompt, the best with log-probability best[p], can overtake the finished ones."""
+        worst, most = self.scores[prompts.cpu(), -1], best.cpu().double() / self._penalty(self.tokens)
+        return ((worst > -math.inf) & (most <= worst) | (most == -math.inf)).to(best.device)
+
+    def results(self) -> list[list[Hypothesis]]:
+        """The best that were found for each prompt."""
+        rows = zip(self.ids.tolist(), self.scores.tolist(), strict=True)
+        return [[Hypothesis(_real(ids), score) for ids, score in zip(*row, strict=True) if _real(ids)] for row in rows]
 
     def _penalty(self, length: int) -> float:
         return ((5 + length) / 6) ** self.length_penalty
+
+
+def _take(x: Tensor, rows: Tensor) -> Tensor:
+    """Of x (P, n, T) the rows (P, m) of each prompt: (P, m, T)."""
+    return x.gather(1, rows.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+def _real(ids: list[int]) -> list[int]:
+    return [token for token in ids if token != STOPPED]

@@ -1,5 +1,6 @@
 """Keys and values that have been computed already."""
 
+import torch
 from torch import Tensor
 
 
@@ -57,15 +58,40 @@ class Cache:
 
     def reorder(self, rows: Tensor) -> None:
         """Row i becomes what row rows[i] was (beams), int64 (B,); rows move among those of one source only."""
-        held = slice(0, self.length)
-        self.keys[:, :, :, held] = self.keys[:, rows, :, held]
-        self.values[:, :, :, held] = self.values[:, rows, :, held]
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
+        if not len(moved):
+            return
+        origins = rows[moved]
+        for store in (*self.keys, *self.values):
+            held = store[:, :, : self.length]  # (B, Hkv, length, Dh)
+            held.index_copy_(0, moved, held.index_select(0, origins))
+        self._move_coords(rows)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows, int64 (B',): fewer, or more where some are repeated."""
+        batch = self.keys.shape[1]
+        self.keys, self.values = self._kept(self.keys, rows), self._kept(self.values, rows)
+        self._move_coords(rows)
+        for layer, (k, v) in self.memory.items():
+            sources = sources_of(rows, batch // k.shape[0])
+            self.memory[layer] = k[sources], v[sources]
+
+    def _kept(self, store: Tensor, rows: Tensor) -> Tensor:
+        """Some rows of what is held, with room for as many places as before."""
+        kept = store.new_empty(len(store), len(rows), *store.shape[2:])
+        kept[:, :, :, : self.length] = store[:, :, :, : self.length].index_select(1, rows)
+        return kept
+
+    def _move_coords(self, rows: Tensor) -> None:
         if self.coords is not None and self.coords.shape[0] > 1:
             self.coords = self.coords[rows]
 
-    def keep(self, rows: Tensor) -> None:
-        """Go on with some rows only, int64 (B',); each has a source of its own, if any."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        if self.coords is not None and self.coords.shape[0] > 1:
-            self.coords = self.coords[rows]
-        self.memory = {layer: (k[rows], v[rows]) for layer, (k, v) in self.memory.items()}
+
+def sources_of(rows: Tensor, sharing: int) -> Tensor:
+    """The sources of these rows, int64 (B',), where every `sharing` rows in succession shared one: int64 (S').
+
+    Successive rows of the same source go on sharing it, unless the sources would then have unequally many.
+    """
+    each = rows // sharing
+    sources, counts = each.unique_consecutive(return_counts=True)
+    return sources if (counts == counts[0]).all() else each

@@ -4,13 +4,13 @@ Prompts of unequal length are padded on the left. Past the model's context the s
 of it (`core.decoding.window`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from core.decoding.filters import Filter, Sampling
-from core.decoding.window import STOPPED, Continuations, Decodable
+from core.decoding.window import STOPPED, Continuations, Decodable, staying
 
 
 def generate(
@@ -38,25 +38,30 @@ def generate(
         raise ValueError(f"seeds = {list(seeds)} must be one, or one for each of the {len(prompts)} prompts")
     seeds = seeds if len(seeds) == len(prompts) else [seeds[0] + row for row in range(len(prompts))]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds] if sampling.temperature else []
-    rows, filters = Continuations(model, prompts, tokens, device), sampling.filters()
-    return _steps(rows, tokens, lambda logits: choose(logits, rows.history, filters, generators), stop)
+    rows = Continuations(model, prompts, tokens, device)
+    return _steps(rows, tokens, sampling.filters(), generators, torch.tensor(list(stop), device=device))
 
 
 @torch.inference_mode()
 def _steps(
-    rows: Continuations, tokens: int, next_of: Callable[[Tensor], Tensor], stop: Sequence[int]
+    rows: Continuations, tokens: int, filters: Sequence[Filter], generators: list[torch.Generator], stops: Tensor
 ) -> Iterator[Tensor]:
-    """Choose, yield, push, until the last token or until every row has stopped."""
-    stops = torch.tensor(list(stop), device=rows.tokens.device)
-    stopped = torch.zeros(len(rows.tokens), dtype=torch.bool, device=rows.tokens.device)
+    """Choose, yield, push, until the last token or until every row has stopped; rows that have leave the batch."""
+    silence = torch.full_like(rows.pads, STOPPED)  # (B,)
+    active, stopped = torch.arange(len(silence), device=silence.device), torch.zeros_like(silence, dtype=torch.bool)
     for _ in range(tokens):
-        chosen = next_of(rows.logits()).masked_fill(stopped, STOPPED)
-        yield chosen
+        chosen = choose(rows.logits(), rows.history, filters, generators).masked_fill(stopped, STOPPED)
+        yield silence.index_copy(0, active, chosen)
         rows.push(chosen)
-        if len(stops):
-            stopped |= torch.isin(chosen, stops)
-            if stopped.all():
-                return
+        if not len(stops):
+            continue
+        stopped |= torch.isin(chosen, stops)
+        stay = staying(stopped)
+        if not len(stay):
+            return
+        if len(stay) < len(active):
+            rows.keep(stay)
+            active, stopped, generators = active[stay], stopped[stay], [generators[row] for row in stay if generators]
 
 
 def complete(

@@ -10,10 +10,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from core.graph import Graph
+from core.decoding.cache import sources_of
+from core.graph import Graph, select
 
 STOPPED = -1
 """What a row yields once it has met a stop token."""
+LEAVE = 1 / 4
+"""Rows leave a batch once they are at least this fraction of it, since each time what the others hold is copied."""
 
 
 class DecodingState(Protocol):
@@ -32,6 +35,9 @@ class DecodingState(Protocol):
 
     def reorder(self, rows: Tensor) -> None:
         """Row i becomes what row rows[i] was (beams), int64 (B,); rows move among those of one source only."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows, int64 (B',): fewer, or more where some are repeated."""
 
 
 class Decodable(Protocol):
@@ -59,11 +65,37 @@ class Bound:
 
     def __init__(self, model: Any, memory: Tensor, graph: Graph | None = None):
         self.model, self.memory, self.graph = model, memory, graph
-        self.context, self.new_state = model.context, model.new_state
+        self.context = model.context
 
-    def step(self, ids: Tensor, state: Any, pads: Tensor | None = None) -> Tensor:
+    def new_state(self, batch: int, capacity: int) -> "BoundState":
+        """An empty state of the model, with the sources of its rows."""
+        return BoundState(self.model.new_state(batch, capacity), self.memory, self.graph, batch)
+
+    def step(self, ids: Tensor, state: "BoundState", pads: Tensor | None = None) -> Tensor:
         """Append ids (B, T) to the state; the logits (B, V) of what follows."""
-        return self.model.step(ids, state, pads, memory=self.memory, memory_graph=self.graph)
+        return self.model.step(ids, state.own, pads, memory=state.memory, memory_graph=state.graph)
+
+
+class BoundState:
+    """What a bound decoder keeps: its own state, and the sources of the rows that are still decoded."""
+
+    def __init__(self, own: DecodingState, memory: Tensor, graph: Graph | None, batch: int):
+        self.own, self.memory, self.graph, self.batch = own, memory, graph, batch
+        self.reset, self.reorder = own.reset, own.reorder
+
+    @property
+    def capacity(self) -> int:
+        return self.own.capacity
+
+    @property
+    def length(self) -> int:
+        return self.own.length
+
+    def keep(self, rows: Tensor) -> None:
+        sources = sources_of(rows, self.batch // len(self.memory))
+        self.own.keep(rows)
+        self.memory, self.batch = self.memory[sources], len(rows)
+        self.graph = None if self.graph is None else select(self.graph, sources)
 
 
 class DecodingWindow:
@@ -127,9 +159,20 @@ class Continuations:
         self.width += 1
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i becomes what row rows[i] was, int64 (B,)."""
+        """Row i becomes what row rows[i] was, int64 (B,); rows move among those of one source only."""
         self.tokens, self.pads = self.tokens[rows], self.pads[rows]
         self.state.reorder(rows)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows, int64 (B',): fewer, or more where some are repeated."""
+        self.tokens, self.pads = self.tokens[rows], self.pads[rows]
+        self.state.keep(rows)
+
+
+def staying(over: Tensor) -> Tensor:
+    """The rows that stay in a batch, int64, from whether each is over, bool (B,): all, until enough are over."""
+    stay = (~over).nonzero().flatten()
+    return stay if len(over) - len(stay) >= max(1, LEAVE * len(over)) else torch.arange(len(over), device=over.device)
 
 
 def check_prompts(prompts: Sequence[Sequence[int]]) -> None:

@@ -14,7 +14,7 @@ Nothing in it is pickled, so nothing in it can execute code when loaded.
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from glob import has_magic
 from pathlib import Path
@@ -120,9 +120,24 @@ class Checkpoints:
             return self._last_good(steps)
         if not str(which).isdecimal() or int(which) not in steps:
             raise ValueError(
-                f"checkpoint = {which!r} is not one of: last, best, last-good, {', '.join(map(str, steps))}"
+                f"checkpoint = {which!r} is not one of: last, best, last-good, last-K, {', '.join(map(str, steps))}"
             )
         return self.path(int(which))
+
+    def find_all(self, which: str | int = "last") -> list[Path]:
+        """The folders of the checkpoints that are meant, oldest first: the last K for "last-K", else one, as `find`.
+
+        Raises ValueError where there are fewer.
+        """
+        if (match := re.fullmatch(r"last-([1-9]\d*)", str(which))) is None:
+            return [self.find(which)]
+        steps, count = self.steps(), int(match[1])
+        if len(steps) < count:
+            raise ValueError(
+                f"checkpoint = {which!r} averages {count}, of which {self.folder.parent} holds {len(steps)}: train "
+                f"with --keep {count} and a --save-every that leaves so many"
+            )
+        return [self.path(step) for step in steps[-count:]]
 
     def _find_best(self, steps: list[int]) -> Path:
         best = self.best()
@@ -178,8 +193,27 @@ def verify(checkpoint: Path, only: str | None = None) -> list[str]:
 def load_weights(
     run_folder: Path, which: str | int = "best", kind: Literal["averaged", "raw"] = "averaged"
 ) -> dict[str, Tensor]:
-    """The verified weights of a checkpoint for use: averaged ones where the run kept them, or those it trained."""
-    checkpoint = Checkpoints(run_folder).find(which)
+    """The weights of a checkpoint, or the mean of several (`Checkpoints.find_all`), as `mean_weights` gives them."""
+    return mean_weights(Checkpoints(run_folder).find_all(which), kind)
+
+
+def mean_weights(checkpoints: Sequence[Path], kind: Literal["averaged", "raw"] = "averaged") -> dict[str, Tensor]:
+    """The verified weights of checkpoints, oldest first, for use: their mean in float32 (Vaswani 2017, 6.1).
+
+    kind: averaged ones (`--ema`) where the run kept them, or those it trained. What is no float is that of the last.
+    """
+    last, *earlier = reversed(checkpoints)
+    weights = _read_weights(last, kind)
+    if not earlier:
+        return weights
+    sums = {name: tensor.float() for name, tensor in weights.items() if tensor.is_floating_point()}
+    for checkpoint in earlier:
+        own = _read_weights(checkpoint, kind)
+        sums = {name: total + own[name] for name, total in sums.items()}
+    return weights | {name: (total / len(checkpoints)).type_as(weights[name]) for name, total in sums.items()}
+
+
+def _read_weights(checkpoint: Path, kind: Literal["averaged", "raw"]) -> dict[str, Tensor]:
     verify(checkpoint)
     averaged = checkpoint / "ema.safetensors"
     weights = read_tensors(checkpoint / "model.safetensors")

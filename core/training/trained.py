@@ -13,7 +13,7 @@ from torch import nn
 from core.checks import check_choices
 from core.files.json_files import read_json, write_json
 from core.files.tensors import Uninitialised, load_into
-from core.training.checkpoints import Checkpoints, load_weights, read_config
+from core.training.checkpoints import Checkpoints, mean_weights, read_config
 from core.training.config import RunConfig
 
 M = TypeVar("M", bound=nn.Module)
@@ -26,7 +26,7 @@ DATA = "data.json"
 
 @dataclass(frozen=True)
 class TrainedRun(Generic[M, C]):
-    """A model in evaluation mode, the configuration of its run, and the step of its checkpoint."""
+    """A model in evaluation mode, the configuration of its run, and the step of its checkpoint, or of the last."""
 
     model: M
     config: C
@@ -42,19 +42,21 @@ def load_run(
     device: str = "cpu",
     weights: Weights = "averaged",
 ) -> TrainedRun[M, C]:
-    """The model of a run folder: checkpoint "best", "last", "last-good" or a step.
+    """The model of a run folder: checkpoint "best", "last", "last-good", a step, or "last-K", the mean of the last K.
 
     weights: averaged ones, where the run kept any (`--ema`), or those that were trained.
 
-    Raises ValueError naming the file that is missing, damaged or of another version.
+    Raises ValueError naming the file that is missing, damaged or of another version, and for fewer than K checkpoints.
     """
     folder = Path(folder)
     config = read_config(folder, config_type)
-    checkpoint = Checkpoints(folder).find(which)
-    step = int(checkpoint.name.removeprefix("step-"))
+    checkpoints = Checkpoints(folder).find_all(which)
+    if len(checkpoints) > config.keep:  # the best may be there as well, from long before
+        raise ValueError(f"checkpoint = {which!r}: {folder} keeps the last {config.keep}; train with a larger --keep")
     with Uninitialised():
         model = build(config)
-    load_into(model, load_weights(folder, step, weights), checkpoint)
+    load_into(model, mean_weights(checkpoints, weights), checkpoints[-1])
+    step = int(checkpoints[-1].name.removeprefix("step-"))
     return TrainedRun(model.eval().to(device), config, step, torch.device(device))
 
 
@@ -74,7 +76,7 @@ class EvaluateOptions:
     """The settings that every `evaluate` command shares."""
 
     checkpoint: str = "best"
-    """best, last, last-good, or a step."""
+    """best, last, last-good, a step, or last-5, the mean of the weights of the last five."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to evaluate."""
     json: bool = False

@@ -14,8 +14,8 @@ def steps(monkeypatch) -> list[tuple[int, Tensor]]:
     calls: list[tuple[int, Tensor]] = []
     step = Decoder.step
 
-    def recorded(self: Decoder, ids: Tensor, *more: object) -> Tensor:
-        logits = step(self, ids, *more)
+    def recorded(self: Decoder, ids: Tensor, *more: object, **memory: object) -> Tensor:
+        logits = step(self, ids, *more, **memory)
         calls.append((ids.shape[1], logits.clone()))
         return logits
 

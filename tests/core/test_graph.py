@@ -22,6 +22,7 @@ from core.graph import (
     prefix,
     route,
     segments,
+    select,
     window,
 )
 from tests.core.helpers import edges_of
@@ -120,6 +121,13 @@ def test_full_is_neutral_for_and_and_absorbs_for_or_without_a_trace(known):
     assert full() | graph is full()
     assert graph & graph is graph
     assert graph | graph is graph
+
+
+@given(known_graphs, st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=5))
+def test_a_graph_of_some_rows_has_their_edges(known, rows):
+    graph, edges = known
+    chosen = torch.tensor(rows)
+    assert torch.equal(select(graph, chosen).mask(len(rows), PLACES, PLACES).expand(len(rows), -1, -1), edges[chosen])
 
 
 @given(known_graphs)

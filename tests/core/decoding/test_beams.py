@@ -27,6 +27,7 @@ def penalty(length: int, alpha: float) -> float:
     return ((5 + length) / 6) ** alpha
 
 
+LOUD = Sampling(temperature=1.5)
 Found = list[tuple[list[int], float]]
 
 
@@ -150,6 +151,27 @@ def test_every_prompt_of_a_batch_is_searched_as_if_alone(eos, position):
             same(got, alone)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+def test_fewer_hypotheses_are_the_same_ones_found_sooner(alpha, steps):
+    prompts, lengths = [[3, 1, 4], [1], [4, 0, 0, 1, 3]], []
+    for seed in range(6):
+        gpt = model(context=32, vocabulary=5, seed=seed)
+        whole = beam_search(gpt, prompts, 8, 5, eos=2, length_penalty=alpha)
+        for n_best in (1, 2, 5):
+            steps.clear()
+            few = beam_search(gpt, prompts, 8, 5, eos=2, length_penalty=alpha, n_best=n_best)
+            lengths.append(sum(len(logits) for _, logits in steps))
+            for got, expected in zip(few, whole, strict=True):
+                same(got, expected[:n_best])
+    assert sum(lengths[0::3]) < sum(lengths[1::3]) < sum(lengths[2::3])
+
+
+def test_beams_that_have_ended_everywhere_end_the_search(steps):
+    """Nothing is open once every token ends."""
+    ((found,),) = beam_search(model(vocabulary=4), [[1, 0]], 30, 1, eos=range(4))
+    assert len(found.tokens) == len(steps) == 1
+
+
 @torch.inference_mode()
 def bound_alone(decoder: Decoder, memory: Tensor, prompt: list[int], count: int) -> Found:
     """All continuations of one prompt from one source, with their scores."""
@@ -178,6 +200,37 @@ def test_a_decoder_bound_to_its_sources_is_searched_in_a_batch():
             same(got, alone[0])
 
 
+@pytest.mark.parametrize("beams", [1, 2, 3])
+@pytest.mark.parametrize("sources", [3, 6])
+def test_prompts_that_are_over_leave_the_batch_with_their_sources(sources, beams, steps):
+    """Of six prompts, two each of a source where there are three; some leave at the first step, as others branch."""
+    counts = set()
+    for seed in range(6):
+        decoder, memory = model(vocabulary=4, role="cross", seed=seed), 3 * tokens(sources, 6, seed=seed)
+        lengths, each = torch.randint(1, 7, (sources,)), 6 // sources
+        options = {"eos": (1, 2), "length_penalty": 0.0, "n_best": 1}
+        steps.clear()
+        together = beam_search(Bound(decoder, memory, padding(lengths)), [[1]] * 6, 9, beams, **options)
+        counts |= {tuple(len(logits) for _, logits in steps)}
+        for row, got in enumerate(together):
+            source = memory[row // each, None, : lengths[row // each]]
+            (alone,) = beam_search(Bound(decoder, source), [[1]], 9, beams, **options)
+            same(got, alone)
+    assert all(rows[-1] < 6 * beams for rows in counts)
+    assert beams < 3 or any(rows[1] == 6 for rows in counts)  # two prompts that stay, of three beams each
+
+
+@pytest.mark.parametrize("stopped", [1, 2])
+def test_rows_that_have_stopped_leave_the_batch_with_their_sources(stopped, steps):
+    decoder, memory = model(role="cross", seed=2), tokens(3, 6)
+    free = complete(Bound(decoder, memory), [[3, 1]] * 6, 12, LOUD, seeds=[5])  # two rows a source
+    stop = [row[stopped] for row in free[:3]]
+    steps.clear()
+    rows = complete(Bound(decoder, memory), [[3, 1]] * 6, 12, LOUD, seeds=[5], stop=stop)
+    assert rows == [row[: min((row.index(s) for s in stop if s in row), default=11) + 1] for row in free]
+    assert len(steps[0][1]) == 6 > len(steps[stopped + 1][1])
+
+
 def test_a_bound_decoder_generates_for_each_source_its_own():
     decoder, memory = model(role="cross", seed=2), tokens(2, 6)
     rows = complete(Bound(decoder, memory), [[3, 1]] * 4, 8, Sampling(temperature=0))  # two rows a source
@@ -195,6 +248,8 @@ def test_a_bound_decoder_generates_for_each_source_its_own():
         ({"prompts": []}, "prompts = "),
         ({"beams": 0}, "beams = 0"),
         ({"tokens": 0}, "tokens = 0"),
+        ({"n_best": 0}, "n_best = 0 must be at least 1 and at most beams = 2"),
+        ({"n_best": 3}, "n_best = 3 must be at least 1 and at most beams = 2"),
         ({"length_penalty": -1.0}, r"length_penalty = -1\.0 must be at least 0"),
     ],
 )

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from core.attention import record_attention
-from core.decoding.cache import Cache
-from core.graph import Graph, causal, padding, window
+from core.decoding.cache import Cache, sources_of
+from core.graph import Graph, causal, padding, select, window
 from core.positions import index
 from core.transformer import Transformer
 from tests.core.helpers import GRAPHS, KV_HEADS, PADS, POSITIONS, padded_coords, shape, stack, tokens
@@ -133,6 +133,34 @@ def test_rows_that_are_kept_go_on_alone(position, role):
     kept = causal() & padding(T - PADS[rows], "left", T)
     got = model(x[rows, 7:], coords[rows, 7:], kept, cache=cache, memory=own)
     torch.testing.assert_close(got, whole[rows, 7:], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sources"),
+    [
+        ([2, 3], [1]),  # of three sources with two rows each, the rows of one
+        ([4, 5, 0, 1], [2, 0]),
+        ([1, 0, 5, 5], [0, 2]),
+        ([0, 0, 0, 3, 3, 3], [0, 1]),  # more rows of a source than before
+        ([0, 2, 3], [0, 1, 1]),  # unequally many: every row its own
+        ([0, 1, 2, 3, 4, 5], [0, 1, 2]),
+    ],
+)
+@pytest.mark.parametrize("position", ["rotary", "alibi"])
+def test_rows_that_share_a_source_may_leave_or_multiply(position, rows, sources):
+    model, x, memory = stack(shape(position), role="cross"), tokens(6, T), tokens(3, 5, seed=8)
+    pads, kept = torch.tensor([0, 3, 1, 0, 2, 1]), torch.tensor(rows)
+    coords, own = padded_coords(T, pads), memory.repeat_interleave(2, dim=0)
+    cache, line = model.new_state(6, T), causal() & padding(T - pads, "left", T)
+    whole = model(x, coords, line, memory=own)
+    model(x[:, :7], coords[:, :7], line, cache=cache, memory=memory)
+    cache.keep(kept)
+    assert sources_of(kept, 2).tolist() == sources
+    assert cache.capacity == T
+    assert cache.memory[0][0].shape[0] == len(sources)
+    more = {"cache": cache, "memory": memory[sources]}
+    got = model(x[kept, 7:], coords[kept, 7:], select(line, kept), **more)
+    torch.testing.assert_close(got, whole[kept, 7:], atol=2e-5, rtol=1e-4)
 
 
 def test_a_memory_is_read_once():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -64,7 +65,33 @@ def test_a_compiler_gets_the_plain_operation(name, monkeypatch):
 
 
 def test_every_kernel_is_compared_with_its_operation():
-    assert set(PLAIN) | {"explicit_is_faster"} == KERNELS  # every path of attention: tests/core/test_attention.py
+    """Every path of attention: tests/core/test_attention.py."""
+    assert set(PLAIN) | {"explicit_is_faster", "largest", "softmax"} == KERNELS
+
+
+@pytest.mark.parametrize("width", [7, 640, 1284, 1300])
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_the_largest_are_found_by_their_blocks(width, k):
+    """Those of the last, unfilled block too; -inf is a number like others."""
+    x = torch.randn(50, width, generator=torch.Generator().manual_seed(width))
+    x[:, 1::3] = -torch.inf
+    x[:9, -1] = 9.0
+    k = min(k, width)
+    values, places = kernel_of("largest")(lambda x, k: x.topk(k), x, k)
+    assert torch.equal(values, x.sort(descending=True).values[:, :k])
+    assert torch.equal(x.gather(1, places), values)
+    assert all(len(set(row)) == k for row in places.tolist())
+
+
+@pytest.mark.parametrize("width", [1, 6, 15, 16, 40])
+def test_the_softmax_of_short_rows_is_that_of_pytorch(width):
+    x = 5 * torch.randn(3, 4, 2, width)
+    x[..., 1::3] = -torch.inf
+    softmax = partial(kernel_of("softmax"), lambda x: x.softmax(-1))
+    with torch.no_grad():
+        torch.testing.assert_close(softmax(x), x.softmax(-1), atol=1e-6, rtol=1e-6)
+        assert torch.equal(softmax(x.double()), x.double().softmax(-1))
+    assert torch.equal(softmax(x), x.softmax(-1))  # as in training
 
 
 def relu2(x: Tensor) -> Tensor:

@@ -160,7 +160,7 @@ def test_the_best_is_not_replaced_by_another(tmp_path: Path) -> None:
 def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no checkpoint"):
         Checkpoints(tmp_path).find("last")
-    with pytest.raises(ValueError, match="checkpoint = 'bst' is not one of: last, best, last-good, 10"):
+    with pytest.raises(ValueError, match="checkpoint = 'bst' is not one of: last, best, last-good, last-K, 10"):
         filled(tmp_path, 10).find("bst")
 
 
@@ -170,6 +170,36 @@ def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
     loaded = load_weights(tmp_path)
     assert torch.equal(loaded["a"], average["a"])
     assert torch.equal(loaded["b"], WEIGHTS["b"])  # a buffer, which is not averaged
+
+
+@pytest.mark.parametrize("kind", ["averaged", "raw"])
+def test_several_checkpoints_are_their_mean_in_float32(tmp_path: Path, kind: Literal["averaged", "raw"]) -> None:
+    """In the dtype that they have; what is counted is not averaged."""
+    generator = torch.Generator().manual_seed(0)
+    trained = [{"a": torch.randn(3, 4, generator=generator), "h": torch.randn(5).bfloat16()} for _ in range(4)]
+    for step, own in enumerate(trained, start=1):
+        buffers = {"counter": torch.tensor(step)}
+        Checkpoints(tmp_path).write(step, {"model": own | buffers, "ema": {"a": own["a"] * 0.5}}, {})
+    got, share = load_weights(tmp_path, "last-3", kind), 1.0 if kind == "raw" else 0.5
+    for name, gain in (("a", share), ("h", 1.0)):
+        expected = torch.stack([own[name].double() for own in trained[1:]]).mean(0) * gain
+        assert got[name].dtype == trained[0][name].dtype
+        torch.testing.assert_close(got[name], expected.to(got[name].dtype))
+    assert got["counter"] == 4
+    one, last = load_weights(tmp_path, "last-1", kind), load_weights(tmp_path, "last", kind)
+    assert all(torch.equal(one[name], last[name]) for name in last)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_mean_is_refused_where_one_is_missing_or_damaged(tmp_path: Path, count: int) -> None:
+    checkpoints = filled(tmp_path, 10, 20)
+    with pytest.raises(ValueError, match=f"'last-3' averages 3, of which {tmp_path} holds 2: .* --keep 3"):
+        load_weights(tmp_path, "last-3")
+    with pytest.raises(ValueError, match="checkpoint = 'last-0' is not one of"):
+        load_weights(tmp_path, "last-0")
+    damage(checkpoints.path(10 * count) / "model.safetensors", "one bit")
+    with pytest.raises(ValueError, match=f"step-000000{count}0.model.safetensors is damaged"):
+        load_weights(tmp_path, "last-2")
 
 
 def test_a_failed_write_leaves_the_earlier_ones(tmp_path: Path) -> None:
