@@ -25,7 +25,8 @@ from core.training.metrics import read_metrics
 
 PANELS = ["text.train", "text.sample", "text.export", "vision.train", "decision.train", "decision.finetune"]
 PRELOADED = ["torch._dynamo", "accelerate", *PANELS]
-CLOCKS = ("seconds", *(f"train/{unit}_per_second" for unit in ("tokens", "images", "timesteps")))
+UNITS = ("tokens", "pairs", "texts", "words", "images", "timesteps")
+CLOCKS = ("seconds", *(f"train/{unit}_per_second" for unit in UNITS))
 
 
 class Outcome(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, Self
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.cli.arguments import TEXT
@@ -10,6 +10,7 @@ from core.config import TransformerConfig
 from core.training.config import RunConfig
 from core.training.trained import EvaluateOptions
 from text.corpus.documents import Reading
+from text.models.encoder import MaskedLMConfig
 from text.models.encoder_decoder import EncoderDecoderConfig
 from text.models.gpt import GPTConfig
 from text.models.recurrent import RecurrentConfig
@@ -60,10 +61,10 @@ class TextConfig(RunConfig):
 
     def _brought(self) -> dict[str, str]:
         """Settings of the model that come with the weights."""
-        from text.pretrained.start import FREE
+        from text.pretrained.start import ENCODER, FREE, has_own_head
 
-        parts = {"model.": type(self.model), "model.core.": TransformerConfig}
-        names = [prefix + f.name for prefix, part in parts.items() for f in fields(part)]
+        own = [f.name for f in fields(type(self.model)) if f.name in ENCODER or not has_own_head(self.model)]
+        names = [*(f"model.{name}" for name in own), *(f"model.core.{f.name}" for f in fields(TransformerConfig))]
         free = {"model.core", "model.context", *(f"model.core.{name}" for name in FREE)}
         return dict.fromkeys([name for name in names if name not in free], "init_from brings its own")
 
@@ -74,7 +75,7 @@ class TextConfig(RunConfig):
         from text.pretrained.start import changed_shape
 
         changes = {name.removeprefix("model."): value for name, value in given.items() if name.startswith("model.")}
-        shape = changed_shape(self.init_from, changes, type(self.model))
+        shape = changed_shape(self.init_from, changes, self.model)
         return replace(self, tokenizer=given.get("tokenizer", ""), model=shape)
 
     @property
@@ -84,25 +85,41 @@ class TextConfig(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModellingConfig(TextConfig):
+class CorpusConfig(TextConfig):
+    """What the tasks share that read windows of a running text."""
+
+    data: str | tuple[str, ...] = "pydoc"
+    """A name (shakespeare, pydoc, british_novels), a file of text or a table (.jsonl, .csv, .parquet), compressed or
+    not, a folder or glob of them, or hf:NAME[:config][:split][:column]; or several of these."""
+    separator: str = field(default="", metadata={TEXT: True})
+    """A text between two documents of a file, <|endoftext|> for example, in place of which the tokenizer's end of text
+    is put; by default a file, or a row of a table, is one document."""
+    validation: float = 0.1
+    """Fraction of the text, at its end, that is held out for evaluation."""
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        own = {"validation": "british_novels has a part that is held out"} if self.data == "british_novels" else {}
+        return super().unused() | own
+
+    @property
+    def reading(self) -> Reading:
+        """How the documents of the data are read."""
+        return Reading(self.column, self.separator, "skip" if self.skip_bad else "refuse")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModellingConfig(CorpusConfig):
     """Predicting each next token of a text; batches count sequences of `model.context` tokens."""
 
     task = "language-modelling"
     resumable = (*TextConfig.resumable, "sample")
 
-    data: str | tuple[str, ...] = "pydoc"
-    """A name (shakespeare, pydoc), a file of text or a table (.jsonl, .csv, .parquet), compressed or not, a folder or
-    glob of them, or hf:NAME[:config][:split][:column]; or several of these."""
-    separator: str = field(default="", metadata={TEXT: True})
-    """A text between two documents of a file, <|endoftext|> for example, in place of which the tokenizer's end of text
-    is put; by default a file, or a row of a table, is one document."""
     tokenizer: str = ""
     """char, byte, bpe or wordpiece (learned from the text), gpt2, or a tokenizer file or folder; default char, or with
     init_from the public model's own."""
     bpe_size: int | None = None
     """Vocabulary size of a learned bpe or wordpiece; default 4096."""
-    validation: float = 0.1
-    """Fraction of the text, at its end, that is held out for evaluation."""
     window_order: Literal["shuffled", "random"] = "shuffled"
     """shuffled takes every window of the text once an epoch; random takes windows from anywhere, as nanoGPT does."""
     sample: int = 200
@@ -114,29 +131,74 @@ class LanguageModellingConfig(TextConfig):
         super().__post_init__()
         check_at_least(self, 0, "sample")
 
-    @property
-    def reading(self) -> Reading:
-        """How the documents of the data are read."""
-        return Reading(self.column, self.separator, "skip" if self.skip_bad else "refuse")
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedConfig(CorpusConfig):
+    """Predicting the hidden tokens of a text (Devlin 2019); batches count windows of `model.context` tokens."""
+
+    task = "masked-language-modelling"
+    default_tokenizer = "bpe"
+
+    tokenizer: str = ""
+    """bpe or wordpiece (learned from the text), char, byte, gpt2, or a tokenizer file or folder; default bpe, or with
+    init_from the public model's own."""
+    bpe_size: int | None = None
+    """Vocabulary size of a learned bpe or wordpiece; default 8192."""
+    masked: float = 0.15
+    """Fraction of the tokens of a window that is hidden in training; evaluation always hides 0.15."""
+    replacement: Literal["bert", "mask"] = "bert"
+    """What training puts in place of a hidden token: the mask alone, or in BERT's way the mask in 80 % of the places,
+    another token in 10 % and the token itself in 10 %."""
+    model: MaskedLMConfig = field(default_factory=MaskedLMConfig)
+    """The model; with init_from only a shorter context and dropout have an effect, the rest comes with the weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_between(self, 0.0, 1.0, "masked")
+        check_positive(self, "masked")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslationConfig(TextConfig):
-    """From sentences of one language to those of another."""
+class DenoisingConfig(CorpusConfig):
+    """Predicting spans that are left out of a text (T5, Raffel 2020, 3.1.4); batches count windows of the text."""
 
-    task = "translation"
+    task = "denoising"
     default_tokenizer = "bpe"
-    resumable = (*TextConfig.resumable, "eval_beams")
+
+    tokenizer: str = ""
+    """bpe or wordpiece (learned from the text), char, byte, gpt2, or a tokenizer file or folder; default bpe, or with
+    init_from the public model's own."""
+    bpe_size: int | None = None
+    """Vocabulary size of a learned bpe, without sentinels; default 8192."""
+    noise: float = 0.15
+    """Fraction of the tokens of a window that is left out."""
+    span: float = 3.0
+    """Mean number of tokens of a span that is left out."""
+    sentinels: int = 100
+    """Tokens that stand for spans, the last ids of the vocabulary; a tokenizer that has such tokens brings its own."""
+    model: EncoderDecoderConfig = field(default_factory=EncoderDecoderConfig)
+    """The model, whose context is the length of a window without its spans; with init_from only a shorter context and
+    dropout have an effect, the rest comes with the weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_between(self, 0.0, 1.0, "noise")
+        check_positive(self, "noise", "span", "sentinels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsConfig(TextConfig):
+    """What the tasks share that read texts in pairs."""
+
+    default_tokenizer = "bpe"
 
     data: str | tuple[str, ...] = "multi30k"
     """multi30k; two files whose lines belong together (a.de b.en); or a table of two columns (.tsv, .csv, .jsonl)."""
     source: str = ""
-    """Which side is translated: a language, by which the name of its file ends, or a column; default English in
-    multi30k, else the first."""
+    """Which side comes first, and is translated: a language, by which the name of its file ends, or a column; default
+    English in multi30k, else the first."""
     target: str = ""
-    """Into which other side."""
-    batch_size: int = 4096
-    """Tokens of sources and targets, padding included, per optimiser step, over all processes and micro-batches."""
+    """Which side comes second."""
     tokenizer: str = ""
     """bpe or char (learned from both sides of the training part), byte, gpt2, or a tokenizer file or folder; default
     bpe."""
@@ -144,6 +206,22 @@ class TranslationConfig(TextConfig):
     """Vocabulary size of a learned bpe; default 8000."""
     too_long: Literal["refuse", "truncate"] = "refuse"
     """What is done with a sentence of more tokens than the model's context."""
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        named = {"validation": "multi30k has a validation part"} if self.data == "multi30k" else {}
+        return super().unused() | named | {"column": "the two sides are named by source and target"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationConfig(PairsConfig):
+    """From sentences of one language to those of another."""
+
+    task = "translation"
+    resumable = (*TextConfig.resumable, "eval_beams")
+
+    batch_size: int = 4096
+    """Tokens of sources and targets, padding included, per optimiser step, over all processes and micro-batches."""
     label_smoothing: float = 0.1
     """Share of the target's probability that is spread over all tokens in training (Szegedy 2016)."""
     eval_beams: int = 1
@@ -155,21 +233,6 @@ class TranslationConfig(TextConfig):
         super().__post_init__()
         check_between(self, 0.0, 1.0, "label_smoothing")
         check_positive(self, "eval_beams")
-
-    def unused(self) -> dict[str, str]:
-        """Fields without effect under this configuration, each with the reason."""
-        named = {"validation": "multi30k has a validation part"} if self.data == "multi30k" else {}
-        return super().unused() | named | {"column": "the two sides are named by source and target"}
-
-
-CONFIGS: dict[str, type[TextConfig]] = {config.task: config for config in (LanguageModellingConfig, TranslationConfig)}
-"""By the names of the tasks; a run folder that names none is of the first."""
-
-
-def task_config(model: object) -> type[TextConfig]:
-    """The class of the configurations of the first task whose models have a shape of this class."""
-    shapes = {kind: get_type_hints(kind)["model"] for kind in CONFIGS.values()}
-    return next(kind for kind, shape in shapes.items() if type(model) in (get_args(shape) or (shape,)))
 
 
 @dataclass(frozen=True)

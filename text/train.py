@@ -13,8 +13,9 @@ from core.optim.groups import build_optimizer
 from core.training.command import parse
 from core.training.folder import resume_point
 from core.training.run import Run
-from text.config import CONFIGS, TextConfig
+from text.config import TextConfig
 from text.presets import PRESETS
+from text.tasks.configs import CONFIGS
 from text.tasks.registry import TASKS
 from text.tasks.task import starting_model
 

@@ -8,10 +8,11 @@ import torch
 
 from core.files.tensors import Uninitialised
 from core.training.trained import TrainedRun, load_run
-from text.config import CONFIGS, TextConfig, task_config
+from text.config import TextConfig
 from text.models.build import build_model
 from text.pretrained.folders import load_pretrained, pretrained_folder
-from text.pretrained.start import is_run, start_folder
+from text.pretrained.start import has_own_head, is_run, start_folder
+from text.tasks.configs import CONFIGS, task_config
 from text.tokens.base import Tokenizer
 from text.tokens.load import load_tokenizer
 
@@ -50,10 +51,17 @@ def load_public(name_or_path: str, device: str = "cpu") -> Trained:
 def load_start(name_or_path: str, config: Any) -> Any:
     """A trained model to start from, in training mode, with a shorter context or another dropout.
 
+    A model with a head of its own takes over the encoder alone.
+
     name_or_path: a run folder, of which the best checkpoint is taken, or a public model.
     """
     folder = start_folder(name_or_path)
-    own = (load(folder).model if is_run(folder) else load_pretrained(folder)).state_dict()
+    other = load(folder).model if is_run(folder) else load_pretrained(folder)
+    if has_own_head(config):
+        model = build_model(config)
+        model.start_from(other)
+        return model
+    own = other.state_dict()
     with Uninitialised():
         model = build_model(config)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}

@@ -16,8 +16,8 @@ from core.devices import device_kind
 from text.config import TranslationConfig
 from text.corpus.sequences import encode_all
 from text.reports.alignment import draw_alignments
-from text.tasks.translator import Translation, Translator, in_groups
 from text.trained import Trained, load_any
+from text.using.translator import Translation, Translator, in_groups
 
 DESCRIPTION = (
     "Translates sentences, one a line: those in the command, in --file, or from standard input. DIR is a run folder, "

@@ -16,10 +16,11 @@ from benchmarks.demo.panels import ask, parameters, run
 from benchmarks.demo.report import Gallery, Matrix, Panel, Picture, curve, duration, size
 from benchmarks.measure.harness import last_json
 from core.files.json_files import read_json
+from core.training.answers import Answers
 from core.training.metrics import read_metrics
 from vision.data.batches import ImageSet, evaluation_batches
 from vision.data.load import load_data, load_test
-from vision.reports.metrics import Answers, Errors
+from vision.reports.errors import Errors
 from vision.trained import Trained, load
 
 CIFAR = ["vit-cifar-cpu", "--data", "cifar10", "--validation", "1000", "--eval-every", "50"]

@@ -13,6 +13,7 @@ from decision.data.windows import Window
 from decision.environments.spaces import Space
 from decision.models.decision_transformer import DecisionTransformer
 from text.models.build import build_model
+from text.models.encoder import EncoderModel, LabelledConfig, Tagger
 from text.models.encoder_decoder import Seq2Seq
 from text.models.gpt import GPT
 from text.models.recurrent import RecurrentLM
@@ -30,7 +31,8 @@ def build(name: str) -> nn.Module:
     panel, _, preset = name.partition("/")
     shape: Any = importlib.import_module(f"{panel}.presets").PRESETS[preset].model
     if panel == "text":
-        return build_model(replace(shape, vocab_size=shape.vocab_size or CHARACTERS))
+        labels = {"labels": ("no", "yes")} if isinstance(shape, LabelledConfig) else {}
+        return build_model(replace(shape, vocab_size=shape.vocab_size or CHARACTERS, **labels))
     if panel == "vision":
         return ViT(replace(shape, channels=1 if preset == "vit-digits" else 3, classes=10))
     observed, acted = spaces(preset)
@@ -47,12 +49,14 @@ def spaces(preset: str) -> tuple[Space, Space]:
     return observed, Space("box", (done,), "float32", low=(-1.0,), high=(1.0,))
 
 
-def example(model: nn.Module) -> tuple[Tensor | Window | None, ...]:
+def example(model: nn.Module) -> tuple[Tensor | Window | int | None, ...]:
     """Two rows of what a model reads."""
     ids = torch.zeros(2, 8, dtype=torch.int64)
     if isinstance(model, Seq2Seq | RecurrentSeq2Seq):
         return ids, None, ids
-    if isinstance(model, GPT | RecurrentLM):
+    if isinstance(model, Tagger):
+        return ids, None, torch.arange(8).expand(2, 8), 8
+    if isinstance(model, GPT | RecurrentLM | EncoderModel):
         return (ids,)
     if isinstance(model, ViT):
         return (torch.zeros(2, model.config.channels, model.config.image_size, model.config.image_size),)

@@ -13,9 +13,11 @@ from decision.collecting.config import CollectConfig
 from decision.collecting.record import collect
 from decision.data.store import Trajectories
 from tests.text.processes import prose
+from tests.text.tasks.toys import ends, moods
 
 PLAIN = ("--precision", "fp32", "--device", "cpu", "--optimizer.muon-precision", "fp32", "--log-every", 1)
 NARROW = ("--model.core.depth", 2, "--model.core.n_heads", 2)
+SMALL_BPE = ("--model.core.dim", 32, "--model.core.ffn-dim", 64, "--bpe-size", 270)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,46 @@ SUBJECTS = {
             ),
             *("--model.context", 40, "--batch-size", 400, "--bpe-size", 270),
         ),
+        random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
+        divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 5),
+    ),
+    "classification": Subject(
+        "text",
+        data=lambda folder: moods(folder / "moods.tsv"),
+        change=lambda folder: moods(folder / "moods.tsv", 241),
+        small=("sst2", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.context", 64, "--batch-size", 8),
+        random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
+        divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 5),
+    ),
+    "tagging": Subject(
+        "text",
+        data=lambda folder: ends(folder / "ends.txt"),
+        change=lambda folder: ends(folder / "ends.txt", 201),
+        small=("ud-pos", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.context", 16, "--batch-size", 64),
+        random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
+        divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 5),
+    ),
+    "masked": Subject(
+        "text",
+        data=text,
+        change=lambda folder: text(folder, 401),
+        small=("mlm-cpu", *PLAIN, *NARROW, *SMALL_BPE, "--model.context", 16, "--batch-size", 8),
+        random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
+        divided=("--ema", 0.9, "--replacement", "mask", "--eval-batch", 5),
+    ),
+    "denoising": Subject(
+        "text",
+        data=text,
+        change=lambda folder: text(folder, 401),
+        small=("t5-cpu", *PLAIN, *NARROW, *SMALL_BPE, "--model.context", 16, "--batch-size", 8, "--sentinels", 9),
+        random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
+        divided=("--ema", 0.9, "--span", 2, "--eval-batch", 5),
+    ),
+    "embedding": Subject(
+        "text",
+        data=translations,
+        change=lambda folder: translations(folder, 121),
+        small=("embed-cpu", *PLAIN, *NARROW, *SMALL_BPE, "--model.context", 40, "--batch-size", 8, "--group", 4),
         random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
         divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 5),
     ),

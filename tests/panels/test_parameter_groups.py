@@ -19,6 +19,7 @@ from decision.environments.spaces import describe
 from decision.models.decision_transformer import DecisionTransformer
 from decision.presets import PRESETS as DECISION
 from text.models.build import build_model
+from text.models.encoder import LabelledConfig
 from text.presets import PRESETS as TEXT
 from vision.models.vit import ViT
 from vision.presets import PRESETS as VISION
@@ -29,7 +30,8 @@ OPTIMIZERS = [OptimizerConfig(), OptimizerConfig(layer_decay=0.5), OptimizerConf
 def gpt(name: str) -> nn.Module:
     shape = TEXT[name].model
     with torch.device("meta"):
-        return build_model(replace(shape, vocab_size=shape.vocab_size or 65))
+        labels = {"labels": ("no", "yes")} if isinstance(shape, LabelledConfig) else {}
+        return build_model(replace(shape, vocab_size=shape.vocab_size or 65, **labels))
 
 
 def vit(name: str) -> nn.Module:
@@ -62,6 +64,9 @@ EXPECTED: dict[str, tuple[list[list[int]], str]] = {
     "text/multi30k-bahdanau": ([[11, 7], [6, 3, 4, 4, 1], [7, 7, 4]], "0dabcbe2ecf3"),
     "text/multi30k-luong": ([[8, 6], [3, 2, 4, 4, 1], [7, 6, 1]], "e407465b29f6"),
     "text/char-lstm": ([[4, 2], [1, 2, 2, 1]], "7fec1514495a"),
+    "text/sst2": ([[10, 1], [1, 1, 4, 4, 1], [2, 1, 8]], "2c4622d6d9cc"),
+    "text/ud-pos": ([[10, 1], [1, 1, 4, 4, 1], [2, 1, 8]], "2c4622d6d9cc"),
+    "text/protein-q3": ([[19, 1], [1, 1, 4, 4, 4, 4, 2], [3, 1, 16]], "c14162906ad3"),
     "vision/vit-digits": ([[15, 10], [2, 3, 4, 2, 4, 2, 4, 2, 1, 1], [3, 10, 12]], "f42b92291fd7"),
     "vision/vit-cifar-cpu": ([[26, 15], [1, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 1, 1], [2, 15, 24]], "ecd0f8543173"),
     "vision/vit-cifar-best": (

@@ -11,11 +11,15 @@ from core.cli.exits import main
 from core.training.command import parse
 from tests.processes import Command, Outcome
 from tests.text.processes import TINY, prose
-from text.config import CONFIGS
+from text.classify import classify
+from text.embed import embed
 from text.evaluate import evaluate_run
 from text.export import export
+from text.fill import fill
 from text.presets import PRESETS
 from text.sample import sample
+from text.tag import tag
+from text.tasks.configs import CONFIGS
 from text.train import train
 from text.trained import Trained, load
 from text.translate import translate
@@ -25,6 +29,10 @@ COMMANDS: dict[str, Callable[[list[str]], object]] = {
     "evaluate": evaluate_run,
     "sample": sample,
     "export": export,
+    "classify": classify,
+    "tag": tag,
+    "fill": fill,
+    "embed": embed,
     "translate": translate,
 }
 

@@ -134,7 +134,7 @@ def evaluation_batches(
     Raises ValueError as `LengthBatches` does.
     """
     _check_lengths(lengths, size, unit)
-    batches = cut(lengths, by_length(lengths, np.arange(len(lengths)))[::-1], size, unit)
+    batches = cut(lengths, by_length(lengths, np.arange(len(lengths)))[::-1].copy(), size, unit)
     batches += [np.array([NOTHING])] * (-len(batches) % world)
     return batches[rank::world]
 

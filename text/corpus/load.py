@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from core.files.json_files import read_json, write_json
 from core.messages import notice
 from text.corpus.documents import PLAIN, Reading
 from text.corpus.encode import encoded
+from text.corpus.published import NOVELS, NOVELS_HELD_OUT
+from text.corpus.sequences import FORMAT as LEARNED_FORMAT
+from text.corpus.sequences import learn_bpe
 from text.corpus.sources import Data, Source, content_hash, find_source, remembered_sha256
 from text.corpus.stream import Notes, Side, split, texts, whole_words
 from text.tokens.base import ByteTokenizer, CharTokenizer, Tokenizer
@@ -31,6 +34,7 @@ from text.tokens.load import load_tokenizer, published_gpt2
 from text.tokens.wordpiece import WordPieceTokenizer
 
 Tokens = NDArray[np.unsignedinteger[Any]]
+Special = Literal["end", "all"]
 
 FORMAT = 2  # of the folders written here; part of their key, so that older ones are not found
 HASHES = "hashes"  # the folder of hashes of large files
@@ -83,6 +87,7 @@ def load_corpus(
     tokenizer: Tokenizer | str | Path = "char",
     *,
     vocab_size: int | None = None,
+    special: Special = "end",
     validation: float | Data = 0.1,
     reading: Reading = PLAIN,
     root: Path | None = None,
@@ -92,9 +97,11 @@ def load_corpus(
     data: see `text.corpus.sources.find_source`.
     tokenizer: `char` (the characters of the text), `byte`, `bpe` or `wordpiece` (learned from the training part, of
         `vocab_size` tokens, 4096 by default), `gpt2`, a Tokenizer, or the path of a saved one.
+    special: whether a byte-pair encoding that is learned has a special token for the end of a text alone, or all those
+        of `text.corpus.sequences.learn_bpe`.
     validation: the fraction of the characters, at the end of the text, that is held out: training has the first
         `int((1 - validation) * n)` of n, nothing where it is 1. Or the data that is held out, and no part of `data`.
-        Each part is encoded by itself.
+        Each part is encoded by itself. `british_novels` has a part that is held out in place of a fraction below 1.
 
     Several documents are one text, in order, with the tokenizer's end of text between them, or else a blank line.
     Raises ValueError for bad input: no such text, an empty one, not UTF-8, an unknown tokenizer.
@@ -103,7 +110,7 @@ def load_corpus(
         raise ValueError(f"vocab_size is for the bpe and wordpiece tokenizers, got {vocab_size} with {tokenizer}")
     root = root or data_root()
     origin = find_origin(data, validation, reading, root)
-    chosen = choose_tokenizer(tokenizer, origin, vocab_size or 4096, root)
+    chosen = choose_tokenizer(tokenizer, origin, vocab_size or 4096, special, root)
     folder = origin.folder("tokens", chosen.fingerprint, origin.fraction)
     for _ in range(ATTEMPTS):
         if corpus := _open(folder, origin, chosen):
@@ -168,6 +175,8 @@ def find_origin(data: Data, validation: float | Data, reading: Reading, root: Pa
     """The sources of a text and of what is held out."""
     if isinstance(validation, float) and not 0 < validation <= 1:
         raise ValueError(f"validation must be above 0 and at most 1, got {validation}")
+    if data == NOVELS and validation != 1 and isinstance(validation, float):
+        validation = NOVELS_HELD_OUT
     cache = root / "cache" / "text"
     source = find_source(data, root, reading)
     content = content_hash(source, cache / HASHES)
@@ -184,7 +193,9 @@ def find_origin(data: Data, validation: float | Data, reading: Reading, root: Pa
     return Origin(source, held_out, fraction, reading, content, cache)
 
 
-def choose_tokenizer(choice: Tokenizer | str | Path, origin: Origin, bpe_size: int, root: Path) -> Tokenizer:
+def choose_tokenizer(
+    choice: Tokenizer | str | Path, origin: Origin, bpe_size: int, special: Special, root: Path
+) -> Tokenizer:
     """The tokenizer that a choice stands for, learned from the text where it is one to learn."""
     match choice:
         case Tokenizer():
@@ -195,7 +206,9 @@ def choose_tokenizer(choice: Tokenizer | str | Path, origin: Origin, bpe_size: i
         case "byte":
             return ByteTokenizer()
         case "bpe" | "wordpiece":
-            train, folder = TRAINED[choice], origin.folder(choice, bpe_size, origin.fraction)
+            full = (choice, special) == ("bpe", "all")
+            train, more = (learn_bpe, ["all", LEARNED_FORMAT]) if full else (TRAINED[choice], [])
+            folder = origin.folder(choice, bpe_size, origin.fraction, *more)
             return _learned(folder, lambda: train(_training_words(origin), bpe_size))
         case "gpt2":
             return published_gpt2(root)

@@ -1,7 +1,8 @@
 """Published sets of pairs, labels and tags: found below the data root, or downloaded and laid out there.
 
-Each is taken from its public home at a fixed commit. Multi30k and SST-2 state no licence and are for research only; the
-English Web Treebank is CC BY-SA 4.0, FLIP's file of NetSurfP-2.0 AFL 3.0, CB513 CC0.
+Each is taken from its public home at a fixed commit, but for the novels, which are only looked for. Multi30k and SST-2
+state no licence and are for research only; the English Web Treebank is CC BY-SA 4.0, FLIP's file of NetSurfP-2.0 AFL
+3.0, CB513 CC0; the novels are in the public domain.
 """
 
 import gzip
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.files.atomic import atomic_write
+from core.files.atomic import atomic_write, sha256
 from core.files.downloads import Remote, data_root, fetch
 from text.corpus.documents import Document
 
@@ -203,3 +204,32 @@ CB513 = Published(
     ),
     cb513_table,
 )
+
+
+# British novels of the 19th century (Eder, "A Small Collection of British Fiction"), divided by book; public domain
+
+NOVELS, NOVELS_HELD_OUT = "british_novels", "british_novels:valid"
+_NOVELS = {
+    "train": "a62eb49e296fa543a45bbc09130bf41c32d6d1bbba9588d4cd8745519a000064",
+    "valid": "5d4a7cf4c413e00382e92893b6baca291e26133b2ce00c5a5ab2dd8e2d33cadb",
+    "test": "2078dc5c95056452f438befff624062ef3bfd1191d7c0d7f734035e384f431de",
+}
+
+
+def find_novels(name: str, root: Path | None = None) -> Path:
+    """The file of a part, british_novels (which trains) or british_novels:valid or :test, under `root`.
+
+    Raises ValueError for another part, and if the file is missing or another one.
+    """
+    part = name.partition(":")[2] or "train"
+    if part not in _NOVELS:
+        raise ValueError(f"data = {name!r}: the parts of {NOVELS} are {', '.join(_NOVELS)}")
+    file = (root or data_root()) / NOVELS / f"{part}.txt"
+    if not file.exists():
+        raise ValueError(
+            f"{NOVELS}/{part}.txt is missing: put it at {file}, or use `shakespeare`, or novels of your own; they are "
+            "from github.com/computationalstylistics/A_Small_Collection_of_British_Fiction"
+        )
+    if sha256(file) != _NOVELS[part]:
+        raise ValueError(f"{file} is not the file of that name (its sha256 is not {_NOVELS[part][:16]}...)")
+    return file

@@ -22,11 +22,12 @@ from core.messages import notice
 from core.training.order import Indices
 from text.tokens.base import ByteTokenizer, CharTokenizer, Ids, Tokenizer, UnknownCharacterError
 from text.tokens.bpe import BPETokenizer, byte_alphabet, byte_level
+from text.tokens.library import LibraryTokenizer
 from text.tokens.load import load_tokenizer, published_gpt2
 from text.tokens.special import Companions
 
-FORMAT = 1  # of what is kept in the cache; part of its key, so that an older one is not found
-SPECIAL = ("<pad>", "<s>", "</s>")  # tokens 0, 1 and 2 of a byte-pair encoding learned here
+FORMAT = 3  # of what is kept in the cache; part of its key, so that an older one is not found
+SPECIAL = ("<pad>", "<s>", "</s>", "<mask>")  # tokens 0 to 3 of a byte-pair encoding learned here
 LEAST = len(SPECIAL) + 256
 KEPT = 2000  # texts from which on their tokens are kept in the cache
 TOGETHER = 4096  # texts encoded at once
@@ -110,14 +111,29 @@ class Specials(NamedTuple):
 
 
 def special_ids(tokenizer: Tokenizer) -> Specials:
-    """Those of a tokenizer; the ones that it lacks follow its vocabulary."""
-    pad = None
-    if isinstance(tokenizer, BPETokenizer) and (token := tokenizer.companions.token("pad")):
-        pad = tokenizer.pieces.index(token.encode())
-    known = (pad, tokenizer.bos, tokenizer.eos)
+    """Those of a tokenizer, [CLS] and [SEP] being a start and an end; the ones that it lacks follow its vocabulary."""
+    first = tokenizer.frame[0][0] if tokenizer.bos is None and tokenizer.frame[0] else tokenizer.bos
+    known = (tokenizer.pad, first, tokenizer.eos)
     free = count(tokenizer.vocab_size)
     pad, bos, eos = (next(free) if token is None else token for token in known)
     return Specials(pad, bos, eos, next(free))
+
+
+def framed(tokenizer: Tokenizer, before: Literal["bos", "nothing"]) -> Tokenizer:
+    """A learned encoding that puts the tokens of a start, perhaps, and an end around a text; any other as it is."""
+    if not isinstance(tokenizer, BPETokenizer) or tokenizer.eos is None or any(tokenizer.frame):
+        return tokenizer
+    first = [tokenizer.bos] if before == "bos" and tokenizer.bos is not None else []
+    return tokenizer.framed(first, [tokenizer.eos])
+
+
+def frame_ids(tokenizer: Tokenizer, vocab_size: int) -> tuple[list[int], list[int]]:
+    """The ids that begin and end a text for a model with so many tokens, which may lack either."""
+    if any(tokenizer.frame):
+        return [*tokenizer.frame[0]], [*tokenizer.frame[1]]
+    ids = special_ids(tokenizer)
+    begin, end = ([token] if token < vocab_size else [] for token in (ids.bos, ids.eos))
+    return begin, end
 
 
 def choose_tokenizer(
@@ -159,22 +175,23 @@ def _learned(folder: Path, kind: str, texts: Iterable[str], vocab_size: int) -> 
 
 
 def learn_bpe(texts: Iterable[str], vocab_size: int) -> BPETokenizer:
-    """A byte-pair encoding (Sennrich et al. 2016, over bytes) with tokens for padding, the start and the end of a text.
+    """A byte-pair encoding (Sennrich et al. 2016, over bytes) with tokens for padding, the start and the end of a text,
+    and for a token that is hidden.
 
-    These have the ids 0, 1 and 2, then come the 256 bytes, then the merges. Raises ValueError for a `vocab_size` below
-    259.
+    These have the ids 0 to 3, then come the 256 bytes, then the merges. Raises ValueError for a `vocab_size` below 260.
     """
-    from tokenizers import models, trainers
+    from tokenizers import AddedToken, models, trainers
 
     if vocab_size < LEAST:
         raise ValueError(f"vocab_size must be at least {LEAST} (256 bytes and {', '.join(SPECIAL)}), got {vocab_size}")
     backend = byte_level(models.BPE())
     alphabet = sorted(byte_alphabet())
+    special = [AddedToken(name, lstrip=name == "<mask>", special=True) for name in SPECIAL]
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[*SPECIAL], initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     backend.train_from_iterator(texts, trainer)
-    named = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL, strict=True))
+    named = dict(zip(("pad_token", "bos_token", "eos_token", "mask_token"), SPECIAL, strict=True))
     return BPETokenizer(backend, Companions(tokenizer=named | {"add_bos_token": True}))
 
 
@@ -204,12 +221,17 @@ def encode_all(
     found = _kept(tokenizer, texts, name, root or data_root())
     if longest is not None:
         room = longest - len(before) - len(after)
-        found = _limited(found, room, longest, too_long, name)
+        found = limited(found, room, longest, too_long, name)
     return found.wrapped(before, after)
 
 
-def _limited(found: Ragged, room: int, longest: int, too_long: str, name: str) -> Ragged:
-    """The sequences, none of which is longer than there is room for."""
+def limited(
+    found: Ragged, room: int, longest: int, too_long: Literal["refuse", "truncate"] = "refuse", name: str = "text"
+) -> Ragged:
+    """The sequences, cut to `room` tokens of `longest` where that is asked for, with a notice of how many are.
+
+    Raises ValueError for one that is too long otherwise.
+    """
     over = np.flatnonzero(found.lengths > room)
     if not len(over):
         return found
@@ -242,7 +264,7 @@ def _kept(tokenizer: Tokenizer, texts: Sequence[str], name: str, root: Path) -> 
 def _encoded(tokenizer: Tokenizer, texts: Sequence[str], name: str) -> Iterator[Ids]:
     for start in range(0, len(texts), TOGETHER):
         group = texts[start : start + TOGETHER]
-        if isinstance(tokenizer, BPETokenizer):
+        if isinstance(tokenizer, LibraryTokenizer):
             yield from (np.array(encoding.ids, np.int64) for encoding in tokenizer.encode_spans(group))
             continue
         for number, text in enumerate(group, start + 1):

@@ -16,12 +16,13 @@ from core.files.json_files import read_json, write_json
 from core.messages import first_line, nearest, notice
 from core.training.folder import is_run_folder
 from text.corpus.documents import PLAIN, TABLES, Document, Reading, plain_name
+from text.corpus.published import NOVELS, find_novels
 from text.corpus.tables import text_column
 
 Data = str | Path | Sequence[str]
 """What a user names: one thing, or several."""
 
-NAMES = ("shakespeare", "pydoc")
+NAMES = ("shakespeare", "pydoc", NOVELS)
 PREFIX = "hf:"
 PROSE = (".txt", ".text", ".md", ".rst", ".tex", ".org")
 CODE = (".py", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".js", ".ts", ".java", ".sh")
@@ -53,6 +54,8 @@ def find_source(data: Data, root: Path | None = None, reading: Reading = PLAIN) 
 
     - `shakespeare`: Karpathy's tiny Shakespeare, 1.1 MB, under `root` (default: `data_root()`) or downloaded.
     - `pydoc`: the documentation that comes with this Python, about 0.5 MB; it differs between versions.
+    - `british_novels`: 14 English novels of the 19th century, 17 MB, under `root`; `british_novels:valid` and
+      `british_novels:test` are one more each.
     - a file: one of TABLES is read row by row, any other as text; both may be compressed (.gz, .bz2, .xz).
     - a glob (`**` goes into folders): every file that it matches.
     - a folder: every file below it with one of SUFFIXES, or else every table, in the order of their paths. What is
@@ -79,6 +82,8 @@ def _find(name: str, root: Path | None, reading: Reading) -> Source:
         return _files(name, [fetch(SHAKESPEARE, root)])
     if name == "pydoc":
         return _pydoc()
+    if name.partition(":")[0] == NOVELS:
+        return _files(name, [find_novels(name, root)])
     if name.startswith(PREFIX):
         return _hugging_face(name, reading.column)
     return _files(name, [path for path in _matching(name, reading) if _readable(path, reading)])

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.checks import check_choices, check_positive
-from core.training.order import drawn, epochs, share, shuffled, stream
+from core.training.order import Indices, Share, drawn, epochs, share, shuffled, stream
 from text.corpus.load import Tokens
+from text.corpus.sequences import Ragged
 
 IGNORED = -100
 """A target that does not count."""
@@ -93,6 +94,23 @@ def validation_batches(tokens: Tokens, context: int, batch_size: int, rank: int 
     rounds = -(-windows // (batch_size * world))
     firsts = [(turn * world + rank) * batch_size for turn in range(rounds)]
     return (_tail_padded(tokens, context, first, batch_size) for first in firsts)
+
+
+def row_numbers(step: int, batch_size: int, parts: Share) -> list[Indices]:
+    """The numbers of a process's rows at a step, in micro-batches, all rows since step 0 being counted: int64 (b,)."""
+    first = step * batch_size
+    return share(np.arange(first, first + batch_size), *parts)
+
+
+def tiles(tokens: Tokens, longest: int) -> Ragged:
+    """The whole text, in order, in as few windows of at most `longest` tokens as hold it, of about equal length.
+
+    Raises ValueError for a text that is shorter than one window.
+    """
+    _check_length("validation", tokens, longest - 1)
+    count = -(-len(tokens) // longest)
+    ends = np.arange(1, count + 1) * len(tokens) // count
+    return Ragged(np.asarray(tokens, np.int32), ends)
 
 
 def _tail_padded(tokens: Tokens, context: int, first: int, batch_size: int) -> Batch:

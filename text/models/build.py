@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from text.models import encoder
 from text.models.encoder_decoder import EncoderDecoderConfig, Seq2Seq
 from text.models.gpt import GPT, GPTConfig
 from text.models.recurrent import RecurrentConfig, RecurrentLM
@@ -14,6 +15,7 @@ MODELS: dict[type, type[nn.Module]] = {
     RecurrentConfig: RecurrentLM,
     EncoderDecoderConfig: Seq2Seq,
     RecurrentSeq2SeqConfig: RecurrentSeq2Seq,
+    **encoder.MODELS,
 }
 """By the class of the configuration."""
 

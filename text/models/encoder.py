@@ -15,6 +15,7 @@ from core.init import initialise
 from core.positions import index
 from core.transformer import Transformer
 from text.models.heads import Head, HeadConfig, Pooling, UnitLength, WordPooling, pool, pool_words
+from text.models.neighbours import Neighbours
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,15 @@ class EncoderConfig:
     """The most tokens of a text."""
     types: int = 0
     """Kinds of tokens that are told apart, such as the first and the second of two texts (BERT: 2); 0 = none."""
+    neighbours: int = field(default=0, kw_only=True)
+    """Tokens before and behind a token that each add a vector of their own, by their distance, to its embedding."""
     core: TransformerConfig = field(default_factory=TransformerConfig)
     """The shape of the blocks."""
 
     def __post_init__(self) -> None:
         check_choices(self)
         check_positive(self, "context")
-        check_at_least(self, 0, "vocab_size", "types")
+        check_at_least(self, 0, "vocab_size", "types", "neighbours")
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,17 @@ class TaggerConfig(LabelledConfig):
     """The shape of a tagger of words or tokens."""
 
     words: WordPooling = "first"
-    """What stands for a word of several tokens: the first of them, or their mean."""
+    """What stands for a word of several tokens: the first of them, their mean, or the mean of their embeddings, so that
+    a word enters the core as one token (early-mean), and the context counts words."""
     head: HeadConfig = field(default_factory=HeadConfig)
     """What is done to it before the scores."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.words == "early-mean" and (self.types or self.neighbours):
+            raise ValueError(
+                f"words = 'early-mean' reads no types = {self.types} and no neighbours = {self.neighbours} of tokens"
+            )
 
 
 @dataclass(frozen=True)
@@ -107,9 +118,11 @@ class Encoder(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.core.dim)
         self.types = nn.Embedding(config.types, config.core.dim) if config.types else None
+        self.neighbours = (
+            Neighbours(config.vocab_size, config.core.dim, config.neighbours) if config.neighbours else None
+        )
         self.core = Transformer(config.core, extent=(config.context,))
-        tables = [table for table in (self.embed, self.types) if table is not None]
-        initialise(config.core, dict.fromkeys(tables, "embedding"))
+        initialise(config.core, dict.fromkeys(self._tables(), "embedding"))
 
     def features(self, ids: Tensor, lengths: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         """Tokens after the core: int64 (B, T) -> (B, T, D).
@@ -123,14 +136,33 @@ class Encoder(nn.Module):
         if ids.shape[1] > self.config.context:
             raise ValueError(f"{ids.shape[1]} tokens are more than the context of {self.config.context}")
         graph = full() if lengths is None else padding(lengths)
-        return self.core(self._embed(ids, types), index(ids.shape[1], device=ids.device), graph)
+        return self.core(self._embed(ids, lengths, types), index(ids.shape[1], device=ids.device), graph)
+
+    def word_features(self, ids: Tensor, words: Tensor, count: int | None = None) -> Tensor:
+        """Words after the core, each of which enters it as the mean of its tokens' embeddings: (B, T) -> (B, W, D).
+
+        words, count: which word each token belongs to, and W: see `text.models.heads.pool_words`
+
+        Raises ValueError when there are more words than the context.
+        """
+        x = pool_words(self.embed(ids), words, "mean", count)
+        if x.shape[1] > self.config.context:
+            raise ValueError(f"{x.shape[1]} words are more than the context of {self.config.context}")
+        lengths = (words.amax(1) + 1).clamp(min=1)  # (B,)
+        return self.core(x, index(x.shape[1], device=x.device), padding(lengths))
 
     def forward(self, ids: Tensor, lengths: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         """The same."""
         return self.features(ids, lengths, types)
 
-    def _embed(self, ids: Tensor, types: Tensor | None) -> Tensor:
+    def _tables(self) -> list[nn.Module]:
+        near = None if self.neighbours is None else self.neighbours.table
+        return [table for table in (self.embed, self.types, near) if table is not None]
+
+    def _embed(self, ids: Tensor, lengths: Tensor | None, types: Tensor | None) -> Tensor:
         x = self.embed(ids)  # (B, T, D)
+        if self.neighbours is not None:
+            x = x + self.neighbours(ids, lengths)
         if self.types is not None:
             return x + (self.types.weight[0] if types is None else self.types(types))
         if types is not None:
@@ -140,7 +172,7 @@ class Encoder(nn.Module):
     def layered_modules(self) -> list[list[nn.Module]]:
         """Its modules by depth (`core.optim.groups`)."""
         below, *blocks = self.core.layered_modules()
-        return [[self.embed, *([] if self.types is None else [self.types]), *below], *blocks]
+        return [[*self._tables(), *below], *blocks]
 
 
 class EncoderModel(nn.Module):
@@ -242,6 +274,10 @@ class Tagger(EncoderModel):
 
         words, count: which word each token belongs to, and W: see `text.models.heads.pool_words`
         """
+        if self.config.words == "early-mean":
+            if words is None or types is not None:
+                raise ValueError("words = 'early-mean' needs the word of each token, and tells no types apart")
+            return self.head(self.encoder.word_features(ids, words, count))
         x = self.features(ids, lengths, types)
         return self.head(x if words is None else pool_words(x, words, self.config.words, count))
 

@@ -94,7 +94,7 @@ def shape_modern(
     dim: int = 512,
     depth: int = 8,
     n_heads: int = 6,
-    head_dim: int = 64,
+    head_dim: int | None = 64,
     ffn_dim: int = 1024,
     dropout: float = 0.1,
     context: int = 512,

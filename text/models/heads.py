@@ -15,7 +15,7 @@ from core.norms import build_norm
 from core.transformer import build_drop
 
 Pooling = Literal["class", "mean", "max"]
-WordPooling = Literal["first", "mean"]
+WordPooling = Literal["first", "mean", "early-mean"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def pool(features: Tensor, lengths: Tensor | None, pooling: Pooling) -> Tensor:
     return features.masked_fill(padding, 0.0).sum(1) / lengths.clamp(min=1).unsqueeze(1)
 
 
-def pool_words(features: Tensor, words: Tensor, pooling: WordPooling, count: int | None = None) -> Tensor:
+def pool_words(features: Tensor, words: Tensor, pooling: Literal["first", "mean"], count: int | None = None) -> Tensor:
     """One vector for each word, from its first token or from all of its tokens: (B, T, D) -> (B, W, D).
 
     words: int64 (B, T), the number of each token's word, below zero where it belongs to none

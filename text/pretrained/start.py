@@ -1,6 +1,7 @@
 """A model to start from: a public one, or a run of ours. Its shape, of which some may be changed, and its tokenizer."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from core.cli.arguments import with_fields
 from core.files.json_files import read_json
 from core.files.serialize import from_dict
 from core.training.checkpoints import check_format
+from text.models.encoder import EmbedderConfig, EncoderConfig, LabelledConfig
 from text.pretrained.family import Config, differences
 from text.pretrained.folders import CONFIG, check_kind, pretrained_folder, read_family
 from text.tokens.base import ByteTokenizer, Tokenizer
@@ -15,6 +17,8 @@ from text.tokens.load import load_tokenizer, published_gpt2
 
 FREE = ("dropout", "attention_dropout", "drop_path")
 """Settings of a core that may be others than those its weights were trained with."""
+ENCODER = ("vocab_size", "context", "types", "neighbours", "core")
+"""Of the shape of a model with an encoder, what describes the encoder."""
 PROBE = """
 It's 12,345.67 o'clock, I'm "fine" -- we've  been\there: they'll SEE.\n\n\tdef f(x):\r\n        return x**2 != 10
 \u00c9t\u00e9 \u6f22\u5b57 \u041c\u0438\u0440 \U0001f44d\U0001f3fd e\u0301   <|endoftext|>  https://a.b/c?d=e&f=1
@@ -33,24 +37,50 @@ def start_folder(name: str) -> Path:
     return folder if is_run(folder) else pretrained_folder(name)
 
 
-def start_shape(name: str, kind: type[Config]) -> Config:
-    """The shape of the model to start from, of the class that is needed.
+def has_own_head(shape: Any) -> bool:
+    """Whether a model of this shape takes over the encoder of the one it starts from, and has a new head on it."""
+    return isinstance(shape, LabelledConfig | EmbedderConfig)
+
+
+def start_shape(name: str, shape: Config) -> Config:
+    """The shape of the model to start from, of the class of `shape`; or `shape` on the encoder of that model.
 
     Raises ValueError naming what is missing or not supported, or when it is of another class.
     """
     folder = start_folder(name)
+    if isinstance(shape, EncoderConfig) and has_own_head(shape):
+        own = _start_encoder(folder, name)
+        return replace(shape, **{part: getattr(own, part) for part in ENCODER})
     if not is_run(folder):
-        shape = read_family(folder).to_config()
-        check_kind(type(shape), kind, name)
-        return shape
+        found = read_family(folder).to_config()
+        check_kind(type(found), type(shape), name)
+        return found
+    return from_dict(type(shape), _saved_shape(folder), "model")
+
+
+def _start_encoder(folder: Path, name: str) -> EncoderConfig:
+    """The shape of the encoder of a model, whatever its head."""
+    if not is_run(folder):
+        found: Any = read_family(folder).to_config()
+        check_kind(type(found), EncoderConfig, name)
+        return EncoderConfig(**{part: getattr(found, part) for part in ENCODER})
+    saved = _saved_shape(folder)
+    if lacking := [part for part in ENCODER if part not in saved]:
+        raise ValueError(f"init_from = {name!r} holds no encoder: its model has no {lacking[0]!r}")
+    return from_dict(EncoderConfig, {part: saved[part] for part in ENCODER}, "model")
+
+
+def _saved_shape(folder: Path) -> dict[str, Any]:
+    """What the configuration of a run says of its model."""
     record = read_json(folder / CONFIG)
     check_format(folder / CONFIG, record)
-    return from_dict(kind, record.get("config", {}).get("model", {}), "model")
+    saved: dict[str, Any] = record.get("config", {}).get("model", {})
+    return saved
 
 
-def changed_shape(name: str, changes: Mapping[str, Any], kind: type[Config]) -> Config:
+def changed_shape(name: str, changes: Mapping[str, Any], shape: Config) -> Config:
     """That shape with a shorter context or another dropout, by dotted names. ValueError for a longer context."""
-    own: Any = start_shape(name, kind)
+    own: Any = start_shape(name, shape)
     if changes.get("context", 0) > own.context:
         raise ValueError(f"model.context = {changes['context']} must be at most {own.context}, that of {name}")
     return with_fields(own, changes)
@@ -81,7 +111,7 @@ def start_tokenizer(name: str, asked: str) -> Tokenizer | str:
 def named_tokenizer(name: str) -> Tokenizer | None:
     """That of a name or a path; None for one that would be learned from a text."""
     match name:
-        case "char" | "bpe" | "wordpiece":
+        case "char" | "bpe" | "wordpiece" | "affixes":
             return None
         case "byte":
             return ByteTokenizer()

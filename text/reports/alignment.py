@@ -7,7 +7,7 @@ import numpy as np
 
 from core.files.figures import blank_figure, save_figure
 from text.corpus.sequences import encode_all
-from text.tasks.translator import Translator
+from text.using.translator import Translator
 
 CELL = 0.32  # inches of a token
 

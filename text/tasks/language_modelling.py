@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -13,18 +13,16 @@ from torch.nn import functional as F
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from core.files.atomic import write_text
-from core.messages import notice
 from core.training.config import with_steps
 from core.training.order import Batch, Share
 from core.training.run import Run
-from core.training.trained import matches_data, save_data_record
 from text.config import EvaluateConfig, LanguageModellingConfig
-from text.corpus.documents import Reading
-from text.corpus.load import Corpus, load_corpus
+from text.corpus.load import Corpus
 from text.corpus.windows import IGNORED, TrainingWindows, validation_batches
 from text.models.gpt import GPT, GPTConfig
 from text.models.recurrent import RecurrentConfig
-from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
+from text.tasks.task import TextTask, chosen_shape
+from text.tasks.texts import load_text, part_name, read_text, save_text
 from text.trained import Trained
 
 LOGITS = 2**28  # of a window, at most: 1 GiB of float32
@@ -46,14 +44,7 @@ class LanguageModelling(TextTask):
 
     @classmethod
     def prepare(cls, config: LanguageModellingConfig) -> Self:
-        tokenizer = chosen_tokenizer(config, "char")
-        learned = (
-            config.bpe_size if tokenizer in ("bpe", "wordpiece") else None
-        )  # a resumed run has its tokenizer already
-        reading, held_out = config.reading, config.held_out
-        corpus = load_corpus(config.data, tokenizer, vocab_size=learned, validation=held_out, reading=reading)
-        if config.resume and not matches_data(config.out, corpus.sha256):
-            raise ValueError(f"data = {config.data!r} is not the text that {config.out} was trained on, or has changed")
+        corpus = read_text(config)
         config = replace(config, model=chosen_shape(config, corpus.tokenizer.vocab_size))
         validation_batches(corpus.validation, config.model.context, batch_size=1)  # refuses a text that is too short
         items = TrainingWindows(corpus.train, config.model.context, config.batch_size).items
@@ -65,8 +56,7 @@ class LanguageModelling(TextTask):
         model = replace(trained.config.model, context=window(trained.config.model, corpus, options))
         rows = options.batch_size or default_rows(model)
         figures = evaluate(NextTokenLoss(trained.model), corpus, model.context, rows, device=trained.device)
-        part = "held-out tokens" if len(corpus.train) else "tokens, all of it"
-        return f"{corpus.name}: {corpus.val_size.tokens:,} {part}", figures
+        return part_name(corpus), figures
 
     def summary(self) -> str:
         corpus = self.corpus
@@ -77,10 +67,7 @@ class LanguageModelling(TextTask):
 
     def save_data(self, folder: Path) -> None:
         """Keeps the tokenizer in a run folder, and what the text was."""
-        corpus = self.corpus
-        corpus.tokenizer.save(folder)
-        sizes = {"train": asdict(corpus.train_size), "validation": asdict(corpus.val_size)}
-        save_data_record(folder, corpus.name, corpus.sha256, **sizes)
+        save_text(folder, self.corpus, self.corpus.tokenizer)
 
     def objective(self, model: GPT) -> nn.Module:
         return NextTokenLoss(model)
@@ -158,22 +145,6 @@ def evaluate(
 def default_rows(model: GPTConfig | RecurrentConfig) -> int:
     """How many windows to evaluate at once: 64, or fewer, so that their logits take no more than 1 GiB of float32."""
     return max(1, min(64, 2**28 // (model.context * model.vocab_size)))
-
-
-def load_text(trained: Trained, folder: Path, options: EvaluateConfig) -> Corpus:
-    """The text to evaluate on. Raises ValueError where a public model is given none."""
-    config, public = trained.config, not trained.step
-    assert isinstance(config, LanguageModellingConfig)
-    if not options.data:
-        if public:
-            raise ValueError(f"data is missing: {folder} is a public model, which has no text of its own; name one")
-        corpus = load_corpus(config.data, trained.tokenizer, validation=config.held_out, reading=config.reading)
-        if not matches_data(folder, corpus.sha256):
-            notice(f"{corpus.name} has changed since the run was trained on it")
-        return corpus
-    whole = options.part == "whole" or (options.part == "auto" and public)
-    reading = Reading(options.column, options.separator, "skip" if options.skip_bad else "refuse")
-    return load_corpus(options.data, trained.tokenizer, validation=1.0 if whole else config.validation, reading=reading)
 
 
 def window(model: GPTConfig, corpus: Corpus, options: EvaluateConfig) -> int:

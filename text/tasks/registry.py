@@ -1,7 +1,20 @@
 """The tasks of the panel, by the names in their configurations."""
 
+from text.tasks.classification import Classification
+from text.tasks.denoising import Denoising
+from text.tasks.embedding import Embedding
 from text.tasks.language_modelling import LanguageModelling
+from text.tasks.masked import MaskedLanguageModelling
+from text.tasks.tagging import Tagging
 from text.tasks.task import TextTask
 from text.tasks.translation import Translation
 
-TASKS: dict[str, type[TextTask]] = {"language-modelling": LanguageModelling, "translation": Translation}
+TASKS: dict[str, type[TextTask]] = {
+    "language-modelling": LanguageModelling,
+    "translation": Translation,
+    "masked-language-modelling": MaskedLanguageModelling,
+    "denoising": Denoising,
+    "classification": Classification,
+    "tagging": Tagging,
+    "embedding": Embedding,
+}

@@ -7,9 +7,10 @@ from typing import Any, Protocol, Self
 from core.training.checkpoints import read_config
 from core.training.run import Run
 from core.training.task import Task
-from text.config import CONFIGS, EvaluateConfig, TextConfig
+from text.config import EvaluateConfig, TextConfig
 from text.models.build import build_model
 from text.pretrained.start import differs_freely, start_shape, start_tokenizer
+from text.tasks.configs import CONFIGS
 from text.tokens.base import FILE, Tokenizer
 from text.tokens.load import load_tokenizer
 from text.trained import Trained, load_start
@@ -57,7 +58,7 @@ def chosen_shape(config: TextConfig, vocabulary: int) -> Any:
     shape = config.model
     if config.init_from and config.resume:
         shape = read_config(config.out, CONFIGS).model
-    elif config.init_from and not differs_freely(shape, own := start_shape(config.init_from, type(shape))):
+    elif config.init_from and not differs_freely(shape, own := start_shape(config.init_from, shape)):
         shape = own
     if 0 < shape.vocab_size < vocabulary:
         raise ValueError(f"model.vocab_size = {shape.vocab_size} must be at least the tokenizer's {vocabulary}")

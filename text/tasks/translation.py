@@ -13,17 +13,18 @@ from torch.nn import functional as F
 from core.files.atomic import write_text
 from core.training.order import Batch, Indices, Share
 from core.training.run import Run
-from core.training.trained import matches_data, save_data_record
+from core.training.trained import save_data_record
 from text.config import EvaluateConfig, TranslationConfig
 from text.corpus.batches import LengthBatches, evaluation_batches
-from text.corpus.pairs import Pairs, ParallelText, load_pairs, read_pairs
+from text.corpus.pairs import Pairs, ParallelText
 from text.corpus.sequences import Ragged, choose_tokenizer, encode_all, special_ids
 from text.corpus.windows import IGNORED
-from text.tasks.bleu import by_length, cased, lower_cased
+from text.reports.bleu import by_length, cased, lower_cased
+from text.tasks.paired import test_pairs, training_pairs
 from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
-from text.tasks.translator import Translator
 from text.tokens.base import Tokenizer
 from text.trained import Trained
+from text.using.translator import Translator
 
 SHOWN = 10  # translations in samples/
 
@@ -45,17 +46,7 @@ class Translation(TextTask):
 
     @classmethod
     def prepare(cls, config: TranslationConfig) -> Self:
-        bad: Literal["refuse", "skip"] = "skip" if config.skip_bad else "refuse"
-        pairs = load_pairs(
-            config.data,
-            source=config.source,
-            target=config.target,
-            validation=config.validation,
-            validation_data=config.validation_data,
-            bad=bad,
-        )
-        if config.resume and not matches_data(config.out, pairs.fingerprint):
-            raise ValueError(f"data = {config.data!r} is not what {config.out} was trained on, or has changed")
+        pairs = training_pairs(config)
         choice = chosen_tokenizer(config, config.default_tokenizer)
         texts = [*pairs.train.source, *pairs.train.target]
         tokenizer = choose_tokenizer(choice, texts, pairs.train.fingerprint, config.bpe_size or 8000)
@@ -167,22 +158,6 @@ class TranslationLoss(nn.Module):
         return F.cross_entropy(
             logits, targets.flatten(), ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
         )
-
-
-def test_pairs(config: TranslationConfig, options: EvaluateConfig) -> tuple[dict[str, Pairs], tuple[str, str]]:
-    """What a run is tested on (other data, its test parts, or what it held out), and what its sides are called."""
-    pairs = load_pairs(
-        config.data,
-        source=config.source,
-        target=config.target,
-        validation=config.validation,
-        validation_data=config.validation_data,
-        bad="skip" if config.skip_bad else "refuse",
-    )
-    sides = pairs.source, pairs.target
-    if options.data:
-        return {"data": read_pairs(options.data, source=sides[0], target=sides[1])}, sides
-    return dict(pairs.tests) or {"val": pairs.validation}, sides
 
 
 def scores(translator: Translator, pairs: Pairs, language: str) -> dict[str, float]:

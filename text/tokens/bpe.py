@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -110,6 +110,30 @@ class BPETokenizer(LibraryTokenizer):
         if split == "roberta":
             frame_as_roberta(backend)
         return cls(backend, companions)
+
+    def extended(self, names: Sequence[str]) -> BPETokenizer:
+        """The same encoding with more special tokens, whose ids follow the vocabulary.
+
+        Where their names are read as these tokens, a space before one is part of what it stands for.
+        """
+        from tokenizers import AddedToken
+
+        backend = type(self._backend).from_str(self._backend.to_str())
+        backend.add_special_tokens([AddedToken(name, lstrip=True, special=True) for name in names])
+        return BPETokenizer(backend, self.companions)
+
+    def framed(self, before: Sequence[int], after: Sequence[int]) -> BPETokenizer:
+        """The same encoding with special tokens before and after a text, as other tools then put them too."""
+        from tokenizers import processors
+
+        backend = type(self._backend).from_str(self._backend.to_str())
+        first, last = ([backend.id_to_token(token) for token in side] for side in (before, after))
+        named = [(name, backend.token_to_id(name)) for name in {*first, *last}]
+        single, second = [*first, "$A", *last], ["$B:1", *(f"{name}:1" for name in last)]
+        backend.post_processor = processors.TemplateProcessing(
+            single=" ".join(single), pair=" ".join(single + second), special_tokens=sorted(named)
+        )
+        return BPETokenizer(backend, self.companions)
 
     @cached_property
     def pieces(self) -> list[bytes]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files.downloads import Remote, fetch
+from text.tokens.affixes import AffixTokenizer
 from text.tokens.base import FILE, ByteTokenizer, CharTokenizer, Tokenizer
 from text.tokens.bpe import BPETokenizer, Split, byte_alphabet, byte_level
 from text.tokens.library import LibraryTokenizer
@@ -57,6 +58,8 @@ def _read(file: Path) -> Tokenizer:
                 return CharTokenizer(characters)
             case {"tokenizer": "byte"}:
                 return ByteTokenizer()
+            case {"tokenizer": "affixes", "parts": list(parts)}:
+                return AffixTokenizer(parts)
         from tokenizers import Tokenizer as Backend
 
         if plain := _plain(described):

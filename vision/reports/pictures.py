@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from core.files.figures import ACCENT, ALARM, INK, PALE, PAPER, RULE, SOFT, blank_figure
-from vision.reports.metrics import BINS, Errors, Tally
+from core.training.answers import BINS, Tally
+from vision.reports.errors import Errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

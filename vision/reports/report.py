@@ -13,8 +13,9 @@ from core.files.atomic import atomic_write
 from core.files.figures import save_figure
 from core.files.json_files import write_json
 from core.messages import notice
+from core.training.answers import Answers, Tally, by_class, confusion_matrix, wilson
 from core.training.trained import flat
-from vision.reports.metrics import Answers, Errors, Tally, by_class, confusion_matrix, wilson
+from vision.reports.errors import Errors
 from vision.reports.pictures import calibration_picture, confusion_picture, errors_picture, shorten
 from vision.tasks.evaluation import Evaluation, Variant
 

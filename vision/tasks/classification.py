@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.devices import to_device
+from core.training.answers import Answers, Tally
 from core.training.order import Batch, Share
 from core.training.run import Run
 from vision.augmentation.augment import Augment
@@ -16,7 +17,6 @@ from vision.data.batches import ImageSet, evaluation_batches
 from vision.data.load import Data
 from vision.data.preparation import Preparation
 from vision.models.vit import ViT
-from vision.reports.metrics import Answers, Tally
 
 NAMED = 12  # classes that are named when a run begins
 

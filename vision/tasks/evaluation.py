@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.devices import autocast
+from core.training.answers import Answers, Tally
 from vision.data.batches import ImageSet, evaluation_batches
-from vision.reports.metrics import Answers, Errors, Tally
+from vision.reports.errors import Errors
 from vision.trained import Trained
 
 Views = Literal["none", "flip", "shift", "flip-shift"]

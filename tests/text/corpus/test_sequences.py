@@ -55,6 +55,7 @@ def test_padding_is_behind_and_only_there(sequences: list[list[int]], multiple: 
 def test_a_learned_encoding_has_special_tokens_that_text_cannot_write(tmp_path: Path) -> None:
     tokenizer = learn_bpe(TEXTS * 20, 400)
     assert special_ids(tokenizer) == (0, 1, 2, tokenizer.vocab_size)
+    assert tokenizer.mask == 3
     assert (tokenizer.bos, tokenizer.eos, tokenizer.stops) == (1, 2, (2,))
     for text in TEXTS:
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -91,7 +92,7 @@ def test_what_is_learned_is_learned_once(kind: str, tmp_path: Path) -> None:
     assert choose_tokenizer(tmp_path / "saved", [], "") == first
     with pytest.raises(ValueError, match="tokenizer must be bpe, char, byte, gpt2 or the path of one, got 'bqe'"):
         choose_tokenizer("bqe", [], "")
-    with pytest.raises(ValueError, match="vocab_size must be at least 259"):
+    with pytest.raises(ValueError, match="vocab_size must be at least 260"):
         choose_tokenizer("bpe", TEXTS, "small", 258, tmp_path)
 
 

@@ -250,3 +250,22 @@ def test_the_hash_tells_how_the_same_bytes_are_read(tmp_path: Path) -> None:
     write(tmp_path, a_txt='"one"\n', a_jsonl='"one"\n', b_txt='"two"', b_md='\ufeff"two"')
     hashes = [content_hash(find_source(file), tmp_path / "hashes") for file in sorted(tmp_path.glob("*.*"))]
     assert len(set(hashes)) == 4
+
+
+def test_the_held_out_novel_is_another_book(data_root: Path) -> None:
+    names = ["british_novels", "british_novels:valid", "british_novels:test"]
+    texts = [b"".join(next(iter(find_source(name).documents())).read()) for name in names]
+    assert [len(text) for text in texts] == [17_145_023, 668_092, 498_293]
+    assert texts[1].startswith(b"SENSE AND SENSIBILITY")
+    assert texts[1][1000:1200] not in texts[0]
+    with pytest.raises(ValueError, match="the parts of british_novels are train, valid, test"):
+        find_source("british_novels:best")
+
+
+def test_novels_that_are_missing_or_others_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"british_novels/train.txt is missing: put it at .*train.txt, or"):
+        find_source("british_novels", tmp_path)
+    (tmp_path / "british_novels").mkdir()
+    (tmp_path / "british_novels" / "train.txt").write_text("another")
+    with pytest.raises(ValueError, match="train.txt is not the file of that name"):
+        find_source("british_novels", tmp_path)

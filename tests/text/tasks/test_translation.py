@@ -21,11 +21,11 @@ from text.corpus.windows import IGNORED
 from text.models.build import build_model
 from text.models.encoder_decoder import shape_modern
 from text.models.recurrent_seq2seq import RecurrentSeq2SeqConfig
-from text.tasks.bleu import by_length, cased, lower_cased
+from text.reports.bleu import by_length, cased, lower_cased
 from text.tasks.translation import Translation, TranslationLoss
-from text.tasks.translator import Translator
 from text.train import train
 from text.trained import load
+from text.using.translator import Translator
 
 SHAPE = shape_modern(32, 2, n_heads=2, head_dim=16, ffn_dim=64, dropout=0.0, context=40, head="tied")
 
@@ -51,11 +51,11 @@ def config(place: Path) -> TranslationConfig:
     return TranslationConfig(
         data=str(numbers(place)),
         out=place / "run",
-        steps=450,
+        steps=600,
         batch_size=800,
         label_smoothing=0.0,
-        bpe_size=400,
-        eval_every=450,
+        bpe_size=401,
+        eval_every=600,
         precision="fp32",
         device="cpu",
         optimizer=OptimizerConfig("muon", lr=3e-3, muon_precision="fp32"),

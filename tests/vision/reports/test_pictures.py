@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from core.files.figures import save_figure
-from vision.reports.metrics import Answers, Errors, Tally, confusion_matrix
+from core.training.answers import Answers, Tally, confusion_matrix
+from vision.reports.errors import Errors
 from vision.reports.pictures import calibration_picture, confusion_picture, errors_picture
 
 CIFAR = "airplane automobile bird cat deer dog frog horse ship truck".split()

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from core.files.json_files import read_json
-from vision.reports.metrics import Answers, Errors, Tally
+from core.training.answers import Answers, Tally
+from vision.reports.errors import Errors
 from vision.reports.report import key_figures, tables, write_figures
 from vision.tasks.evaluation import Evaluation, variants
 

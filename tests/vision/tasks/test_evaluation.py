@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from core.training.answers import Answers
 from tests.vision.processes import digits, grey, opinionated
-from vision.reports.metrics import Answers
 from vision.tasks.evaluation import SHIFTS, augmented_views, average_views
 
 

@@ -143,6 +143,8 @@ class EncoderFamily(Family[EncoderModel, EncoderConfig]):
     def own_fields(cls, config: EncoderConfig) -> dict[str, Any]:
         head = next(head for head, kind in HEADS.items() if isinstance(config, kind))
         own: dict[str, Any] = {"architectures": [cls.stem + head], "max_position_embeddings": config.context}
+        if isinstance(config, TaggerConfig):
+            cls.require("words", config.words, ["first", "mean"])
         if isinstance(config, LabelledConfig):
             own["id2label"] = {str(n): label for n, label in enumerate(config.labels)}
         if isinstance(config, MaskedLMConfig):

@@ -1,4 +1,4 @@
-"""Figures of a classifier's answers, from sums that add up over batches and over processes; and its errors."""
+"""Figures of a classifier's answers, from sums that add up over batches and over processes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PIECE = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """Sums over the answers to some images; `+` adds those of other images.
+    """Sums over the answers to some examples; `+` adds those of others.
 
-    classes: int64 (3, K), by class: its images, the answers that name it, and those of them that are correct
-    top5: float64 (), images whose class is among the 5 most probable
+    classes: int64 (3, K), by class: its examples, the answers that name it, and those of them that are correct
+    top5: float64 (), examples whose class is among the 5 most probable
     loss: float64 (), negative log-likelihood in nats, summed
-    bins: float64 (3, BINS), by confidence, the probability of the answer: images, summed confidence, correct
+    bins: float64 (3, BINS), by confidence, the probability of the answer: examples, summed confidence, correct
         answers; bin m holds confidences in (m / BINS, (m + 1) / BINS]
     """
 
@@ -33,7 +33,7 @@ class Tally:
 
     @classmethod
     def empty(cls, classes: int) -> Tally:
-        """Of no images."""
+        """Of no examples."""
         return cls.of(Answers.of(torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64)), classes)
 
     @classmethod
@@ -61,22 +61,22 @@ class Tally:
 
     @property
     def count(self) -> int:
-        """Images."""
+        """Examples."""
         return int(self.classes[0].sum())
 
     @property
     def correct(self) -> int:
-        """Images assigned to their own class."""
+        """Examples assigned to their own class."""
         return int(self.classes[2].sum())
 
     def figures(self) -> dict[str, float]:
-        """accuracy, top5, balanced_accuracy, macro_f1 and ece in 0..1; loss in nats per image.
+        """accuracy, top5, balanced_accuracy, macro_f1 and ece in 0..1; loss in nats per example.
 
-        balanced_accuracy is the mean recall of the classes that have images, macro_f1 the mean F1 of those that have
-        images or answers, ece the expected calibration error (Guo 2017, eq. 3).
+        balanced_accuracy is the mean recall of the classes that have examples, macro_f1 the mean F1 of those that have
+        examples or answers, ece the expected calibration error (Guo 2017, eq. 3).
         """
         if not self.count:
-            raise ValueError("there are no images to evaluate the model on")
+            raise ValueError("there is nothing to evaluate the model on")
         _, confidence, correct = self.bins
         _, recall, f1 = shares(self.classes)
         return {
@@ -91,7 +91,7 @@ class Tally:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a model says about some images, in order.
+    """What a model says about some examples, in order.
 
     truth, answer: int64 (N,), classes
     rank: int64 (N,), how many classes are more probable than the true one; among equals the lower number comes first
@@ -117,6 +117,10 @@ class Answers:
         """Those of several parts, one after the other."""
         return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
+    def take(self, places: Tensor) -> Answers:
+        """Those to some of the examples: places int64 (M,)."""
+        return Answers(*(getattr(self, f.name)[places] for f in fields(self)))
+
     @classmethod
     def _of_piece(cls, logits: Tensor, labels: Tensor) -> Answers:
         places, exact = labels[:, None], logits.double()  # (B, 1), (B, K)
@@ -129,50 +133,18 @@ class Answers:
         return cls(labels, answer, rank, confidence, exact.gather(1, places).squeeze(1) - norm)
 
 
-@dataclass(frozen=True, eq=False)
-class Errors:
-    """Images that were assigned to a class that is not theirs.
-
-    pixels: uint8 (N, C, H, W). truth, answer: int64 (N,). confidence: float64 (N,), the answer's probability.
-    place: int64 (N,), the number of the image among all.
-    """
-
-    pixels: Tensor
-    truth: Tensor
-    answer: Tensor
-    confidence: Tensor
-    place: Tensor
-
-    def __len__(self) -> int:
-        return len(self.truth)
-
-    @classmethod
-    def of(cls, pixels: Tensor, answers: Answers, first: int = 0) -> Errors:
-        """All errors of a batch: pixels (B, C, H, W), the answers, and the number of the first image."""
-        [wrong] = (answers.answer != answers.truth).nonzero(as_tuple=True)
-        truth, answer, confidence = (part[wrong] for part in (answers.truth, answers.answer, answers.confidence))
-        return cls(pixels.cpu()[wrong], truth, answer, confidence, first + wrong)
-
-    def most_confident(self, count: int, others: Errors | None = None) -> Errors:
-        """The `count` most confident of these and others together, in order."""
-        parts = [self] if others is None else [others, self]
-        joint = Errors(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(self)))
-        order = joint.confidence.argsort(descending=True, stable=True)[:count]
-        return Errors(*(getattr(joint, field.name)[order] for field in fields(self)))
-
-
 @dataclass(frozen=True)
 class ClassFigures:
-    """Figures of one class, each in 0..1; NaN where no image counts."""
+    """Figures of one class, each in 0..1; NaN where no example counts."""
 
     precision: float
-    """Of the images assigned to the class, the share that belongs to it."""
+    """Of the examples assigned to the class, the share that belongs to it."""
     recall: float
-    """Of the images of the class, the share assigned to it."""
+    """Of the examples of the class, the share assigned to it."""
     f1: float
     """The harmonic mean of both."""
     count: int
-    """Images of the class."""
+    """Examples of the class."""
 
 
 def by_class(tally: Tally) -> list[ClassFigures]:
@@ -183,12 +155,12 @@ def by_class(tally: Tally) -> list[ClassFigures]:
 
 def shares(classes: Tensor) -> Tensor:
     """Precision, recall and F1 of each class from the `classes` of a Tally: float64 (3, K); NaN where 0 / 0."""
-    images, answers, correct = classes.double()
-    return torch.stack((correct / answers, correct / images, 2 * correct / (answers + images)))
+    examples, answers, correct = classes.double()
+    return torch.stack((correct / answers, correct / examples, 2 * correct / (answers + examples)))
 
 
 def confusion_matrix(answers: Answers, classes: int) -> Tensor:
-    """int64 (K, K): how many images of a true class (row) were assigned to a class (column)."""
+    """int64 (K, K): how many examples of a true class (row) were assigned to a class (column)."""
     cells = answers.truth * classes + answers.answer
     return torch.bincount(cells, minlength=classes**2).reshape(classes, classes)
 

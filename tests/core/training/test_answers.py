@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from sklearn import metrics as reference
 from torch import Tensor
 
-from vision.reports.metrics import BINS, Answers, Tally, by_class, confusion_matrix, wilson
+from core.training.answers import BINS, Answers, Tally, by_class, confusion_matrix, wilson
 
 
 def answers(images: int, classes: int, seed: int = 0, trust: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -182,7 +182,7 @@ def test_half_precision_logits_are_counted_in_double() -> None:
     assert tally_of(coarse, labels).figures() == tally_of(coarse.double(), labels).figures()
 
 
-def test_no_images_have_no_figures() -> None:
+def test_without_examples_there_are_no_figures() -> None:
     assert Tally.empty(3).count == 0
     with pytest.raises(ValueError, match="no images"):
         Tally.empty(3).figures()

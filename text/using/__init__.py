@@ -1,0 +1,1 @@
+"""Trained models put to use: texts in, what the task makes of them out."""

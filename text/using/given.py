@@ -1,0 +1,47 @@
+"""Texts that a command is given: in its words, in a file, or on standard input."""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from core.cli.arguments import run_folder
+from text.corpus.documents import BadText, Document, lines
+
+CLITICS = r"(?:n't|'(?:s|re|ve|ll|d|m))\b"
+WORD = re.compile(rf"\w+?(?={CLITICS})|{CLITICS}|\w+(?:[.,'@&]\w+)*|(\W)\1*(?<!\s)", re.IGNORECASE)
+"""A word, what is joined to it in English (do|n't, it|'s), or punctuation marks of one kind."""
+
+
+def given_words(argv: list[str], command: str) -> tuple[Path, list[str], list[str]]:
+    """The folder that begins a command line, the texts behind it, and the options."""
+    name, rest = run_folder(argv, command)
+    count = next((place for place, word in enumerate(rest) if word.startswith("--")), len(rest))
+    return name, rest[:count], rest[count:]
+
+
+def texts_of(words: Sequence[str], file: Path | None) -> Iterator[str]:
+    """Texts of the command, of a file, or of standard input, one a line, without empty ones.
+
+    Raises ValueError for texts in the command beside a file, for one that is empty, and for a file that cannot be read.
+    """
+    if words and file is not None:
+        raise ValueError(f"file = {file}: texts are in the command already")
+    if any(not word.strip() for word in words):
+        raise ValueError("a text in the command is empty; was a variable not set?")
+    if file is not None and not file.is_file():
+        raise ValueError(f"file = {str(file)!r} is not a file")
+    given = iter(words) if words else sys.stdin if file is None else _lines(file)
+    return filter(None, map(str.strip, given))
+
+
+def _lines(file: Path) -> Iterator[str]:
+    for line in lines(Document(str(file), file)):
+        if isinstance(line, BadText):
+            raise line
+        yield line
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, punctuation marks by themselves, and English clitics: do n't, it 's."""
+    return [found[0] for found in WORD.finditer(text)]
