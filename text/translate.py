@@ -108,7 +108,7 @@ def translate(argv: list[str]) -> None:
         raise ValueError(f"file = {options.file}: sentences are in the command already")
     trained = load_any(str(name), options.checkpoint, device_kind(options.device))
     check_direction(trained, options.source)
-    search = {"rows": options.at_once, "beams": options.beams, "length_penalty": options.length_penalty}
+    search = {name: getattr(options, name) for name in ("beams", "best", "length_penalty")} | {"rows": options.at_once}
     translator = Translator(trained.model, trained.tokenizer, trained.device, **search)  # type: ignore[arg-type]
     pairs: list[tuple[str, str]] = []
     typed = not (words or options.file) and sys.stdin.isatty()
