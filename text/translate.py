@@ -109,7 +109,7 @@ def translate(argv: list[str]) -> None:
     trained = load_any(str(name), options.checkpoint, device_kind(options.device))
     check_direction(trained, options.source)
     search = {name: getattr(options, name) for name in ("beams", "best", "length_penalty")} | {"rows": options.at_once}
-    translator = Translator(trained.model, trained.tokenizer, trained.device, **search)  # type: ignore[arg-type]
+    translator = Translator(trained.model, trained.tokenizer, trained.device, **search)
     pairs: list[tuple[str, str]] = []
     typed = not (words or options.file) and sys.stdin.isatty()
     for group in in_groups(sentences(words, options.file), 1 if typed else options.at_once):

@@ -27,8 +27,8 @@ class Translator:
     """Translates with a model and its tokenizer.
 
     rows: sentences translated at once. beams: 1 takes the most probable token. best: translations of each sentence, at
-    most as many as beams. A translation is at most `ratio` times as long as its source and 10 tokens more, as far as the
-    model's context goes.
+    most as many as beams. A translation is at most `ratio` times as long as its source and 10 tokens more, as far as
+    the model's context goes.
     """
 
     def __init__(
