@@ -23,7 +23,8 @@ class ExportConfig:
     out: Path = field(default=Path(), metadata={REQUIRED: True})
     """The new folder, in Hugging Face's layout: config.json, model.safetensors, and the files of the tokenizer."""
     family: str = ""
-    """gpt2, llama, mistral, qwen2, qwen3, smollm3, olmo2, olmo3 or nanochat; default the one nearest to the model."""
+    """gpt2, llama, mistral, qwen2, qwen3, smollm3, olmo2, olmo3 or nanochat; bert, roberta, distilbert or modernbert;
+    marian or t5; default the one nearest to the model."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the weights written."""
     checkpoint: str = "best"

@@ -21,6 +21,7 @@ from core.decoding.generate import generate
 from core.decoding.window import STOPPED
 from core.devices import device_kind, resolve_precision
 from core.messages import notice
+from text.config import LanguageModellingConfig
 from text.tokens.base import StreamingDecoder, Tokenizer, UnknownCharacterError
 from text.trained import Trained, load_any
 
@@ -203,6 +204,8 @@ def sample(argv: list[str]) -> None:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may not have every character
     device = device_kind(options.device)
     trained = load_any(str(name), options.checkpoint, device)
+    if not isinstance(trained.config, LanguageModellingConfig):
+        raise ValueError(f"DIR holds a model for {trained.config.task}, not one that continues texts")
     if resolve_precision(options.precision, device) == "bf16":
         trained.model.bfloat16()  # once; autocast would convert every weight for every token
     if options.prompt is None and sys.stdin.isatty():

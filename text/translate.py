@@ -108,8 +108,8 @@ def translate(argv: list[str]) -> None:
         raise ValueError(f"file = {options.file}: sentences are in the command already")
     trained = load_any(str(name), options.checkpoint, device_kind(options.device))
     check_direction(trained, options.source)
-    search = {"rows": options.at_once, "beams": options.beams, "length_penalty": options.length_penalty}
-    translator = Translator(trained.model, trained.tokenizer, trained.device, **search)  # type: ignore[arg-type]
+    search = {name: getattr(options, name) for name in ("beams", "best", "length_penalty")} | {"rows": options.at_once}
+    translator = Translator(trained.model, trained.tokenizer, trained.device, **search)
     pairs: list[tuple[str, str]] = []
     typed = not (words or options.file) and sys.stdin.isatty()
     for group in in_groups(sentences(words, options.file), 1 if typed else options.at_once):

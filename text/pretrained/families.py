@@ -37,7 +37,9 @@ def find_family(model_type: object) -> type[Family[Any, Any]]:
 
 
 def nearest_family(config: Any) -> str:
-    """The name of the family whose layout is nearest to a model of this configuration."""
+    """The name of the family whose layout is nearest to a model of this configuration. ValueError if there is none."""
+    if type(config) not in NEAREST:
+        raise ValueError(f"no public layout holds a model of a {type(config).__name__}: its weights are safetensors")
     return NEAREST[type(config)](config)
 
 

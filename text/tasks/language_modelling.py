@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -93,8 +93,8 @@ class LanguageModelling(TextTask):
         """Continues the beginning of the held-out text, in samples/step-*.txt."""
         if not (run.main and self.config.sample):
             return
-        model, tokenizer = run.state.model, self.corpus.tokenizer
-        assert isinstance(model, GPT)
+        model: Any = run.state.model
+        tokenizer = self.corpus.tokenizer
         prompt, sampling = self.corpus.validation[:PROMPT].tolist(), Sampling(temperature=0.8)
         [new] = complete(model, [prompt], self.config.sample, sampling, seeds=[self.config.seed], device=run.device)
         ids = [token for token in prompt + new if token < tokenizer.vocab_size]  # the model's vocabulary may be larger

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +10,7 @@ from core.decoding.beams import Hypothesis, beam_search
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from text.corpus.batches import evaluation_batches, restored
-from text.corpus.sequences import Ragged, special_ids
+from text.corpus.sequences import Ragged
 from text.tokens.base import Tokenizer
 
 GREEDY = Sampling(temperature=0)
@@ -27,17 +26,18 @@ class Translation(NamedTuple):
 class Translator:
     """Translates with a model and its tokenizer.
 
-    rows: sentences translated at once. beams: 1 takes the most probable token. A translation is at most `ratio` times
-    as long as its source and 10 tokens more, as far as the model's context goes.
+    rows: sentences translated at once. beams: 1 takes the most probable token. best: translations of each sentence, at
+    most as many as beams. A translation is at most `ratio` times as long as its source and 10 tokens more, as far as
+    the model's context goes.
     """
 
     def __init__(
         self, model: Any, tokenizer: Tokenizer, device: torch.device, *, rows: int = 64, beams: int = 1,
-        length_penalty: float = 0.6, ratio: float = 2.0,
+        best: int = 1, length_penalty: float = 0.6, ratio: float = 2.0,
     ):  # fmt: skip
         self.model, self.tokenizer, self.device = model, tokenizer, device
-        self.rows, self.beams, self.length_penalty, self.ratio = rows, beams, length_penalty, ratio
-        self.ids = special_ids(tokenizer)
+        self.rows, self.beams, self.best, self.length_penalty, self.ratio = rows, beams, best, length_penalty, ratio
+        self.ids: Any = model.config  # its start, eos and pad
 
     def translate(self, sources: Ragged) -> list[list[Translation]]:
         """For each source, with its end token, the translations that were found, best first: one without beams."""
@@ -47,7 +47,7 @@ class Translator:
 
     def alignment(self, source: Sequence[int], target: Sequence[int]) -> Tensor:
         """How much each target token, those before it being given, attends to each of the source: (T, N)."""
-        inputs = torch.tensor([[self.ids.bos, *target[:-1]]], device=self.device)
+        inputs = torch.tensor([[self.ids.start, *target[:-1]]], device=self.device)
         rows = torch.tensor([[*source]], device=self.device)
         with torch.inference_mode():
             weights: Tensor = self.model.alignments(rows, None, inputs)
@@ -55,18 +55,18 @@ class Translator:
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of the tokens of a translation."""
-        special = {self.ids.pad, self.ids.bos, self.ids.eos, *self.tokenizer.stops}
+        special = {self.ids.pad, self.ids.start, self.ids.eos, *self.tokenizer.stops}
         return self.tokenizer.decode([i for i in ids if i not in special and i < self.tokenizer.vocab_size]).strip()
 
     def _batch(self, source: Tensor, lengths: Tensor) -> list[list[Translation]]:
         bound = self.model.bind(source.to(self.device), lengths.to(self.device))
         most = min(int(lengths.max() * self.ratio) + 10, self.model.config.context - 1)
-        prompts, eos = [[self.ids.bos]] * len(source), self.ids.eos
+        prompts, eos = [[self.ids.start]] * len(source), self.ids.eos
         if self.beams == 1:
             rows = complete(bound, prompts, most, GREEDY, stop=[eos], device=self.device)
             return [[Translation(self.text(row), None)] for row in rows]
-        penalty = self.length_penalty
-        found = beam_search(bound, prompts, most, self.beams, eos=eos, length_penalty=penalty, device=self.device)
+        settings: dict[str, Any] = {"n_best": self.best, "length_penalty": self.length_penalty, "device": self.device}
+        found = beam_search(bound, prompts, most, self.beams, eos=eos, **settings)
         return [[self._translation(each) for each in hypotheses] for hypotheses in found]
 
     def _translation(self, found: Hypothesis) -> Translation:
@@ -83,8 +83,3 @@ def in_groups(lines: Iterator[str], size: int) -> Iterator[list[str]]:
             group = []
     if group:
         yield group
-
-
-def shares(lengths: Sequence[int], rank: int, world: int) -> np.ndarray:
-    """Which rows a process takes: every world-th of those sorted by length."""
-    return np.argsort(lengths, kind="stable")[rank::world]

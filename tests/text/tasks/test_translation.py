@@ -159,7 +159,7 @@ def test_what_came_before_is_trained_by_the_same_task(config: TranslationConfig,
     figures = train(replace(config, out=place / attention, steps=20, model=shape, optimizer=adam))
     assert figures["val/loss"] < 4.5, "ln 320 is 5.8"
     trained = load(place / attention)
-    translator = Translator(trained.model, trained.tokenizer, trained.device, beams=2)
+    translator = Translator(trained.model, trained.tokenizer, trained.device, beams=2, best=2)
     assert len(translator.translate(encode_all(trained.tokenizer, ["one"], after=[translator.ids.eos]))[0]) == 2
 
 
