@@ -146,7 +146,7 @@ PRESETS: dict[str, TextConfig] = {
         model=GPTConfig(vocab_size=50304, context=1024, core=gpt2_core(768, 12, 12, bias="all")),
     ),
     # A masked language model in ModernBERT's layout, on novels. Larger fractions than 15 % suit small models no less
-    # (Wettig 2023), and give more targets a step.
+    # (Wettig 2023), and give more targets a step. Not measured yet.
     "mlm-cpu": MaskedConfig(
         minutes=15,
         data="british_novels",
@@ -159,7 +159,7 @@ PRESETS: dict[str, TextConfig] = {
             context=128, head=HeadConfig("dense-norm", "gelu", "output"), core=modernbert_core(256, 4, 4, ffn_dim=704)
         ),
     ),
-    # A small T5 1.1 on novels: spans of 3 tokens are left out, 15 % of the text.
+    # A small T5 1.1 on novels: spans of 3 tokens are left out, 15 % of the text. Not measured yet.
     "t5-cpu": DenoisingConfig(
         minutes=20,
         data="british_novels",
@@ -169,7 +169,7 @@ PRESETS: dict[str, TextConfig] = {
         schedule=PLATEAU,
         model=shape_modern(256, 4, n_heads=4, head_dim=None, ffn_dim=512, dropout=0.0, context=128),
     ),
-    # Vectors of English and German sentences, of which those of one picture are near to each other.
+    # Vectors of English and German sentences, of which those of one picture are near to each other. Not measured yet.
     "embed-cpu": EmbeddingConfig(
         minutes=10,
         data="multi30k",
