@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.processes import Command
-from tests.text.pretrained.test_minilm import CARD, FOLDER
+from tests.text.pretrained.test_minilm import CARD, FOLDER, TEXTS
+from text.trained import load_any
+from text.using.text_encoder import TextEncoder
 
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="the files of all-MiniLM-L6-v2 are not there: TRIPTYCH_MINILM")
 
@@ -26,3 +29,12 @@ def test_a_file_is_searched_by_meaning(tmp_path: Path, command: Command) -> None
         code, out, _ = command("embed", FOLDER, "--search", query, tmp_path / "lines.txt", "--top", 1)
         assert code == 0
         assert out.splitlines()[0].endswith(found)
+
+
+def test_a_vector_is_the_same_for_any_batch_and_order() -> None:
+    trained = load_any(str(FOLDER))
+    alone = np.concatenate([TextEncoder(trained.model, trained.tokenizer).encode([text]) for text in TEXTS])
+    for rows in (2, 3, 64):
+        encoder = TextEncoder(trained.model, trained.tokenizer, rows=rows)
+        np.testing.assert_allclose(encoder.encode(TEXTS), alone, atol=1e-6)
+        np.testing.assert_allclose(encoder.encode(TEXTS[::-1])[::-1], alone, atol=1e-6)
