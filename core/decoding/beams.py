@@ -91,16 +91,16 @@ class _Branches(NamedTuple):
 
 
 @with_kernel
-def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of x (R, V), largest first, and their places: (R, k) each."""
-    values, places = x.topk(k, dim=-1)
-    return values, places
+def most_probable(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k most probable tokens by logits (R, V), best first: log-probabilities and ids, (R, k) each."""
+    scores, ids = logits.float().log_softmax(-1).topk(k, dim=-1)
+    return scores, ids
 
 
 def _branch(scores: Tensor, logits: Tensor, beams: int, stops: Tensor) -> _Branches:
     """scores (P, open) and logits (P open, V) -> twice as many branches as beams, or more: that many may go on."""
     count = beams * (1 + max(1, len(stops)))
-    values, ids = largest(logits.float().log_softmax(-1), min(count, logits.shape[-1]))  # (P open, c)
+    values, ids = most_probable(logits, min(count, logits.shape[-1]))  # (P open, c)
     totals = (scores.unsqueeze(-1) + values.unflatten(0, scores.shape)).flatten(1)  # (P, open c)
     best, places = totals.topk(min(count, totals.shape[-1]))  # (P, 2 beams or more)
     ids = ids.view_as(totals).gather(-1, places)

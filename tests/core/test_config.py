@@ -28,7 +28,10 @@ IMPOSSIBLE_SHAPES: list[tuple[dict[str, Any], list[str]]] = [
     ({"dropout": 1.0}, ["dropout = 1.0", "below 1"]),
     ({"attention_dropout": -0.1}, ["attention_dropout = -0.1", "at least 0"]),
     ({"drop_path": 1.5}, ["drop_path = 1.5", "below 1"]),
-    ({"feedforward": "swish"}, ["feedforward = 'swish'", "relu, gelu, gelu-tanh, relu2, swiglu, geglu, geglu-tanh"]),
+    (
+        {"feedforward": "swish"},
+        ["feedforward = 'swish'", "relu, gelu, gelu-tanh, silu, relu2, swiglu, geglu, geglu-tanh"],
+    ),
     ({"norm": "batchnorm"}, ["norm = 'batchnorm'", "layernorm"]),
     ({"norm": "none"}, ["norm = 'none'", "layernorm"]),
     ({"norm_placement": "both"}, ["norm_placement = 'both'", "pre, post, branch"]),

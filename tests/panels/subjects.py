@@ -108,7 +108,10 @@ SUBJECTS = {
         "text",
         data=lambda folder: moods(folder / "moods.tsv"),
         change=lambda folder: moods(folder / "moods.tsv", 241),
-        small=("sst2", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.context", 64, "--batch-size", 8),
+        small=(
+            *("sst2", "--optimizer.kind", "muon", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.core.ffn-dim", 64),
+            *("--model.context", 64, "--batch-size", 8),
+        ),
         random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
         divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 5),
     ),

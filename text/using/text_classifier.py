@@ -67,16 +67,24 @@ class TextClassifier:
 def encode_texts(
     tokenizer: Tokenizer, texts: Sequence[str], seconds: Sequence[str], shape: Any, too_long: TooLong, name: str
 ) -> Encoded:
-    """The tokens of texts, or of pairs where there are `seconds`, of at most the context of a model of that shape."""
+    """The tokens of texts, or of pairs where there are `seconds`, of at most the context of a model of that shape.
+
+    A tokenizer whose files say how texts are framed is followed; any other puts an end behind each of the two.
+    """
     longest, (before, after) = shape.context, frame_ids(tokenizer, shape.vocab_size)
     if not any(seconds):
         limits: dict[str, Any] = {"longest": longest, "too_long": too_long, "name": name}
         return Encoded(encode_all(tokenizer, texts, before=before, after=after, **limits), None)
-    first = encode_all(tokenizer, texts, before=before, after=after)
-    second = encode_all(tokenizer, seconds, after=after)
-    kinds = [np.repeat([0, 1], lengths) for lengths in zip(first.lengths, second.lengths, strict=True)]
-    ids = limited(joined(first, second), longest, longest, too_long, f"pair of {name}s")
-    return Encoded(ids, Ragged.of(kinds).cut(longest) if shape.types > 1 else None)
+    if any(tokenizer.frame):
+        framed = [tokenizer.encode_framed(*pair) for pair in zip(texts, seconds, strict=True)]
+        ids, types = (Ragged.of(part) for part in zip(*framed, strict=True))
+    else:
+        first = encode_all(tokenizer, texts, before=before, after=after)
+        second = encode_all(tokenizer, seconds, after=after)
+        ids, sides = joined(first, second), zip(first.lengths, second.lengths, strict=True)
+        types = Ragged.of([np.repeat([0, 1], lengths) for lengths in sides])
+    ids = limited(ids, longest, longest, too_long, f"pair of {name}s")
+    return Encoded(ids, types.cut(longest) if shape.types > 1 else None)
 
 
 def joined(first: Ragged, second: Ragged) -> Ragged:

@@ -92,29 +92,45 @@ def padded(encoded: Words, rows: Indices, pad: int) -> tuple[Tensor, Tensor, Ten
 def encode_words(
     tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], shape: TaggerConfig, too_long: TooLong, name: str
 ) -> Words:
-    """The tokens of sentences, each word by itself, between a start and an end unless words are pooled early.
+    """The tokens of sentences given as words, between those of a start and an end unless words are pooled early.
 
     Raises ValueError for a sentence with more tokens, or words that are pooled early, than the context.
     """
-    early, (before, after) = shape.words == "early-mean", frame_ids(tokenizer, shape.vocab_size)
+    before, after = frame_ids(tokenizer, shape.vocab_size)
+    words = Ragged.of([np.arange(len(sentence)) for sentence in sentences])
+    if shape.words == "early-mean":
+        kept = limited(words, shape.context, shape.context, too_long, name)
+        short = [sentence[:length] for sentence, length in zip(sentences, kept.lengths.tolist(), strict=True)]
+        ids, places, read = *_tokens(tokenizer, short, before, after), kept.lengths
+    else:
+        room = shape.context - len(before) - len(after)
+        every, places = _tokens(tokenizer, sentences, before, after)
+        ids, places = limited(every, room, shape.context, too_long, name), places.cut(room)
+        last = np.array([max(places[row], default=BETWEEN) + 1 for row in range(len(places))], np.int64)
+        read = np.where(ids.lengths < every.lengths, last, words.lengths)
+    if lost := int((words.lengths - read).sum()):
+        notice(f"{lost:,} words of what was cut are left out ({name})")
+    if shape.words == "early-mean":
+        return Words(ids, places, np.maximum(1, read), read)
+    ids, places = ids.wrapped(before, after), places.wrapped([BETWEEN] * len(before), [BETWEEN] * len(after))
+    return Words(ids, places, ids.lengths, read)
+
+
+def _tokens(
+    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], before: Sequence[int], after: Sequence[int]
+) -> tuple[Ragged, Ragged]:
+    """The tokens of sentences without their frames, and the place of each one's word, or BETWEEN.
+
+    A tokenizer whose files say how texts are framed says how words are encoded as well; with any other each word is
+    encoded by itself.
+    """
+    if any(tokenizer.frame):
+        pairs = [tokenizer.encode_words(sentence) for sentence in sentences]
+        inner = [[part[len(before) : len(part) - len(after)] for part in pair] for pair in pairs]
+        return Ragged.of([ids for ids, _ in inner]), Ragged.of([places for _, places in inner])
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(w for s in sentences for w in s))}
     pieces = encode_all(tokenizer, [*map(spaced(tokenizer), vocabulary)], name="word")
-    numbers = Ragged.of([[vocabulary[word] for word in sentence] for sentence in sentences])
-    if early:
-        numbers = limited(numbers, shape.context, shape.context, too_long, name)
-    ids, words = spread(pieces, numbers)
-    if not early:
-        room = shape.context - len(before) - len(after)
-        ids, words = limited(ids, room, shape.context, too_long, name), words.cut(room)
-    read = np.array([max(row, default=-1) + 1 for row in (words[place] for place in range(len(words)))], np.int64)
-    read = np.where(ids.lengths < spread_lengths(pieces, numbers), read, numbers.lengths)
-    lost = sum(map(len, sentences)) - int(read.sum())
-    if lost:
-        notice(f"{lost:,} words of what was cut are left out ({name})")
-    if early:
-        return Words(ids, words, np.maximum(1, read), read)
-    ids, words = ids.wrapped(before, after), words.wrapped([BETWEEN] * len(before), [BETWEEN] * len(after))
-    return Words(ids, words, ids.lengths, read)
+    return spread(pieces, Ragged.of([[vocabulary[word] for word in sentence] for sentence in sentences]))
 
 
 def spread(pieces: Ragged, numbers: Ragged) -> tuple[Ragged, Ragged]:
@@ -128,12 +144,6 @@ def spread(pieces: Ragged, numbers: Ragged) -> tuple[Ragged, Ragged]:
     ids = pieces.values[np.repeat(pieces.starts[numbers.values], each) + inside]
     place = np.arange(len(each)) - np.repeat(numbers.starts, numbers.lengths)
     return Ragged(ids, ends[numbers.ends]), Ragged(np.repeat(place, each).astype(np.int32), ends[numbers.ends])
-
-
-def spread_lengths(pieces: Ragged, numbers: Ragged) -> NDArray[np.int64]:
-    """How many tokens each sentence has: int64 (n,)."""
-    ends = np.concatenate(([0], pieces.lengths[numbers.values].cumsum()))
-    return np.diff(ends[numbers.ends], prepend=0)
 
 
 def spaced(tokenizer: Tokenizer) -> Any:

@@ -66,21 +66,22 @@ def test_a_compiler_gets_the_plain_operation(name, monkeypatch):
 
 def test_every_kernel_is_compared_with_its_operation():
     """Every path of attention: tests/core/test_attention.py."""
-    assert set(PLAIN) | {"explicit_is_faster", "largest", "softmax"} == KERNELS
+    assert set(PLAIN) | {"explicit_is_faster", "most_probable", "softmax"} == KERNELS
 
 
 @pytest.mark.parametrize("width", [7, 640, 1284, 1300])
-@pytest.mark.parametrize("k", [1, 5, 10])
-def test_the_largest_are_found_by_their_blocks(width, k):
-    """Those of the last, unfilled block too; -inf is a number like others."""
-    x = torch.randn(50, width, generator=torch.Generator().manual_seed(width))
-    x[:, 1::3] = -torch.inf
-    x[:9, -1] = 9.0
+@pytest.mark.parametrize(("k", "dtype"), [(1, torch.float32), (5, torch.bfloat16), (10, torch.float32)])
+def test_the_most_probable_tokens_are_found_by_their_blocks(width, k, dtype):
+    """Those of the last, unfilled block too; tokens without probability are tokens like others."""
+    logits = torch.randn(150, width, generator=torch.Generator().manual_seed(width)).to(dtype)
+    logits[:, 1::3] = -torch.inf
+    logits[:9, -1] = 9.0
     k = min(k, width)
-    values, places = kernel_of("largest")(lambda x, k: x.topk(k), x, k)
-    assert torch.equal(values, x.sort(descending=True).values[:, :k])
-    assert torch.equal(x.gather(1, places), values)
-    assert all(len(set(row)) == k for row in places.tolist())
+    scores, ids = kernel_of("most_probable")(lambda x, k: x.float().log_softmax(-1).topk(k), logits, k)
+    every = logits.float().log_softmax(-1)
+    assert torch.equal(scores, every.sort(descending=True).values[:, :k])
+    assert torch.equal(every.gather(1, ids), scores)
+    assert all(len(set(row)) == k for row in ids.tolist())
 
 
 @pytest.mark.parametrize("width", [1, 6, 15, 16, 40])

@@ -14,7 +14,9 @@ from safetensors.torch import load_file
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from tests.core.helpers import awake
+from tests.panels.models import example
 from tests.text.processes import prose
+from text.models.build import build_model
 from text.models.gpt import GPT, GPTConfig
 from text.presets import PRESETS
 from text.pretrained.families import nearest_family
@@ -28,6 +30,16 @@ TOKENIZERS: dict[str, Tokenizer] = {
     "char": CharTokenizer.train([TEXT]),
     "byte": ByteTokenizer(),
     "bpe": BPETokenizer.train([TEXT], 280),
+}
+
+
+CAUSAL = [name for name, preset in PRESETS.items() if isinstance(preset.model, GPTConfig)]
+OTHERS = {
+    "multi30k": "marian",
+    "multi30k-modern": "t5",
+    "t5-cpu": "t5",
+    "mlm-cpu": "modernbert",
+    "embed-cpu": "modernbert",
 }
 
 
@@ -48,7 +60,7 @@ def continued(folder: Path, prompt: str) -> str:
     return str(answer[0]["generated_text"])
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", CAUSAL)
 def test_a_pipeline_continues_a_prompt_with_the_same_greedy_text(preset: str, tmp_path: Path) -> None:
     tokenizer = TOKENIZERS["bpe" if PRESETS[preset].tokenizer == "gpt2" else "char"]
     model, prompt = small(preset, tokenizer), TEXT[:9]
@@ -63,10 +75,22 @@ def test_a_pipeline_continues_a_prompt_with_the_same_greedy_text(preset: str, tm
 
 
 def test_the_modern_recipe_is_nanochats_and_nanogpts_is_gpt2s() -> None:
-    families = {name: nearest_family(preset.model) for name, preset in PRESETS.items()}
+    families = {name: nearest_family(PRESETS[name].model) for name in CAUSAL}
     assert families == {
-        name: "nanochat" if name in ("char-cpu", "char-modern", "char-gpu-modern") else "gpt2" for name in PRESETS
+        name: "nanochat" if name in ("char-cpu", "char-modern", "char-gpu-modern") else "gpt2" for name in CAUSAL
     }
+
+
+@pytest.mark.parametrize("preset", OTHERS)
+def test_a_preset_of_another_task_leaves_and_comes_back(preset: str, tmp_path: Path) -> None:
+    tokenizer, shape = TOKENIZERS["bpe"], PRESETS[preset].model
+    model = awake(build_model(replace(shape, vocab_size=tokenizer.vocab_size)))
+    export_pretrained(model, tmp_path / "out", tokenizer=tokenizer)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == OTHERS[preset]
+    again = load_pretrained(tmp_path / "out")
+    inputs = example(model)
+    with torch.inference_mode():
+        torch.testing.assert_close(again(*inputs), model(*inputs), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

@@ -199,6 +199,12 @@ def test_a_model_without_an_encoder_is_no_start(command: Command, run: Path, run
     assert "holds no encoder" in line
 
 
+def test_a_model_leaves_in_a_public_layout_and_answers_alike(command: Command, run: Path, place: Path) -> None:
+    code, _, err = command("export", run, "--out", place / "left")
+    assert code == 0, err
+    assert command("classify", place / "left", *TEXTS).out == command("classify", run, *TEXTS).out
+
+
 # text.classify
 
 

@@ -27,6 +27,7 @@ from text.tasks.tagging import Tagging, learned
 from text.tokens.affixes import UNKNOWN, AffixTokenizer, parts_of
 from text.tokens.base import CharTokenizer
 from text.tokens.load import load_tokenizer
+from text.tokens.wordpiece import WordPieceTokenizer
 from text.train import train
 from text.trained import load
 from text.using.word_tagger import BETWEEN, WordTagger, encode_words
@@ -169,6 +170,17 @@ def test_each_token_knows_its_word() -> None:
     assert encoded.words[0].tolist() == [BETWEEN, 0, 0, 1, BETWEEN]
     assert encoded.words[2].tolist() == [BETWEEN, 0, 0, 0, BETWEEN]
     assert encoded.read.tolist() == [2, 0, 1]
+
+
+def test_a_tokenizer_that_frames_words_is_followed() -> None:
+    tokenizer, sentence = WordPieceTokenizer.train(["hello world unhappy"] * 5, 120), ["Hello", "un", "\u200b", "world"]
+    shape = replace(parse(CONFIGS, PRESETS, ("protein-q3", "--steps", "1")).model, vocab_size=tokenizer.vocab_size)
+    encoded = encode_words(tokenizer, [sentence], shape, "refuse", "sentence")
+    ids, places = tokenizer.encode_words(sentence)
+    assert encoded.ids[0].tolist() == ids.tolist()
+    assert encoded.words[0].tolist() == places.tolist()
+    cut = encode_words(tokenizer, [sentence], replace(shape, context=len(ids) - 1), "truncate", "sentence")
+    assert cut.ids[0].tolist() == [*ids[:-2], ids[-1]]
 
 
 @pytest.mark.parametrize(("flags", "read"), [((), 3), (("--model.words", "mean"), 2)])
