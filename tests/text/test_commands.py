@@ -33,7 +33,7 @@ BAD_INPUT = {
     "one character": ((*TRAIN, "--data", "{place}/one.txt"), "one.txt is too short"),
     "no such file": ((*TRAIN, "--data", "{place}/no.txt"), "data = '{place}/no.txt'"),
     "an unknown name": ((*TRAIN, "--data", "shakespear"), "'shakespeare'?"),
-    "no such tokenizer": ((*TRAIN, "--tokenizer", "words"), "char, byte, bpe, gpt2"),
+    "no such tokenizer": ((*TRAIN, "--tokenizer", "words"), "char, byte, bpe, wordpiece, gpt2"),
     "a flag without effect": ((*TRAIN, "--bpe-size", 300), "--bpe-size has no effect"),
     "a shape beside a public one": ((*TRAIN, "--init-from", "{place}"), "--model.core.dim has no effect"),
     "no public model": ((*TRAIN, "--init-from", "{place}/no"), "no is not a folder"),
