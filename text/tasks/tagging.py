@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Literal, Self
 
 import numpy as np
@@ -25,7 +26,7 @@ from text.tasks.label_configs import TaggingConfig
 from text.tasks.labels import LabelLoss, TokenDropout, compacted, figures, gathered, labelled_shape, refuse_others
 from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
 from text.tokens.affixes import AffixTokenizer
-from text.tokens.base import Tokenizer
+from text.tokens.base import CharTokenizer, Tokenizer
 from text.trained import Trained
 from text.using.word_tagger import BETWEEN, Words, WordTagger, encode_words, padded
 
@@ -217,6 +218,8 @@ def learned(corpus: TaggedText, choice: Tokenizer | str, bpe_size: int) -> Token
     train = corpus.train
     if choice == "affixes":
         return AffixTokenizer.learn(word for sentence in train.words for word in sentence)
+    if choice == "char" and corpus.unit == "characters":  # a rare residue may be in a test alone
+        return CharTokenizer.train([*map("".join, train.words), ascii_uppercase])
     between = " " if corpus.unit == "words" else ""
     return choose_tokenizer(choice, map(between.join, train.words), train.fingerprint, bpe_size)
 

@@ -184,7 +184,7 @@ def test_half_precision_logits_are_counted_in_double() -> None:
 
 def test_without_examples_there_are_no_figures() -> None:
     assert Tally.empty(3).count == 0
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(ValueError, match="nothing to evaluate"):
         Tally.empty(3).figures()
 
 

@@ -20,7 +20,9 @@ def test_chains_are_read_letter_by_letter(data_root: Path) -> None:
     config = parse(CONFIGS, PRESETS, ("protein-q3", "--steps", "1", "--device", "cpu"))
     prepared = Tagging.prepare(config)  # type: ignore[arg-type]
     assert prepared.config.model.labels == ("C", "E", "H")
-    assert prepared.tokenizer.vocab_size == 23
+    assert prepared.tokenizer.vocab_size == 26
+    assert len(prepared.tokenizer.encode(prepared.corpus.tests["cb513"].words[0])) > 0
+    assert {*"".join(map("".join, prepared.corpus.tests["cb513"].words))} <= {*prepared.tokenizer.characters}  # type: ignore[attr-defined]
     assert "homology" in prepared.summary()
     ids, lengths, words, tags = prepared.order(0, Share(), 0.0)[0]
     assert (ids.shape, lengths.tolist()) == (words.shape, [length + 2 for length in (words.amax(1) + 1).tolist()])
