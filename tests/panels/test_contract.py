@@ -24,6 +24,7 @@ from tests.processes import Commands, assert_close, assert_same_run
 from text.pretrained.folders import load_pretrained
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+PANELS = ("text", "vision", "decision")
 LENGTH = ("--steps", 20, "--save-every", 4, "--eval-every", 8, "--accumulate", 2)
 
 
@@ -148,7 +149,12 @@ BAD: dict[str, tuple[tuple[object, ...], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+OF_THE_TASK = ("an impossible shape", "no such data", "nothing to start from", "nothing to resume")
+MISTAKES = [(name, case) for name in SUBJECTS for case in BAD if name in PANELS or case in OF_THE_TASK]
+"""The first task of a panel is tried with all of them; to the others, the command line is the same."""
+
+
+@pytest.mark.parametrize(("trial", "case"), MISTAKES, indirect=["trial"])
 def test_a_mistake_is_one_line_and_nothing_is_written(trial: Trial, case: str) -> None:
     flags, words = BAD[case]
     small = trial.subject.small[:1] if case == "nothing to start from" else trial.subject.small
@@ -233,7 +239,6 @@ the channels and classes of the data it names, for decision in CartPole or Hoppe
 
 LOOKING = ("decision/", "text/multi30k-lstm", "text/multi30k-bahdanau", "text/multi30k-luong")
 """Action heads look at the bounds of their space, packed sequences at their lengths."""
-PANELS = ("text", "vision", "decision")
 
 
 def presets() -> list[str]:

@@ -63,7 +63,7 @@ def test_processes_count_every_image_once(tmp_path: Path, world: int, count: int
 
 def test_no_images_is_one_sentence() -> None:
     vit, images, preparation = numbered(3)
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(ValueError, match="nothing to evaluate"):
         evaluate(vit, Images(images.pixels[:0], images.labels[:0]), preparation, 5)
 
 
