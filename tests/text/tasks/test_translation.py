@@ -19,7 +19,7 @@ from text.config import TranslationConfig
 from text.corpus.sequences import encode_all
 from text.corpus.windows import IGNORED
 from text.models.build import build_model
-from text.models.encoder_decoder import shape_modern
+from text.models.encoder_decoder import shape_2017
 from text.models.recurrent_seq2seq import RecurrentSeq2SeqConfig
 from text.reports.bleu import by_length, cased, lower_cased
 from text.tasks.translation import Translation, TranslationLoss
@@ -27,7 +27,7 @@ from text.train import train
 from text.trained import load
 from text.using.translator import Translator
 
-SHAPE = shape_modern(32, 2, n_heads=2, head_dim=16, ffn_dim=64, dropout=0.0, context=40, head="tied")
+SHAPE = shape_2017(64, 2, n_heads=4, ffn_dim=128, dropout=0.0, context=40)
 
 
 ENGLISH, GERMAN = "zero one two three four five six", "null eins zwei drei vier fünf sechs"
@@ -51,14 +51,14 @@ def config(place: Path) -> TranslationConfig:
     return TranslationConfig(
         data=str(numbers(place)),
         out=place / "run",
-        steps=600,
+        steps=400,
         batch_size=800,
         label_smoothing=0.0,
         bpe_size=401,
-        eval_every=600,
+        eval_every=400,
         precision="fp32",
         device="cpu",
-        optimizer=OptimizerConfig("muon", lr=3e-3, muon_precision="fp32"),
+        optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0),
         schedule=ScheduleConfig("wsd", warmup=0.1, decay=0.5, final=0.0),
         model=SHAPE,
     )
@@ -68,7 +68,7 @@ def config(place: Path) -> TranslationConfig:
 def run(config: TranslationConfig) -> Path:
     """A run that translates numbers from English to German, and has learned it."""
     figures = train(config)
-    assert figures["val/bleu"] > 90
+    assert figures["val/bleu"] > 90, "100.0 with seeds 0 to 3"
     return config.out
 
 
