@@ -120,9 +120,9 @@ def test_blanks_are_filled_by_generating(run: Path, command: Command) -> None:
     spans = json.loads(out)["spans"]
     assert spans == SpanFiller(trained.model, trained.tokenizer).fill(text)
     assert len(spans) == 2
-    assert spans[0].startswith("by")
     code, out, _ = command("fill", run, text)
-    assert out.splitlines()[0].startswith("<extra_id_0>  by")
+    assert out.startswith("<extra_id_0>  ")
+    assert all(span.strip() in out for span in spans)
 
 
 @pytest.mark.parametrize(
