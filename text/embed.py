@@ -13,13 +13,13 @@ from typing import Literal
 
 import numpy as np
 
-from core.checks import check_choices, check_positive
+from core.checks import check_positive
 from core.cli.arguments import parse_fields
 from core.cli.exits import main
 from core.devices import device_kind
 from core.files.atomic import atomic_write
 from text.trained import load_any
-from text.using.given import given_words, texts_of
+from text.using.given import UseOptions, given_words, texts_of
 from text.using.text_encoder import TextEncoder, Vectors, nearest
 
 DESCRIPTION = (
@@ -31,7 +31,7 @@ DESCRIPTION = (
 
 
 @dataclass(frozen=True)
-class EmbedConfig:
+class EmbedConfig(UseOptions):
     """Settings of `text.embed`."""
 
     file: Path | None = None
@@ -48,13 +48,9 @@ class EmbedConfig:
     """What is done with a text of more tokens than the model reads."""
     at_once: int = 64
     """Texts read together; the vectors do not depend on it."""
-    checkpoint: str = "best"
-    """best, last, last-good, a step, or last-K for the mean of the last K checkpoints."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to run the model."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         check_positive(self, "top", "at_once")
         if self.search and len(self.search) != 2:
             raise ValueError(f"search = {self.search!r} must be a query and a file: --search QUERY FILE")

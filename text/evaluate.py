@@ -11,7 +11,7 @@ from core.cli.exits import main
 from core.devices import autocast, device_kind
 from core.training.trained import print_json
 from text.config import EvaluateConfig
-from text.tasks.registry import TASKS
+from text.tasks.by_name import TASKS
 from text.trained import load_any
 
 DESCRIPTION = (

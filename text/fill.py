@@ -9,16 +9,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from core.checks import check_choices, check_positive
+from core.checks import check_positive
 from core.cli.arguments import parse_fields
 from core.cli.exits import main
 from core.devices import device_kind
 from text.config import DenoisingConfig
 from text.trained import Trained, load_any
 from text.using.filler import MaskFiller, SpanFiller, build_filler
-from text.using.given import given_words, texts_of
+from text.using.given import UseOptions, given_words, texts_of
 
 DESCRIPTION = (
     "Fills blanks in texts: those in the command, or one a line in --file or on standard input. A masked language "
@@ -29,7 +28,7 @@ DESCRIPTION = (
 
 
 @dataclass(frozen=True)
-class FillConfig:
+class FillConfig(UseOptions):
     """Settings of `text.fill`."""
 
     file: Path | None = None
@@ -38,13 +37,9 @@ class FillConfig:
     """How many tokens are shown for each mask."""
     json: bool = False
     """Write an object a line."""
-    checkpoint: str = "best"
-    """best, last, last-good, a step, or last-K for the mean of the last K checkpoints."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to run the model."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         check_positive(self, "top")
 
 

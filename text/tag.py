@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.checks import check_choices, check_positive
+from core.checks import check_positive
 from core.cli.arguments import parse_fields
 from core.cli.exits import main
 from core.devices import device_kind
@@ -18,7 +18,7 @@ from core.files.json_files import read_json
 from core.training.trained import DATA
 from text.tasks.label_configs import TaggingConfig
 from text.trained import Trained, load_any
-from text.using.given import given_words, split_words, texts_of
+from text.using.given import UseOptions, given_words, split_words, texts_of
 from text.using.translator import in_groups
 from text.using.word_tagger import WordTagger
 
@@ -33,7 +33,7 @@ CUT = "_"
 
 
 @dataclass(frozen=True)
-class TagConfig:
+class TagConfig(UseOptions):
     """Settings of `text.tag`."""
 
     file: Path | None = None
@@ -47,13 +47,9 @@ class TagConfig:
     """What is done with a sentence of more tokens than the model's context: words that are cut off get the tag _."""
     at_once: int = 64
     """Sentences tagged together."""
-    checkpoint: str = "best"
-    """best, last, last-good, a step, or last-K for the mean of the last K checkpoints."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to run the model."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         check_positive(self, "at_once")
 
 

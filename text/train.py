@@ -15,8 +15,8 @@ from core.training.folder import resume_point
 from core.training.run import Run
 from text.config import TextConfig
 from text.presets import PRESETS
+from text.tasks.by_name import TASKS
 from text.tasks.configs import CONFIGS
-from text.tasks.registry import TASKS
 from text.tasks.task import starting_model
 
 

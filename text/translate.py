@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.checks import check_at_least, check_choices, check_positive
-from core.cli.arguments import parse_fields, run_folder
+from core.checks import check_at_least, check_positive
+from core.cli.arguments import parse_fields
 from core.cli.exits import main
 from core.devices import device_kind
 from text.config import TranslationConfig
 from text.corpus.sequences import encode_all
 from text.reports.alignment import draw_alignments
 from text.trained import Trained, load_any
+from text.using.given import UseOptions, given_words, texts_of
 from text.using.translator import Translation, Translator, in_groups
 
 DESCRIPTION = (
@@ -29,7 +30,7 @@ MOST_DRAWN = 6  # sentences in a picture of alignments
 
 
 @dataclass(frozen=True)
-class TranslateConfig:
+class TranslateConfig(UseOptions):
     """Settings of `text.translate`."""
 
     file: Path | None = None
@@ -48,13 +49,9 @@ class TranslateConfig:
     """Draw which words of the sentence each word of its translation attends to, as a picture."""
     at_once: int = 64
     """Sentences translated together."""
-    checkpoint: str = "best"
-    """best, last, last-good, a step, or last-K for the mean of the last K checkpoints."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to run the model."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         check_positive(self, "beams", "best", "at_once")
         check_at_least(self, 0, "length_penalty")
         if self.best > self.beams:
@@ -63,17 +60,6 @@ class TranslateConfig:
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         return {"length_penalty": "beams = 1 searches for nothing"} if self.beams == 1 else {}
-
-
-def sentences(words: Sequence[str], file: Path | None) -> Iterator[str]:
-    """Those of the command, of a file, or of standard input, without empty ones."""
-    if words:
-        given: Iterator[str] = iter(words)
-    elif file is not None:
-        given = iter(file.read_text("utf-8").splitlines())
-    else:
-        given = iter(sys.stdin)
-    return filter(None, map(str.strip, given))
 
 
 def check_direction(trained: Trained, source: str) -> None:
@@ -100,19 +86,17 @@ def translated(translator: Translator, group: Sequence[str], options: TranslateC
 
 def translate(argv: list[str]) -> None:
     """The command."""
-    name, rest = run_folder(argv, "text.translate")
-    words = rest[: next((place for place, word in enumerate(rest) if word.startswith("--")), len(rest))]
-    flags = ["--source" if word == "--from" else word for word in rest[len(words) :]]
+    name, words, flags = given_words(argv, "text.translate")
+    flags = ["--source" if word == "--from" else word for word in flags]
     options = parse_fields(TranslateConfig(), flags, prog="python -m text.translate DIR", description=DESCRIPTION)
-    if words and options.file:
-        raise ValueError(f"file = {options.file}: sentences are in the command already")
+    sentences = texts_of(words, options.file)
     trained = load_any(str(name), options.checkpoint, device_kind(options.device))
     check_direction(trained, options.source)
     search = {name: getattr(options, name) for name in ("beams", "best", "length_penalty")} | {"rows": options.at_once}
     translator = Translator(trained.model, trained.tokenizer, trained.device, **search)
     pairs: list[tuple[str, str]] = []
     typed = not (words or options.file) and sys.stdin.isatty()
-    for group in in_groups(sentences(words, options.file), 1 if typed else options.at_once):
+    for group in in_groups(sentences, 1 if typed else options.at_once):
         for sentence, found in zip(group, translated(translator, group, options), strict=True):
             print(*lines_of(found, options.best), sep="\n", flush=True)
             pairs.append((sentence, found[0].text))

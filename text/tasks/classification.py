@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from core.files.atomic import write_text
 from core.training.order import Batch, Indices, Share
 from core.training.run import Run
-from core.training.trained import matches_data, save_data_record
+from core.training.trained import save_data_record
 from text.config import EvaluateConfig
 from text.corpus.batches import LengthBatches
 from text.corpus.labelled import LabelledText, Texts, load_labelled, read_labelled
@@ -19,7 +19,7 @@ from text.corpus.windows import IGNORED
 from text.reports.labels import report
 from text.tasks.label_configs import ClassificationConfig
 from text.tasks.labels import LabelLoss, TokenDropout, compacted, figures, gathered, labelled_shape, real, refuse_others
-from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
+from text.tasks.task import TextTask, check_same_data, chosen_shape, chosen_tokenizer, in_steps
 from text.tokens.base import Tokenizer
 from text.trained import Trained
 from text.using.text_classifier import TextClassifier, encode_texts, padded
@@ -48,15 +48,13 @@ class Classification(TextTask):
     @classmethod
     def prepare(cls, config: ClassificationConfig) -> Self:
         corpus = labelled(config)
-        if config.resume and not matches_data(config.out, corpus.fingerprint):
-            raise ValueError(f"data = {config.data!r} is not what {config.out} was trained on, or has changed")
+        check_same_data(config, corpus.fingerprint)
         choice = chosen_tokenizer(config, config.default_tokenizer)
         texts = [text for text in (*corpus.train.texts, *corpus.train.seconds) if text]
         tokenizer = choose_tokenizer(choice, texts, corpus.train.fingerprint, config.bpe_size or 8000)
         shape = chosen_shape(config, special_ids(tokenizer).vocab_size)
         task = cls(corpus, tokenizer, replace(config, model=labelled_shape(shape, corpus.classes)))
-        if config.epochs is not None:
-            task.config = replace(task.config, steps=max(1, task.batches.steps(config.epochs)), epochs=None)
+        task.config = in_steps(task.config, task.batches)
         return task
 
     def summary(self) -> str:

@@ -1,8 +1,8 @@
 """Texts in pairs: what a run is trained on, and what a trained model is evaluated on."""
 
-from core.training.trained import matches_data
 from text.config import EvaluateConfig, PairsConfig
 from text.corpus.pairs import Pairs, ParallelText, load_pairs, read_pairs
+from text.tasks.task import check_same_data
 
 
 def configured_pairs(config: PairsConfig) -> ParallelText:
@@ -20,8 +20,7 @@ def configured_pairs(config: PairsConfig) -> ParallelText:
 def training_pairs(config: PairsConfig) -> ParallelText:
     """The same for a run. Raises ValueError where one is resumed with other pairs, too."""
     pairs = configured_pairs(config)
-    if config.resume and not matches_data(config.out, pairs.fingerprint):
-        raise ValueError(f"data = {config.data!r} is not what {config.out} was trained on, or has changed")
+    check_same_data(config, pairs.fingerprint)
     return pairs
 
 

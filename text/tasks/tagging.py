@@ -14,7 +14,7 @@ from core.files.atomic import write_text
 from core.training.answers import Answers
 from core.training.order import Batch, Indices, Share
 from core.training.run import Run
-from core.training.trained import matches_data, save_data_record
+from core.training.trained import save_data_record
 from text.config import EvaluateConfig
 from text.corpus.batches import LengthBatches
 from text.corpus.sequences import Ragged, choose_tokenizer, special_ids
@@ -24,7 +24,7 @@ from text.reports.labels import report
 from text.reports.span_f1 import SpanCounts, mark_spans
 from text.tasks.label_configs import TaggingConfig
 from text.tasks.labels import LabelLoss, TokenDropout, compacted, figures, gathered, labelled_shape, refuse_others
-from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
+from text.tasks.task import TextTask, check_same_data, chosen_shape, chosen_tokenizer, in_steps
 from text.tokens.affixes import AffixTokenizer
 from text.tokens.base import CharTokenizer, Tokenizer
 from text.trained import Trained
@@ -99,14 +99,12 @@ class Tagging(TextTask):
     @classmethod
     def prepare(cls, config: TaggingConfig) -> Self:
         corpus = tagged(config)
-        if config.resume and not matches_data(config.out, corpus.fingerprint):
-            raise ValueError(f"data = {config.data!r} is not what {config.out} was trained on, or has changed")
+        check_same_data(config, corpus.fingerprint)
         choice = chosen_tokenizer(config, config.default_tokenizer)
         tokenizer = learned(corpus, choice, config.bpe_size or 8000)
         shape = chosen_shape(config, special_ids(tokenizer).vocab_size)
         task = cls(corpus, tokenizer, replace(config, model=labelled_shape(shape, corpus.names)))
-        if config.epochs is not None:
-            task.config = replace(task.config, steps=max(1, task.batches.steps(config.epochs)), epochs=None)
+        task.config = in_steps(task.config, task.batches)
         return task
 
     def summary(self) -> str:

@@ -2,18 +2,22 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from core.training.checkpoints import read_config
 from core.training.run import Run
 from core.training.task import Task
+from core.training.trained import matches_data
 from text.config import EvaluateConfig, TextConfig
+from text.corpus.batches import LengthBatches
 from text.models.build import build_model
 from text.pretrained.start import differs_freely, start_shape, start_tokenizer
 from text.tasks.configs import CONFIGS
 from text.tokens.base import FILE, Tokenizer
 from text.tokens.load import load_tokenizer
 from text.trained import Trained, load_start
+
+Config = TypeVar("Config", bound=TextConfig)
 
 
 class TextTask(Task, Protocol):
@@ -42,6 +46,19 @@ class TextTask(Task, Protocol):
 def starting_model(config: TextConfig, started: bool) -> Any:
     """The model that training begins with: a new one, or one that has `started` from the weights of another."""
     return load_start(config.init_from, config.model) if started else build_model(config.model)
+
+
+def check_same_data(config: TextConfig, fingerprint: str) -> None:
+    """Raises ValueError where a run is resumed with other data than it was trained on."""
+    if config.resume and not matches_data(config.out, fingerprint):
+        raise ValueError(f"data = {config.data!r} is not what {config.out} was trained on, or has changed")
+
+
+def in_steps(config: Config, batches: LengthBatches) -> Config:
+    """The configuration with its budget of epochs, if that is what it has, as a number of these batches."""
+    if config.epochs is None:
+        return config
+    return replace(config, steps=max(1, batches.steps(config.epochs)), epochs=None)
 
 
 def chosen_tokenizer(config: TextConfig, default: str) -> Tokenizer | str:

@@ -21,7 +21,7 @@ from text.corpus.sequences import Ragged, choose_tokenizer, encode_all, special_
 from text.corpus.windows import IGNORED
 from text.reports.bleu import by_length, cased, lower_cased
 from text.tasks.paired import test_pairs, training_pairs
-from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer
+from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer, in_steps
 from text.tokens.base import Tokenizer
 from text.trained import Trained
 from text.using.translator import Translator
@@ -56,8 +56,7 @@ class Translation(TextTask):
             shape = replace(shape, start=ids.bos, eos=ids.eos, pad=ids.pad)
         config = replace(config, model=shape, source=pairs.source, target=pairs.target)
         task = cls(pairs, tokenizer, config)
-        if config.epochs is not None:
-            task.config = replace(config, steps=task.batches.steps(config.epochs), epochs=None)
+        task.config = in_steps(task.config, task.batches)
         return task
 
     def summary(self) -> str:

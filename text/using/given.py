@@ -1,16 +1,32 @@
-"""Texts that a command is given: in its words, in a file, or on standard input."""
+"""What a command that uses a model is given: its settings, and texts in its words, in a file, or on standard input."""
 
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from core.checks import check_choices
 from core.cli.arguments import run_folder
 from text.corpus.documents import BadText, Document, lines
 
 CLITICS = r"(?:n't|'(?:s|re|ve|ll|d|m))\b"
 WORD = re.compile(rf"\w+?(?={CLITICS})|{CLITICS}|\w+(?:[.,'@&]\w+)*|(\W)\1*(?<!\s)", re.IGNORECASE)
 """A word, what is joined to it in English (do|n't, it|'s), or punctuation marks of one kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseOptions:
+    """The settings that every command that uses a text model shares."""
+
+    checkpoint: str = "best"
+    """best, last, last-good, a step, or last-K for the mean of the last K checkpoints."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to run the model."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
 
 def given_words(argv: list[str], command: str) -> tuple[Path, list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -38,9 +39,9 @@ class Windowed(LlamaLike):
     use_sliding_window: bool = False
     layer_types: list[Literal["full_attention", "sliding_attention"]] | None = None
 
+    @abstractmethod
     def windowed_layers(self) -> Sequence[int]:
         """The layers with a window where no list of types says which."""
-        raise NotImplementedError
 
     def our_values(self) -> dict[str, Any]:
         values, depth = super().our_values(), self.num_hidden_layers
