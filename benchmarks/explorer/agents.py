@@ -44,9 +44,7 @@ def describe_agent(trained: Trained) -> Described:
         "stacks": {"core": describe_stack(model.core, config.max_timestep or 1000, "causal")},
         "environment": trained.config.env or summary.environment,
     }
-    return Described(
-        "agent", "decision", said, weights_of(model), model, lambda: model(random_window(config))
-    )
+    return Described("agent", "decision", said, weights_of(model), model, lambda: model(random_window(config)))
 
 
 def describe_space(space: Space, what: str) -> dict[str, Any]:

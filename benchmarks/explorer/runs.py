@@ -11,9 +11,8 @@ from typing import Any
 from benchmarks.explorer.agents import describe_agent
 from benchmarks.explorer.described import Described
 from benchmarks.explorer.images import describe_images
-from benchmarks.explorer.packing import Format, Packed, chosen_format, pack, rounding_error
+from benchmarks.explorer.packing import Packed, chosen_format, pack, rounding_error
 from benchmarks.explorer.texts import describe_text
-from core.checks import check_choices
 from decision.trained import load as load_agent
 from text.trained import load_any as load_text
 from vision.trained import load as load_images

@@ -9,8 +9,18 @@ import torch
 
 from core.config import TransformerConfig
 from core.files.serialize import to_dict
-from core.positions import ALiBi, Learned, Position, Rotary, Sinusoidal, T5, alibi_slopes, frequencies, geometric
-from core.positions import t5_bucket
+from core.positions import (
+    T5,
+    ALiBi,
+    Learned,
+    Position,
+    Rotary,
+    Sinusoidal,
+    alibi_slopes,
+    frequencies,
+    geometric,
+    t5_bucket,
+)
 from core.transformer import Transformer
 
 Described = dict[str, Any]

@@ -43,7 +43,7 @@ def describe_bpe(file: dict[str, Any]) -> dict[str, Any]:
     if splitter.get("add_prefix_space") or model.get("ignore_merges"):
         raise ValueError("a bpe tokenizer that adds a space, or ignores merges, is not known to the page")
     merges = [pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]]
-    ids = {token: number for token, number in model["vocab"].items()}
+    ids = dict(model["vocab"])
     return {
         "merges": [[ids[a], ids[b], ids[a + b]] for a, b in merges],
         "regexp": WORDS["gpt2" if splitter.get("use_regex", True) else "whole"],

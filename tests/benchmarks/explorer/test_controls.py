@@ -331,7 +331,8 @@ def test_words_of_bytes_are_encoded_as_python_encodes_them(browser: Any, tmp_pat
         visit.settle()
         shown = "".join(visit.page.locator(TOKENS).all_text_contents())
         assert "\ufffd" not in shown
-        assert visit.ask("(explorer, ids) => explorer.session(0).tokenizer.decode(ids)", tokenizer.encode("日").tolist()) == "日"
+        script = "(explorer, ids) => explorer.session(0).tokenizer.decode(ids)"
+        assert visit.ask(script, tokenizer.encode("日").tolist()) == "日"
 
 
 def test_letters_of_the_vocabulary_come_back(visit: Visit) -> None:

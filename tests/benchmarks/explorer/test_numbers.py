@@ -195,7 +195,8 @@ def raw(run: Run, window: Any) -> list[list[dict[str, Any]]]:
     observations = window.observations
     if shape["observation"]["kind"] == "box":
         observations = observations * torch.tensor(shape["stateStd"]) + torch.tensor(shape["stateMean"])
-    returns, actions = window.returns[..., 0] * shape["returnScale"], window.actions.flatten(2) if window.actions.dim() > 2 else window.actions.unsqueeze(-1)
+    returns, actions = window.returns[..., 0] * shape["returnScale"], window.actions
+    actions = actions if actions.dim() > 2 else actions.unsqueeze(-1)  # (B, K, N)
     rows, steps = window.timesteps.shape
     return [
         [

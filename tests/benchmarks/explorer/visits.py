@@ -58,4 +58,3 @@ def write(file: Path, *runs: Run) -> Path:
     """A page of some runs."""
     file.write_text(assemble(runs), "utf-8")
     return file
-
