@@ -127,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     budget = [] if options.minutes is None else ["--minutes", str(options.minutes)]
     try:
         panels = [fresh(name, panel, budget) for name, panel in PANELS.items()]
+        explorer = explored(OUT / "explorer.html")
     except subprocess.CalledProcessError as failure:
         command = " ".join(failure.cmd[1:])
         print(f"error: python {command} ended with exit code {failure.returncode}", file=sys.stderr)
@@ -134,8 +135,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; `make demo` starts over", file=sys.stderr)
         return 130
-    conclude(panels, write(panels, provenance(), OUT / "report.html"))
+    conclude(panels, write(panels, provenance(), OUT / "report.html"), explorer)
     return 0
+
+
+def explored(file: Path) -> Path:
+    """A page in which the three models run, see `benchmarks.explorer`."""
+    runs = ("text", "vision", "decision/run")
+    run("benchmarks.explorer", *(str(OUT / name) for name in runs), "--out", str(file))
+    return file
 
 
 def fresh(name: str, panel: Callable[[Path, Sequence[str]], Panel], budget: Sequence[str]) -> Panel:
@@ -147,11 +155,11 @@ def fresh(name: str, panel: Callable[[Path, Sequence[str]], Panel], budget: Sequ
     return panel(folder, budget)
 
 
-def conclude(panels: Sequence[Panel], report: Path) -> None:
+def conclude(panels: Sequence[Panel], report: Path, explorer: Path) -> None:
     """Print what was reached, and where to look."""
     for panel in panels:
         print(f"\n{panel.title}")
         for what, value in panel.figures:
             print(f"  {value:>12}  {what}")
         print(f"  go on: {panel.commands[0]}")
-    print(f"\nreport: {report}")
+    print(f"\nreport: {report}\nthe models, to look into: {explorer}")

@@ -48,16 +48,40 @@ function linear(x, map) {
 function twoRows(x, row, weight, o, inputs, outputs, y) {
   const [p, q] = [row * inputs, (row + 1) * inputs];
   const [a, b, c, d] = [o * inputs, (o + 1) * inputs, (o + 2) * inputs, (o + 3) * inputs];
-  let p0 = 0, p1 = 0, p2 = 0, p3 = 0, q0 = 0, q1 = 0, q2 = 0, q3 = 0;
+  let p0 = 0,
+    p1 = 0,
+    p2 = 0,
+    p3 = 0,
+    q0 = 0,
+    q1 = 0,
+    q2 = 0,
+    q3 = 0;
   for (let i = 0; i < inputs; i++) {
-    const u = x[p + i], v = x[q + i];
-    const wa = weight[a + i], wb = weight[b + i], wc = weight[c + i], wd = weight[d + i];
-    p0 += u * wa; p1 += u * wb; p2 += u * wc; p3 += u * wd;
-    q0 += v * wa; q1 += v * wb; q2 += v * wc; q3 += v * wd;
+    const u = x[p + i],
+      v = x[q + i];
+    const wa = weight[a + i],
+      wb = weight[b + i],
+      wc = weight[c + i],
+      wd = weight[d + i];
+    p0 += u * wa;
+    p1 += u * wb;
+    p2 += u * wc;
+    p3 += u * wd;
+    q0 += v * wa;
+    q1 += v * wb;
+    q2 += v * wc;
+    q3 += v * wd;
   }
-  const first = row * outputs + o, second = first + outputs;
-  y[first] = p0; y[first + 1] = p1; y[first + 2] = p2; y[first + 3] = p3;
-  y[second] = q0; y[second + 1] = q1; y[second + 2] = q2; y[second + 3] = q3;
+  const first = row * outputs + o,
+    second = first + outputs;
+  y[first] = p0;
+  y[first + 1] = p1;
+  y[first + 2] = p2;
+  y[first + 3] = p3;
+  y[second] = q0;
+  y[second + 1] = q1;
+  y[second + 2] = q2;
+  y[second + 3] = q3;
 }
 
 function oneRow(x, row, weight, o, wide, inputs, outputs, y) {
@@ -65,7 +89,9 @@ function oneRow(x, row, weight, o, wide, inputs, outputs, y) {
 }
 
 function dot(x, i, y, j, length) {
-  let even = 0, odd = 0, n = 0;
+  let even = 0,
+    odd = 0,
+    n = 0;
   for (; n + 2 <= length; n += 2) {
     even += x[i + n] * y[j + n];
     odd += x[i + n + 1] * y[j + n + 1];
@@ -120,7 +146,8 @@ function erf(x) {
   const a = Math.abs(x);
   if (a > 6) return Math.sign(x);
   if (a < 2) {
-    let term = a, sum = a;
+    let term = a,
+      sum = a;
     for (let n = 1; Math.abs(term) > 1e-17 * sum && n < 60; n++) {
       term *= -(a * a) / n;
       sum += term / (2 * n + 1);
@@ -132,7 +159,8 @@ function erf(x) {
   return Math.sign(x) * (1 - Math.exp(-a * a) / ((a + fraction) * Math.sqrt(Math.PI)));
 }
 
-const SQRT_HALF = Math.SQRT1_2, SQRT_2_PI = Math.sqrt(2 / Math.PI);
+const SQRT_HALF = Math.SQRT1_2,
+  SQRT_2_PI = Math.sqrt(2 / Math.PI);
 const ACTIVATIONS = {
   relu: (x) => (x > 0 ? x : 0),
   relu2: (x) => (x > 0 ? x * x : 0),
@@ -146,9 +174,12 @@ const GATES = { swiglu: "silu", geglu: "gelu", "geglu-tanh": "gelu-tanh" };
 // The activation of a feed-forward layer; where it is gated, rows hold the gate and then the value.
 function activate(x, kind, width) {
   if (!(kind in GATES)) return x.map(ACTIVATIONS[kind]);
-  const gate = ACTIVATIONS[GATES[kind]], rows = x.length / (2 * width), y = new Float32Array(rows * width);
+  const gate = ACTIVATIONS[GATES[kind]],
+    rows = x.length / (2 * width),
+    y = new Float32Array(rows * width);
   for (let row = 0; row < rows; row++) {
-    const from = 2 * row * width, to = row * width;
+    const from = 2 * row * width,
+      to = row * width;
     for (let i = 0; i < width; i++) y[to + i] = gate(x[from + i]) * x[from + width + i];
   }
   return y;
@@ -156,7 +187,8 @@ function activate(x, kind, width) {
 
 // exp(x) over its sum; zeros where everything is -Infinity.
 function softmax(x) {
-  const y = new Float32Array(x.length), greatest = maximum(x);
+  const y = new Float32Array(x.length),
+    greatest = maximum(x);
   if (greatest === -Infinity) return y;
   let sum = 0;
   for (let i = 0; i < x.length; i++) sum += y[i] = Math.exp(x[i] - greatest);

@@ -19,30 +19,53 @@ class Chances {
     };
     const { settings } = this;
     return [
-      slider("temperature", { min: 0, max: 2, step: 0.05, value: settings.temperature, shown: (v) => v.toFixed(2), id: "temperature" }, set("temperature")),
-      slider("top-k", { min: 0, max: 50, step: 1, value: settings.topK, shown: (v) => (v ? String(v) : "all"), id: "top-k" }, set("topK")),
-      slider("top-p", { min: 0.05, max: 1, step: 0.05, value: settings.topP, shown: (v) => v.toFixed(2), id: "top-p" }, set("topP")),
+      slider(
+        "temperature",
+        { min: 0, max: 2, step: 0.05, value: settings.temperature, shown: (v) => v.toFixed(2), id: "temperature" },
+        set("temperature"),
+      ),
+      slider(
+        "top-k",
+        { min: 0, max: 50, step: 1, value: settings.topK, shown: (v) => (v ? String(v) : "all"), id: "top-k" },
+        set("topK"),
+      ),
+      slider(
+        "top-p",
+        { min: 0.05, max: 1, step: 0.05, value: settings.topP, shown: (v) => v.toFixed(2), id: "top-p" },
+        set("topP"),
+      ),
     ];
   }
 
   render({ answers }) {
     if (!answers) return;
-    const settings = this.sampled ? this.settings : {}, now = probabilities(answers.logits, settings);
+    const settings = this.sampled ? this.settings : {},
+      now = probabilities(answers.logits, settings);
     const before = answers.intact ? probabilities(answers.intact, settings) : null;
-    const shown = largest(now.map((share, id) => Math.max(share, before?.[id] ?? 0)), 10).filter((id) => Math.max(now[id], before?.[id] ?? 0) > 0);
+    const shown = largest(
+      now.map((share, id) => Math.max(share, before?.[id] ?? 0)),
+      10,
+    ).filter((id) => Math.max(now[id], before?.[id] ?? 0) > 0);
     shown.sort((a, b) => now[b] - now[a]);
     this.caption.textContent = answers.caption;
-    replaceChildren(this.bars, shown.map((id) => this.bar(id, now[id], before?.[id], answers)));
+    replaceChildren(
+      this.bars,
+      shown.map((id) => this.bar(id, now[id], before?.[id], answers)),
+    );
     this.moved.textContent = before ? this.movement(now, before, answers) : "";
     this.now = now;
   }
 
   bar(id, share, before, answers) {
     const drawn = element("span", { class: "share", style: `--share:${100 * share}%` });
-    if (before !== undefined) drawn.append(element("i", { class: "before", style: `left:${100 * before}%`, title: `${percent(before)} before` }));
-    const name = answers.name(id), taken = this.take
-      ? button(name.text, () => this.take(id), { class: "token", title: `${name.title}: take it` })
-      : element("span", { class: "token", text: name.text, title: name.title });
+    if (before !== undefined)
+      drawn.append(
+        element("i", { class: "before", style: `left:${100 * before}%`, title: `${percent(before)} before` }),
+      );
+    const name = answers.name(id),
+      taken = this.take
+        ? button(name.text, () => this.take(id), { class: "token", title: `${name.title}: take it` })
+        : element("span", { class: "token", text: name.text, title: name.title });
     return element("li", {}, taken, drawn, element("span", { class: "number", text: percent(share) }));
   }
 
@@ -51,7 +74,8 @@ class Chances {
     let divergence = 0;
     before.forEach((share, id) => (divergence += share > 0 ? share * Math.log(share / Math.max(now[id], 1e-9)) : 0));
     const [was, is] = [before, now].map((shares) => largest(shares, 1)[0]);
-    const first = was === is ? "the first answer stays" : `${answers.name(was).text} was first, now ${answers.name(is).text}`;
+    const first =
+      was === is ? "the first answer stays" : `${answers.name(was).text} was first, now ${answers.name(is).text}`;
     return `Cut: ${first}; the distributions differ by ${divergence.toFixed(3)} nats (the marks show where they were).`;
   }
 }

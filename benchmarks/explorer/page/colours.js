@@ -13,7 +13,8 @@ function sequentialScale() {
 }
 
 function between(stops, at) {
-  const first = Math.min(stops.length - 2, Math.floor(at)), part = at - first;
+  const first = Math.min(stops.length - 2, Math.floor(at)),
+    part = at - first;
   return stops[first].map((channel, i) => Math.round(channel + (stops[first + 1][i] - channel) * part));
 }
 

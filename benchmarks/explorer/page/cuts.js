@@ -27,7 +27,8 @@ class Cuts {
   }
 
   set(part, layer, head, query, key, cut) {
-    const place = Cuts.place(part, layer, head), edges = this.edges.get(place) ?? new Set();
+    const place = Cuts.place(part, layer, head),
+      edges = this.edges.get(place) ?? new Set();
     if (cut) edges.add(`${query},${key}`);
     else edges.delete(`${query},${key}`);
     if (edges.size) this.edges.set(place, edges);

@@ -17,7 +17,11 @@ class DecisionTransformer {
   encoder(weights, name, space) {
     if (space.kind === "box") {
       const map = weights.linear(name);
-      return (values) => linear(Float32Array.from(values, (value, i) => this.unit(value, i, space)), map);
+      return (values) =>
+        linear(
+          Float32Array.from(values, (value, i) => this.unit(value, i, space)),
+          map,
+        );
     }
     const table = weights.get(`${name}.table.weight`);
     return (values) => {
@@ -45,7 +49,8 @@ class DecisionTransformer {
 
   // steps: [{toGo, state, action, timestep}], as in the environment; the last one's action may be missing.
   tokens(steps) {
-    const rows = [], coords = [];
+    const rows = [],
+      coords = [];
     for (const { toGo, state, action, timestep } of steps) {
       const parts = [this.states(this.normalisedState(state))];
       if (this.returns) parts.unshift(linear(Float32Array.of(toGo / this.returnScale), this.returns));
@@ -66,7 +71,8 @@ class DecisionTransformer {
   }
 
   read(steps, cuts = new Cuts()) {
-    const state = this.stack.newState(cuts.copy()), { x, coords } = this.tokens(steps);
+    const state = this.stack.newState(cuts.copy()),
+      { x, coords } = this.tokens(steps);
     this.stack.append(state, x, coords);
     return state;
   }
@@ -85,7 +91,8 @@ class DecisionTransformer {
   }
 
   gaussian(y) {
-    const [low, high] = this.logStd, half = y.length / 2;
+    const [low, high] = this.logStd,
+      half = y.length / 2;
     return y.map((value, i) => (i < half ? value : low + ((high - low) / 2) * (Math.tanh(value) + 1)));
   }
 
@@ -97,7 +104,8 @@ class DecisionTransformer {
   choose(prediction) {
     const { action } = this;
     if (action.kind !== "box") return this.chosenValues(prediction);
-    const bounded = Boolean(action.reach), width = action.centre?.length ?? prediction.length / (this.headKind === "gaussian" ? 2 : 1);
+    const bounded = Boolean(action.reach),
+      width = action.centre?.length ?? prediction.length / (this.headKind === "gaussian" ? 2 : 1);
     const mean = Array.from(prediction.subarray(0, width));
     const unit = this.headKind === "gaussian" && bounded ? mean.map(Math.tanh) : mean;
     return bounded ? unit.map((value, i) => value * action.reach[i] + action.centre[i]) : unit;

@@ -57,7 +57,9 @@ function slider(label, { min, max, step, value, shown = String, id }, changed) {
 function choice(label, options, chosen, changed) {
   const row = element("div", { class: "choice", role: "radiogroup", "aria-label": label });
   const pick = (value) => {
-    [...row.children].forEach((made) => made.setAttribute("aria-checked", String(made.dataset.value === String(value))));
+    [...row.children].forEach((made) =>
+      made.setAttribute("aria-checked", String(made.dataset.value === String(value))),
+    );
   };
   for (const [value, text] of options) {
     const take = () => {

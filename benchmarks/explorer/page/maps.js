@@ -2,10 +2,13 @@
 
 // Draws a map of queries (rows) and keys (columns) onto a canvas, at most `most` pixels a side.
 function drawMap(canvas, queries, keys, rowOf, most = 160) {
-  const wide = Math.min(keys, most), high = Math.min(queries, most);
+  const wide = Math.min(keys, most),
+    high = Math.min(queries, most);
   canvas.width = wide;
   canvas.height = high;
-  const context = canvas.getContext("2d"), image = context.createImageData(wide, high), colours = scale();
+  const context = canvas.getContext("2d"),
+    image = context.createImageData(wide, high),
+    colours = scale();
   for (let y = 0; y < high; y++) {
     const greatest = new Float32Array(wide);
     const [from, to] = [Math.floor((y * queries) / high), Math.floor(((y + 1) * queries) / high)];
@@ -36,7 +39,8 @@ function setPixel(image, at, [r, g, b]) {
 
 // A vector as a strip of coloured cells.
 function strip(vector, label) {
-  const reach = maximum(vector.map(Math.abs)), canvas = element("canvas", { class: "strip", role: "img" });
+  const reach = maximum(vector.map(Math.abs)),
+    canvas = element("canvas", { class: "strip", role: "img" });
   canvas.setAttribute("aria-label", `${label}: ${vector.length} numbers, length ${short(lengthOf(vector))}`);
   canvas.width = vector.length;
   canvas.height = 1;
@@ -45,6 +49,9 @@ function strip(vector, label) {
     context.fillStyle = signedColour(value, reach);
     context.fillRect(i, 0, 1, 1);
   });
-  const caption = element("span", { class: "caption", text: `${label} · ${vector.length} numbers, length ${short(lengthOf(vector))}` });
+  const caption = element("span", {
+    class: "caption",
+    text: `${label} · ${vector.length} numbers, length ${short(lengthOf(vector))}`,
+  });
   return element("div", { class: "strip-row" }, caption, canvas);
 }

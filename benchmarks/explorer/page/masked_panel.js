@@ -12,11 +12,21 @@ class MaskedPanel extends Session {
     this.note = element("p", { class: "notice", "aria-live": "polite" });
     const fills = run.shape.answers === "tokens";
     const mask = run.tokenizer.special.mask;
-    const hide = fills && mask !== undefined ? button("Hide the selected token", () => this.hide(), { id: "hide" }) : null;
-    this.tokens = new TokenView("tokens", "Tokens", "Point at a token to see what it attends to, before it and behind it.", "queries",
-      (token) => this.select(token));
-    this.chances = new Chances("chances", fills ? "What stands here" : run.shape.pooling ? "Label of the text" : "Label of the token", null,
-      { actions: hide ? [hide] : [] });
+    const hide =
+      fills && mask !== undefined ? button("Hide the selected token", () => this.hide(), { id: "hide" }) : null;
+    this.tokens = new TokenView(
+      "tokens",
+      "Tokens",
+      "Point at a token to see what it attends to, before it and behind it.",
+      "queries",
+      (token) => this.select(token),
+    );
+    this.chances = new Chances(
+      "chances",
+      fills ? "What stands here" : run.shape.pooling ? "Label of the text" : "Label of the token",
+      null,
+      { actions: hide ? [hide] : [] },
+    );
     this.views = [this.tokens, this.chances, this.graph, this.lensView, this.grid];
     const prompt = card("input", "Text", null, this.input, this.note, element("div", { class: "bar" }, this.restore));
     this.build([prompt, this.tokens, this.graph], [this.chances, this.lensView]);
@@ -32,12 +42,14 @@ class MaskedPanel extends Session {
   }
 
   encode() {
-    const { ids, unknown } = this.tokenizer.framed(this.input.value), { context } = this.model;
+    const { ids, unknown } = this.tokenizer.framed(this.input.value),
+      { context } = this.model;
     this.ids = ids.slice(0, context);
     this.unknown = unknown;
     this.query = Math.min(this.query, Math.max(0, this.ids.length - 1));
     const beyond = ids.length > context ? `Only the first ${context} tokens are read. ` : "";
-    this.note.textContent = beyond + unknownNote(unknown) + (ids.length ? "" : "Type something: there is nothing to attend to yet.");
+    this.note.textContent =
+      beyond + unknownNote(unknown) + (ids.length ? "" : "Type something: there is nothing to attend to yet.");
   }
 
   hide() {
@@ -56,7 +68,8 @@ class MaskedPanel extends Session {
 
   makeFrame() {
     if (!this.ids.length) return emptyFrame(this);
-    const { state, query, model, run } = this, { labels, pooling } = run.shape;
+    const { state, query, model, run } = this,
+      { labels, pooling } = run.shape;
     const frame = this.frame(state, shownTokens(this.tokenizer, this.read, this.unknown));
     const answer = (of) => model.answer(pooling ? model.pooled(of) : of.out.row(query));
     frame.queries.forEach((token, n) => (token.style += this.hidden.has(n) ? " hidden" : ""));

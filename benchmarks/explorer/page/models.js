@@ -15,7 +15,15 @@ function firstChanged(before, after, part) {
   for (const head of new Set([...before.heads, ...after.heads])) {
     if (before.heads.has(head) !== after.heads.has(head) && head.startsWith(`${part}/`)) return 0;
   }
-  const [old, now] = [before, after].map((cuts) => new Set(cuts.list().filter(([p]) => p === part).map(String)));
+  const [old, now] = [before, after].map(
+    (cuts) =>
+      new Set(
+        cuts
+          .list()
+          .filter(([p]) => p === part)
+          .map(String),
+      ),
+  );
   const changed = [...old, ...now].filter((edge) => old.has(edge) !== now.has(edge));
   return Math.min(Infinity, ...changed.map((edge) => +edge.split(",")[3]));
 }
@@ -39,7 +47,8 @@ class CausalReader {
 
   // Reads so many tokens more; whether all are read.
   advance(count) {
-    const start = this.state.length, ids = this.ids.slice(start, start + count);
+    const start = this.state.length,
+      ids = this.ids.slice(start, start + count);
     if (ids.length) this.stack.append(this.state, this.embed(ids), places(ids.length, start));
     return this.state.length === this.ids.length;
   }
@@ -67,7 +76,8 @@ class GPT {
 
   // Logits of a row that left the stack's last norm.
   answer(row) {
-    const logits = linear(row, this.head), bound = this.softcap;
+    const logits = linear(row, this.head),
+      bound = this.softcap;
     return bound ? logits.map((x) => bound * Math.tanh(x / bound)) : logits;
   }
 
@@ -119,7 +129,8 @@ class Encoder {
   }
 
   addNeighbours(x, ids) {
-    const { reach, dim } = this, tokens = this.table.length / dim;
+    const { reach, dim } = this,
+      tokens = this.table.length / dim;
     ids.forEach((_, n) => {
       for (let d = -reach, table = 0; d <= reach; d++) {
         if (d === 0) continue;

@@ -8,7 +8,11 @@ class PicturePanel extends Session {
     this.pixels = run.examples.length ? this.exampleOf(run.examples[0]) : this.drawn(gradient);
     this.query = this.model.learnedCount + Math.floor(run.shape.side ** 2 / 2 + run.shape.side / 2);
     this.commonViews();
-    this.picture = new PictureView("tokens", (token) => this.select(token), (...edge) => this.cutEdge(...edge, this.graph.where));
+    this.picture = new PictureView(
+      "tokens",
+      (token) => this.select(token),
+      (...edge) => this.cutEdge(...edge, this.graph.where),
+    );
     this.chances = new Chances("chances", "Class", null);
     this.views = [this.picture, this.chances, this.graph, this.lensView, this.grid];
     this.build([this.chooser(), this.picture, this.graph], [this.chances, this.lensView]);
@@ -16,15 +20,32 @@ class PicturePanel extends Session {
 
   chooser() {
     const thumbs = this.run.examples.map((example) => {
-      const canvas = element("canvas"), pixels = this.exampleOf(example);
+      const canvas = element("canvas"),
+        pixels = this.exampleOf(example);
       paintPixels(canvas, pixels, this.run.shape);
-      return element("button", { type: "button", class: "thumb", title: example.label, "aria-label": `image: ${example.label}`, onclick: () => this.open(pixels) }, canvas);
+      return element(
+        "button",
+        {
+          type: "button",
+          class: "thumb",
+          title: example.label,
+          "aria-label": `image: ${example.label}`,
+          onclick: () => this.open(pixels),
+        },
+        canvas,
+      );
     });
     this.file = element("input", { type: "file", accept: "image/*", id: "file", "aria-label": "an image file" });
     this.file.addEventListener("change", () => this.openFile(this.file.files[0]));
     this.note = element("p", { class: "notice", "aria-live": "polite" });
-    const made = card("input", "Image", "Choose one, or drop or paste your own anywhere on the page.",
-      element("div", { class: "thumbs" }, thumbs), element("div", { class: "bar" }, this.file, this.restore), this.note);
+    const made = card(
+      "input",
+      "Image",
+      "Choose one, or drop or paste your own anywhere on the page.",
+      element("div", { class: "thumbs" }, thumbs),
+      element("div", { class: "bar" }, this.file, this.restore),
+      this.note,
+    );
     this.root.addEventListener("dragover", (event) => event.preventDefault());
     this.root.addEventListener("drop", (event) => {
       event.preventDefault();
@@ -49,10 +70,16 @@ class PicturePanel extends Session {
   async openFile(file) {
     if (!file) return;
     try {
-      const image = await createImageBitmap(file), { size } = this.run.shape;
-      const note = image.width === size && image.height === size ? ""
-        : `${image.width} × ${image.height} pixels: its central square was made ${size} × ${size} by the browser.`;
-      await this.open(this.drawn((context) => drawSquare(context, image, this.run.shape)), note);
+      const image = await createImageBitmap(file),
+        { size } = this.run.shape;
+      const note =
+        image.width === size && image.height === size
+          ? ""
+          : `${image.width} × ${image.height} pixels: its central square was made ${size} × ${size} by the browser.`;
+      await this.open(
+        this.drawn((context) => drawSquare(context, image, this.run.shape)),
+        note,
+      );
     } catch {
       this.note.textContent = `${file.name} is not an image that this browser reads.`;
     }
@@ -60,10 +87,13 @@ class PicturePanel extends Session {
 
   // Pixels (C, S, S) of what is drawn onto a canvas.
   drawn(paint) {
-    const { size, channels } = this.run.shape, canvas = element("canvas", { width: size, height: size });
-    const context = canvas.getContext("2d", { willReadFrequently: true }), pixels = new Float32Array(channels * size * size);
+    const { size, channels } = this.run.shape,
+      canvas = element("canvas", { width: size, height: size });
+    const context = canvas.getContext("2d", { willReadFrequently: true }),
+      pixels = new Float32Array(channels * size * size);
     paint(context, size);
-    const { data } = context.getImageData(0, 0, size, size), area = size * size;
+    const { data } = context.getImageData(0, 0, size, size),
+      area = size * size;
     for (let i = 0; i < area; i++) {
       const [r, g, b] = data.subarray(4 * i, 4 * i + 3);
       if (channels === 1) pixels[i] = Math.round(0.299 * r + 0.587 * g + 0.114 * b) / 255;
@@ -79,9 +109,12 @@ class PicturePanel extends Session {
   }
 
   makeFrame() {
-    const { state, model, run } = this, { classes, side } = run.shape, { learnedCount } = model;
+    const { state, model, run } = this,
+      { classes, side } = run.shape,
+      { learnedCount } = model;
     const tokens = state.coords.map((_, n) => patchToken(n - learnedCount, side));
-    const frame = this.frame(state, tokens), { query } = frame;
+    const frame = this.frame(state, tokens),
+      { query } = frame;
     const grid = (row) => Float32Array.from({ length: side * side }, (_, n) => row[learnedCount + n] ?? 0);
     frame.onPicture = (row) => scaled(grid(row));
     frame.cellMap = (layer, head) => ({ side, values: frame.onPicture(frame.row(layer, head, query)) });
@@ -100,7 +133,8 @@ class PicturePanel extends Session {
 
 function patchToken(n, side) {
   if (n < 0) return { text: "learned", title: "a learned token", style: "" };
-  const row = Math.floor(n / side) + 1, column = (n % side) + 1;
+  const row = Math.floor(n / side) + 1,
+    column = (n % side) + 1;
   return { text: `${row},${column}`, title: `the square in row ${row}, column ${column}`, style: "" };
 }
 
@@ -121,12 +155,24 @@ function gradient(context, size) {
 function drawSquare(context, image, { size, crop }) {
   const edge = Math.max(1, Math.round(Math.min(image.width, image.height) * crop));
   context.imageSmoothingQuality = "high";
-  context.drawImage(image, Math.floor((image.width - edge) / 2), Math.floor((image.height - edge) / 2), edge, edge, 0, 0, size, size);
+  context.drawImage(
+    image,
+    Math.floor((image.width - edge) / 2),
+    Math.floor((image.height - edge) / 2),
+    edge,
+    edge,
+    0,
+    0,
+    size,
+    size,
+  );
 }
 
 function paintPixels(canvas, pixels, { size, channels }) {
   canvas.width = canvas.height = size;
-  const context = canvas.getContext("2d"), image = context.createImageData(size, size), area = size * size;
+  const context = canvas.getContext("2d"),
+    image = context.createImageData(size, size),
+    area = size * size;
   for (let i = 0; i < area; i++) {
     const colour = [0, 1, 2].map((c) => 255 * pixels[(channels === 1 ? 0 : c) * area + i]);
     setPixel(image, 4 * i, colour);

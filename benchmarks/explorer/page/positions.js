@@ -18,7 +18,8 @@ class Positions {
         for (let i = 0; i < x.length; i++) x[i] += table.data[from + i];
       });
     } else if (this.kind === "sinusoidal") {
-      const angles = this.angles(coords), half = angles.length;
+      const angles = this.angles(coords),
+        half = angles.length;
       angles.forEach((angle, i) => {
         const [s, c] = this.pairing === "halves" ? [i, i + half] : [2 * i, 2 * i + 1];
         x[s] += Math.sin(angle);
@@ -42,9 +43,12 @@ class Positions {
 
   rotatePair(x, start, i, half, angle) {
     const halves = this.pairing === "halves";
-    const first = start + (halves ? i : 2 * i), second = halves ? first + half : first + 1;
-    const cos = Math.cos(angle) * this.gain, sin = Math.sin(angle) * this.gain;
-    const a = x[first], b = x[second];
+    const first = start + (halves ? i : 2 * i),
+      second = halves ? first + half : first + 1;
+    const cos = Math.cos(angle) * this.gain,
+      sin = Math.sin(angle) * this.gain;
+    const a = x[first],
+      b = x[second];
     x[first] = a * cos - b * sin;
     x[second] = b * cos + a * sin;
   }

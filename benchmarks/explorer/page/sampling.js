@@ -5,7 +5,8 @@ function probabilities(logits, { temperature = 1, topK = 0, topP = 1 } = {}) {
   const shares = softmax(logits.map((x) => x / temperature));
   if ((!topK || topK >= shares.length) && topP >= 1) return shares;
   const order = largest(shares, topK || shares.length);
-  const kept = new Float32Array(shares.length), inside = order.reduce((sum, id) => sum + shares[id], 0);
+  const kept = new Float32Array(shares.length),
+    inside = order.reduce((sum, id) => sum + shares[id], 0);
   let before = 0;
   for (const id of order) {
     if (before / inside >= topP) break;

@@ -15,8 +15,10 @@ function pageWithState(state) {
 
 // Draws the graph, the answers and the maps of all heads onto one canvas.
 async function picture(session) {
-  const canvas = element("canvas", { width: 1400, height: 1000 }), context = canvas.getContext("2d");
-  const ink = rgb(styleColour("--ink")), frame = session.current;
+  const canvas = element("canvas", { width: 1400, height: 1000 }),
+    context = canvas.getContext("2d");
+  const ink = rgb(styleColour("--ink")),
+    frame = session.current;
   context.fillStyle = rgb(styleColour("--paper"));
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.fillStyle = ink;
@@ -59,7 +61,8 @@ function drawMaps(context, cells, frame, ink) {
 
 // An SVG of the page as an image: its styles are written into it.
 function imageOf(svg) {
-  const copy = svg.cloneNode(true), [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
+  const copy = svg.cloneNode(true),
+    [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
   copyStyles(svg, copy);
   copy.setAttribute("xmlns", SVG);
   copy.setAttribute("width", width * 2);

@@ -1,6 +1,7 @@
 // A model being looked at: what is selected, what is cut, and the frame that all views are drawn from.
 
-const NOTHING = new Float32Array(0), SLICE = 12; // milliseconds of work between two looks at the keyboard
+const NOTHING = new Float32Array(0),
+  SLICE = 12; // milliseconds of work between two looks at the keyboard
 
 // One query's shares among its keys, for a head or (below 0) the mean of all.
 function sharesOf(entry, heads, head) {
@@ -38,13 +39,27 @@ class Session {
 
   // What is read from left to right: what goes in, what comes out, and below both the maps of all heads.
   build(left, right) {
-    const columns = [left, right].map((cards) => element("div", { class: "column" }, cards.map((view) => view.card ?? view)));
+    const columns = [left, right].map((cards) =>
+      element(
+        "div",
+        { class: "column" },
+        cards.map((view) => view.card ?? view),
+      ),
+    );
     replaceChildren(this.root, columns, this.grid.card);
   }
 
   commonViews() {
-    this.graph = new EdgeGraph("graph", (token) => this.select(token), (...edge) => this.cutEdge(...edge));
-    this.grid = new HeadGrid("heads", (layer, head) => this.look(layer, head), (layer, head) => this.toggleHead(layer, head));
+    this.graph = new EdgeGraph(
+      "graph",
+      (token) => this.select(token),
+      (...edge) => this.cutEdge(...edge),
+    );
+    this.grid = new HeadGrid(
+      "heads",
+      (layer, head) => this.look(layer, head),
+      (layer, head) => this.toggleHead(layer, head),
+    );
     this.lensView = new Layers("layers");
     this.restore = button("Restore all", () => this.restoreAll(), { class: "quiet", hidden: true });
   }
@@ -54,7 +69,17 @@ class Session {
     const { layer, head, query, cuts, part, heads, layers } = this;
     const row = (l, h, q) => sharesOf(state.layers[l]?.[weightsName][q], heads, h);
     return {
-      state, queries, keys, layer, head, query, cuts, part, heads, layers, row,
+      state,
+      queries,
+      keys,
+      layer,
+      head,
+      query,
+      cuts,
+      part,
+      heads,
+      layers,
+      row,
       ownKeys: keys === queries,
       isCut: (q, k) => this.isCut(q, k),
       stackDepth: state.layers.length,
@@ -115,7 +140,7 @@ class Session {
   }
 
   draw() {
-    const frame = this.current = this.makeFrame();
+    const frame = (this.current = this.makeFrame());
     this.restore.hidden = this.cuts.empty;
     this.root.classList.toggle("empty", Boolean(frame.empty));
     if (frame.empty) return;
@@ -148,7 +173,11 @@ function textInput(label, value, changed) {
 // Token ids as views show them; characters that the vocabulary lacks hang on the token that follows, or the last.
 function shownTokens(tokenizer, ids, unknown = []) {
   const tokens = ids.map((id, n) => ({
-    text: tokenizer.show(id), title: `token ${n + 1}, id ${id}`, style: tokenizer.isBytes(id) ? "bytes" : "", before: "", after: "",
+    text: tokenizer.show(id),
+    title: `token ${n + 1}, id ${id}`,
+    style: tokenizer.isBytes(id) ? "bytes" : "",
+    before: "",
+    after: "",
   }));
   for (const { before, character } of unknown) {
     if (before < tokens.length) tokens[before].before += character;

@@ -1,7 +1,8 @@
 // What a pass left of each layer: rows of (T, ...), and for each query its weights, heads one after another.
 class LayerState {
   constructor(core) {
-    const heads = core.n_heads * core.head_width, keys = core.key_heads * core.head_width;
+    const heads = core.n_heads * core.head_width,
+      keys = core.key_heads * core.head_width;
     this.entered = new Rows(core.dim);
     this.attended = new Rows(core.dim);
     this.queries = new Rows(heads);

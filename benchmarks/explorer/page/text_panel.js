@@ -11,10 +11,18 @@ class TextPanel extends Session {
     this.commonViews();
     this.input = textInput("the prompt", run.prompt, () => this.typed());
     this.note = element("p", { class: "notice", "aria-live": "polite" });
-    this.tokens = new TokenView("tokens", "Tokens", "Point at a token to see what it attends to; select it to look through it everywhere.", "queries",
-      (token) => this.select(token));
+    this.tokens = new TokenView(
+      "tokens",
+      "Tokens",
+      "Point at a token to see what it attends to; select it to look through it everywhere.",
+      "queries",
+      (token) => this.select(token),
+    );
     this.chances = new Chances("chances", "Next token", null, {
-      sampled: true, settings: this.settings, changed: () => this.draw(), take: (id) => this.write(id),
+      sampled: true,
+      settings: this.settings,
+      changed: () => this.draw(),
+      take: (id) => this.write(id),
       actions: [
         button("Draw one", () => this.write(draw(this.chances.now)), { id: "draw" }),
         button("Most probable", () => this.write(largest(this.chances.now, 1)[0]), { id: "likeliest" }),
@@ -33,20 +41,27 @@ class TextPanel extends Session {
   }
 
   encode() {
-    const { ids, unknown } = this.tokenizer.encode(this.input.value), { bos } = this.run.tokenizer;
+    const { ids, unknown } = this.tokenizer.encode(this.input.value),
+      { bos } = this.run.tokenizer;
     if (bos !== null) unknown.forEach((each) => each.before++);
     this.setIds(bos === null ? ids : [bos, ...ids], unknown);
   }
 
   // What fits into the context: a quarter of it is dropped at a time, so that most keys cost one token.
   setIds(ids, unknown = []) {
-    const { context } = this.model, step = Math.max(1, Math.floor(context / 4));
+    const { context } = this.model,
+      step = Math.max(1, Math.floor(context / 4));
     const dropped = Math.max(0, Math.ceil((ids.length - context) / step) * step);
     Object.assign(this, { all: ids, ids: ids.slice(dropped), dropped });
-    this.unknown = unknown.filter(({ before }) => before >= dropped).map((each) => ({ ...each, before: each.before - dropped }));
+    this.unknown = unknown
+      .filter(({ before }) => before >= dropped)
+      .map((each) => ({ ...each, before: each.before - dropped }));
     this.query = Math.max(0, this.ids.length - 1);
     const beyond = dropped ? `The first ${dropped} tokens are beyond the context of ${context}. ` : "";
-    this.note.textContent = beyond + unknownNote(this.unknown) + (this.ids.length ? "" : "Type something: there is nothing to attend to yet.");
+    this.note.textContent =
+      beyond +
+      unknownNote(this.unknown) +
+      (this.ids.length ? "" : "Type something: there is nothing to attend to yet.");
   }
 
   write(id) {
@@ -72,9 +87,11 @@ class TextPanel extends Session {
 
   makeFrame() {
     if (!this.ids.length) return emptyFrame(this);
-    const intact = this.intactReader.state, state = this.cuts.empty ? intact : this.cutReader.state;
+    const intact = this.intactReader.state,
+      state = this.cuts.empty ? intact : this.cutReader.state;
     this.query = Math.min(this.query, this.ids.length - 1);
-    const frame = this.frame(state, shownTokens(this.tokenizer, this.ids, this.unknown)), { query } = this;
+    const frame = this.frame(state, shownTokens(this.tokenizer, this.ids, this.unknown)),
+      { query } = this;
     frame.answers = {
       logits: this.model.answer(state.out.row(query)),
       intact: this.cuts.empty ? null : this.model.answer(intact.out.row(query)),
@@ -100,7 +117,20 @@ class TextPanel extends Session {
 function emptyFrame(session) {
   const { layer, head, cuts, part, heads, layers } = session;
   return {
-    empty: true, queries: [], keys: [], ownKeys: true, query: 0, layer, head, cuts, part, heads, layers, row: () => NOTHING,
-    isCut: () => false, stackDepth: layers, norm: () => 0,
+    empty: true,
+    queries: [],
+    keys: [],
+    ownKeys: true,
+    query: 0,
+    layer,
+    head,
+    cuts,
+    part,
+    heads,
+    layers,
+    row: () => NOTHING,
+    isCut: () => false,
+    stackDepth: layers,
+    norm: () => 0,
   };
 }

@@ -25,7 +25,9 @@ class TokenView {
 
   renderToken(token, n) {
     const span = (this.spans[n] ??= this.list.appendChild(element("span", { role: "option", "data-token": n })));
-    const classes = ["token", token.style, this.asks && n === this.frame.query ? "selected" : ""].filter(Boolean).join(" ");
+    const classes = ["token", token.style, this.asks && n === this.frame.query ? "selected" : ""]
+      .filter(Boolean)
+      .join(" ");
     if (span.textContent !== token.text) span.textContent = token.text;
     if (span.className !== classes) span.className = classes;
     span.title = token.title;
@@ -65,7 +67,8 @@ class TokenView {
 
   // Shades the keys of a query by their shares, and draws curves to the largest of them.
   shade(query) {
-    const { frame } = this, row = frame.row(frame.layer, frame.head, query);
+    const { frame } = this,
+      row = frame.row(frame.layer, frame.head, query);
     if (frame.ownKeys || !this.asks) {
       this.spans.forEach((span, n) => {
         const share = row[n] ?? 0;
@@ -84,10 +87,14 @@ class TokenView {
     const from = this.spans[query];
     if (!from) return replaceChildren(this.curves);
     const [x, y] = middle(from);
-    replaceChildren(this.curves, ends.map((key) => {
-      const [u, v] = middle(this.spans[key]), lift = Math.max(1, Math.min(y, v) - Math.min(26, 8 + Math.abs(x - u) / 12));
-      const path = `M${x} ${y + 2}C${x} ${lift} ${u} ${lift} ${u} ${v + 2}`;
-      return svgElement("path", { d: path, "stroke-width": 1 + 4 * row[key], opacity: 0.35 + 0.65 * row[key] });
-    }));
+    replaceChildren(
+      this.curves,
+      ends.map((key) => {
+        const [u, v] = middle(this.spans[key]),
+          lift = Math.max(1, Math.min(y, v) - Math.min(26, 8 + Math.abs(x - u) / 12));
+        const path = `M${x} ${y + 2}C${x} ${lift} ${u} ${lift} ${u} ${v + 2}`;
+        return svgElement("path", { d: path, "stroke-width": 1 + 4 * row[key], opacity: 0.35 + 0.65 * row[key] });
+      }),
+    );
   }
 }

@@ -6,7 +6,8 @@ class Tokenizer {
     this.bytesOfPieces = description.pieces.map(bytesOf);
     this.decoder = new TextDecoder("utf-8", { fatal: true });
     this.byCharacter = new Map();
-    if (this.kind === "char") this.bytesOfPieces.forEach((bytes, id) => this.byCharacter.set(this.decoder.decode(bytes), id));
+    if (this.kind === "char")
+      this.bytesOfPieces.forEach((bytes, id) => this.byCharacter.set(this.decoder.decode(bytes), id));
     this.ranks = new Map((description.merges ?? []).map(([a, b, joined], rank) => [`${a} ${b}`, { rank, joined }]));
     this.names = new Map(Object.entries(this.special).map(([name, id]) => [id, name]));
     this.shown = new Map();
@@ -23,7 +24,8 @@ class Tokenizer {
   }
 
   encodeCharacters(text) {
-    const ids = [], unknown = [];
+    const ids = [],
+      unknown = [];
     for (const character of text) {
       const id = this.byCharacter.get(character);
       if (id === undefined) unknown.push({ before: ids.length, character });
@@ -50,7 +52,8 @@ class Tokenizer {
   }
 
   framed(text) {
-    const { ids, unknown } = this.encode(text), [before, after] = this.frame;
+    const { ids, unknown } = this.encode(text),
+      [before, after] = this.frame;
     return { ids: [...before, ...ids, ...after], unknown };
   }
 
@@ -68,7 +71,8 @@ class Tokenizer {
   written(id) {
     const bytes = this.bytesOfPieces[id];
     if (this.isBytes(id)) return [...bytes].map((byte) => byte.toString(16).padStart(2, "0").toUpperCase()).join("·");
-    const text = this.decoder.decode(bytes), name = this.names.get(id);
+    const text = this.decoder.decode(bytes),
+      name = this.names.get(id);
     return name && (text === "" || text.length > 12) ? `⟨${name}⟩` : visible(text);
   }
 

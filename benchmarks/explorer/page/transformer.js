@@ -18,7 +18,8 @@ class Block {
   }
 
   branch(weights, prefix, kind) {
-    const { core } = this, over = core.qk_norm_over === "all-heads" ? "branch.%_norm.1" : "branch.%_norm";
+    const { core } = this,
+      over = core.qk_norm_over === "all-heads" ? "branch.%_norm.1" : "branch.%_norm";
     const qk = (which) => weights.norm(`${prefix}.${over.replace("%", which)}`, core.qk_norm, core.norm_eps);
     return {
       norm: weights.norm(`${prefix}.norm`, kind, core.norm_eps),
@@ -97,19 +98,28 @@ class Stack {
   }
 
   attend(block, x, state, start) {
-    const { core } = this, layer = state.layers[block.layer];
+    const { core } = this,
+      layer = state.layers[block.layer];
     const [queries, keys] = [core.n_heads * core.head_width, core.key_heads * core.head_width];
-    const qkv = linear(x, block.attention.qkv), width = queries + 2 * keys, rows = x.length / core.dim;
-    let [q, k, v] = [[0, queries], [queries, queries + keys], [queries + keys, width]].map(([from, to]) =>
-      columns(qkv, width, from, to));
+    const qkv = linear(x, block.attention.qkv),
+      width = queries + 2 * keys,
+      rows = x.length / core.dim;
+    let [q, k, v] = [
+      [0, queries],
+      [queries, queries + keys],
+      [queries + keys, width],
+    ].map(([from, to]) => columns(qkv, width, from, to));
     q = block.normaliseHeads(q, block.attention.qNorm, core.n_heads);
     k = block.normaliseHeads(k, block.attention.kNorm, core.key_heads);
-    const { window, positions } = core.kinds[block.layer], place = this.positions[positions];
+    const { window, positions } = core.kinds[block.layer],
+      place = this.positions[positions];
     for (let n = 0; n < rows; n++) {
       place.rotate(q.subarray(n * queries, (n + 1) * queries), state.coords[start + n], core.head_width);
       place.rotate(k.subarray(n * keys, (n + 1) * keys), state.coords[start + n], core.head_width);
     }
-    layer.queries.push(q); layer.keys.push(k); layer.values.push(v);
+    layer.queries.push(q);
+    layer.keys.push(k);
+    layer.values.push(v);
     const span = (n) => this.span(n, state.length, window);
     const mixed = this.mix(q, layer, { state, start, place, span, part: this.part, layer: block.layer }, layer.weights);
     layer.mixed.push(mixed);
@@ -123,7 +133,8 @@ class Stack {
   }
 
   attendToMemory(block, x, state) {
-    const { core } = this, { keys, values } = state.memory[block.layer];
+    const { core } = this,
+      { keys, values } = state.memory[block.layer];
     const q = block.normaliseHeads(linear(x, block.cross.q), block.cross.qNorm, core.n_heads);
     const where = { state, start: state.left.count, place: NOWHERE, part: "cross", layer: block.layer };
     where.span = () => [0, keys.count];
@@ -145,16 +156,21 @@ class Stack {
 
   // Messages: for each query and head the weighted mean of the values. Keeps the weights.
   mix(q, { keys, values }, where, weights) {
-    const { n_heads, head_width, key_heads } = this.core, width = n_heads * head_width, rows = q.length / width;
+    const { n_heads, head_width, key_heads } = this.core,
+      width = n_heads * head_width,
+      rows = q.length / width;
     const y = new Float32Array(q.length);
     for (let n = 0; n < rows; n++) {
-      const query = where.start + n, [first, last] = where.span(query);
+      const query = where.start + n,
+        [first, last] = where.span(query);
       const kept = new Float32Array(n_heads * last);
       for (let head = 0; head < n_heads; head++) {
-        const shared = Math.floor((head * key_heads) / n_heads) * head_width, at = n * width + head * head_width;
+        const shared = Math.floor((head * key_heads) / n_heads) * head_width,
+          at = n * width + head * head_width;
         const shares = softmax(this.scores(q, at, keys, shared, head, query, first, last, where));
         kept.set(shares, head * last + first);
-        if (!where.state.cuts.hasHead(where.part, where.layer, head)) gather(y, at, shares, values, first, shared, head_width);
+        if (!where.state.cuts.hasHead(where.part, where.layer, head))
+          gather(y, at, shares, values, first, shared, head_width);
       }
       weights[query] = { count: last, data: kept };
     }
@@ -162,9 +178,11 @@ class Stack {
   }
 
   scores(q, at, keys, shared, head, query, first, last, where) {
-    const { head_width, attention_scale } = this.core, { state, place, part, layer } = where;
+    const { head_width, attention_scale } = this.core,
+      { state, place, part, layer } = where;
     const scale = attention_scale === "none" ? 1 : 1 / Math.sqrt(head_width);
-    const scores = new Float32Array(last - first), blocked = state.cuts.blocked(part, layer, head);
+    const scores = new Float32Array(last - first),
+      blocked = state.cuts.blocked(part, layer, head);
     for (let key = first; key < last; key++) {
       const score = dot(q, at, keys.data, key * keys.width + shared, head_width) * scale;
       scores[key - first] = place.biased ? score + place.bias(head, state.coords[query], state.coords[key]) : score;
@@ -176,13 +194,16 @@ class Stack {
 
 function gather(y, at, shares, values, first, shared, width) {
   for (let key = 0; key < shares.length; key++) {
-    const share = shares[key], from = (first + key) * values.width + shared;
+    const share = shares[key],
+      from = (first + key) * values.width + shared;
     if (share !== 0) for (let i = 0; i < width; i++) y[at + i] += share * values.data[from + i];
   }
 }
 
 function columns(x, width, from, to) {
-  const rows = x.length / width, wide = to - from, y = new Float32Array(rows * wide);
+  const rows = x.length / width,
+    wide = to - from,
+    y = new Float32Array(rows * wide);
   for (let row = 0; row < rows; row++) y.set(x.subarray(row * width + from, row * width + to), row * wide);
   return y;
 }

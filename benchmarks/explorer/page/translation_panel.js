@@ -1,6 +1,10 @@
 // An encoder-decoder: the target is written token by token, and each of its tokens attends to the source.
 
-const PARTS = [["cross", "target → source"], ["self", "target → target"], ["encoder", "source → source"]];
+const PARTS = [
+  ["cross", "target → source"],
+  ["self", "target → target"],
+  ["encoder", "source → source"],
+];
 
 class TranslationPanel extends Session {
   constructor(run, weights) {
@@ -15,13 +19,26 @@ class TranslationPanel extends Session {
     this.output = element("p", { class: "written", "aria-live": "polite", lang: "und" });
     this.parts = choice("whose attention is shown", PARTS, "cross", (part) => this.showPart(part));
     this.source = new TokenView("source", "Source tokens", null, "keys", () => {});
-    this.target = new TokenView("tokens", "Target tokens", "Point at one to see which source tokens it attends to.", "queries",
-      (token) => this.select(token));
+    this.target = new TokenView(
+      "tokens",
+      "Target tokens",
+      "Point at one to see which source tokens it attends to.",
+      "queries",
+      (token) => this.select(token),
+    );
     this.target.onlook = (query) => this.source.shade(query);
     this.map = new LabelledMap("alignment", (...edge) => this.cutEdge(...edge, "head"));
     this.chances = new Chances("chances", "Next target token", null);
     this.views = [this.source, this.target, this.map, this.chances, this.graph, this.lensView, this.grid];
-    const prompt = card("input", "Source", null, this.input, this.note, this.output, element("div", { class: "bar" }, this.parts, this.restore));
+    const prompt = card(
+      "input",
+      "Source",
+      null,
+      this.input,
+      this.note,
+      this.output,
+      element("div", { class: "bar" }, this.parts, this.restore),
+    );
     this.build([prompt, this.source, this.target, this.map, this.graph], [this.chances, this.lensView]);
     this.encode();
   }
@@ -47,11 +64,13 @@ class TranslationPanel extends Session {
   }
 
   encode() {
-    const { ids, unknown } = this.tokenizer.encode(this.input.value), { context, eos } = this.run.shape;
+    const { ids, unknown } = this.tokenizer.encode(this.input.value),
+      { context, eos } = this.run.shape;
     this.ids = ids.length ? [...ids.slice(0, context - 1), eos] : [];
     this.unknown = unknown;
     const beyond = ids.length >= context ? `Only the first ${context - 1} tokens are read. ` : "";
-    this.note.textContent = beyond + unknownNote(unknown) + (ids.length ? "" : "Type something: there is nothing to attend to yet.");
+    this.note.textContent =
+      beyond + unknownNote(unknown) + (ids.length ? "" : "Type something: there is nothing to attend to yet.");
   }
 
   // The source is encoded, then the most probable token is written each time: first intact, then with the cuts.
@@ -62,7 +81,8 @@ class TranslationPanel extends Session {
     for (const cuts of kept) {
       const memory = this.model.encode(this.ids, cuts);
       yield false;
-      const reader = this.model.newReader(memory, cuts), target = [this.run.shape.start];
+      const reader = this.model.newReader(memory, cuts),
+        target = [this.run.shape.start];
       while (this.extend(reader, target, cuts)) yield false;
       found.push({ memory, target, state: reader.state });
     }
@@ -83,16 +103,27 @@ class TranslationPanel extends Session {
 
   makeFrame() {
     if (!this.ids.length) return emptyFrame(this);
-    const { shape } = this.run, { memory, target, state } = this.now;
-    const source = shownTokens(this.tokenizer, this.ids, this.unknown), written = shownTokens(this.tokenizer, target);
+    const { shape } = this.run,
+      { memory, target, state } = this.now;
+    const source = shownTokens(this.tokenizer, this.ids, this.unknown),
+      written = shownTokens(this.tokenizer, target);
     source.at(-1).text = "(end)";
     written[0].text = "(start)";
     this.output.textContent = this.tokenizer.decode(target.slice(1));
-    const encoder = this.shownPart === "encoder", cross = this.shownPart === "cross";
+    const encoder = this.shownPart === "encoder",
+      cross = this.shownPart === "cross";
     this.query = Math.min(this.query, (encoder ? source : written).length - 1);
-    const frame = this.frame(encoder ? memory : state, encoder ? source : written, cross ? source : undefined, cross ? "crossWeights" : "weights");
+    const frame = this.frame(
+      encoder ? memory : state,
+      encoder ? source : written,
+      cross ? source : undefined,
+      cross ? "crossWeights" : "weights",
+    );
     if (encoder) return frame;
-    const { query } = this, same = this.intact.target.length > query && String(this.intact.target.slice(0, query + 1)) === String(target.slice(0, query + 1));
+    const { query } = this,
+      same =
+        this.intact.target.length > query &&
+        String(this.intact.target.slice(0, query + 1)) === String(target.slice(0, query + 1));
     frame.answers = {
       logits: this.model.answer(state.out.row(query)),
       intact: this.cuts.empty || !same ? null : this.model.answer(this.intact.state.out.row(query)),
@@ -121,20 +152,38 @@ class LabelledMap {
   constructor(id, cut) {
     this.cut = cut;
     this.table = element("table", { class: "alignment" });
-    this.card = card(id, "Alignment", "Rows attend to columns, in the chosen layer and head. Click a cell to cut its edge.",
-      element("div", { class: "scrolls", tabindex: 0, role: "region", "aria-label": "alignment" }, this.table));
+    this.card = card(
+      id,
+      "Alignment",
+      "Rows attend to columns, in the chosen layer and head. Click a cell to cut its edge.",
+      element("div", { class: "scrolls", tabindex: 0, role: "region", "aria-label": "alignment" }, this.table),
+    );
   }
 
   render(frame) {
-    const head = element("tr", {}, element("td"), frame.keys.map((key) => element("th", { scope: "col" }, element("span", { text: key.text }))));
-    replaceChildren(this.table, head, frame.queries.map((query, q) => this.row(frame, query, q)));
+    const head = element(
+      "tr",
+      {},
+      element("td"),
+      frame.keys.map((key) => element("th", { scope: "col" }, element("span", { text: key.text }))),
+    );
+    replaceChildren(
+      this.table,
+      head,
+      frame.queries.map((query, q) => this.row(frame, query, q)),
+    );
   }
 
   row(frame, query, q) {
     const shares = frame.row(frame.layer, frame.head, q);
     const cells = frame.keys.map((key, k) => {
-      const gone = frame.isCut(q, k), title = `${query.text} attends to ${key.text}: ${gone ? "cut" : percent(shares[k] ?? 0)}`;
-      const cell = element("td", { title, class: gone ? "severed" : "", style: `background:${rgb(scale()[shade(shares[k] ?? 0)])}` });
+      const gone = frame.isCut(q, k),
+        title = `${query.text} attends to ${key.text}: ${gone ? "cut" : percent(shares[k] ?? 0)}`;
+      const cell = element("td", {
+        title,
+        class: gone ? "severed" : "",
+        style: `background:${rgb(scale()[shade(shares[k] ?? 0)])}`,
+      });
       cell.addEventListener("click", () => this.cut(q, k, !gone));
       return cell;
     });

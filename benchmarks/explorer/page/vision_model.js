@@ -8,7 +8,8 @@ class ViT {
     this.dim = this.stack.core.dim;
     this.project = weights.has("embed.patches.project.weight") ? weights.linear("embed.patches.project") : null;
     this.convolutions = (shape.convolutions ?? []).map((name) => ({
-      weight: weights.get(name), shape: weights.shape(name),
+      weight: weights.get(name),
+      shape: weights.shape(name),
     }));
     this.learned = weights.optional("embed.learned") ?? new Float32Array(0);
     this.norm = weights.norm("norm", shape.pooledNorm, this.stack.core.norm_eps);
@@ -35,7 +36,9 @@ class ViT {
   }
 
   patchify(image) {
-    const { size, patch, channels } = this, side = size / patch, wide = channels * patch * patch;
+    const { size, patch, channels } = this,
+      side = size / patch,
+      wide = channels * patch * patch;
     const y = new Float32Array(side * side * wide);
     for (let c = 0; c < channels; c++) {
       for (let row = 0; row < size; row++) {
@@ -51,25 +54,32 @@ class ViT {
 
   // Convolution, ReLU, max pooling, layer by layer; then channels last: (side side, D).
   convolve(image) {
-    let side = this.size, x = image;
+    let side = this.size,
+      x = image;
     for (const { weight, shape } of this.convolutions) {
       x = maxPool(convolve3(x, weight, shape, side).map(ACTIVATIONS.relu), shape[0], side);
       side = Math.ceil(side / 2);
     }
-    const y = new Float32Array(x.length), area = side * side;
+    const y = new Float32Array(x.length),
+      area = side * side;
     for (let c = 0; c < this.dim; c++) for (let n = 0; n < area; n++) y[n * this.dim + c] = x[c * area + n];
     return y;
   }
 
   read(pixels, cuts = new Cuts()) {
     const state = this.stack.newState(cuts.copy());
-    this.stack.append(state, this.embed(this.normalised(pixels)), this.coords.map((at) => at.slice()));
+    this.stack.append(
+      state,
+      this.embed(this.normalised(pixels)),
+      this.coords.map((at) => at.slice()),
+    );
     return state;
   }
 
   // The share of each token in the pooled vector.
   shares(state) {
-    const shares = new Float32Array(state.length), first = this.pool === "class" ? 0 : this.learnedCount;
+    const shares = new Float32Array(state.length),
+      first = this.pool === "class" ? 0 : this.learnedCount;
     if (this.pool === "class") shares[0] = 1;
     else if (this.attention) {
       const rows = state.out.data.subarray(first * this.dim, state.length * this.dim);
@@ -88,7 +98,8 @@ class ViT {
 
   // The scores of the stream at a level, pooled evenly as the last one is.
   lens(state, level) {
-    const rows = new Rows(this.dim, state.length), shares = this.shares(state);
+    const rows = new Rows(this.dim, state.length),
+      shares = this.shares(state);
     for (let n = 0; n < state.length; n++) rows.push(normalise(state.residual(level, n), this.stack.norm, this.dim));
     return this.answer(weightedRows(rows, shares));
   }
@@ -119,14 +130,16 @@ function convolve3(x, weight, [outputs, inputs], side) {
 
 function addShifted(y, o, x, c, weight, down, right, side) {
   for (let row = Math.max(0, -down); row < Math.min(side, side - down); row++) {
-    const to = (o * side + row) * side, from = (c * side + row + down) * side + right;
+    const to = (o * side + row) * side,
+      from = (c * side + row + down) * side + right;
     for (let i = Math.max(0, -right); i < Math.min(side, side - right); i++) y[to + i] += weight * x[from + i];
   }
 }
 
 // The greatest of 3 x 3, every second row and column: (C, S, S) -> (C, S/2, S/2).
 function maxPool(x, channels, side) {
-  const half = Math.ceil(side / 2), y = new Float32Array(channels * half * half).fill(-Infinity);
+  const half = Math.ceil(side / 2),
+    y = new Float32Array(channels * half * half).fill(-Infinity);
   for (let c = 0; c < channels; c++) {
     for (let row = 0; row < half; row++) {
       for (let column = 0; column < half; column++) {

