@@ -59,7 +59,7 @@ def describe_encoder(model: MaskedLM | Classifier | Tagger, tokenizer: Tokenizer
             "context": config.context,
             "neighbours": config.neighbours,
             "head": asdict(config.head),
-            "pooling": config.pooling if isinstance(model, Classifier) else None,
+            "pooling": model.config.pooling if isinstance(model, Classifier) else None,
             "labels": list(getattr(config, "labels", ())),
             "answers": "tokens" if isinstance(model, MaskedLM) else "labels",
         },

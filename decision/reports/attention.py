@@ -16,7 +16,7 @@ from core.files.figures import ACCENT, ALARM, INK, PALE, SOFT, blank_figure, sav
 from decision.acting.episodes import play
 from decision.acting.policy import ModelPolicy
 from decision.environments.make import episode_seed, make
-from decision.reports.options import ActingOptions, choose_environment, choose_settings, limits
+from decision.reports.options import ActingOptions, choose_environment, choose_settings
 from decision.trained import Trained
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ class WatchedPolicy:
 def watch(trained: Trained, options: ActingOptions, target: float | None) -> tuple[Attended, float]:
     """What an agent attends to along one episode, and its return. Raises what `play` and `make` raise."""
     identifier, settings = choose_environment(options, trained), choose_settings(options, trained)
-    seeds = [episode_seed(options.seed, 0)]
+    seeds, longest = [episode_seed(options.seed, 0)], trained.model.config.longest
     policy = ModelPolicy(
         trained.model, trained.summary.normaliser, [target or 0.0], temperature=options.temperature, seeds=seeds
     )
     watched = WatchedPolicy(policy)
-    with closing(make(identifier, settings, **limits(trained.model, options))) as environment:
+    with closing(make(identifier, settings, max_steps=options.max_steps, longest=longest)) as environment:
         episodes = play([environment], seeds, watched)
     return watched.attended(), float(episodes.returns[0])
 

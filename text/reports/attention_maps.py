@@ -135,7 +135,7 @@ def name_ticks(axes: Axes, side: str, names: Sequence[str]) -> None:
     """The names of tokens along a side, if there are not too many."""
     if len(names) > NAMED:
         return
-    turn = {"rotation": 90} if side == "x" else {}
+    turn: dict[str, Any] = {"rotation": 90} if side == "x" else {}
     set_ticks = axes.set_xticks if side == "x" else axes.set_yticks
     set_ticks(range(len(names)), names, fontsize=6.5, color=INK, **turn)
     axes.tick_params(length=0, pad=2)
