@@ -52,7 +52,7 @@ def describe_gpt(model: GPT) -> dict[str, Any]:
 def describe_encoder(model: MaskedLM | Classifier | Tagger, tokenizer: Tokenizer, prompt: str) -> Described:
     """An encoder that fills in, classifies or tags."""
     config = model.config
-    if isinstance(model, Tagger) and config.words == "early-mean":  # type: ignore[union-attr]
+    if isinstance(model, Tagger) and model.config.words == "early-mean":
         raise ValueError("words = 'early-mean' is not known to the page: it reads a tagger of tokens, words = 'first'")
     said = {
         "shape": {
