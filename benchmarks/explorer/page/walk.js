@@ -153,7 +153,7 @@ class Walk {
     const close = button("✕", () => this.close(), { class: "close", "aria-label": "end the walk" });
     this.root = element(
       "aside",
-      { class: "walk", role: "dialog", "aria-label": "guided walk", hidden: true },
+      { class: `walk ${session.run.panel}`, role: "dialog", "aria-label": "guided walk", hidden: true },
       close,
       this.heading,
       this.text,
