@@ -10,6 +10,7 @@ from core.checks import check_at_least, check_between, check_choices, check_posi
 from core.cli.arguments import ALONE
 from core.messages import notice
 from core.optim.config import OptimizerConfig, ScheduleConfig
+from core.scale.remat import Remat
 
 DEFAULT_OUT = Path("runs")
 BUDGETS = ("steps", "epochs", "minutes")
@@ -23,7 +24,7 @@ class RunConfig:
     """What is learned, where a panel has several tasks: each has a configuration of its own."""
     resumable: ClassVar[tuple[str, ...]] = (
         *("out", "resume", "checkpoint", "steps", "minutes", "epochs", "accumulate", "log_every", "save_every"),
-        *("eval_every", "keep", "tracker", "device", "compile"),
+        *("eval_every", "keep", "tracker", "device", "compile", "remat"),
     )
     """Settings that may change when a run is resumed; any other would make it a different run."""
 
@@ -53,6 +54,8 @@ class RunConfig:
     """Arithmetic of the model; auto is bf16 where the hardware multiplies it, fp32 elsewhere."""
     compile: Literal["off", "default", "max-autotune"] = field(default="off", metadata={ALONE: "default"})
     """torch.compile mode of the training step, `default` if none is named; off where there is no working compiler."""
+    remat: Remat = "none"
+    """What is computed again for the gradients rather than kept: nothing, all of each block, or what is cheap in it."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto is the fastest device there is."""
     resume: bool = False

@@ -13,6 +13,7 @@ from torch import nn
 
 from core.cli.arguments import program
 from core.devices import compile_in_place, device_kind, keep_freed_memory, resolve_precision
+from core.scale.remat import rematerialise
 from core.training.config import RunConfig
 from core.training.state import EMA, TrainState, seed_everything
 
@@ -90,6 +91,7 @@ def prepare_training(
     the optimiser and the average hold the parameters that are then there.
     """
     objective.train().to(accelerator.device)
+    rematerialise(model, config.remat)
     compile_in_place(objective, config.compile, accelerator.device, say)
     distributed = accelerator.prepare_model(objective)
     optimizer = build_optimizer(model)
