@@ -1,0 +1,85 @@
+"""CUDA code without CUDA: on tensors that claim to be on a GPU, one that was left on the CPU is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from core.files.tensors import Uninitialised
+from core.optim.config import OptimizerConfig
+from core.optim.groups import build_optimizer, parameter_roles
+from decision.presets import PRESETS as DECISION
+from tests.panels.models import build, example
+from text.models.encoder_decoder import Seq2Seq
+from text.models.gpt import GPT
+from text.models.recurrent import RecurrentLM
+from text.presets import PRESETS as TEXT
+from vision.presets import PRESETS as VISION
+
+KNOWN = {"text": TEXT, "vision": VISION, "decision": DECISION}
+NAMES = [f"{panel}/{name}" for panel, presets in KNOWN.items() for name in presets]
+
+
+@contextmanager
+def fake_model(name: str) -> Iterator[tuple[nn.Module, Any]]:
+    """A preset's model, and an input of it, on a GPU that need not be there."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        with Uninitialised():
+            model = build(name)
+        moved: dict[Tensor, Tensor] = {}
+        for module in model.modules():
+            for key, p in module.named_parameters(recurse=False):
+                if p not in moved:
+                    moved[p] = nn.Parameter(p.detach().to("cuda"), p.requires_grad)
+                setattr(module, key, moved[p])
+            for key, buffer in module.named_buffers(recurse=False):
+                module._buffers[key] = mode.from_tensor(buffer).to("cuda")
+        yield model, tree_map_only(Tensor, lambda tensor: tensor.to("cuda"), example(model))
+
+
+def devices(tree: Any) -> set[str]:
+    return {tensor.device.type for tensor in tree_leaves(tree) if isinstance(tensor, Tensor)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_and_update_stay_on_the_device(name: str) -> None:
+    with fake_model(name) as (model, inputs):
+        for mode in (True, False):
+            assert devices(model.train(mode)(*inputs)) == {"cuda"}
+        suited = any(role.matrices for role in parameter_roles(model).values())
+        for kind in ("adamw", "muon") if suited else ("adamw",):
+            config = OptimizerConfig(kind=kind, muon_precision="fp32")  # type: ignore[arg-type]
+            optimizer = build_optimizer(model, config)
+            for p in model.parameters():
+                p.grad = torch.zeros_like(p)
+            optimizer.step()
+            assert devices([state for states in optimizer.state.values() for state in states.values()]) == {"cuda"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("text/")])
+def test_decoding_stays_on_the_device(name: str) -> None:
+    with fake_model(name) as (model, inputs), torch.no_grad():
+        model.eval()
+        if isinstance(model, GPT | RecurrentLM):
+            state = model.new_state(2, 16)
+            for _ in range(2):
+                assert devices(model.step(inputs[0], state)) == {"cuda"}
+        elif isinstance(model, Seq2Seq):
+            bound = model.bind(*inputs[:2])
+            state = bound.new_state(2, 16)
+            for _ in range(2):
+                assert devices(bound.step(inputs[2][:, :1], state)) == {"cuda"}
+        else:
+            pytest.skip("does not decode")
+
+
+def test_a_tensor_left_behind_is_found() -> None:
+    with fake_model("text/char-cpu") as (model, inputs), pytest.raises(RuntimeError, match="device"):
+        model(inputs[0].to("cpu"))
