@@ -38,11 +38,6 @@ def distribution(config: RunConfig, processes: int) -> Distribution:
     return "sharded"
 
 
-def keeps_gathered() -> bool:
-    """Whether weights stay gathered between the way forward and the way back, as Accelerate may be asked to."""
-    return os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() == "false"
-
-
 @contextmanager
 def sharding_ourselves() -> Iterator[None]:
     """Inside, Accelerate does not see that it was asked to shard: on a CPU it would not, and say nothing."""
@@ -62,6 +57,10 @@ def _check_launch(config: RunConfig) -> None:
         raise ValueError("distribute = 'ddp' contradicts accelerate launch --use_fsdp; leave one of them out")
     if _is_true("FSDP_OFFLOAD_PARAMS"):
         raise ValueError("--fsdp_offload_params true is not supported: weights stay on the devices")
+    if os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "").lower() == "false":
+        raise ValueError(
+            "--fsdp_reshard_after_forward false is not supported: weights are gathered once more backwards"
+        )
     if _is_true("FSDP_ACTIVATION_CHECKPOINTING") and config.remat == "none":
         raise ValueError("--fsdp_activation_checkpointing true: take --remat blocks in its place")
 

@@ -33,15 +33,17 @@ def write_part(checkpoint: Path, name: str, tensors: Mapping[str, Tensor]) -> No
     """
     if not any(map(is_sharded, tensors.values())):
         return write_tensors(checkpoint / f"{name}.safetensors", tensors)
-    from torch.distributed import checkpoint as dcp
     from torch.distributed import get_rank
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
 
-    first = {id(tensor): key for key, tensor in reversed(tensors.items())}
+    first = {id(tensor): key for key, tensor in reversed(dict(tensors).items())}
     kept = {key: tensors[key].detach() for key in reversed(first.values())}
-    writer = dcp.HuggingFaceStorageWriter(str(checkpoint / name), save_distributed=True)
+    writer = HuggingFaceStorageWriter(str(checkpoint / name), save_distributed=True)
     try:
-        dcp.save(kept, storage_writer=writer)
-    except dcp.api.CheckpointException as error:
+        save(kept, storage_writer=writer)
+    except CheckpointException as error:
         causes = [failure[0] if isinstance(failure, tuple) else failure for failure in error.failures.values()]
         raise OSError(f"{len(causes)} of the processes could not write: {causes[0]}") from error
     if get_rank() == 0:
@@ -66,18 +68,20 @@ def read_part(checkpoint: Path, name: str, placed: Mapping[str, Tensor] | None =
 
 
 def _read_shards(folder: Path, placed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
 
-    described = dcp.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    described = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     tensors: dict[str, Tensor] = {}
     for key, record in described.items():
-        assert isinstance(record, dcp.metadata.TensorStorageMetadata)
+        assert isinstance(record, TensorStorageMetadata)
         like = torch.empty(record.size, dtype=record.properties.dtype, device="cpu")
         tensors[key] = torch.zeros_like(_model_of(key, record.size, placed, like).detach(), dtype=like.dtype)
     together = any(map(is_sharded, tensors.values()))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # which is as it should be
-        dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(folder)), no_dist=not together)
+        load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=not together)
     return tensors
 
 

@@ -35,7 +35,8 @@ EFFICIENCY = {"gpu": 0.4, "cpu": 0.3}
 AHEAD = 2  # blocks whose weights are whole at once: the one at work and the next
 
 
-class Devices(NamedTuple):
+@dataclass(frozen=True)
+class Devices:
     """What a run is planned for."""
 
     count: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,28 +20,28 @@ def shard(
     device: str,
     group: int | None = None,
     *,
-    half: bool = False,
-    keep_gathered: bool = False,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> None:
     """Cuts all parameters of `objective`, in place: each block is gathered by itself, the rest together.
 
-    group:         processes that hold one copy together, of which there then are several (HSDP); default all
-    half:          whether blocks are gathered, and their gradients made, in bfloat16; what is trained is float32, and
-                   gradients are summed in float32. What is outside of blocks stays float32.
-    keep_gathered: whether blocks stay gathered until their gradients are made
+    group:     processes that hold one copy together, of which there then are several (HSDP); default all
+    precision: in which blocks are gathered, and their gradients made; what is trained is float32, gradients are summed
+               in float32, and what is outside of blocks stays float32
     """
-    from torch.distributed import get_world_size, init_device_mesh
+    from torch.distributed import get_world_size
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     world = get_world_size()
     size = group or world
-    several = {"mesh_shape": (world // size, size), "mesh_dim_names": ("replicate", "shard")}
-    one = {"mesh_shape": (world,), "mesh_dim_names": ("shard",)}
-    mesh = init_device_mesh(device, **(one if size == world else several))
+    if size == world:
+        mesh = init_device_mesh(device, (world,), mesh_dim_names=("shard",))
+    else:
+        mesh = init_device_mesh(device, (world // size, size), mesh_dim_names=("replicate", "shard"))
     mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     for block in blocks:
-        policy = mixed if half else MixedPrecisionPolicy()
-        fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=not keep_gathered)
+        policy = mixed if precision == "bf16" else MixedPrecisionPolicy()
+        fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     fully_shard(objective, mesh=mesh, reshard_after_forward=False)
 
 
@@ -56,8 +56,6 @@ def gathered(objective: nn.Module) -> Iterator[None]:
         return
     root, *blocks = parts
     root._get_fsdp_state()._lazy_init()  # before a block's forward would take the block for the root
-    kept = [block._get_fsdp_state()._fsdp_param_groups for block in blocks]
-    meshes = [[group.post_forward_mesh_info for group in groups] for groups in kept]
     root.set_reshard_after_forward(False)
     for part in parts:
         part.unshard()
@@ -66,9 +64,8 @@ def gathered(objective: nn.Module) -> Iterator[None]:
     finally:
         for part in parts:
             part.reshard()
-        for groups, own in zip(kept, meshes, strict=True):
-            for each, mesh in zip(groups, own, strict=True):
-                each.post_forward_mesh_info = mesh
+        for block in blocks:
+            block.set_reshard_after_forward(True)
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -103,5 +100,7 @@ def joined_like(own: Tensor, other: Tensor) -> Tensor:
     if not is_sharded(other):
         return own
     like: Any = other
-    shape = {"shape": other.shape, "stride": other.stride()}
-    return DTensor.from_local(own, like.device_mesh, like.placements, run_check=False, **shape).full_tensor()
+    shape, stride = other.shape, other.stride()
+    return DTensor.from_local(
+        own, like.device_mesh, like.placements, run_check=False, shape=shape, stride=stride
+    ).full_tensor()

@@ -13,7 +13,7 @@ from torch import nn
 
 from core.cli.arguments import program
 from core.devices import compile_forwards, compile_in_place, device_kind, keep_freed_memory, resolve_precision
-from core.scale.launch import distribution, keeps_gathered, sharding_ourselves
+from core.scale.launch import distribution, sharding_ourselves
 from core.scale.remat import blocks_of, rematerialise
 from core.scale.shards import shard
 from core.training.checkpoints import Checkpoints
@@ -113,8 +113,8 @@ def _sharded(
     """Every process holds a shard of the weights (FSDP2). They are moved to the device block by block."""
     blocks, device = blocks_of(model), accelerator.device
     compile_forwards(blocks, config.compile, device, say)
-    half = accelerator.mixed_precision == "bf16"
-    shard(objective, blocks, device.type, config.shard_size, half=half, keep_gathered=keeps_gathered())
+    precision: Any = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+    shard(objective, blocks, device.type, config.shard_size, precision=precision)
     return accelerator.prepare_model(objective, device_placement=False, evaluation_mode=True)  # for its autocast
 
 
@@ -135,8 +135,8 @@ def write_checkpoint(
     """
     with checkpoints.writing(step, objects) if processes.main else checkpoints.reporting(step) as folder:
         if state.sharded:
-            state.write(processes.from_main(folder))
-        elif folder is not None:
+            folder = processes.from_main(folder)
+        if folder is not None:
             state.write(folder)
 
 

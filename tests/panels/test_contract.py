@@ -96,6 +96,19 @@ def test_however_a_batch_is_divided_the_losses_are_the_same(trial: Trial) -> Non
     assert_close(one, two, 1e-5)
 
 
+@pytest.mark.slow
+def test_shards_and_blocks_computed_again_make_the_same_losses(trial: Trial) -> None:
+    """Between two processes of which each holds half of every weight, evaluated and sampled from as ever."""
+    steady = ("--optimizer.muon-lr", 0.002, "--steps", 8, "--eval-every", 4)
+    words = trial.words(*trial.subject.divided, *steady)
+    one, two = trial.folder / "one", trial.folder / "two"
+    trial.train(*words, "--out", one)
+    sharded = ("--distribute", "fsdp", "--remat", "selective")
+    lives = trial.commands.pair(f"{trial.subject.panel}.train", *words, *sharded, "--out", two)
+    assert [life.end() for life in lives] == [0, 0], lives[0].err
+    assert_close(one, two, 1e-5)
+
+
 def test_a_longer_budget_goes_on(trial: Trial, whole: Path) -> None:
     longer = shutil.copytree(whole, trial.folder / "longer")
     assert any("nothing left to do" in line for line in trial.train("--out", longer, "--resume"))

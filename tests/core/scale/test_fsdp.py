@@ -147,26 +147,6 @@ def test_a_killed_process_loses_nothing(processes: Any, tmp_path: Path) -> None:
     assert not list(out.rglob("*.part"))
 
 
-@pytest.mark.parametrize(
-    ("environment", "settings", "message"),
-    [
-        ({"FSDP_VERSION": "1"}, (), "take --fsdp_version 2"),
-        ({"FSDP_VERSION": "2"}, ("--distribute", "ddp"), "contradicts accelerate launch --use_fsdp"),
-        ({"FSDP_VERSION": "2", "FSDP_OFFLOAD_PARAMS": "true"}, (), "is not supported"),
-        ({"FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"}, (), "take --remat blocks"),
-        ({"FSDP_VERSION": "2"}, ("--shard-size", "3"), "shard_size = 3 must divide the 2 processes"),
-    ],
-)
-def test_what_does_not_exist_is_refused(
-    processes: Any, tmp_path: Path, environment: dict[str, str], settings: tuple[str, ...], message: str
-) -> None:
-    out, log = tmp_path / "run", tmp_path / "log"
-    environment = {"ACCELERATE_USE_FSDP": "true"} | environment
-    assert run(processes, log, 2, "toy", "--out", out, *settings, environment=environment) == [2, 2]
-    assert all(message in line for line in log.read_text().splitlines())
-    assert not (out / "config.json").exists()
-
-
 @pytest.mark.slow
 def test_three_processes_go_on_as_two(processes: Any, tmp_path: Path) -> None:
     """Widths that three do not divide evenly."""
