@@ -25,6 +25,7 @@ from core.flops import DEVICES, flop_counter, known_device, measured_peak
 from core.optim.groups import build_optimizer
 from core.scale.launch import distribution
 from core.scale.remat import blocks_of, rematerialise
+from core.switch import without_kernels
 from core.training.config import RunConfig
 from core.training.order import Batch, Share
 from core.training.task import Task
@@ -140,7 +141,7 @@ def plan_run(config: RunConfig, task: Task, build_model: Callable[[], nn.Module]
     micro = [*task.order(0, Share(0, devices.count, config.accumulate), 1.0)]
     sharded = distribution(config, devices.count) == "sharded"
     half = resolve_precision(config.precision, "cpu") == "bf16" if devices.kind == "cpu" else config.precision != "fp32"
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+    with without_kernels(), FakeTensorMode(allow_non_fake_inputs=True) as fake:
         with Uninitialised():
             model = build_model()
         objective = task.objective(model).train()
