@@ -3,8 +3,9 @@
 import ctypes
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -74,13 +75,27 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 def compile_in_place(module: nn.Module, mode: str, device: torch.device, say: Callable[[str], None]) -> None:
     """Compiles calls of `module` unless `mode` is "off"; says so in one line where no compiler works."""
-    if mode == "off":
-        return
-    problem = _compiler_problem(device)
+    if _may_compile(mode, device, say):
+        module.compile(**_compile_settings(mode))
+
+
+def compile_forwards(modules: Sequence[nn.Module], mode: str, device: torch.device, say: Callable[[str], None]) -> None:
+    """Compiles what each of the modules computes, and not what is hooked to it, as `compile_in_place` does."""
+    if _may_compile(mode, device, say):
+        for module in modules:
+            module.forward = torch.compile(module.forward, **_compile_settings(mode))
+
+
+def _compile_settings(mode: str) -> dict[str, Any]:
+    return {"mode": None if mode == "default" else mode, "dynamic": False}  # the shapes are few
+
+
+def _may_compile(mode: str, device: torch.device, say: Callable[[str], None]) -> bool:
+    """Whether something is to be compiled, and can be."""
+    problem = "" if mode == "off" else _compiler_problem(device)
     if problem:
         say(f"notice: running without --compile: {problem}")
-    else:
-        module.compile(mode=None if mode == "default" else mode, dynamic=False)  # the shapes are few
+    return mode != "off" and not problem
 
 
 def _compiler_problem(device: torch.device) -> str:

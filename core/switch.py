@@ -5,8 +5,9 @@ starts, everything takes PyTorch's plain path.
 """
 
 import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
 from typing import ParamSpec, TypeVar
@@ -27,4 +28,24 @@ def with_kernel(plain: Callable[P, R]) -> Callable[P, R]:
     name = f"core.kernels.{plain.__name__}"
     if SETTING == "off" or not (find_spec("core.kernels") and find_spec(name)):
         return plain
-    return partial(import_module(name).kernel, plain)
+    kernel = import_module(name).kernel
+
+    @wraps(plain)
+    def operation(*args: P.args, **kwargs: P.kwargs) -> R:
+        return plain(*args, **kwargs) if _State.off else kernel(plain, *args, **kwargs)
+
+    return operation
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Inside, every operation takes PyTorch's plain path."""
+    before, _State.off = _State.off, True
+    try:
+        yield
+    finally:
+        _State.off = before
+
+
+class _State:
+    off = False

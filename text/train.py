@@ -10,10 +10,12 @@ from typing import Any
 
 from core.cli.exits import main
 from core.optim.groups import build_optimizer
+from core.scale.plan import print_plan
 from core.training.command import parse
 from core.training.folder import resume_point
 from core.training.run import Run
 from text.config import TextConfig
+from text.models.build import build_model
 from text.presets import PRESETS
 from text.tasks.by_name import TASKS
 from text.tasks.configs import CONFIGS
@@ -24,6 +26,8 @@ def train(config: TextConfig) -> dict[str, Any]:
     """Train as configured; returns the last evaluation. Raises ValueError for bad input, before anything is written."""
     task = TASKS[config.task].prepare(config)
     config = task.config
+    if config.plan != "off":
+        return print_plan(config, task, partial(build_model, config.model))
     figures: dict[str, Any] = {}
     with Run(config, unit=task.unit) as run:
         started = bool(config.init_from) and resume_point(config) is None  # else a checkpoint is restored later

@@ -8,10 +8,13 @@ import shlex
 from dataclasses import replace
 from functools import partial
 
+import torch
+
 from core.cli.exits import main
 from core.config import TransformerConfig
 from core.messages import notice
 from core.optim.groups import build_optimizer
+from core.scale.plan import print_plan
 from core.training.checkpoints import read_config
 from core.training.command import parse
 from core.training.config import with_steps
@@ -36,12 +39,13 @@ WHITENING_IMAGES = 5_000
 def train(config: TrainConfig) -> dict[str, float]:
     """Train as configured; returns the last evaluation. Raises ValueError for bad input, before anything is written."""
     data, config, source = prepare(config)
+    if config.plan != "off":
+        task = Classification(data, config, torch.device("cpu"))
+        return print_plan(config, task, lambda: only_trained(ViT(config.model), config))
     figures: dict[str, float] = {}
     with Run(config, unit="images") as run:
-        model = first_model(config, data, source)
+        model = only_trained(first_model(config, data, source), config)
         del source  # as large as the model
-        if config.train == "head":
-            model.requires_grad_(False).head.requires_grad_(True)
         if run.main:
             data.preparation.save(run.folder)
             held = {"validation": len(data.validation), "validation_fingerprint": data.validation_fingerprint}
@@ -117,6 +121,13 @@ def first_model(config: TrainConfig, data: Data, source: Pretrained | None) -> V
     if resume_point(config) is None and isinstance(model.embed.patches, WhitenedPatchEmbedding):
         pixels = data.train.sample(WHITENING_IMAGES)
         model.embed.patches.fit(data.preparation(pixels, config.model.image_size))
+    return model
+
+
+def only_trained(model: ViT, config: TrainConfig) -> ViT:
+    """The same model, of which what is not to be trained is frozen."""
+    if config.train == "head":
+        model.requires_grad_(False).head.requires_grad_(True)
     return model
 
 

@@ -10,11 +10,11 @@ from functools import partial
 import torch
 
 from benchmarks.gpu.updates import updater
-from benchmarks.measure.peaks import utilised
 from benchmarks.measure.timing import Device, is_compiled, time_steps, time_tokens
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
 from core.devices import compile_in_place
+from core.flops import utilised
 from core.optim.groups import build_optimizer
 from text.config import LanguageModellingConfig
 from text.models.gpt import GPT

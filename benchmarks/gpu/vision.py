@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.updates import Update, updater
-from benchmarks.measure.peaks import utilised
 from benchmarks.measure.timing import Device, is_compiled, time_steps
 from core.devices import compile_in_place
+from core.flops import utilised
 from core.optim.groups import build_optimizer
 from vision.augmentation.augment import Augment
 from vision.config import TrainConfig

@@ -1,6 +1,7 @@
 """`triptych PACKAGE COMMAND ...` is `python -m PACKAGE.COMMAND ...`; `triptych` alone lists the commands.
 
 `triptych cache` lists what the panels prepared once and keep, and removes it with `--clear [KIND ...]`.
+`triptych merge RUN` writes the weights of a run, which may be in shards, as one file.
 """
 
 import ast
@@ -12,13 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.cli import exits
-from core.cli.arguments import Parser
+from core.cli.arguments import Parser, run_folder
 from core.files.caches import cached, clear, shown_size
 from core.files.downloads import data_root
 from core.messages import nearest
 
 PACKAGES = ("text", "vision", "decision", "benchmarks")
-CACHE = "cache"
+CACHE, MERGE = "cache", "merge"
 
 
 def main() -> None:
@@ -34,8 +35,10 @@ def run(words: Sequence[str]) -> None:
     package, command = words[0], "".join(words[1:2])
     if package == CACHE:
         return manage_cache(words[1:])
+    if package == MERGE:
+        return merge(words[1:])
     if package not in PACKAGES:
-        raise ValueError(f"unknown word {package!r}; {nearest(package, (*PACKAGES, CACHE))}")
+        raise ValueError(f"unknown word {package!r}; {nearest(package, (*PACKAGES, CACHE, MERGE))}")
     names = [name for name, _ in commands(package)]
     if not command:
         raise ValueError(f"triptych {package} needs a command, one of: {', '.join(names)}")
@@ -64,12 +67,40 @@ def manage_cache(words: Sequence[str]) -> None:
     print(f"{shown_size(sum(entry.size for entry in entries))} {verb} in {data_root() / CACHE}")
 
 
+def merge(words: Sequence[str]) -> None:
+    """Writes the weights of a run as one safetensors file. Raises ValueError for a run without them."""
+    from core.files.atomic import atomic_write
+    from core.files.tensors import WEIGHTS, write_tensors
+    from core.training.checkpoints import load_weights
+
+    parser = Parser(
+        prog="triptych merge RUN", description="Writes the weights of a run, in shards or not, as one file."
+    )
+    parser.add_argument("--checkpoint", default="best", help="best (the default), last, last-good, a step, or last-5")
+    parser.add_argument("--out", metavar="FILE", help=f"where to; default {WEIGHTS} in the run folder")
+    folder, rest = run_folder([*words], "triptych merge")
+    given, more = parser.parse_known_args(rest)
+    if more:
+        raise ValueError(f"unexpected word {more[0]!r}; triptych merge takes --checkpoint and --out")
+    weights, out = load_weights(folder, given.checkpoint), Path(getattr(given, "out", folder / WEIGHTS))
+    with atomic_write(out) as aside:
+        write_tensors(aside, weights)
+    print(f"{len(weights)} tensors, {shown_size(out.stat().st_size)}, in {out}")
+
+
 def listing() -> str:
     """Every command with the first line of its docstring."""
     lines = ["usage: triptych PACKAGE COMMAND ...; with --help a command explains its options"]
     for package in PACKAGES:
         lines += ["", *(f"  {package} {name:<{30 - len(package)}} {summary}" for name, summary in commands(package))]
-    return "\n".join([*lines, "", f"  {CACHE:<31} List what the panels keep of data that they prepared, or clear it."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"  {CACHE:<31} List what the panels keep of data that they prepared, or clear it.",
+            f"  {MERGE:<31} Write the weights of a run as one file.",
+        ]
+    )
 
 
 def commands(package: str) -> Iterator[tuple[str, str]]:

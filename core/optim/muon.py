@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from core.devices import native_dtype
+from core.scale.shards import cut_like, is_sharded, joined_like, local
 
 # x -> a x + b x^3 + c x^5 pulls singular values towards 1; chosen for a steep slope at 0 (Jordan 2024).
 A, B, C = 3.4445, -4.7750, 2.0315
@@ -74,7 +75,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
     A muon group has lr, weight_decay, momentum, scale; an adamw group lr, weight_decay, betas, eps. `parts`
     gives the rows of each matrix stacked in one parameter; a parameter not in it is one matrix. `dtype` is
-    the orthogonalisation's; None is `native_dtype` of the parameters' device.
+    the orthogonalisation's; None is `native_dtype` of the parameters' device. Sharded matrices are gathered one by one.
     """
 
     def __init__(
@@ -101,36 +102,39 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def _muon(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         lr, momentum = group["lr"], group["momentum"]
-        moments = [self._state(p, "momentum")["momentum"] for p in params]
+        moments = [local(self._state(p, "momentum")["momentum"]) for p in params]
+        own, grads = [*map(local, params)], [*map(local, grads)]
         torch._foreach_lerp_(moments, grads, 1.0 - momentum)
         updates = torch._foreach_lerp(grads, moments, momentum)  # Nesterov: look one step ahead
         if group["weight_decay"]:
-            torch._foreach_mul_(params, 1.0 - lr * group["weight_decay"])
-        dtype = self.dtype or native_dtype(params[0].device)
-        for (rows, columns), (targets, sources) in self._by_shape(params, updates).items():
-            directions = orthogonalize(torch.stack(sources), dtype).to(targets[0].dtype).unbind(0)
-            torch._foreach_add_(targets, directions, alpha=-lr * scale(group["scale"], rows, columns))
+            torch._foreach_mul_(own, 1.0 - lr * group["weight_decay"])
+        sizes = [self.parts.get(p, (p.shape[0],)) for p in params]
+        if not is_sharded(params[0]):
+            self._add_directions(group, own, updates, sizes)
+            return
+        for p, mine, update, rows in zip(params, own, updates, sizes, strict=True):
+            joined = joined_like(update, p)
+            change = torch.zeros_like(joined)
+            self._add_directions(group, [change], [joined], [rows])
+            mine.add_(local(cut_like(change, p)))
 
-    def _by_shape(
-        self, params: list[Tensor], updates: Sequence[Tensor]
-    ) -> dict[tuple[int, int], tuple[list[Tensor], list[Tensor]]]:
-        """Single matrices, as views of their parameters, and their updates, gathered by (rows, columns)."""
-        found: dict[tuple[int, int], tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
-        for p, update in zip(params, updates, strict=True):
-            sizes = self.parts.get(p, (p.shape[0],))
-            for rows, target, source in zip(sizes, p.split(sizes), update.split(sizes), strict=True):
-                targets, sources = found[rows, p.shape[1]]
-                targets.append(target)
-                sources.append(source)
-        return found
+    def _add_directions(
+        self, group: dict[str, Any], params: list[Tensor], updates: Sequence[Tensor], sizes: list[tuple[int, ...]]
+    ) -> None:
+        """Adds to whole matrices the orthogonal directions of their updates."""
+        dtype = self.dtype or native_dtype(params[0].device)
+        for (rows, columns), (targets, sources) in _by_shape(params, updates, sizes).items():
+            directions = orthogonalize(torch.stack(sources), dtype).to(targets[0].dtype).unbind(0)
+            torch._foreach_add_(targets, directions, alpha=-group["lr"] * scale(group["scale"], rows, columns))
 
     def _adamw(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         states = [self._state(p, "exp_avg", "exp_avg_sq") for p in params]
+        params, grads = [*map(local, params)], [*map(local, grads)]
         for p, state in zip(params, states, strict=True):
             if "step" not in state:
                 state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
         adamw(
-            params, grads, [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states],
+            params, grads, [local(s["exp_avg"]) for s in states], [local(s["exp_avg_sq"]) for s in states],
             max_exp_avg_sqs=[], state_steps=[s["step"] for s in states],
             fused=True, amsgrad=False, maximize=False,
             beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"],
@@ -143,3 +147,16 @@ class MuonAdamW(torch.optim.Optimizer):
             if name not in state:
                 state[name] = torch.zeros_like(p)
         return state
+
+
+def _by_shape(
+    params: list[Tensor], updates: Sequence[Tensor], sizes: list[tuple[int, ...]]
+) -> dict[tuple[int, int], tuple[list[Tensor], list[Tensor]]]:
+    """Single matrices, as views of their parameters, and their updates, gathered by (rows, columns)."""
+    found: dict[tuple[int, int], tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
+    for p, update, parts in zip(params, updates, sizes, strict=True):
+        for rows, target, source in zip(parts, p.split(parts), update.split(parts), strict=True):
+            targets, sources = found[rows, p.shape[1]]
+            targets.append(target)
+            sources.append(source)
+    return found

@@ -5,8 +5,8 @@ A run folder holds
     config.json                       everything needed to rebuild the model
     metrics.jsonl                     what was measured
     checkpoints/best.json             which step is the best so far, and by what: a copy, to look it up
-    checkpoints/step-00001000/        model, optimizer, [ema].safetensors; state (and in it what was best), rng-0, ...,
-                                      manifest.json
+    checkpoints/step-00001000/        model, optimizer, [ema].safetensors, or a folder of shards for each of them;
+                                      state (and in it what was best), rng-0, ..., manifest.json
 
 Nothing in it is pickled, so nothing in it can execute code when loaded.
 """
@@ -14,7 +14,8 @@ Nothing in it is pickled, so nothing in it can execute code when loaded.
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from glob import has_magic
 from pathlib import Path
@@ -26,7 +27,7 @@ from core.cli.exits import NotSaved
 from core.files.atomic import atomic_write, remove, sha256
 from core.files.json_files import as_json, read_json, write_json
 from core.files.serialize import T, from_dict
-from core.files.tensors import read_tensors, write_tensors
+from core.scale.parts import has_part, read_part, write_part
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -58,27 +59,40 @@ class Checkpoints:
         for stale in self.folder.glob(".*.part"):
             remove(stale)
 
-    def write(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], objects: Mapping[str, Any]) -> Path:
-        """Writes files `NAME.safetensors` and `NAME.json` as the checkpoint of `step`: all of it or nothing.
+    @contextmanager
+    def writing(self, step: int, objects: Mapping[str, Any]) -> Iterator[Path]:
+        """A folder for the body to write the tensors of `step` into. With files `NAME.json` of the objects, it then
+        becomes the checkpoint: all of it or nothing.
 
         Raises NotSaved, leaving earlier checkpoints as they were, when the disk is full or gone.
         """
+        target = self.path(step)
+        with self.reporting(step), atomic_write(target) as aside:
+            aside.mkdir()
+            yield aside
+            for name, value in objects.items():
+                (aside / f"{name}.json").write_text(as_json(value), encoding="utf-8")
+            written = sorted(path for path in aside.rglob("*") if path.is_file())
+            files = {path.relative_to(aside).as_posix(): _fingerprint(path) for path in written}
+            (aside / MANIFEST).write_text(as_json(_sealed({"step": step, "files": files})), encoding="utf-8")
+            remove(target)  # only ever a damaged one, from which the run did not go on
+
+    def write(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], objects: Mapping[str, Any]) -> Path:
+        """Writes files `NAME.safetensors` and `NAME.json` as the checkpoint of `step`, as `writing` does."""
+        with self.writing(step, objects) as folder:
+            for name, group in tensors.items():
+                write_part(folder, name, group)
+        return self.path(step)
+
+    @contextmanager
+    def reporting(self, step: int) -> Iterator[None]:
+        """Inside, what cannot be written becomes NotSaved."""
         from safetensors import SafetensorError
 
-        target = self.path(step)
         try:
-            with atomic_write(target) as aside:
-                aside.mkdir()
-                for name, group in tensors.items():
-                    write_tensors(aside / f"{name}.safetensors", group)
-                for name, value in objects.items():
-                    (aside / f"{name}.json").write_text(as_json(value), encoding="utf-8")
-                files = {path.name: _fingerprint(path) for path in sorted(aside.iterdir())}
-                (aside / MANIFEST).write_text(as_json(_sealed({"step": step, "files": files})), encoding="utf-8")
-                remove(target)  # only ever a damaged one, from which the run did not go on
+            yield
         except (OSError, SafetensorError) as error:
             raise NotSaved(f"no checkpoint of step {step}: {error}; the earlier ones are intact") from error
-        return target
 
     def point_at_best(self, best: Mapping[str, Any] | None) -> None:
         """Writes down for others which step is the best so far: {"step", "metric", "value"}; None removes the file."""
@@ -217,9 +231,8 @@ def mean_weights(checkpoints: Sequence[Path], kind: Literal["averaged", "raw"] =
 
 def _read_weights(checkpoint: Path, kind: Literal["averaged", "raw"]) -> dict[str, Tensor]:
     verify(checkpoint)
-    averaged = checkpoint / "ema.safetensors"
-    weights = read_tensors(checkpoint / "model.safetensors")
-    return weights | read_tensors(averaged) if kind == "averaged" and averaged.exists() else weights
+    weights = read_part(checkpoint, "model")
+    return weights | read_part(checkpoint, "ema") if kind == "averaged" and has_part(checkpoint, "ema") else weights
 
 
 def write_config(run_folder: Path, config: Mapping[str, Any], task: str = "") -> None:

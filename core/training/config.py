@@ -10,6 +10,7 @@ from core.checks import check_at_least, check_between, check_choices, check_posi
 from core.cli.arguments import ALONE
 from core.messages import notice
 from core.optim.config import OptimizerConfig, ScheduleConfig
+from core.scale.remat import Remat
 
 DEFAULT_OUT = Path("runs")
 BUDGETS = ("steps", "epochs", "minutes")
@@ -23,7 +24,7 @@ class RunConfig:
     """What is learned, where a panel has several tasks: each has a configuration of its own."""
     resumable: ClassVar[tuple[str, ...]] = (
         *("out", "resume", "checkpoint", "steps", "minutes", "epochs", "accumulate", "log_every", "save_every"),
-        *("eval_every", "keep", "tracker", "device", "compile"),
+        *("eval_every", "keep", "tracker", "device", "compile", "remat", "distribute", "shard_size"),
     )
     """Settings that may change when a run is resumed; any other would make it a different run."""
 
@@ -56,6 +57,14 @@ class RunConfig:
     """Arithmetic of the model; auto is bf16 where the hardware multiplies it, fp32 elsewhere."""
     compile: Literal["off", "default", "max-autotune"] = field(default="off", metadata={ALONE: "default"})
     """torch.compile mode of the training step, `default` if none is named; off where there is no working compiler."""
+    remat: Remat = "none"
+    """What is computed again for the gradients rather than kept: nothing, all of each block, or what is cheap in it."""
+    distribute: Literal["auto", "ddp", "fsdp"] = "auto"
+    """Whether each of several processes holds all weights (ddp) or a shard (fsdp); auto is as they were launched."""
+    shard_size: int | None = None
+    """fsdp: processes that hold one copy of the weights together, those of one machine for example; default all."""
+    plan: str = field(default="off", metadata={ALONE: "here"})
+    """Print what the run needs, without running it: here, or on a device such as H100, or on several, 8xH100."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto is the fastest device there is."""
     resume: bool = False
@@ -80,15 +89,26 @@ class RunConfig:
             shown = ", ".join(f"{name} = {budget}" for name, budget in budgets.items())
             raise ValueError(f"{shown}: exactly one must be given")
         check_positive(self, *BUDGETS, "batch_size", "accumulate")
-        check_positive(self, "eval_every", "save_every", "log_every", "keep")
+        check_positive(self, "eval_every", "save_every", "log_every", "keep", "shard_size")
         check_at_least(self, 0, "seed", "clip")
         check_between(self, 0.0, 1.0, "ema")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate = {self.accumulate} must divide batch_size = {self.batch_size}")
 
+    def check_processes(self, count: int) -> None:
+        """Raise ValueError unless so many processes can share a batch, and the weights."""
+        if self.batch_size % (count * self.accumulate):
+            raise ValueError(
+                f"batch_size = {self.batch_size} must be divisible by {count} processes x "
+                f"accumulate = {self.accumulate}"
+            )
+        if count % (self.shard_size or 1):
+            raise ValueError(f"shard_size = {self.shard_size} must divide the {count} processes")
+
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        return {} if self.resume else {"checkpoint": "without resume nothing is read"}
+        idle = {} if self.resume else {"checkpoint": "without resume nothing is read"}
+        return idle | ({"shard_size": "distribute = 'ddp' cuts no weights"} if self.distribute == "ddp" else {})
 
     def adapted(self, given: Mapping[str, Any]) -> Self:
         """What a command line that sets these fields, by dotted names, stands for: a panel fills in what follows."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
 from core.cli.arguments import program
-from core.devices import compile_in_place, device_kind, keep_freed_memory, resolve_precision
+from core.devices import compile_forwards, compile_in_place, device_kind, keep_freed_memory, resolve_precision
+from core.scale.launch import distribution, sharding_ourselves
+from core.scale.remat import blocks_of, rematerialise
+from core.scale.shards import shard
+from core.training.checkpoints import Checkpoints
 from core.training.config import RunConfig
 from core.training.state import EMA, TrainState, seed_everything
 
@@ -24,12 +28,13 @@ GPU_INTERVAL = 10  # steps between agreements on a GPU, each of which waits for 
 RANKS = ("RANK", "LOCAL_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 """Variables by which launchers number their processes."""
 
+Say = Callable[[str], None]
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 T = TypeVar("T")
 
 
 def build_accelerator(config: RunConfig) -> Accelerator:
-    """Accelerate for one process, or for DDP under `torchrun` and `accelerate launch`.
+    """Accelerate for one process, or for several under `torchrun` and `accelerate launch`.
 
     Raises ValueError for a device, precision, tracker or kind of launch that is not available, or for a batch that the
     processes cannot share.
@@ -46,21 +51,18 @@ def build_accelerator(config: RunConfig) -> Accelerator:
         keep_freed_memory()
     if kind == "cuda" and config.precision != "fp32":
         torch.set_float32_matmul_precision("high")
-    accelerator = Accelerator(
-        cpu=kind == "cpu",
-        mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-        log_with=None if config.tracker == "none" else config.tracker,
-        project_dir=str(config.out),
-    )
+    with sharding_ourselves():
+        accelerator = Accelerator(
+            cpu=kind == "cpu",
+            mixed_precision="no" if precision == "fp32" else precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+            log_with=None if config.tracker == "none" else config.tracker,
+            project_dir=str(config.out),
+        )
     supported = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
     if accelerator.distributed_type not in supported:
-        raise ValueError(f"launched as {accelerator.distributed_type.value}; supported are one process and DDP")
-    if config.batch_size % (accelerator.num_processes * config.accumulate):
-        raise ValueError(
-            f"batch_size = {config.batch_size} must be divisible by {accelerator.num_processes} processes x "
-            f"accumulate = {config.accumulate}"
-        )
+        raise ValueError(f"launched as {accelerator.distributed_type.value}; supported are one process, DDP and FSDP2")
+    config.check_processes(accelerator.num_processes)
     return accelerator
 
 
@@ -82,21 +84,38 @@ def prepare_training(
     objective: nn.Module,
     model: nn.Module,
     build_optimizer: OptimizerFactory,
-    say: Callable[[str], None],
+    say: Say,
 ) -> tuple[nn.Module, TrainState]:
     """Makes a model ready to be trained; returns the objective to call, and the state that is then restored.
 
-    The order matters: what wraps blocks comes before the compiler, which comes before what distributes the model;
+    The order matters: what blocks forget comes before the compiler, which comes before what distributes the model;
     the optimiser and the average hold the parameters that are then there.
     """
-    objective.train().to(accelerator.device)
-    compile_in_place(objective, config.compile, accelerator.device, say)
-    distributed = accelerator.prepare_model(objective)
+    rematerialise(model, config.remat)
+    build = _sharded if distribution(config, accelerator.num_processes) == "sharded" else _whole
+    distributed = build(accelerator, config, objective.train(), model, say)
     optimizer = build_optimizer(model)
     ema = EMA(model, config.ema) if config.ema else None
     if accelerator.num_processes > 1:  # the same weights everywhere, but not the same dropout
         seed_everything(config.seed + 1_000_003 * (accelerator.process_index + 1))
     return distributed, TrainState(model, objective, optimizer, ema, accelerator.scaler)
+
+
+def _whole(accelerator: Accelerator, config: RunConfig, objective: nn.Module, _: nn.Module, say: Say) -> nn.Module:
+    """Every process holds all weights (DDP), or there is only one."""
+    compile_in_place(objective.to(accelerator.device), config.compile, accelerator.device, say)
+    return accelerator.prepare_model(objective)
+
+
+def _sharded(
+    accelerator: Accelerator, config: RunConfig, objective: nn.Module, model: nn.Module, say: Say
+) -> nn.Module:
+    """Every process holds a shard of the weights (FSDP2). They are moved to the device block by block."""
+    blocks, device = blocks_of(model), accelerator.device
+    compile_forwards(blocks, config.compile, device, say)
+    precision: Any = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+    shard(objective, blocks, device.type, config.shard_size, precision=precision)
+    return accelerator.prepare_model(objective, device_placement=False, evaluation_mode=True)  # for its autocast
 
 
 def release_accelerator(accelerator: Accelerator) -> None:
@@ -107,12 +126,26 @@ def release_accelerator(accelerator: Accelerator) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+def write_checkpoint(
+    checkpoints: Checkpoints, step: int, objects: Mapping[str, Any], state: TrainState, processes: Processes
+) -> None:
+    """Writes a checkpoint: the main process all of it, but for shards, of which each process writes its own.
+
+    Raises NotSaved in each process that could not.
+    """
+    with checkpoints.writing(step, objects) if processes.main else checkpoints.reporting(step) as folder:
+        if state.sharded:
+            folder = processes.from_main(folder)
+        if folder is not None:
+            state.write(folder)
+
+
 class Processes:
     """All processes of a run; every method is to be called by all of them together."""
 
     def __init__(self, accelerator: Accelerator):
         self._accelerator = accelerator
-        self.alone = accelerator.num_processes == 1
+        self.alone, self.main = accelerator.num_processes == 1, accelerator.is_main_process
         self._interval = 1 if accelerator.device.type == "cpu" else GPU_INTERVAL
         self._agreed: tuple[int, float] | None = None  # (step, seconds)
         self._pace = 0.0  # seconds per step

@@ -230,13 +230,14 @@ class Run:
             if not self.state.finite():
                 raise self._diverged("a weight is too large or not a number", self.step)
             states = gather_object([generators.as_json()])  # of all processes, in the order of their ranks
-            if self.main:
-                assert self._metrics is not None
+            objects = {}
+            if self._metrics is not None:  # in the main process
                 self._metrics.sync()
                 record = {"step": self.step, "seconds": self.clock.seconds, "best": self.best}
                 record |= {"window": self._meter.state(), "scaler": self.state.scaler_state()}
                 objects = {"state": record} | {f"rng-{rank}": state for rank, state in enumerate(states)}
-                self.checkpoints.write(self.step, self.state.tensors(), objects)
+            parallel.write_checkpoint(self.checkpoints, self.step, objects, self.state, self.processes)
+            if self.main:
                 self.checkpoints.point_at_best(self.best)
                 self.checkpoints.prune(self.step, self.config.keep, self.best["step"] if self.best else None)
             self.accelerator.wait_for_everyone()

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from core.files.tensors import load_into, read_tensors
+from core.files.tensors import load_into
+from core.scale.parts import read_part, write_part
+from core.scale.shards import gathered, is_sharded, local, whole
 
 
 class EMA:
@@ -32,7 +34,8 @@ class EMA:
     def update(self, step: int) -> None:
         """Moves the average towards the weights after optimiser step number `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.averages.values()), list(self.weights.values()), 1.0 - decay)
+        averages, weights = ([*map(local, tensors.values())] for tensors in (self.averages, self.weights))
+        torch._foreach_lerp_(averages, weights, 1.0 - decay)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
@@ -53,7 +56,7 @@ class EMA:
 
     @torch.no_grad()
     def _assign(self, values: list[Tensor]) -> None:
-        torch._foreach_copy_(list(self.weights.values()), values)
+        torch._foreach_copy_([*map(local, self.weights.values())], [*map(local, values)])
 
 
 class Gradients(NamedTuple):
@@ -78,6 +81,11 @@ class TrainState:
     ema: EMA | None
     scaler: Any  # torch.amp.GradScaler under fp16, else None
 
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the weights: then all of them write a checkpoint together."""
+        return any(map(is_sharded, self.model.parameters()))
+
     def parameters(self) -> list[Tensor]:
         """What the optimiser updates."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -94,7 +102,7 @@ class TrainState:
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         parameters = self.parameters()
-        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = whole(get_total_norm([p.grad for p in parameters if p.grad is not None]))
         if limit:
             clip_grads_with_norm_(parameters, limit, norm)
         return norm
@@ -110,8 +118,9 @@ class TrainState:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Inside: evaluation mode, averaged weights if there are any, no gradients."""
-        with torch.no_grad(), self.ema.swapped_in() if self.ema else nullcontext():
+        """Inside: evaluation mode, averaged weights if there are any, all of them in every process, no gradients."""
+        averaged = self.ema.swapped_in() if self.ema else nullcontext()
+        with torch.no_grad(), averaged, gathered(self.objective):
             self.objective.eval()
             try:
                 yield
@@ -121,15 +130,14 @@ class TrainState:
     def finite(self) -> bool:
         """Whether all weights are finite, and so small that their squares are; on a GPU, waits for them."""
         norms = torch._foreach_norm([p.detach() for p in self.parameters()])
-        return bool(torch.stack(norms).isfinite().all())
+        return bool(whole(torch.stack(norms)).isfinite().all())
 
-    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
-        """The tensors of a checkpoint, by file."""
-        files: dict[str, Mapping[str, Tensor]] = {
-            "model": self.model.state_dict(),
-            "optimizer": optimizer_tensors(self.model, self.optimizer),
-        }
-        return files | {"ema": self.ema.averages} if self.ema else files
+    def write(self, checkpoint: Path) -> None:
+        """Writes the tensors of a checkpoint into a folder; where they are sharded, all processes must."""
+        write_part(checkpoint, "model", self.model.state_dict(keep_vars=True))
+        write_part(checkpoint, "optimizer", optimizer_tensors(self.model, self.optimizer))
+        if self.ema:
+            write_part(checkpoint, "ema", self.ema.averages)
 
     def scaler_state(self) -> dict[str, Any] | None:
         """The loss scale under fp16."""
@@ -137,11 +145,12 @@ class TrainState:
 
     def restore(self, checkpoint: Path, scaler_state: Mapping[str, Any] | None) -> None:
         """Restores the tensors of a verified checkpoint; ValueError naming what does not fit."""
-        load_into(self.model, read_tensors(checkpoint / "model.safetensors"), checkpoint / "model.safetensors")
+        placed = dict(self.model.named_parameters(remove_duplicate=False))
+        load_into(self.model, read_part(checkpoint, "model", placed), checkpoint / "model.safetensors")
         path = checkpoint / "optimizer.safetensors"
-        load_optimizer(self.model, self.optimizer, read_tensors(path), path)
+        load_optimizer(self.model, self.optimizer, read_part(checkpoint, "optimizer", placed), path)
         if self.ema:
-            self.ema.load(read_tensors(checkpoint / "ema.safetensors"))
+            self.ema.load(read_part(checkpoint, "ema", placed))
         if self.scaler is not None and scaler_state:
             self.scaler.load_state_dict(dict(scaler_state))
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -162,8 +163,9 @@ class ActionScale(nn.Module):
 
     def __init__(self, space: Space):
         super().__init__()
+        largest = torch.finfo(torch.float32).max
+        self.bounded = all((np.abs(bound) <= largest).all() for bound in space.bounds())
         low, high = (torch.tensor(bound.flatten(), dtype=torch.float32) for bound in space.bounds())  # (A,) each
-        self.bounded = bool((low.isfinite() & high.isfinite()).all())
         self.shape = space.shape
         reach = (high / 2 - low / 2).masked_fill(low == high, 1.0)
         bounds = {"low": low, "high": high, "centre": low / 2 + high / 2, "reach": reach}

@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from core.files.downloads import data_root
 from core.messages import number
 from core.optim.groups import build_optimizer
+from core.scale.plan import print_plan
 from core.training.checkpoints import read_config
 from core.training.config import with_steps
 from core.training.folder import resume_point
@@ -42,6 +45,9 @@ from decision.trained import FILE, load, read_summary, save_summary
 def train(config: TrainConfig) -> dict[str, float]:
     """Train as configured; returns the last evaluation. Raises ValueError for bad input, before anything is written."""
     data, summary, config = prepare(config)
+    if config.plan != "off":
+        task = Imitation(data, summary, config, [], torch.device("cpu"))
+        return print_plan(config, task, partial(DecisionTransformer, config.model))
     figures: dict[str, float] = {}
     with evaluation_environments(config, summary) as environments, Run(config, unit=Imitation.unit) as run:
         model = DecisionTransformer(config.model)

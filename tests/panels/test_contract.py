@@ -96,6 +96,31 @@ def test_however_a_batch_is_divided_the_losses_are_the_same(trial: Trial) -> Non
     assert_close(one, two, 1e-5)
 
 
+@pytest.mark.slow
+def test_shards_and_blocks_computed_again_make_the_same_losses(trial: Trial) -> None:
+    """Between two processes of which each holds half of every weight, evaluated and sampled from as ever."""
+    steady = ("--optimizer.muon-lr", 0.002, "--steps", 8, "--eval-every", 4)
+    words = trial.words(*trial.subject.divided, *steady)
+    one, two = trial.folder / "one", trial.folder / "two"
+    trial.train(*words, "--out", one)
+    sharded = ("--distribute", "fsdp", "--remat", "selective")
+    lives = trial.commands.pair(f"{trial.subject.panel}.train", *words, *sharded, "--out", two)
+    assert [life.end(300) for life in lives] == [0, 0], lives[0].err
+    assert_close(one, two, 1e-5)
+
+
+@pytest.mark.slow
+def test_a_plan_trains_nothing(trial: Trial) -> None:
+    out = trial.folder / "planned"
+    words = trial.words("--plan", "2xH100", "--distribute", "fsdp", "--remat", "selective", "--out", out)
+    life = trial.commands.run(f"{trial.subject.panel}.train", *words)
+    assert life.process.exitcode == 0, life.err
+    shown = Path(life.streams.stdout).read_text(encoding="utf-8")
+    assert "1/2 of every tensor on each device" in shown
+    assert " per second, " in shown
+    assert not out.exists()
+
+
 def test_a_longer_budget_goes_on(trial: Trial, whole: Path) -> None:
     longer = shutil.copytree(whole, trial.folder / "longer")
     assert any("nothing left to do" in line for line in trial.train("--out", longer, "--resume"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measure.peaks import device_peak
 from benchmarks.measure.record import update
 from benchmarks.measure.timing import time_to_loss, time_tokens
+from core.flops import device_peak
 
 
 def test_time_to_a_loss_is_the_first_evaluation_at_or_below_it() -> None:
