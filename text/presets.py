@@ -209,8 +209,8 @@ PRESETS: dict[str, TextConfig] = {
     "sst2": ClassificationConfig(
         minutes=10,
         data="sst2:phrases",
+        tokenizer="affixes",
         batch_size=256,
-        bpe_size=16_000,
         eval_every=250,
         save_every=500,
         ema=0.998,
@@ -220,6 +220,7 @@ PRESETS: dict[str, TextConfig] = {
         schedule=PLATEAU,
         model=ClassifierConfig(
             context=128,
+            words="early-mean",
             pooling="mean",
             head=HeadConfig("dense-norm", "gelu", "output"),
             core=modernbert_core(192, 2, 4, ffn_dim=256, dropout=0.4),

@@ -60,12 +60,19 @@ class LabelledConfig(EncoderConfig):
         super().__post_init__()
         if twice := [label for label in self.labels if self.labels.count(label) > 1]:
             raise ValueError(f"labels hold {twice[0]!r} twice: each needs a name of its own")
+        if getattr(self, "words", "") == "early-mean" and (self.types or self.neighbours):
+            raise ValueError(
+                f"words = 'early-mean' reads no types = {self.types} and no neighbours = {self.neighbours} of tokens"
+            )
 
 
 @dataclass(frozen=True)
 class ClassifierConfig(LabelledConfig):
     """The shape of a classifier of texts."""
 
+    words: Literal["tokens", "early-mean"] = "tokens"
+    """What enters the core, and the context counts: tokens, or words, each the mean of its tokens' embeddings
+    (early-mean)."""
     pooling: Pooling = "class"
     """What the head reads: the first token, or the mean or the maximum over all."""
     head: HeadConfig = field(default_factory=lambda: HeadConfig("dense", "tanh"))
@@ -81,13 +88,6 @@ class TaggerConfig(LabelledConfig):
     a word enters the core as one token (early-mean), and the context counts words."""
     head: HeadConfig = field(default_factory=HeadConfig)
     """What is done to it before the scores."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.words == "early-mean" and (self.types or self.neighbours):
-            raise ValueError(
-                f"words = 'early-mean' reads no types = {self.types} and no neighbours = {self.neighbours} of tokens"
-            )
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,14 @@ class Classifier(EncoderModel):
         return self.head(self.pooled(ids, lengths, types))
 
     def pooled(self, ids: Tensor, lengths: Tensor | None = None, types: Tensor | None = None) -> Tensor:
-        """One vector for each text, which the head reads: (B, T) -> (B, D)."""
+        """One vector for each text, which the head reads: (B, T) -> (B, D).
+
+        types: see `Encoder.features`; with early-mean the word of each token, see `text.models.heads.pool_words`
+        """
+        if self.config.words == "early-mean":
+            if types is None:
+                raise ValueError("words = 'early-mean' needs the word of each token")
+            return pool(self.encoder.word_features(ids, types), types.amax(1) + 1, self.config.pooling)
         return pool(self.features(ids, lengths, types), lengths, self.config.pooling)
 
 

@@ -108,9 +108,19 @@ def pool_words(features: Tensor, words: Tensor, pooling: Literal["first", "mean"
     A word without tokens gives zeros.
     """
     count = int(words.max()) + 1 if count is None else count
-    numbers = torch.arange(count, device=words.device).view(1, -1, 1)
-    belongs = words.unsqueeze(1) == numbers  # (B, W, T)
     if pooling == "first":
-        belongs = belongs & (belongs.cumsum(-1) == 1)
-    weights = belongs.type_as(features)
+        return _first_of_words(features, words, count)
+    numbers = torch.arange(count, device=words.device).view(1, -1, 1)
+    weights = (words.unsqueeze(1) == numbers).type_as(features)  # (B, W, T)
     return weights @ features / weights.sum(-1, keepdim=True).clamp(min=1)  # (B, W, D)
+
+
+def _first_of_words(features: Tensor, words: Tensor, count: int) -> Tensor:
+    """The first token of each word, found without comparing all words with all tokens: proteins have thousands."""
+    batch, width = words.shape
+    places = torch.arange(width, device=words.device).expand(batch, width)
+    outside = words.new_full((batch, count + 2), width)  # words below 0 in front, those from `count` on at the end
+    first = outside.scatter_reduce(1, words.clamp(-1, count) + 1, places, "amin")[:, 1:-1]  # (B, W)
+    rows = first.clamp(max=width - 1) + width * torch.arange(batch, device=words.device).unsqueeze(1)
+    found = features.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, (batch, count))  # (B, W, D)
+    return found.masked_fill((first == width).unsqueeze(-1), 0.0)

@@ -23,7 +23,16 @@ from text.corpus.windows import IGNORED
 from text.reports.labels import report
 from text.reports.span_f1 import SpanCounts, mark_spans
 from text.tasks.label_configs import TaggingConfig
-from text.tasks.labels import LabelLoss, TokenDropout, compacted, figures, gathered, labelled_shape, refuse_others
+from text.tasks.labels import (
+    LabelLoss,
+    TokenDropout,
+    compacted,
+    figures,
+    gathered,
+    labelled_shape,
+    refuse_others,
+    spared,
+)
 from text.tasks.task import TextTask, check_same_data, chosen_shape, chosen_tokenizer, in_steps
 from text.tokens.affixes import AffixTokenizer
 from text.tokens.base import CharTokenizer, Tokenizer
@@ -182,10 +191,7 @@ class Tagging(TextTask):
         """Without the tokens that are left out; a word of which none would be left keeps all."""
         batch, tokens = self.batches.batch(step), self.train.encoded.ids.lengths
         drawn = self.dropout.keep(batch, rows, step, int(tokens[batch].max()))[:, : ids.shape[1]]
-        keep = torch.from_numpy(drawn) | (words == BETWEEN)
-        left = torch.zeros(len(ids), int(words.max()) + 2, dtype=torch.int64)  # tokens of each word: (b, 1 + W)
-        left.scatter_add_(1, words + 1, keep.long())
-        keep |= left.gather(1, words + 1) == 0
+        keep = spared(torch.from_numpy(drawn), words)
         keep &= torch.arange(ids.shape[1]) < lengths[:, None]
         ids, words = compacted(keep, ids, self.pad), compacted(keep, words, BETWEEN)
         return ids, keep.sum(1).clamp(min=1), words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -181,6 +182,23 @@ def test_a_tagger_labels_words_as_the_tokens_that_stand_for_them() -> None:
     tokens, of_words = model(texts, lengths), model(texts, lengths, words)
     close(of_words[0], tokens[0, [0, 2, 3, 6, 7]])
     close(of_words[1, :3], tokens[1, [0, 1, 2]])
+
+
+def test_words_that_enter_the_core_of_a_classifier_do_not_depend_on_padding_or_on_the_batch() -> None:
+    shape_of_words = ClassifierConfig(11, 12, core=shape("rotary", direction="both"), labels=LABELS, words="early-mean")
+    model = awake(Classifier(replace(shape_of_words, pooling="mean"))).double()
+    texts, lengths = ids(), torch.tensor([9, 5, 1])
+    words = torch.tensor([[0, 0, 1, 2, 2, 2, 3, 4, 4], [0, 1, 2, 2, 2, -1, -1, -1, -1], [0] + [-1] * 8])
+    together = model(texts, lengths, words)
+    for row, length in enumerate(lengths.tolist()):
+        exact(model(texts[row : row + 1, :length], None, words[row : row + 1, :length])[0], together[row])
+    turned = texts.clone()
+    turned[0, 3:6] = texts[0, [5, 3, 4]]
+    exact(model(turned, lengths, words), together)  # the order of a word's tokens says nothing
+    with pytest.raises(ValueError, match="needs the word of each token"):
+        model(texts, lengths)
+    with pytest.raises(ValueError, match="reads no types = 2"):
+        replace(shape_of_words, types=2)
 
 
 def test_vectors_have_unit_length_where_asked() -> None:
