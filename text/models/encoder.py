@@ -14,7 +14,7 @@ from core.graph import full, padding
 from core.init import initialise
 from core.positions import index
 from core.transformer import Transformer
-from text.models.heads import Head, HeadConfig, Pooling, UnitLength, WordPooling, pool, pool_words
+from text.models.heads import Head, HeadConfig, Pooling, UnitLength, WordPooling, embed_words, pool, pool_words
 from text.models.neighbours import Neighbours
 
 
@@ -145,7 +145,7 @@ class Encoder(nn.Module):
 
         Raises ValueError when there are more words than the context.
         """
-        x = pool_words(self.embed(ids), words, "mean", count)
+        x = embed_words(self.embed, ids, words, count)
         if x.shape[1] > self.config.context:
             raise ValueError(f"{x.shape[1]} words are more than the context of {self.config.context}")
         lengths = (words.amax(1) + 1).clamp(min=1)  # (B,)

@@ -124,3 +124,14 @@ def _first_of_words(features: Tensor, words: Tensor, count: int) -> Tensor:
     rows = first.clamp(max=width - 1) + width * torch.arange(batch, device=words.device).unsqueeze(1)
     found = features.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, (batch, count))  # (B, W, D)
     return found.masked_fill((first == width).unsqueeze(-1), 0.0)
+
+
+def embed_words(table: nn.Embedding, ids: Tensor, words: Tensor, count: int | None = None) -> Tensor:
+    """`pool_words` of the embeddings of tokens, their mean, without a vector for each of them: (B, T) -> (B, W, D)."""
+    count = int(words.max()) + 1 if count is None else count
+    rows = count * torch.arange(len(words), device=words.device).unsqueeze(1)
+    outside = (words < 0) | (words >= count)
+    bags, order = (rows + words).masked_fill(outside, len(words) * count).flatten().sort(stable=True)  # (B T,)
+    starts = torch.searchsorted(bags, torch.arange(len(words) * count + 1, device=words.device))
+    found = F.embedding_bag(ids.flatten()[order], table.weight, starts, mode="mean")  # (B W + 1, D), the rest last
+    return found[:-1].unflatten(0, (len(words), count))

@@ -62,7 +62,7 @@ class Classification(TextTask):
         corpus = labelled(config)
         check_same_data(config, corpus.fingerprint)
         choice = chosen_tokenizer(config, config.default_tokenizer)
-        tokenizer = learned(corpus.train, choice, config.bpe_size or 8000)
+        tokenizer = learned(corpus.train, choice, config)
         shape = chosen_shape(config, special_ids(tokenizer).vocab_size)
         task = cls(corpus, tokenizer, replace(config, model=labelled_shape(shape, corpus.classes)))
         task.config = in_steps(task.config, task.batches)
@@ -177,12 +177,12 @@ def test_parts(trained: Trained, folder: Path, options: EvaluateConfig) -> dict[
     return dict(corpus.tests) or {"val": corpus.validation}
 
 
-def learned(train: Texts, choice: Tokenizer | str, bpe_size: int) -> Tokenizer:
+def learned(train: Texts, choice: Tokenizer | str, config: ClassificationConfig) -> Tokenizer:
     """The tokenizer that a choice stands for, learned from the texts to train on."""
     texts = [text for text in (*train.texts, *train.seconds) if text]
     if choice == "affixes":
-        return AffixTokenizer.learn(word for text in texts for word in words_of(text))
-    return choose_tokenizer(choice, texts, train.fingerprint, bpe_size)
+        return AffixTokenizer.learn((word for text in texts for word in words_of(text)), config.min_count)
+    return choose_tokenizer(choice, texts, train.fingerprint, config.bpe_size or 8000)
 
 
 def shown(part: Texts, place: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, TypeVar
 
-from core.checks import check_between
+from core.checks import check_between, check_positive
 from text.config import TextConfig
 from text.models.encoder import ClassifierConfig, TaggerConfig
 
@@ -13,6 +13,8 @@ from text.models.encoder import ClassifierConfig, TaggerConfig
 class LabelsConfig(TextConfig):
     """What classification and tagging share."""
 
+    min_count: int = 2
+    """Times that a part of words must occur in the training part to be a token of its own (affixes)."""
     too_long: Literal["refuse", "truncate"] = "refuse"
     """What is done with what has more tokens than the model's context."""
     label_smoothing: float = 0.0
@@ -23,6 +25,12 @@ class LabelsConfig(TextConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_between(self, 0.0, 1.0, "label_smoothing", "token_dropout")
+        check_positive(self, "min_count")
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        affixes = (self.tokenizer or self.default_tokenizer) == "affixes" and not self.init_from
+        return super().unused() | ({} if affixes else {"min_count": "only parts of words (affixes) are counted"})
 
 
 C = TypeVar("C", bound=LabelsConfig)

@@ -110,7 +110,7 @@ class Tagging(TextTask):
         corpus = tagged(config)
         check_same_data(config, corpus.fingerprint)
         choice = chosen_tokenizer(config, config.default_tokenizer)
-        tokenizer = learned(corpus, choice, config.bpe_size or 8000)
+        tokenizer = learned(corpus, choice, config)
         shape = chosen_shape(config, special_ids(tokenizer).vocab_size)
         task = cls(corpus, tokenizer, replace(config, model=labelled_shape(shape, corpus.names)))
         task.config = in_steps(task.config, task.batches)
@@ -217,15 +217,15 @@ def tagged(config: TaggingConfig) -> TaggedText:
     )
 
 
-def learned(corpus: TaggedText, choice: Tokenizer | str, bpe_size: int) -> Tokenizer:
+def learned(corpus: TaggedText, choice: Tokenizer | str, config: TaggingConfig) -> Tokenizer:
     """The tokenizer that a choice stands for, learned from the words of the training part."""
     train = corpus.train
     if choice == "affixes":
-        return AffixTokenizer.learn(word for sentence in train.words for word in sentence)
+        return AffixTokenizer.learn((word for sentence in train.words for word in sentence), config.min_count)
     if choice == "char" and corpus.unit == "characters":  # a rare residue may be in a test alone
         return CharTokenizer.train([*map("".join, train.words), ascii_uppercase])
     between = " " if corpus.unit == "words" else ""
-    return choose_tokenizer(choice, map(between.join, train.words), train.fingerprint, bpe_size)
+    return choose_tokenizer(choice, map(between.join, train.words), train.fingerprint, config.bpe_size or 8000)
 
 
 def test_parts(trained: Trained, folder: Path, options: EvaluateConfig) -> tuple[dict[str, Tagged], str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.files.serialize import from_dict, to_dict
@@ -28,7 +28,7 @@ from text.models.encoder import (
     Tagger,
     TaggerConfig,
 )
-from text.models.heads import HeadConfig, pool, pool_words
+from text.models.heads import HeadConfig, embed_words, pool, pool_words
 
 LABELS = ("no", "perhaps", "yes")
 LENGTHS = torch.tensor([9, 4, 1])
@@ -173,6 +173,16 @@ def test_words_are_pooled_from_their_own_tokens(pooling: Any) -> None:
     assert pooled.shape == (2, 3, 5)
     assert not pooled[1, 2].any()
     close(pool_words(features, words, pooling, count=4)[:, :3], pooled)
+
+
+@pytest.mark.parametrize("count", [None, 2, 5])
+def test_embeddings_of_words_are_those_of_their_tokens_pooled(count: int | None) -> None:
+    table, words = nn.Embedding(11, 5), torch.tensor([[-1, 0, 0, 1, 3, -1], [2, 0, -1, 1, 1, -1], [-1] * 6])
+    texts = ids(3, 6)
+    found, expected = embed_words(table, texts, words, count), pool_words(table(texts), words, "mean", count)
+    close(found, expected)
+    g = torch.randn(found.shape, generator=torch.Generator().manual_seed(4))
+    close(*(torch.autograd.grad(x, table.weight, g)[0] for x in (found, expected)))
 
 
 def test_a_tagger_labels_words_as_the_tokens_that_stand_for_them() -> None:
