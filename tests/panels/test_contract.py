@@ -214,7 +214,7 @@ PARAMETERS = {
     "text/mlm-cpu": 3_296_065,
     "text/t5-cpu": 6_330_624,
     "text/embed-cpu": 3_230_208,
-    "text/sst2": 640_706,
+    "text/sst2": 189_314,
     "text/ud-pos": 1_590_018,
     "text/protein-q3": 928_130,
     "vision/vit-digits": 150_219,

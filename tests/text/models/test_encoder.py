@@ -207,7 +207,7 @@ def test_words_that_enter_the_core_of_a_classifier_do_not_depend_on_padding_or_o
     exact(model(turned, lengths, words), together)  # the order of a word's tokens says nothing
     with pytest.raises(ValueError, match="needs the word of each token"):
         model(texts, lengths)
-    with pytest.raises(ValueError, match="reads no types = 2"):
+    with pytest.raises(ValueError, match="have no types = 2"):
         replace(shape_of_words, types=2)
 
 
