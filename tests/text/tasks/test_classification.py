@@ -143,7 +143,7 @@ def test_the_rule_is_learned_from_words_too_whatever_the_batch(command: Command,
     data, out = moods(place / "moods.tsv"), place / "words"
     words = (*CLASSIFY, *WORDS, "--data", str(data), "--out", str(out), "--steps", "40", "--eval-every", "40")
     assert train(parse(CONFIGS, PRESETS, words))["val/accuracy"] == 1
-    code, lines, err = command("classify", out, "The film is Lovely, and queerest!", "", *TEXTS)
+    code, lines, err = command("classify", out, "The film is Lovely, and queerest!", *TEXTS)
     assert code == 0, err
     assert [line.split()[0] for line in lines.splitlines()[-3:]] == WANTED
     trained = load(out)
