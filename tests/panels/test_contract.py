@@ -237,8 +237,8 @@ PARAMETERS = {
 the channels and classes of the data it names, for decision in CartPole or Hopper."""
 
 
-LOOKING = ("decision/", "text/multi30k-lstm", "text/multi30k-bahdanau", "text/multi30k-luong")
-"""Action heads look at the bounds of their space, packed sequences at their lengths."""
+LOOKING = ("decision/", "text/multi30k-lstm", "text/multi30k-bahdanau", "text/multi30k-luong", "text/sst2")
+"""Action heads look at the bounds of their space, packed sequences at their lengths, words at how many there are."""
 
 
 def presets() -> list[str]:
