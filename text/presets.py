@@ -205,25 +205,28 @@ PRESETS: dict[str, TextConfig] = {
         optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.99)),
         model=RecurrentConfig(context=128, dim=256, depth=1, head="untied"),
     ),
-    # Sentences of film reviews, negative or positive, learned from their phrases, in ModernBERT's layout. So few texts
-    # need much noise. Not measured yet.
+    # Sentences of film reviews, negative or positive, learned from their phrases; each word is read as the mean of its
+    # form, beginnings, ends and shape. 82.5 % of the test sentences at the last step, 82.0 % of the validation ones, in
+    # 139 core-seconds of one thread (2 cores of an Intel Xeon, shared; seed 0, bf16). With byte-pair encoding 80.5.
     "sst2": ClassificationConfig(
-        minutes=10,
+        epochs=3,
         data="sst2:phrases",
+        tokenizer="affixes",
+        min_count=8,
         batch_size=256,
-        bpe_size=16_000,
-        eval_every=250,
-        save_every=500,
+        eval_every=132,
+        save_every=264,
         ema=0.998,
         label_smoothing=0.1,
         token_dropout=0.4,
-        optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.98)),
+        optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.98), eps=1e-5),
         schedule=PLATEAU,
         model=ClassifierConfig(
             context=128,
+            words="early-mean",
             pooling="mean",
             head=HeadConfig("dense-norm", "gelu", "output"),
-            core=modernbert_core(192, 2, 4, ffn_dim=256, dropout=0.4),
+            core=modernbert_core(128, 1, 2, ffn_dim=256, dropout=0.4),
         ),
     ),
     # Parts of speech of English, each word read as its form, its beginnings and ends, and its shape. Not measured yet.

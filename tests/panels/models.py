@@ -13,7 +13,7 @@ from decision.data.windows import Window
 from decision.environments.spaces import Space
 from decision.models.decision_transformer import DecisionTransformer
 from text.models.build import build_model
-from text.models.encoder import EncoderModel, LabelledConfig, Tagger
+from text.models.encoder import Classifier, EncoderModel, LabelledConfig, Tagger
 from text.models.encoder_decoder import Seq2Seq
 from text.models.gpt import GPT
 from text.models.recurrent import RecurrentLM
@@ -56,6 +56,8 @@ def example(model: nn.Module) -> tuple[Tensor | Window | int | None, ...]:
         return ids, None, ids
     if isinstance(model, Tagger):
         return ids, None, torch.arange(8).expand(2, 8), 8
+    if isinstance(model, Classifier) and model.config.words == "early-mean":
+        return ids, None, torch.arange(8).expand(2, 8)
     if isinstance(model, GPT | RecurrentLM | EncoderModel):
         return (ids,)
     if isinstance(model, ViT):

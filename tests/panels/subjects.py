@@ -110,7 +110,7 @@ SUBJECTS = {
         change=lambda folder: moods(folder / "moods.tsv", 241),
         small=(
             *("sst2", "--optimizer.kind", "muon", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.core.ffn-dim", 64),
-            *("--model.context", 64, "--batch-size", 8),
+            *("--model.context", 64, "--batch-size", 8, "--tokenizer", "bpe", "--model.words", "tokens"),
         ),
         random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
         divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 5),

@@ -239,7 +239,7 @@ PARAMETERS = {
     "text/mlm-cpu": 3_296_065,
     "text/t5-cpu": 6_330_624,
     "text/embed-cpu": 3_230_208,
-    "text/sst2": 640_706,
+    "text/sst2": 189_314,
     "text/ud-pos": 1_590_018,
     "text/protein-q3": 928_130,
     "vision/vit-digits": 150_219,
@@ -262,8 +262,8 @@ PARAMETERS = {
 the channels and classes of the data it names, for decision in CartPole or Hopper."""
 
 
-LOOKING = ("decision/", "text/multi30k-lstm", "text/multi30k-bahdanau", "text/multi30k-luong")
-"""Action heads look at the bounds of their space, packed sequences at their lengths."""
+LOOKING = ("decision/", "text/multi30k-lstm", "text/multi30k-bahdanau", "text/multi30k-luong", "text/sst2")
+"""Action heads look at the bounds of their space, packed sequences at their lengths, words at how many there are."""
 
 
 def presets() -> list[str]:

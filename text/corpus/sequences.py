@@ -31,6 +31,8 @@ SPECIAL = ("<pad>", "<s>", "</s>", "<mask>")  # tokens 0 to 3 of a byte-pair enc
 LEAST = len(SPECIAL) + 256
 KEPT = 2000  # texts from which on their tokens are kept in the cache
 TOGETHER = 4096  # texts encoded at once
+TooLong = Literal["refuse", "truncate"]
+"""What is done with a text of more tokens than there is room for."""
 NOTHING = -1
 """In place of a row: a sequence that is one token of padding, for a process without a row of its own."""
 
@@ -205,7 +207,7 @@ def encode_all(
     before: Sequence[int] = (),
     after: Sequence[int] = (),
     longest: int | None = None,
-    too_long: Literal["refuse", "truncate"] = "refuse",
+    too_long: TooLong = "refuse",
     name: str = "text",
     root: Path | None = None,
 ) -> Ragged:
@@ -225,9 +227,7 @@ def encode_all(
     return found.wrapped(before, after)
 
 
-def limited(
-    found: Ragged, room: int, longest: int, too_long: Literal["refuse", "truncate"] = "refuse", name: str = "text"
-) -> Ragged:
+def limited(found: Ragged, room: int, longest: int, too_long: TooLong = "refuse", name: str = "text") -> Ragged:
     """The sequences, cut to `room` tokens of `longest` where that is asked for, with a notice of how many are.
 
     Raises ValueError for one that is too long otherwise.

@@ -14,7 +14,7 @@ from core.graph import full, padding
 from core.init import initialise
 from core.positions import index
 from core.transformer import Transformer
-from text.models.heads import Head, HeadConfig, Pooling, UnitLength, WordPooling, pool, pool_words
+from text.models.heads import Head, HeadConfig, Pooling, UnitLength, WordPooling, embed_words, pool, pool_words
 from text.models.neighbours import Neighbours
 
 
@@ -60,12 +60,16 @@ class LabelledConfig(EncoderConfig):
         super().__post_init__()
         if twice := [label for label in self.labels if self.labels.count(label) > 1]:
             raise ValueError(f"labels hold {twice[0]!r} twice: each needs a name of its own")
+        if getattr(self, "words", "") == "early-mean" and (self.types or self.neighbours):
+            raise ValueError(f"early-mean words have no types = {self.types} and no neighbours = {self.neighbours}")
 
 
 @dataclass(frozen=True)
 class ClassifierConfig(LabelledConfig):
     """The shape of a classifier of texts."""
 
+    words: Literal["tokens", "early-mean"] = "tokens"
+    """What enters the core, and the context counts: tokens, or the mean of a word's embeddings (early-mean)."""
     pooling: Pooling = "class"
     """What the head reads: the first token, or the mean or the maximum over all."""
     head: HeadConfig = field(default_factory=lambda: HeadConfig("dense", "tanh"))
@@ -77,17 +81,9 @@ class TaggerConfig(LabelledConfig):
     """The shape of a tagger of words or tokens."""
 
     words: WordPooling = "first"
-    """What stands for a word of several tokens: the first of them, their mean, or the mean of their embeddings, so that
-    a word enters the core as one token (early-mean), and the context counts words."""
+    """What stands for a word: its first token, their mean, or that of their embeddings before the core (early-mean)."""
     head: HeadConfig = field(default_factory=HeadConfig)
     """What is done to it before the scores."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.words == "early-mean" and (self.types or self.neighbours):
-            raise ValueError(
-                f"words = 'early-mean' reads no types = {self.types} and no neighbours = {self.neighbours} of tokens"
-            )
 
 
 @dataclass(frozen=True)
@@ -138,22 +134,22 @@ class Encoder(nn.Module):
         graph = full() if lengths is None else padding(lengths)
         return self.core(self._embed(ids, lengths, types), index(ids.shape[1], device=ids.device), graph)
 
-    def word_features(self, ids: Tensor, words: Tensor, count: int | None = None) -> Tensor:
+    def word_features(self, ids: Tensor, words: Tensor | None, count: int | None = None) -> Tensor:
         """Words after the core, each of which enters it as the mean of its tokens' embeddings: (B, T) -> (B, W, D).
 
         words, count: which word each token belongs to, and W: see `text.models.heads.pool_words`
 
-        Raises ValueError when there are more words than the context.
+        Raises ValueError when there are more words than the context, or none are given.
         """
-        x = pool_words(self.embed(ids), words, "mean", count)
+        if words is None:
+            raise ValueError("words = 'early-mean' needs the word of each token")
+        x = embed_words(self.embed, ids, words, count)
         if x.shape[1] > self.config.context:
             raise ValueError(f"{x.shape[1]} words are more than the context of {self.config.context}")
         lengths = (words.amax(1) + 1).clamp(min=1)  # (B,)
         return self.core(x, index(x.shape[1], device=x.device), padding(lengths))
 
-    def forward(self, ids: Tensor, lengths: Tensor | None = None, types: Tensor | None = None) -> Tensor:
-        """The same."""
-        return self.features(ids, lengths, types)
+    forward = features
 
     def _tables(self) -> list[nn.Module]:
         near = None if self.neighbours is None else self.neighbours.table
@@ -234,11 +230,7 @@ class MaskedLM(EncoderModel):
         return self.head(self.features_at(places, ids, lengths, types))
 
     def features_at(
-        self,
-        places: Tensor | None,
-        ids: Tensor,
-        lengths: Tensor | None = None,
-        types: Tensor | None = None,
+        self, places: Tensor | None, ids: Tensor, lengths: Tensor | None = None, types: Tensor | None = None
     ) -> Tensor:
         """What the head reads, arguments as in `forward`: (N, D), or (B, T, D)."""
         x = self.features(ids, lengths, types)
@@ -259,7 +251,13 @@ class Classifier(EncoderModel):
         return self.head(self.pooled(ids, lengths, types))
 
     def pooled(self, ids: Tensor, lengths: Tensor | None = None, types: Tensor | None = None) -> Tensor:
-        """One vector for each text, which the head reads: (B, T) -> (B, D)."""
+        """One vector for each text, which the head reads: (B, T) -> (B, D).
+
+        types: see `Encoder.features`; with early-mean the word of each token, see `text.models.heads.pool_words`
+        """
+        if self.config.words == "early-mean":
+            counts = None if types is None else types.amax(1) + 1  # (B,)
+            return pool(self.encoder.word_features(ids, types), counts, self.config.pooling)
         return pool(self.features(ids, lengths, types), lengths, self.config.pooling)
 
 
@@ -285,8 +283,8 @@ class Tagger(EncoderModel):
         words, count: which word each token belongs to, and W: see `text.models.heads.pool_words`
         """
         if self.config.words == "early-mean":
-            if words is None or types is not None:
-                raise ValueError("words = 'early-mean' needs the word of each token, and tells no types apart")
+            if types is not None:
+                raise ValueError("words = 'early-mean' tells no types apart")
             return self.head(self.encoder.word_features(ids, words, count))
         x = self.features(ids, lengths, types)
         return self.head(x if words is None else pool_words(x, words, self.config.words, count))

@@ -113,9 +113,30 @@ def pool_words(features: Tensor, words: Tensor, pooling: Literal["first", "mean"
     A word without tokens gives zeros.
     """
     count = int(words.max()) + 1 if count is None else count
-    numbers = torch.arange(count, device=words.device).view(1, -1, 1)
-    belongs = words.unsqueeze(1) == numbers  # (B, W, T)
     if pooling == "first":
-        belongs = belongs & (belongs.cumsum(-1) == 1)
-    weights = belongs.type_as(features)
+        return _first_of_words(features, words, count)
+    numbers = torch.arange(count, device=words.device).view(1, -1, 1)
+    weights = (words.unsqueeze(1) == numbers).type_as(features)  # (B, W, T)
     return weights @ features / weights.sum(-1, keepdim=True).clamp(min=1)  # (B, W, D)
+
+
+def _first_of_words(features: Tensor, words: Tensor, count: int) -> Tensor:
+    """The first token of each word, found without comparing all words with all tokens: proteins have thousands."""
+    batch, width = words.shape
+    places = torch.arange(width, device=words.device).expand(batch, width)
+    outside = words.new_full((batch, count + 2), width)  # words below 0 in front, those from `count` on at the end
+    first = outside.scatter_reduce(1, words.clamp(-1, count) + 1, places, "amin")[:, 1:-1]  # (B, W)
+    rows = first.clamp(max=width - 1) + width * torch.arange(batch, device=words.device).unsqueeze(1)
+    found = features.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, (batch, count))  # (B, W, D)
+    return found.masked_fill((first == width).unsqueeze(-1), 0.0)
+
+
+def embed_words(table: nn.Embedding, ids: Tensor, words: Tensor, count: int | None = None) -> Tensor:
+    """`pool_words` of the embeddings of tokens, their mean, without a vector for each of them: (B, T) -> (B, W, D)."""
+    count = int(words.max()) + 1 if count is None else count
+    rows = count * torch.arange(len(words), device=words.device).unsqueeze(1)
+    outside = (words < 0) | (words >= count)
+    bags, order = (rows + words).masked_fill(outside, len(words) * count).flatten().sort(stable=True)  # (B T,)
+    starts = torch.searchsorted(bags, torch.arange(len(words) * count + 1, device=words.device))
+    found = F.embedding_bag(ids.flatten()[order], table.weight, starts, mode="mean")  # (B W + 1, D), the rest last
+    return found[:-1].unflatten(0, (len(words), count))

@@ -18,11 +18,23 @@ from text.corpus.sequences import choose_tokenizer, frame_ids, special_ids
 from text.corpus.windows import IGNORED
 from text.reports.labels import report
 from text.tasks.label_configs import ClassificationConfig
-from text.tasks.labels import LabelLoss, TokenDropout, compacted, figures, gathered, labelled_shape, real, refuse_others
+from text.tasks.labels import (
+    LabelLoss,
+    TokenDropout,
+    compacted,
+    figures,
+    gathered,
+    labelled_shape,
+    real,
+    refuse_others,
+    spared,
+)
 from text.tasks.task import TextTask, check_same_data, chosen_shape, chosen_tokenizer, in_steps
+from text.tokens.affixes import AffixTokenizer, words_of
 from text.tokens.base import Tokenizer
 from text.trained import Trained
 from text.using.text_classifier import TextClassifier, encode_texts, padded
+from text.using.word_tagger import BETWEEN
 
 
 class Classification(TextTask):
@@ -42,7 +54,7 @@ class Classification(TextTask):
             for part, name in parts
         )
         self.labels = torch.tensor(corpus.train.labels)
-        self.batches = LengthBatches(self.train.ids.lengths, config.batch_size, "rows", config.seed)
+        self.batches = LengthBatches(self.train.lengths, config.batch_size, "rows", config.seed)
         self.dropout = TokenDropout(config.token_dropout, config.seed)
 
     @classmethod
@@ -50,8 +62,7 @@ class Classification(TextTask):
         corpus = labelled(config)
         check_same_data(config, corpus.fingerprint)
         choice = chosen_tokenizer(config, config.default_tokenizer)
-        texts = [text for text in (*corpus.train.texts, *corpus.train.seconds) if text]
-        tokenizer = choose_tokenizer(choice, texts, corpus.train.fingerprint, config.bpe_size or 8000)
+        tokenizer = learned(corpus.train, choice, config)
         shape = chosen_shape(config, special_ids(tokenizer).vocab_size)
         task = cls(corpus, tokenizer, replace(config, model=labelled_shape(shape, corpus.classes)))
         task.config = in_steps(task.config, task.batches)
@@ -124,16 +135,17 @@ class Classification(TextTask):
         return (*(self._thinned(inputs, rows, step) if self.dropout.rate else inputs), labels)
 
     def _thinned(self, inputs: tuple[Tensor, ...], rows: Indices, step: int) -> tuple[Tensor, ...]:
-        """Without the tokens that are left out; those of starts and ends always stay."""
-        ids, lengths, *types = inputs
+        """Without the tokens that are left out; those of starts and ends stay, and one of each word that is read."""
+        ids, lengths, *more = inputs
         batch = self.batches.batch(step)
         drawn = self.dropout.keep(batch, rows, step, int(self.train.ids.lengths[batch].max()))[:, : ids.shape[1]]
         before, after = frame_ids(self.tokenizer, self.special.vocab_size)
         keep = torch.from_numpy(drawn) | torch.isin(ids, torch.tensor(before + after, dtype=torch.int64))
+        keep = keep if self.train.words is None else spared(keep, more[0])
         keep &= torch.arange(ids.shape[1]) < lengths[:, None]
-        fills = (self.special.pad, *(0 for _ in types))
-        ids, *types = (compacted(keep, part, fill) for part, fill in zip((ids, *types), fills, strict=True))
-        return ids, keep.sum(1).clamp(min=1), *types
+        fill = 0 if self.train.words is None else BETWEEN
+        ids, *more = compacted(keep, ids, self.special.pad), *(compacted(keep, part, fill) for part in more)
+        return ids, keep.sum(1).clamp(min=1), *more
 
 
 def labelled(config: ClassificationConfig) -> LabelledText:
@@ -163,6 +175,14 @@ def test_parts(trained: Trained, folder: Path, options: EvaluateConfig) -> dict[
         raise ValueError(f"data is missing: {folder} is a public model, which has no texts of its own; name some")
     corpus = labelled(config)
     return dict(corpus.tests) or {"val": corpus.validation}
+
+
+def learned(train: Texts, choice: Tokenizer | str, config: ClassificationConfig) -> Tokenizer:
+    """The tokenizer that a choice stands for, learned from the texts to train on."""
+    texts = [text for text in (*train.texts, *train.seconds) if text]
+    if choice == "affixes":
+        return AffixTokenizer.learn((word for text in texts for word in words_of(text)), config.min_count)
+    return choose_tokenizer(choice, texts, train.fingerprint, config.bpe_size or 8000)
 
 
 def shown(part: Texts, place: int) -> str:

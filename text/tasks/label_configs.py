@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
-from core.checks import check_between
+from core.checks import check_between, check_positive
 from text.config import TextConfig
 from text.models.encoder import ClassifierConfig, TaggerConfig
 
@@ -13,6 +13,8 @@ from text.models.encoder import ClassifierConfig, TaggerConfig
 class LabelsConfig(TextConfig):
     """What classification and tagging share."""
 
+    min_count: int = 2
+    """Times that a part of words must occur in the training part to be a token of its own (affixes)."""
     too_long: Literal["refuse", "truncate"] = "refuse"
     """What is done with what has more tokens than the model's context."""
     label_smoothing: float = 0.0
@@ -23,6 +25,15 @@ class LabelsConfig(TextConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_between(self, 0.0, 1.0, "label_smoothing", "token_dropout")
+        check_positive(self, "min_count")
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        affixes = (self.tokenizer or self.default_tokenizer) == "affixes" and not self.init_from
+        return super().unused() | ({} if affixes else {"min_count": "only parts of words (affixes) are counted"})
+
+
+C = TypeVar("C", bound=LabelsConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +53,8 @@ class ClassificationConfig(LabelsConfig):
     label_column: str = ""
     """Column that holds the label; default label."""
     tokenizer: str = ""
-    """bpe or char (learned from the training part), byte, gpt2, or a tokenizer file or folder; default bpe, or with
-    init_from the model's own."""
+    """bpe, char or affixes (each word as its form, beginnings, ends and shape), learned from the training part, byte,
+    gpt2, or a tokenizer file or folder; default bpe, or with init_from the model's own."""
     bpe_size: int | None = None
     """Vocabulary size of a learned bpe; default 8000."""
     validation: float = 0.1
@@ -55,6 +66,10 @@ class ClassificationConfig(LabelsConfig):
         """Fields without effect under this configuration, each with the reason."""
         own = ("validation", "column", "second_column", "label_column") if str(self.data).startswith("sst2") else ()
         return super().unused() | dict.fromkeys(own, f"{self.data} has parts and columns of its own")
+
+    def adapted(self, given: Mapping[str, Any]) -> Self:
+        """With init_from: the encoder that comes with the weights, and its tokens unless words are asked for."""
+        return _as_pretrained(self, super().adapted(given), given, "tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +105,10 @@ class TaggingConfig(LabelsConfig):
 
     def adapted(self, given: Mapping[str, Any]) -> Self:
         """With init_from: the encoder that comes with the weights, and their tokenizer unless one is asked for."""
-        changed = super().adapted(given)
-        if not self.init_from or self.resume or "model.words" in given:
-            return changed
-        return replace(changed, model=replace(changed.model, words="first"))
+        return _as_pretrained(self, super().adapted(given), given, "first")
+
+
+def _as_pretrained(asked: C, adapted: C, given: Mapping[str, Any], words: str) -> C:
+    if not asked.init_from or asked.resume or "model.words" in given:
+        return adapted
+    return replace(adapted, model=replace(adapted.model, words=words))

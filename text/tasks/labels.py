@@ -76,6 +76,16 @@ class TokenDropout:
         return draws[[places.get(row, 0) for row in rows.tolist()]] >= self.rate
 
 
+def spared(keep: Tensor, words: Tensor) -> Tensor:
+    """What is kept, and all tokens of a word of which none would be: bool (B, T) -> (B, T).
+
+    words: int64 (B, T), the number of each token's word, or -1 of those that belong to none, which stay
+    """
+    left = torch.zeros(len(words), int(words.max()) + 2, dtype=torch.int64)  # tokens of each word: (B, 1 + W)
+    left.scatter_add_(1, words + 1, keep.long())
+    return keep | (words < 0) | (left.gather(1, words + 1) == 0)
+
+
 def compacted(keep: Tensor, rows: Tensor, fill: int) -> Tensor:
     """What is kept of each row, moved to its beginning, `fill` behind it: (B, T) -> (B, T'), T' as small as it can be.
 

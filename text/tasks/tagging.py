@@ -23,7 +23,16 @@ from text.corpus.windows import IGNORED
 from text.reports.labels import report
 from text.reports.span_f1 import SpanCounts, mark_spans
 from text.tasks.label_configs import TaggingConfig
-from text.tasks.labels import LabelLoss, TokenDropout, compacted, figures, gathered, labelled_shape, refuse_others
+from text.tasks.labels import (
+    LabelLoss,
+    TokenDropout,
+    compacted,
+    figures,
+    gathered,
+    labelled_shape,
+    refuse_others,
+    spared,
+)
 from text.tasks.task import TextTask, check_same_data, chosen_shape, chosen_tokenizer, in_steps
 from text.tokens.affixes import AffixTokenizer
 from text.tokens.base import CharTokenizer, Tokenizer
@@ -101,7 +110,7 @@ class Tagging(TextTask):
         corpus = tagged(config)
         check_same_data(config, corpus.fingerprint)
         choice = chosen_tokenizer(config, config.default_tokenizer)
-        tokenizer = learned(corpus, choice, config.bpe_size or 8000)
+        tokenizer = learned(corpus, choice, config)
         shape = chosen_shape(config, special_ids(tokenizer).vocab_size)
         task = cls(corpus, tokenizer, replace(config, model=labelled_shape(shape, corpus.names)))
         task.config = in_steps(task.config, task.batches)
@@ -182,10 +191,7 @@ class Tagging(TextTask):
         """Without the tokens that are left out; a word of which none would be left keeps all."""
         batch, tokens = self.batches.batch(step), self.train.encoded.ids.lengths
         drawn = self.dropout.keep(batch, rows, step, int(tokens[batch].max()))[:, : ids.shape[1]]
-        keep = torch.from_numpy(drawn) | (words == BETWEEN)
-        left = torch.zeros(len(ids), int(words.max()) + 2, dtype=torch.int64)  # tokens of each word: (b, 1 + W)
-        left.scatter_add_(1, words + 1, keep.long())
-        keep |= left.gather(1, words + 1) == 0
+        keep = spared(torch.from_numpy(drawn), words)
         keep &= torch.arange(ids.shape[1]) < lengths[:, None]
         ids, words = compacted(keep, ids, self.pad), compacted(keep, words, BETWEEN)
         return ids, keep.sum(1).clamp(min=1), words
@@ -211,15 +217,15 @@ def tagged(config: TaggingConfig) -> TaggedText:
     )
 
 
-def learned(corpus: TaggedText, choice: Tokenizer | str, bpe_size: int) -> Tokenizer:
+def learned(corpus: TaggedText, choice: Tokenizer | str, config: TaggingConfig) -> Tokenizer:
     """The tokenizer that a choice stands for, learned from the words of the training part."""
     train = corpus.train
     if choice == "affixes":
-        return AffixTokenizer.learn(word for sentence in train.words for word in sentence)
+        return AffixTokenizer.learn((word for sentence in train.words for word in sentence), config.min_count)
     if choice == "char" and corpus.unit == "characters":  # a rare residue may be in a test alone
         return CharTokenizer.train([*map("".join, train.words), ascii_uppercase])
     between = " " if corpus.unit == "words" else ""
-    return choose_tokenizer(choice, map(between.join, train.words), train.fingerprint, bpe_size)
+    return choose_tokenizer(choice, map(between.join, train.words), train.fingerprint, config.bpe_size or 8000)
 
 
 def test_parts(trained: Trained, folder: Path, options: EvaluateConfig) -> tuple[dict[str, Tagged], str]:

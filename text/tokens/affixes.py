@@ -18,6 +18,7 @@ from text.tokens.base import Ids, Tokenizer
 
 UNKNOWN = "?"
 BEGINNINGS, ENDS = (1, 2, 3), (1, 2, 3, 4)  # letters
+WORD = re.compile(r"\w(?:[\w'-]*\w)?|'\w+|\S")
 
 
 class AffixTokenizer(Tokenizer):
@@ -59,6 +60,11 @@ class AffixTokenizer(Tokenizer):
 
     def to_json(self) -> str:
         return json.dumps({"tokenizer": self.kind, "parts": self.parts})
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a running text, marks apart from them: do, n't, well-made, 's."""
+    return WORD.findall(text)
 
 
 def parts_of(word: str) -> list[str]:

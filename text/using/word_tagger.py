@@ -12,13 +12,12 @@ from core.messages import notice
 from core.training.answers import Answers
 from core.training.order import Indices, Share
 from text.corpus.batches import evaluation_batches, restored
-from text.corpus.sequences import Ragged, encode_all, frame_ids, limited, special_ids
+from text.corpus.sequences import Ragged, TooLong, encode_all, frame_ids, limited, special_ids
 from text.corpus.windows import IGNORED
-from text.models.encoder import TaggerConfig
+from text.models.encoder import ClassifierConfig, TaggerConfig
 from text.tasks.labels import real
 from text.tokens.base import Tokenizer
 from text.tokens.bpe import BPETokenizer
-from text.using.text_classifier import TooLong
 
 BETWEEN = -1  # the number of the word of a token that belongs to none
 
@@ -90,7 +89,11 @@ def padded(encoded: Words, rows: Indices, pad: int) -> tuple[Tensor, Tensor, Ten
 
 
 def encode_words(
-    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], shape: TaggerConfig, too_long: TooLong, name: str
+    tokenizer: Tokenizer,
+    sentences: Sequence[Sequence[str]],
+    shape: TaggerConfig | ClassifierConfig,
+    too_long: TooLong,
+    name: str,
 ) -> Words:
     """The tokens of sentences given as words, between those of a start and an end unless words are pooled early.
 

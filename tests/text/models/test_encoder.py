@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.files.serialize import from_dict, to_dict
@@ -27,7 +28,7 @@ from text.models.encoder import (
     Tagger,
     TaggerConfig,
 )
-from text.models.heads import HeadConfig, pool, pool_words
+from text.models.heads import HeadConfig, embed_words, pool, pool_words
 
 LABELS = ("no", "perhaps", "yes")
 LENGTHS = torch.tensor([9, 4, 1])
@@ -174,6 +175,16 @@ def test_words_are_pooled_from_their_own_tokens(pooling: Any) -> None:
     close(pool_words(features, words, pooling, count=4)[:, :3], pooled)
 
 
+@pytest.mark.parametrize("count", [None, 2, 5])
+def test_embeddings_of_words_are_those_of_their_tokens_pooled(count: int | None) -> None:
+    table, words = nn.Embedding(11, 5), torch.tensor([[-1, 0, 0, 1, 3, -1], [2, 0, -1, 1, 1, -1], [-1] * 6])
+    texts = ids(3, 6)
+    found, expected = embed_words(table, texts, words, count), pool_words(table(texts), words, "mean", count)
+    close(found, expected)
+    g = torch.randn(found.shape, generator=torch.Generator().manual_seed(4))
+    close(*(torch.autograd.grad(x, table.weight, g)[0] for x in (found, expected)))
+
+
 def test_a_tagger_labels_words_as_the_tokens_that_stand_for_them() -> None:
     model, texts = build(TaggerConfig), ids(2)
     words = torch.tensor([[0, 0, 1, 2, 2, 2, 3, 4, 4], [0, 1, 2, 2, 2, -1, -1, -1, -1]])
@@ -181,6 +192,23 @@ def test_a_tagger_labels_words_as_the_tokens_that_stand_for_them() -> None:
     tokens, of_words = model(texts, lengths), model(texts, lengths, words)
     close(of_words[0], tokens[0, [0, 2, 3, 6, 7]])
     close(of_words[1, :3], tokens[1, [0, 1, 2]])
+
+
+def test_words_that_enter_the_core_of_a_classifier_do_not_depend_on_padding_or_on_the_batch() -> None:
+    shape_of_words = ClassifierConfig(11, 12, core=shape("rotary", direction="both"), labels=LABELS, words="early-mean")
+    model = awake(Classifier(replace(shape_of_words, pooling="mean"))).double()
+    texts, lengths = ids(), torch.tensor([9, 5, 1])
+    words = torch.tensor([[0, 0, 1, 2, 2, 2, 3, 4, 4], [0, 1, 2, 2, 2, -1, -1, -1, -1], [0] + [-1] * 8])
+    together = model(texts, lengths, words)
+    for row, length in enumerate(lengths.tolist()):
+        exact(model(texts[row : row + 1, :length], None, words[row : row + 1, :length])[0], together[row])
+    turned = texts.clone()
+    turned[0, 3:6] = texts[0, [5, 3, 4]]
+    exact(model(turned, lengths, words), together)  # the order of a word's tokens says nothing
+    with pytest.raises(ValueError, match="needs the word of each token"):
+        model(texts, lengths)
+    with pytest.raises(ValueError, match="have no types = 2"):
+        replace(shape_of_words, types=2)
 
 
 def test_vectors_have_unit_length_where_asked() -> None:

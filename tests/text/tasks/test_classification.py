@@ -22,6 +22,7 @@ from text.presets import PRESETS
 from text.tasks.classification import Classification
 from text.tasks.configs import CONFIGS
 from text.tasks.task import starting_model
+from text.tokens.affixes import words_of
 from text.train import train
 from text.trained import load
 from text.using.text_classifier import TextClassifier
@@ -131,6 +132,51 @@ def test_what_is_left_out_depends_on_seed_and_step_alone(place: Path) -> None:
     assert 0.5 < (kept - 2 * len(whole)) / inner < 0.7
     assert all(ids[0] == special.bos and ids[-1] == special.eos for ids in read(1, 1, 1))
     assert read(1, 1, 1) != read(2, 1, 1)
+
+
+# Words as one token each
+
+WORDS = ("--tokenizer", "affixes", "--model.words", "early-mean", "--model.pooling", "max")
+
+
+def test_the_rule_is_learned_from_words_too_whatever_the_batch(command: Command, place: Path) -> None:
+    data, out = moods(place / "moods.tsv"), place / "words"
+    words = (*CLASSIFY, *WORDS, "--data", str(data), "--out", str(out), "--steps", "40", "--eval-every", "40")
+    assert train(parse(CONFIGS, PRESETS, words))["val/accuracy"] == 1
+    code, lines, err = command("classify", out, "The film is Lovely, and queerest!", *TEXTS)
+    assert code == 0, err
+    assert [line.split()[0] for line in lines.splitlines()[-3:]] == WANTED
+    trained = load(out)
+    together, alone = (TextClassifier(trained.model, trained.tokenizer, trained.device, rows=rows) for rows in (64, 1))
+    expected = together.probabilities(together.encode(TEXTS))
+    torch.testing.assert_close(alone.probabilities(alone.encode(TEXTS)), expected, atol=1e-6, rtol=0)
+
+
+def test_a_part_of_each_word_is_left_whoever_reads_it(place: Path) -> None:
+    prepared = task(place, *WORDS, "--token-dropout", "0.8")
+
+    def read(world: int, accumulate: int) -> list[tuple[list[int], list[int]]]:
+        batches = [b for rank in range(world) for b in prepared.order(1, Share(rank, world, accumulate), 0.0)]
+        return sorted(
+            (row[:length].tolist(), numbers[:length].tolist())
+            for ids, lengths, words, _ in batches
+            for row, length, numbers in zip(ids, lengths, words, strict=True)
+        )
+
+    assert read(1, 1) == read(2, 1) == read(1, 4)
+    assert all(set(words) == set(range(max(words) + 1)) for _, words in read(1, 1))
+    assert sum(len(ids) for ids, _ in read(1, 1)) < 0.5 * prepared.train.ids.lengths[prepared.batches.batch(1)].sum()
+
+
+def test_words_of_a_running_text_are_apart_from_marks() -> None:
+    assert words_of("It 's well-made, is n't it?") == ["It", "'s", "well-made", ",", "is", "n't", "it", "?"]
+
+
+def test_words_of_two_texts_are_refused(place: Path, tmp_path: Path) -> None:
+    data = tmp_path / "pairs.tsv"
+    data.write_text("text\tother\tlabel\n" + "a\tb\tx\nc\td\ty\n" * 10, encoding="utf-8")
+    with pytest.raises(ValueError, match="'early-mean' reads one text"):
+        task(place, *WORDS, "--data", str(data), "--second-column", "other")
 
 
 # Two texts

@@ -19,7 +19,8 @@ PLAIN = (
 )
 SMALL = ("--model.core.dim", "32", "--model.core.depth", "1", "--model.core.n-heads", "2", "--model.core.dropout", "0")
 BRIEF = (*PLAIN, *SMALL, "--ema", "0.9", "--label-smoothing", "0", "--schedule.kind", "constant")
-CLASSIFY = ("sst2", *BRIEF, "--optimizer.lr", "3e-3", "--batch-size", "32", "--token-dropout", "0")
+TOKENS = ("--tokenizer", "bpe", "--model.words", "tokens")
+CLASSIFY = ("sst2", *TOKENS, *BRIEF, "--optimizer.lr", "3e-3", "--batch-size", "32", "--token-dropout", "0")
 TAG = ("ud-pos", *BRIEF, "--batch-size", "256", "--token-dropout", "0")
 FILLING = ("the", "film", "is", "about", "a", "man", "and", "his", "dog")
 MOODS = {"good": ("fine", "lovely", "bright"), "bad": ("dull", "awful", "grey"), "odd": ("strange", "weird", "queer")}
