@@ -41,7 +41,9 @@ class DiTConfig:
         if self.image_size % self.patch:
             raise ValueError(f"patch = {self.patch} must divide image_size = {self.image_size}")
         if self.core.modulation != "adaln":
-            raise ValueError(f"core.modulation = {self.core.modulation!r} must be 'adaln': by it a model knows the time")
+            raise ValueError(
+                f"core.modulation = {self.core.modulation!r} must be 'adaln': by it a model knows the time"
+            )
         if self.core.dim % 2:
             raise ValueError(f"core.dim = {self.core.dim} must be even")
 

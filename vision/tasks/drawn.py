@@ -84,7 +84,10 @@ def judged(judge: Trained, drawn: Images, seen: Images, unseen: Images, options:
     """
     some = seen.subset(chosen(len(drawn), len(seen)).numpy())
     ours, theirs, real = (features(judge, images, options.rows) for images in (drawn, some, unseen))
-    figures = {"recognised": accuracy(judge, drawn, options.rows), "recognised_real": accuracy(judge, unseen, options.rows)}
+    figures = {
+        "recognised": accuracy(judge, drawn, options.rows),
+        "recognised_real": accuracy(judge, unseen, options.rows),
+    }
     for name, distance in (("frechet", frechet_distance), ("kernel", kernel_distance)):
         figures |= {name: distance(ours, real), f"{name}_real": distance(theirs, real)}
     if options.retrain:
