@@ -46,7 +46,7 @@ def integrate(velocity: Velocity, noise: Tensor, drawing: Drawing) -> Iterator[T
 
 
 def guided(told: Velocity, untold: Velocity, scale: float) -> Velocity:
-    """The velocity of what is asked for, less that of nothing in particular, exaggerated (Ho & Salimans 2022, eq. 6)."""
+    """The velocity of what is told less that of nothing in particular, exaggerated (Ho & Salimans 2022, eq. 6)."""
     if scale == 1:
         return told
     if scale == 0:

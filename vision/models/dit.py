@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from core.attention import StackedLinear
 from core.checks import check_at_least, check_positive
-from core.config import PositionConfig, TransformerConfig
+from core.config import TransformerConfig
 from core.graph import full
 from core.init import initialise
 from core.positions import Sinusoidal
