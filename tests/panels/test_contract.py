@@ -225,6 +225,8 @@ PARAMETERS = {
     "vision/vit-small": 21_669_514,
     "vision/vit-base": 85_806_346,
     "vision/flow-digits": 315_460,
+    "vision/flow-mnist": 1_849_232,
+    "vision/flow-cifar": 32_505_228,
     "decision/cartpole": 163_458,
     "decision/lunarlander": 721_412,
     "decision/hopper-medium": 721_667,

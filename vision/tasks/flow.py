@@ -15,7 +15,7 @@ from core.training.folder import resume_point
 from core.training.order import Batch, Share, share
 from core.training.run import Run
 from core.training.trained import matches_data
-from vision.data.batches import Images, evaluation_batches
+from vision.data.batches import ImageSet, evaluation_batches
 from vision.data.load import Data, load_data
 from vision.data.preparation import Preparation
 from vision.generation.draw import ImageGenerator
@@ -88,7 +88,7 @@ class Flow(VisionTask):
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step: images (b, C, S, S), labels (b,), K where none is told, times (b,), noise."""
         batch = self.images.batch(step, *share)
-        return [self._begin(*micro, drawn) for micro, drawn in zip(batch, self._draws(step, share), strict=True)]
+        return [self._begin(micro, drawn) for micro, drawn in zip(batch, self._draws(step, share), strict=True)]
 
     def count(self, *batch: Tensor) -> int:
         """The number of images in a micro-batch."""
@@ -107,7 +107,9 @@ class Flow(VisionTask):
     def show(self, run: Run) -> None:
         """Draws some images of every class into samples/step-*.png."""
         if run.main and self.config.sample:
-            drawn = ImageGenerator(run.state.model, self.data.preparation, run.device)
+            model = run.state.model
+            assert isinstance(model, DiT)
+            drawn = ImageGenerator(model, self.data.preparation, run.device)
             labels = [index % self.config.model.classes for index in range(self.config.sample)]
             pixels = drawn.draw(labels, self.config.drawing, self.config.seed)
             write_sheet(pixels, run.folder / "samples" / f"step-{run.step:08d}.png", columns=self._columns())
@@ -116,15 +118,16 @@ class Flow(VisionTask):
         """A column for each class, where there are few."""
         return self.config.model.classes if self.config.model.classes <= 20 else 10
 
-    def _begin(self, pixels: Tensor, labels: Tensor, drawn: tuple[Tensor, ...]) -> Batch:
+    def _begin(self, stored: Batch, drawn: Batch) -> Batch:
         """What the objective takes: images (b, C, S, S) and what was drawn for them."""
+        pixels, labels = stored
         begun, times, dropped, mirrored = (to_device(part, self.device) for part in drawn)
         images = self.data.preparation(to_device(pixels, self.device), self.config.model.image_size)
         images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
         labels = to_device(labels, self.device).masked_fill(dropped, self.config.model.classes)
         return images, labels, times, begun
 
-    def _draws(self, step: int, part: Share) -> list[tuple[Tensor, ...]]:
+    def _draws(self, step: int, part: Share) -> list[Batch]:
         """For every micro-batch noise (b, C, S, S), times (b,), bool (b,): classes dropped, images mirrored.
 
         A pure function of (seed, step), drawn for the images of all processes together.
@@ -143,7 +146,7 @@ class Flow(VisionTask):
 
 @torch.no_grad()
 def held_out_loss(
-    model: DiT, images: Images, preparation: Preparation, config: FlowConfig, part: tuple[int, int] = (0, 1)
+    model: DiT, images: ImageSet, preparation: Preparation, config: FlowConfig, part: tuple[int, int] = (0, 1)
 ) -> Tensor:
     """The loss summed over a process's part of some images, float64 (); each has a noise and a time of its own.
 

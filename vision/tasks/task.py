@@ -46,7 +46,8 @@ class VisionTask(Task, Protocol):
         save_data_record(folder, data.name, data.fingerprint, train=len(data.train), **held)
 
     def show(self, run: Run) -> None:
-        """Writes something to look at into the run folder, after an evaluation."""
+        """Writes something to look at into the run folder, after an evaluation; by default nothing."""
+        return
 
 
 def check_same_data(config: VisionConfig, data: Data) -> None:
