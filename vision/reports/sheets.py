@@ -69,7 +69,7 @@ def write_images(pixels: Tensor, names: Sequence[str], folder: Path) -> None:
         for number, (image, name) in enumerate(zip(pixels, names, strict=True)):
             place = aside / name.replace("/", "-")
             place.mkdir(parents=True, exist_ok=True)
-            _picture(image, 1).save(place / f"{number:06d}.png")
+            _picture(image, 1).convert("L" if len(image) == 1 else "RGB").save(place / f"{number:06d}.png")
 
 
 def _picture(image: Tensor, factor: int) -> Image:
