@@ -170,7 +170,9 @@ PRESETS: dict[str, VisionConfig] = {
     "vit-tiny": photographs(deit(192, 12, 3)),
     "vit-small": photographs(deit(384, 12, 6)),
     "vit-base": photographs(deit(768, 12, 12)),
-    # Handwritten digits of 8 x 8 pixels, drawn.
+    # Handwritten digits of 8 x 8 pixels, drawn: 99.7 % of 1,000 are recognised by vit-digits (96.1 % of real ones are),
+    # Frechet distance 1.4 times that of training images, with --validation 0, seed 0, last step, in 226
+    # core-seconds of an Intel Xeon; that run's rate fell from step 817 on only (docs/vision-generation.md).
     "flow-digits": FlowConfig(
         steps=1200,
         batch_size=128,
