@@ -4,6 +4,7 @@
 | ------------------------------- | ------------------------ | ------------------------ |
 | linear maps inside blocks       | N(0, 0.02)               | N(0, 1/sqrt(inputs))     |
 | last map of a residual branch   | N(0, 0.02/sqrt(2 depth)) | 0                        |
+| the same of a modulated branch  | N(0, 0.02/sqrt(2 depth)) | N(0, 1/sqrt(inputs))     |
 | queries where scores are not    | N(0, 0.02)               | N(0, 1/sqrt(inputs Dh))  |
 | divided by sqrt(Dh) (T5)        |                          |                          |
 | embeddings, learned positions   | N(0, 0.02)               | N(0, 0.02)               |
@@ -14,6 +15,7 @@
 | gains of normalisations         | 1                        | 1                        |
 
 gpt2 is Radford 2019, 2.3; zero-residual starts every block as the identity (Goyal 2017, 5.1; Zhang 2019, Fixup).
+Modulated branches have gates that start at zero; behind a zero as well, neither would ever get a gradient.
 """
 
 import math
@@ -57,12 +59,18 @@ def _initialise_core(core: nn.Module, config: TransformerConfig) -> None:
             _draw(module, 0.02)
     for module in core.modules():
         if isinstance(module, Attention | FeedForward):
-            last = 0.02 / math.sqrt(2 * config.depth) if config.init == "gpt2" else 0.0
-            nn.init.normal_(module.out.weight, std=last)
+            nn.init.normal_(module.out.weight, std=_last(module, config))
             if isinstance(module, Attention) and (config.attention_scale, config.init) == ("none", "zero-residual"):
                 _draw_queries(module)
         elif isinstance(modulation := getattr(module, "modulation", None), nn.Module):
             _draw(modulation, 0.0)
+
+
+def _last(branch: Attention | FeedForward, config: TransformerConfig) -> float:
+    """The deviation of the last map of a residual branch."""
+    if config.init == "gpt2":
+        return 0.02 / math.sqrt(2 * config.depth)
+    return _unit_scale(branch.out) if config.modulation == "adaln" else 0.0
 
 
 def _draw_queries(attention: Attention) -> None:

@@ -52,7 +52,7 @@ def assert_same_run(a: Path, b: Path) -> None:
         first, second = (read_tensors(Checkpoints(run).find("last") / f"{name}.safetensors") for run in (a, b))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)
-    kept = [{file.name: file.read_text() for file in (*run.glob("*.json"), *run.glob("samples/*"))} for run in (a, b)]
+    kept = [{file.name: file.read_bytes() for file in (*run.glob("*.json"), *run.glob("samples/*"))} for run in (a, b)]
     assert kept[0].keys() == kept[1].keys()
     assert all(kept[0][name] == kept[1][name] for name in kept[0].keys() - {"config.json"})
 

@@ -1,7 +1,7 @@
 """The settings of a vision run: those that all runs share, the images, their augmentation, and the model's shape."""
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.config import TransformerConfig
@@ -13,8 +13,8 @@ from vision.models.config import DROPPED, ViTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(RunConfig):
-    """A run of `vision.train`; batches count images."""
+class VisionConfig(RunConfig):
+    """What all runs of `vision.train` share; batches count images. The model is the task's."""
 
     resumable = (*RunConfig.resumable, "data", "eval_batch", "storage")
 
@@ -33,6 +33,32 @@ class TrainConfig(RunConfig):
     processes; auto holds what fits into half of the free memory."""
     eval_batch: int = 500
     """Images evaluated at once, on each process."""
+    init_from: str = ""
+    """Start from trained weights."""
+    model: Any = None
+    """The model."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choices(self)
+        if not self.data.strip():
+            raise ValueError(f"data = {self.data!r} must be a name or a folder of images")
+        check_positive(self, "eval_batch")
+        if self.validation is not None:
+            check_at_least(self, 0, "validation")
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        folder = ("skip_bad", "storage", "fit") if self.data in NAMES else ()
+        return super().unused() | dict.fromkeys(folder, f"{self.data} is not a folder of images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(VisionConfig):
+    """A classifier of images."""
+
+    task = "classification"
+
     half_size: float = 0.0
     """Fraction of the budget, at its beginning, on images of half the side, which have a quarter of the patches."""
     init_from: str = ""
@@ -49,15 +75,9 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choices(self)
-        if not self.data.strip():
-            raise ValueError(f"data = {self.data!r} must be a name or a folder of images")
-        check_positive(self, "eval_batch")
         if self.train == "head" and not self.init_from:
             raise ValueError("train = 'head' needs init_from: the weights that stay as they are")
         check_between(self, 0.0, 1.0, "half_size")
-        if self.validation is not None:
-            check_at_least(self, 0, "validation")
         if self.augment.mixes and self.batch_size // self.accumulate % 2:
             raise ValueError(
                 f"batch_size = {self.batch_size} makes micro-batches of {self.batch_size // self.accumulate} images; "
@@ -67,8 +87,6 @@ class TrainConfig(RunConfig):
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         idle = super().unused()
-        if self.data in NAMES:
-            idle |= dict.fromkeys(("skip_bad", "storage", "fit"), f"{self.data} is not a folder of images")
         if self.init_from:
             taken = ("image_size", "patch", "core")
             names = [f"model.{f.name}" for f in fields(ViTConfig) if f.name not in taken]

@@ -1,27 +1,31 @@
 """Evaluate an image model on images that it was not trained on.
 
 python -m vision.evaluate DIR [--checkpoint best|last|last-good|last-K|STEP] [--split test|validation] [--json]
+python -m vision.evaluate DIR --judge CLASSIFIER_DIR [--retrain] [--samples N] [--json]
 
 No other command reads the test images.
 """
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from core.checks import check_positive
 from core.cli.arguments import parse_fields, run_folder
 from core.cli.exits import main
-from core.devices import device_kind
+from core.devices import autocast, device_kind
+from core.files.json_files import write_json
 from core.messages import notice
 from core.training.trained import EvaluateOptions, Weights, print_json
 from vision.data.batches import image_names
 from vision.data.evaluation import Split, choose_images
 from vision.reports.report import key_figures, tables, write_figures
+from vision.tasks.drawn import DrawnOptions, evaluate_drawn
 from vision.tasks.evaluation import Views, evaluate_all, variants
-from vision.trained import Trained, load
+from vision.tasks.flow_config import drawing_of
+from vision.trained import Trained, load, load_generator, task_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,18 @@ class EvaluateConfig(EvaluateOptions):
     also mirrored; shift: also moved by a pixel, up, down, left and right; flip-shift: all ten."""
     batch_size: int | None = None
     """Images at once; default the run's eval_batch."""
+    judge: Path | None = None
+    """Of a model that draws: the run folder of a classifier of the same images, by which those drawn are judged."""
+    retrain: bool = False
+    """Also train a classifier like the judge, by its own recipe, on the images drawn alone."""
+    samples: int = 2000
+    """Images drawn, of the classes that the training images have; at most as many as these."""
+    steps: int | None = None
+    """Steps from noise to image; default the run's own drawing.steps."""
+    sampler: Literal["own", "euler", "heun"] = "own"
+    """How the steps are taken; own is the run's drawing.sampler."""
+    guidance: float | None = None
+    """How far the class is exaggerated, 1 = not at all; default the run's own drawing.guidance."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Arithmetic; auto is what training chooses by itself."""
     out: Path | None = None
@@ -49,7 +65,13 @@ class EvaluateConfig(EvaluateOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "batch_size")
+        check_positive(self, "batch_size", "samples", "steps")
+
+    def refuse_others(self, *names: str, task: str) -> None:
+        """Raises ValueError for one of these settings, which other tasks have."""
+        for f in fields(self):
+            if f.name in names and getattr(self, f.name) != f.default:
+                raise ValueError(f"{f.name} = {getattr(self, f.name)!r} has no effect on the task {task!r}")
 
 
 def evaluate(argv: list[str]) -> None:
@@ -61,7 +83,43 @@ def evaluate(argv: list[str]) -> None:
         prog="python -m vision.evaluate DIR",
         description="Evaluates a run on images that it was not trained on, and draws its errors.",
     )
+    EVALUATIONS[task_of(folder)](folder, options)
+
+
+def evaluate_generator(folder: Path, options: EvaluateConfig) -> None:
+    """Of a model that draws: prints its figures and keeps pictures."""
     started = time.monotonic()
+    options.refuse_others("data", "skip_bad", "tta", task="flow")
+    if options.weights == "both":
+        raise ValueError("weights = 'both' is for classifiers: name averaged or raw")
+    trained = load_generator(folder, options.checkpoint, device_kind(options.device), options.weights)
+    asked = drawing_of(trained.config, options.steps, options.sampler, options.guidance)
+    place, rows = options.out or folder / "evaluation", options.batch_size or trained.config.eval_batch
+    how = DrawnOptions(
+        split=options.split,
+        judge=options.judge,
+        retrain=options.retrain,
+        samples=options.samples,
+        drawing=asked,
+        rows=rows,
+    )
+    with autocast(options.precision, trained.device):
+        split, found = evaluate_drawn(folder, trained, how, place)
+    about = {"step": trained.step, "data": trained.config.data, "split": split, "judge": str(options.judge or "")}
+    figures = about | asdict(asked) | found | {"seconds": round(time.monotonic() - started, 2)}
+    write_json(place / "figures.json", figures)
+    print(f"{trained.config.data}: {split} images, checkpoint of step {trained.step}, {asked.steps} steps of ", end="")
+    print(f"{asked.sampler}, guidance {asked.guidance:g}\n")
+    print(*(f"{name:<30} {value:>10.4f}" for name, value in found.items()), sep="\n")
+    print(f"\npictures and figures are in {place}")
+    if options.json:
+        print_json(figures)
+
+
+def evaluate_classifier(folder: Path, options: EvaluateConfig) -> None:
+    """Of a classifier: prints tables and keeps pictures, predictions and figures."""
+    started = time.monotonic()
+    options.refuse_others("judge", "retrain", "samples", "steps", "sampler", "guidance", task="classification")
     models = load_models(folder, options)
     weights, trained = next(iter(models.items()))
     config, classes = trained.config, trained.preparation.classes
@@ -96,6 +154,10 @@ def load_models(folder: Path, options: EvaluateConfig) -> dict[str, Trained]:
     if others:
         notice(f"{folder} has no averaged weights (--ema 0): only the raw ones are evaluated")
     return {"raw": first}
+
+
+EVALUATIONS = {"classification": evaluate_classifier, "flow": evaluate_generator}
+"""By the names of the tasks."""
 
 
 if __name__ == "__main__":

@@ -6,15 +6,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from core.training.checkpoints import read_config
 from core.training.trained import TrainedRun, Weights, load_run
 from vision.config import TrainConfig
 from vision.data.preparation import Preparation
+from vision.models.dit import DiT
 from vision.models.vit import ViT
+from vision.tasks.configs import CONFIGS
+from vision.tasks.flow_config import FlowConfig
 
 
 @dataclass(frozen=True)
 class Trained(TrainedRun[ViT, TrainConfig]):
-    """A model in evaluation mode with what it needs to be used."""
+    """A classifier in evaluation mode with what it needs to be used."""
 
     preparation: Preparation
 
@@ -25,7 +29,38 @@ class Trained(TrainedRun[ViT, TrainConfig]):
         return self.model(images).float()
 
 
+@dataclass(frozen=True)
+class TrainedGenerator(TrainedRun[DiT, FlowConfig]):
+    """A model that draws images, in evaluation mode, with what it needs to be used."""
+
+    preparation: Preparation
+
+
 def load(folder: Path | str, which: str | int = "best", device: str = "cpu", weights: Weights = "averaged") -> Trained:
-    """The model of a run folder and how its images are prepared, see `core.training.trained.load_run`."""
+    """The classifier of a run folder and how its images are prepared, see `core.training.trained.load_run`.
+
+    Raises ValueError for the run of another task.
+    """
+    require_task(folder, TrainConfig.task, "one that classifies images")
     run = load_run(folder, TrainConfig, lambda config: ViT(config.model), which, device, weights)
     return Trained(**vars(run), preparation=Preparation.load(Path(folder)))
+
+
+def load_generator(
+    folder: Path | str, which: str | int = "best", device: str = "cpu", weights: Weights = "averaged"
+) -> TrainedGenerator:
+    """The model of a run folder that draws images, likewise."""
+    require_task(folder, FlowConfig.task, "one that draws images")
+    run = load_run(folder, FlowConfig, lambda config: DiT(config.model), which, device, weights)
+    return TrainedGenerator(**vars(run), preparation=Preparation.load(Path(folder)))
+
+
+def task_of(folder: Path | str) -> str:
+    """The name of the task that a run folder is of. Raises ValueError where it is no run folder."""
+    return read_config(Path(folder), CONFIGS).task
+
+
+def require_task(folder: Path | str, task: str, wanted: str) -> None:
+    """Raises ValueError unless a run folder is of a task."""
+    if (found := task_of(folder)) != task:
+        raise ValueError(f"{folder} holds a model for {found!r}, not {wanted}")

@@ -28,6 +28,8 @@ ALONE = "alone"
 
 TEXT = "text"
 """Key in the metadata of a field whose words are text as it stands: it may be empty, and a ~ in it means itself."""
+OPTION = "option"
+"""Key in the metadata of a field: its option, where that is a word which cannot name a field, such as --class."""
 REQUIRED = "required"
 """Key in the metadata of a field that must be given, as its help then says."""
 
@@ -154,8 +156,9 @@ def _add(config: Any, parser: Parser, group: Any, shown: Sequence[str], prefix: 
                 settings["type"] = str
             text = f"{_docstrings(cls).get(f.name, '')} ({_shown(f, value)})".replace("%", "%%")
             text = text if not shown or name in shown else argparse.SUPPRESS
-            group.add_argument(flag(name), dest=name, help=text, **settings)
-            yield flag(name)
+            option = f.metadata.get(OPTION, flag(name))
+            group.add_argument(option, dest=name, help=text, **settings)
+            yield option
 
 
 def _shown(f: dataclasses.Field[Any], value: Any) -> str:

@@ -46,6 +46,21 @@ def test_every_parameter_has_its_row_of_the_table(init, feedforward):
             assert abs(p.mean().item()) <= 5 * expected / math.sqrt(p.numel()), name
 
 
+@pytest.mark.parametrize("init", ["gpt2", "zero-residual"])
+def test_modulated_branches_start_closed_and_can_open(init):
+    """A gate and a last map that are both zero would never get a gradient, either of them."""
+    model, x = Transformer(wide(init, modulation="adaln"), (8,)), torch.randn(2, 8, 128)
+    y = model(x, index(8), causal(), condition=torch.randn(2, 128))
+    assert torch.equal(y, model.norm(x))
+    y.square().mul(torch.randn_like(y)).sum().backward()
+    for block in model.blocks:
+        for part in (block.attention, block.feedforward):
+            shift, scale, gate = part.modulation.bias.grad.chunk(3)
+            assert gate.any()
+            assert not shift.any()
+            assert not scale.any()
+
+
 @pytest.mark.parametrize("scale", ["head_dim", "none"])
 def test_scores_start_at_unit_scale_whether_they_are_divided_or_not(scale):
     model = Transformer(wide("zero-residual", attention_scale=scale), (8,), role="cross")

@@ -8,8 +8,10 @@ from pathlib import Path
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
 from vision.augmentation.config import AugmentConfig
-from vision.config import TrainConfig
+from vision.config import TrainConfig, VisionConfig
 from vision.models.config import ViTConfig
+from vision.models.dit import DiTConfig
+from vision.tasks.flow_config import FlowConfig
 from vision.train import train
 
 PLAIN = TrainConfig(
@@ -53,7 +55,27 @@ MODERN = TrainConfig(
 At muon_lr = 0.05 rounding (1e-7 of a weight) moves a loss by 2e-4.
 """
 
-RECIPES: dict[str, tuple[TrainConfig, list[float], dict[str, float]]] = {
+FLOW = FlowConfig(
+    steps=60,
+    batch_size=32,
+    accumulate=2,
+    ema=0.9,
+    flip="random",
+    sample=0,
+    optimizer=OptimizerConfig("muon", lr=3e-3, muon_lr=0.01, muon_precision="fp32"),
+    schedule=ScheduleConfig(kind="wsd", warmup=0.1, decay=0.5, final=0.0),
+    model=DiTConfig(
+        image_size=8,
+        patch=4,
+        core=TransformerConfig(
+            dim=32, depth=2, n_heads=2, bias="none", feedforward="relu2", init="zero-residual", modulation="adaln",
+            position=PositionConfig("learned"),
+        ),
+    ),
+)  # fmt: skip
+"""Images drawn: noise, times and dropped classes, modulated blocks."""
+
+RECIPES: dict[str, tuple[VisionConfig, list[float], dict[str, float]]] = {
     "plain": (
         PLAIN,
         [
@@ -70,10 +92,18 @@ RECIPES: dict[str, tuple[TrainConfig, list[float], dict[str, float]]] = {
         ],
         {"val/loss": 2.26052, "val/accuracy": 0.17361},
     ),
+    "flow": (
+        FLOW,
+        [
+            *(1.96695, 1.75448, 1.66961, 1.57486, 1.49518),
+            *(1.46210, 1.41942, 1.41353, 1.41407, 1.37057),
+        ],
+        {"val/loss": 1.39814},
+    ),
 }
 
 
-def run(name: str, folder: Path) -> tuple[TrainConfig, dict[str, float]]:
+def run(name: str, folder: Path) -> tuple[VisionConfig, dict[str, float]]:
     """A recipe trained in a folder; its configuration and last evaluation."""
     settings = {"precision": "fp32", "device": "cpu", "log_every": 6, "out": folder / "run"}
     config = replace(RECIPES[name][0], **settings)

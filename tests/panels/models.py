@@ -18,12 +18,15 @@ from text.models.encoder_decoder import Seq2Seq
 from text.models.gpt import GPT
 from text.models.recurrent import RecurrentLM
 from text.models.recurrent_seq2seq import RecurrentSeq2Seq
+from vision.models.build import build_model as build_vision_model
+from vision.models.dit import DiT
 from vision.models.vit import ViT
 
 CHARACTERS = 65  # of tiny Shakespeare
 SPACES = {"cartpole": (4, 2), "lunarlander": (8, 4), "hopper": (11, 3), "halfcheetah": (17, 6), "walker2d": (17, 6)}
 """Observed numbers, and actions to choose from or numbers to set."""
 DISCRETE = ("cartpole", "lunarlander")
+GREY = ("vit-digits", "flow-digits", "flow-mnist")
 
 
 def build(name: str) -> nn.Module:
@@ -34,7 +37,7 @@ def build(name: str) -> nn.Module:
         labels = {"labels": ("no", "yes")} if isinstance(shape, LabelledConfig) else {}
         return build_model(replace(shape, vocab_size=shape.vocab_size or CHARACTERS, **labels))
     if panel == "vision":
-        return ViT(replace(shape, channels=1 if preset == "vit-digits" else 3, classes=10))
+        return build_vision_model(replace(shape, channels=1 if preset in GREY else 3, classes=10))
     observed, acted = spaces(preset)
     return DecisionTransformer(replace(shape, observation_space=observed, action_space=acted, max_timestep=1000))
 
@@ -62,6 +65,9 @@ def example(model: nn.Module) -> tuple[Tensor | Window | int | None, ...]:
         return (ids,)
     if isinstance(model, ViT):
         return (torch.zeros(2, model.config.channels, model.config.image_size, model.config.image_size),)
+    if isinstance(model, DiT):
+        side = model.config.image_size
+        return torch.zeros(2, model.config.channels, side, side), torch.zeros(2), torch.zeros(2, dtype=torch.int64)
     assert isinstance(model, DecisionTransformer)
     observed, acted = model.config.observation_space, model.config.action_space
     assert observed is not None

@@ -169,6 +169,17 @@ SUBJECTS = {
         ),
         divided=("--ema", 0.9, "--augment.operations", 1, "--augment.erase", "random", "--eval-batch", 2),
     ),
+    "flow": Subject(
+        "vision",
+        data=pictures,
+        change=lambda folder: pictures(folder, 25),
+        small=(
+            *("flow-digits", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.image-size", 8, "--model.patch", 4),
+            *("--batch-size", 8),
+        ),
+        random=("--ema", 0.9, "--model.core.dropout", 0.1, "--flip", "random", "--sample", 3, "--drawing.steps", 2),
+        divided=("--ema", 0.9, "--flip", "random", "--sample", 0, "--eval-batch", 2),
+    ),
     "decision": Subject(
         "decision",
         data=episodes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from decision.models.decision_transformer import DecisionConfig, DecisionTransfo
 from decision.models.tokens import Window
 from tests.core.helpers import awake
 from text.models.gpt import GPT, GPTConfig
+from vision.models.dit import DiT, DiTConfig
 from vision.models.vit import ViT, ViTConfig
 
 CORE = TransformerConfig(dim=32, depth=2, n_heads=4)
@@ -34,6 +37,15 @@ def test_a_vit(pool, final_norm):
     pooled = model.norm(model.pool(features[:, model.pool.read]))
     torch.testing.assert_close(model.pooled(images), pooled)
     assert torch.equal(model.head(model.pooled(images)), model(images))
+
+
+def test_a_dit():
+    core = replace(CORE, modulation="adaln", position=PositionConfig("learned"))
+    model = awake(DiT(DiTConfig(image_size=8, channels=1, classes=5, patch=2, core=core)))
+    batch = torch.randn(2, 1, 8, 8), torch.rand(2), torch.tensor([0, 5])
+    features = model.features(*batch)
+    assert features.shape == (2, 16, 32)
+    assert torch.equal(model.join(model.head(features)), model(*batch))
 
 
 def test_a_decision_transformer():

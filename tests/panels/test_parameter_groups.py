@@ -21,7 +21,7 @@ from decision.presets import PRESETS as DECISION
 from text.models.build import build_model
 from text.models.encoder import LabelledConfig
 from text.presets import PRESETS as TEXT
-from vision.models.vit import ViT
+from vision.models.build import build_model as build_vision_model
 from vision.presets import PRESETS as VISION
 
 OPTIMIZERS = [OptimizerConfig(), OptimizerConfig(layer_decay=0.5), OptimizerConfig(kind="muon")]
@@ -36,7 +36,7 @@ def gpt(name: str) -> nn.Module:
 
 def vit(name: str) -> nn.Module:
     with torch.device("meta"):
-        return ViT(replace(VISION[name].model, channels=3, classes=10))
+        return build_vision_model(replace(VISION[name].model, channels=3, classes=10))
 
 
 def decision_transformer(name: str) -> nn.Module:
@@ -91,6 +91,15 @@ EXPECTED: dict[str, tuple[list[list[int]], str]] = {
     "vision/vit-base": (
         [[50, 102], [1, 3, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 4, 8, 1, 3], [2, 102, 48]],
         "3415c2b88692",
+    ),
+    "vision/flow-digits": ([[29, 25], [2, 3, 6, 4, 6, 4, 6, 4, 6, 4, 3, 6], [5, 25, 24]], "f1a57ac2a7dc"),
+    "vision/flow-mnist": (
+        [[41, 33], [2, 3, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 3, 6], [5, 33, 36]],
+        "bd514d236e84",
+    ),
+    "vision/flow-cifar": (
+        [[77, 57], [2, 3, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 3, 6], [5, 57, 72]],
+        "42b1f7e8041b",
     ),
     "decision/cartpole": ([[12, 12], [1, 2, 4, 2, 4, 2, 3, 6], [4, 12, 8]], "c72c606e3e00"),
     "decision/lunarlander": ([[16, 14], [1, 2, 4, 2, 4, 2, 4, 2, 3, 6], [4, 14, 12]], "589129fedbaf"),

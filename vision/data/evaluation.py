@@ -12,7 +12,7 @@ from vision.data.folder import Part
 from vision.data.load import find_folder, load_data, load_part
 from vision.data.named import NAMES
 from vision.data.tables import parts_of
-from vision.trained import Trained
+from vision.trained import Trained, TrainedGenerator
 
 Split = Literal["auto", "test", "validation"]
 
@@ -24,7 +24,9 @@ FAIRNESS = {
 }
 
 
-def choose_images(folder: Path, trained: Trained, name: str, split: Split, skip_bad: bool) -> tuple[str, ImageSet]:
+def choose_images(
+    folder: Path, trained: Trained | TrainedGenerator, name: str, split: Split, skip_bad: bool
+) -> tuple[str, ImageSet]:
     """The images of a split, and which it is: "test", "validation" or, of a folder without parts, "all".
 
     name: the run's image set or folder, or another. All are stored and labelled as the model's own. Raises ValueError:
@@ -46,7 +48,9 @@ def choose_images(folder: Path, trained: Trained, name: str, split: Split, skip_
     return chosen, images
 
 
-def _held_out(folder: Path, trained: Trained, name: str, skip_bad: bool, whose: Literal["own", "other"]) -> ImageSet:
+def _held_out(
+    folder: Path, trained: Trained | TrainedGenerator, name: str, skip_bad: bool, whose: Literal["own", "other"]
+) -> ImageSet:
     """The images that training held out of its own, or would have held out of others."""
     config = trained.config
     data = load_data(

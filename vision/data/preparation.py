@@ -75,6 +75,11 @@ class Preparation:
         """Floats (..., C, H, W) in 0..1, less the mean, divided by the standard deviation."""
         return (images - per_channel(self.mean, images.device)) / per_channel(self.std, images.device)
 
+    def restore(self, images: Tensor) -> Tensor:
+        """The pixels of normalised images: floats (..., C, H, W) -> uint8, those out of range black or white."""
+        pixels = images.float() * per_channel(self.std, images.device) + per_channel(self.mean, images.device)
+        return (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
+
     def read(self, path: Path | str) -> Tensor:
         """An image file as it would be stored: uint8 (C, side, side). Raises as `vision.data.files.read_image` does."""
         return read_square(path, self.layout).pixels

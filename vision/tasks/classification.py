@@ -1,42 +1,73 @@
 """Image classification."""
 
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import replace
+from functools import partial
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.config import TransformerConfig
 from core.devices import to_device
+from core.messages import notice
 from core.training.answers import Answers, Tally
+from core.training.checkpoints import read_config
+from core.training.config import with_steps
+from core.training.folder import resume_point
 from core.training.order import Batch, Share
 from core.training.run import Run
+from core.training.trained import matches_data
 from vision.augmentation.augment import Augment
 from vision.config import TrainConfig
 from vision.data.batches import ImageSet, evaluation_batches
-from vision.data.load import Data
+from vision.data.load import Data, load_data
 from vision.data.preparation import Preparation
+from vision.models.config import ViTConfig
+from vision.models.tokens import WhitenedPatchEmbedding
 from vision.models.vit import ViT
+from vision.pretrained.load import Pretrained, read_pretrained
+from vision.pretrained.resize import dropping, resized
+from vision.tasks.task import VisionTask, check_same_data
 
 NAMED = 12  # classes that are named when a run begins
+WHITENING_IMAGES = 5_000
+"""Training images from whose patches the whitening is computed."""
 
 
-class Classification:
+class Classification(VisionTask):
     """Images augmented anew at every step, cross-entropy of their classes, accuracy on those held out."""
 
     unit = "images"
     best = "val/accuracy"
     mode: Literal["min", "max"] = "max"
+    use = "evaluate it with: python -m vision.evaluate"
 
-    def __init__(self, data: Data, config: TrainConfig, device: torch.device):
-        self.data, self.config, self.device = data, config, device
-        self.images = data.training(config.batch_size, config.seed, device)
+    def __init__(self, data: Data, config: TrainConfig, source: Pretrained | None = None):
+        self.data, self.config, self.source = data, config, source
         self.augment = Augment(
             config.augment, data.preparation, config.model, config.batch_size, len(data.train), config.seed
         )
 
+    @classmethod
+    def prepare(cls, config: TrainConfig) -> Self:
+        return cls(*prepare(config))
+
+    def to(self, device: torch.device) -> None:
+        self.device, self.images = device, self.data.training(self.config.batch_size, self.config.seed, device)
+
+    def first_model(self) -> ViT:
+        model = first_model(self.config, self.data, self.source)
+        self.source = None  # as large as the model
+        return model
+
+    def trained_part(self, model: ViT) -> ViT:
+        if self.config.train == "head":
+            model.requires_grad_(False).head.requires_grad_(True)
+        return model
+
     def summary(self) -> str:
-        """One line about the images."""
         data, names = self.data, self.data.preparation.classes
         frozen = "; the head alone is trained" if self.config.train == "head" else ""
         return (
@@ -45,7 +76,6 @@ class Classification:
         )
 
     def objective(self, model: ViT) -> nn.Module:
-        """The model with its loss."""
         balanced = self.config.class_weights == "balanced"
         weights = class_weights(self.data.train.labels, model.config.classes) if balanced else None
         return ClassificationLoss(model, self.config.augment.smoothing, weights)
@@ -127,3 +157,61 @@ def evaluate(
 def halve(images: Tensor) -> Tensor:
     """Every four pixels become their mean: (B, C, S, S) -> (B, C, S / 2, S / 2)."""
     return F.avg_pool2d(images, 2)
+
+
+def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
+    """The images, the configuration with all that depends on them filled in, and the weights to start from, if any.
+
+    Raises ValueError for bad input.
+    """
+    resumed = resume_point(config) is not None
+    source = read_pretrained(config.init_from) if config.init_from and not resumed else None
+    shape = choose_shape(config, source)
+    data = load_data(
+        config.data,
+        size=shape.image_size,
+        channels=shape.channels or None,
+        validation=config.validation,
+        fit=config.fit,
+        crop=(source.crop if source else None) or config.augment.room(shape.image_size),
+        preparation=Preparation.load(config.out) if resumed else None,
+        matches=partial(matches_data, config.out) if config.resume else bool,
+        skip_bad=config.skip_bad,
+        storage=config.storage,
+    )
+    check_same_data(config, data)
+    if source is not None:
+        data = replace(data, preparation=source.adapt_preparation(data.preparation))
+    model = replace(shape, channels=data.preparation.channels, classes=len(data.preparation.classes))
+    if config.half_size and not (model.continuous and model.side % 2 == 0):
+        raise ValueError(
+            f"half_size = {config.half_size} needs coordinates = 'grid', positions that take fractions, not "
+            f"{model.core.position.kind!r}, and an even number of patches along a side, not {model.side}"
+        )
+    return data, with_steps(replace(config, model=model), len(data.train)), source
+
+
+def choose_shape(config: TrainConfig, source: Pretrained | None) -> ViTConfig:
+    """The model's shape: that of a resumed run, or of the weights to start from, resized, or of the configuration."""
+    if resume_point(config) is not None:
+        return read_config(config.out, TrainConfig).model
+    if source is None:
+        return config.model
+    old, new = ((shape.image_size, shape.patch) for shape in (source.config, config.model))
+    if old != new:
+        sides = f"{new[0]} pixels in patches of {new[1]}, not {old[0]} and {old[1]}"
+        notice(f"{config.init_from} is trained on with images of {sides}")
+    shape = resized(source.config, *new)
+    like = TransformerConfig() if config.train == "head" else config.model.core  # what is not trained is not varied
+    return replace(shape, core=dropping(shape.core, like))
+
+
+def first_model(config: TrainConfig, data: Data, source: Pretrained | None) -> ViT:
+    """The model before the first step; a resumed run's weights come later, from its checkpoint."""
+    if source is not None:
+        return source.start(config.model, data.preparation.classes)
+    model = ViT(config.model)
+    if resume_point(config) is None and isinstance(model.embed.patches, WhitenedPatchEmbedding):
+        pixels = data.train.sample(WHITENING_IMAGES)
+        model.embed.patches.fit(data.preparation(pixels, config.model.image_size))
+    return model

@@ -1,0 +1,122 @@
+"""Draw images with a trained model.
+
+python -m vision.generate DIR [--class NAME...] [--number 16] [--guidance 2] --out sheet.png [--film film.gif]
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from core.checks import check_at_least, check_positive
+from core.cli.arguments import OPTION, REQUIRED, parse_fields, run_folder
+from core.cli.exits import main
+from core.devices import autocast, device_kind
+from core.messages import nearest
+from core.training.trained import Weights
+from vision.generation.draw import ImageGenerator
+from vision.reports.sheets import write_film, write_images, write_sheet
+from vision.tasks.flow_config import drawing_of
+from vision.trained import TrainedGenerator, load_generator
+
+FILMED = 100
+"""Images that fit into one film."""
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Settings of `vision.generate`."""
+
+    out: Path = field(default=Path(), metadata={REQUIRED: True})
+    """The picture to write, all images in one: .png; it replaces an earlier one."""
+    classes: tuple[str, ...] = field(default=(), metadata={OPTION: "--class"})
+    """What to draw, by the names of the classes, in turn; default all."""
+    number: int = 16
+    """How many images."""
+    columns: int | None = None
+    """Images beside each other; default as many as classes that take turns, or a square."""
+    seed: int = 0
+    """Of the noise that the images begin as: the same seed and number give the same image of a class."""
+    steps: int | None = None
+    """Steps from noise to image; default the run's own drawing.steps."""
+    sampler: Literal["own", "euler", "heun"] = "own"
+    """euler, or heun, which takes twice as long and is more exact; own is the run's drawing.sampler."""
+    guidance: float | None = None
+    """How far the class is exaggerated: 1 = not at all, 0 = none is asked for; default the run's drawing.guidance."""
+    film: Path | None = None
+    """Also a film from noise to image: .gif."""
+    images: Path | None = None
+    """Also every image by itself, enlarged by nothing: FOLDER/CLASS/NUMBER.png, as `--data FOLDER` takes them."""
+    checkpoint: str = "best"
+    """best, last, last-good, a step, or last-5, the mean of the weights of the last five."""
+    weights: Weights = "averaged"
+    """Averaged weights, where the run kept them, or raw ones."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Arithmetic; auto is what training chooses by itself."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to run."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "number", "columns", "steps")
+        check_at_least(self, 0, "seed")
+        for name, ending in (("out", ".png"), ("film", ".gif")):
+            path = getattr(self, name)
+            if path not in (None, Path()) and path.suffix.lower() != ending:
+                raise ValueError(f"{name} = {str(path)!r} must be a file that ends in {ending}")
+        if self.film is not None and self.number > FILMED:
+            raise ValueError(f"number = {self.number} is more than the {FILMED} images that fit into a film")
+
+
+def chosen_labels(classes: Sequence[str], known: Sequence[str], number: int) -> list[int]:
+    """The labels of what is drawn: the classes asked for, or all, in turn. Raises ValueError for an unknown class."""
+    for name in classes:
+        if name not in known:
+            raise ValueError(f"class {name!r} is not one that the model draws; {nearest(name, known)}")
+    turns = [known.index(name) for name in classes] or [*range(len(known))]
+    return [turns[index % len(turns)] for index in range(number)]
+
+
+def draw(trained: TrainedGenerator, options: GenerateConfig) -> float:
+    """Draws and writes what is asked for; returns the seconds that drawing took."""
+    names = trained.preparation.classes
+    labels = chosen_labels(options.classes, names, options.number)
+    drawing = drawing_of(trained.config, options.steps, options.sampler, options.guidance)
+    generator = ImageGenerator(trained.model, trained.preparation, trained.device)
+    started = time.monotonic()
+    with autocast(options.precision, trained.device):
+        if options.film is None:
+            frames = [generator.draw(labels, drawing, options.seed)]
+        else:
+            frames = [*generator.film(labels, drawing, options.seed)]
+    seconds = time.monotonic() - started
+    turns = len(options.classes) or len(names)
+    columns = options.columns or (turns if 4 <= turns <= 12 else max(1, round(options.number**0.5)))
+    captions = [names[label] for label in labels]
+    write_sheet(frames[-1], options.out, columns, captions)
+    if options.film is not None:
+        write_film(frames, options.film, columns)
+    if options.images is not None:
+        write_images(frames[-1], captions, options.images)
+    return seconds
+
+
+def generate(argv: list[str]) -> None:
+    """The command. Raises ValueError for bad input, before anything is drawn."""
+    folder, rest = run_folder(argv, "vision.generate")
+    options = parse_fields(
+        GenerateConfig(),
+        rest,
+        prog="python -m vision.generate DIR",
+        description="Draws images with a model that vision.train has trained to draw.",
+    )
+    if options.out == Path():
+        raise ValueError("out is missing: name the picture with --out FILE.png")
+    trained = load_generator(folder, options.checkpoint, device_kind(options.device), options.weights)
+    seconds = draw(trained, options)
+    print(f"wrote {options.out}: {options.number:,} images, {seconds / options.number:.3g} seconds each")
+
+
+if __name__ == "__main__":
+    main(lambda: generate(sys.argv[1:]))

@@ -1,0 +1,7 @@
+"""The tasks of the panel, by the names in their configurations."""
+
+from vision.tasks.classification import Classification
+from vision.tasks.flow import Flow
+from vision.tasks.task import VisionTask
+
+TASKS: dict[str, type[VisionTask]] = {"classification": Classification, "flow": Flow}

@@ -1,0 +1,7 @@
+"""The configurations of all tasks."""
+
+from vision.config import TrainConfig, VisionConfig
+from vision.tasks.flow_config import FlowConfig
+
+CONFIGS: dict[str, type[VisionConfig]] = {config.task: config for config in (TrainConfig, FlowConfig)}
+"""By the names of the tasks; a run folder that names none is of the first."""
