@@ -140,7 +140,7 @@ def explicit_attend(
     q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """The same, step by step; also returns the weights (B, H, Tq, Tk) before dropout."""
-    batch, n_heads, queries, _ = q.shape
+    batch, n_heads = q.shape[:2]
     route, groups = route.dense(), n_heads // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, Tk, Dh)

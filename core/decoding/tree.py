@@ -24,7 +24,7 @@ class Branching(Decodable, Protocol):
         """Whether it can as it is configured: a window counts places, which other beams would fill."""
 
     def branch(self, ids: Tensor, place: int, lineage: Graph, state: Any) -> Tensor:
-        """Append one token of each beam, ids (P, K), all at `place`, to the state; the logits (P, K, V) of what follows.
+        """Append a token of each beam, ids (P, K), all at `place`, to the state; the logits (P, K, V) of what follows.
 
         lineage: which of the tokens held, and of these, each beam attends to
         """
@@ -99,7 +99,7 @@ class Tree:
 def grow(
     model: Decodable, prompts: Sequence[Sequence[int]], room: int, beams: int, device: torch.device | str
 ) -> Tree | Continuations:
-    """The tokens of a search that is to begin: as a tree where the model has branches and its context holds them all."""
+    """The tokens of a search that begins: as a tree where the model has branches and its context holds them all."""
     width, one_width = len(prompts[0]), len({len(prompt) for prompt in prompts}) == 1
     if getattr(model, "branches", False) and one_width and width + room <= model.context:
         return Tree(model, prompts, room, beams, device)  # type: ignore[arg-type]

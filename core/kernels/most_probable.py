@@ -1,4 +1,4 @@
-"""Where a few of tens of thousands of continuations are looked for: some prompts at once, in blocks with large maxima."""
+"""Where a few of many continuations are looked for: some prompts at once, and only in blocks with large maxima."""
 
 from collections.abc import Callable
 
