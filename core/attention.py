@@ -144,12 +144,14 @@ def explicit_attend(
     route, groups = route.dense(), n_heads // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, Tk, Dh)
+    plain = not route.causal and route.mask is None and route.bias is None
+    added = None if plain else additive_mask(route, q, k)  # broadcasts to (B, H, Tq, Tk)
     q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (B H, T, Dh)
     alpha = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     nothing = q.new_zeros(1, 1, 1)
     scores = torch.baddbmm(nothing, q, k.transpose(1, 2), beta=0, alpha=alpha)  # (B H, Tq, Tk)
-    if route.causal or route.mask is not None or route.bias is not None:
-        scores = scores.unflatten(0, (batch, n_heads)).add_(additive_mask(route, q, k)).flatten(0, 1)
+    if added is not None:
+        scores = scores.unflatten(0, (batch, n_heads)).add_(added).flatten(0, 1)
     weights = softmax(scores).unflatten(0, (batch, n_heads))  # (B, H, Tq, Tk)
     if route.fully_masked is not None:
         weights = weights.masked_fill(route.fully_masked, 0.0)

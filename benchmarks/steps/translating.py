@@ -107,8 +107,8 @@ def translate(
     batches = evaluation_batches(sources.lengths, rows)
     search(*sources.padded(batches[-1][:4], pad), 4)  # unmeasured: libraries start
     wall, core = time.perf_counter(), time.process_time()
-    padded = (sources.padded(batch, pad) for batch in batches)
-    found = [search(source, lengths, most_tokens(int(lengths.max()))) for source, lengths in padded]
+    most = most_tokens(int(sources.lengths.max()))  # the same however many are translated at once
+    found = [search(*sources.padded(batch, pad), most) for batch in batches]
     wall, core = time.perf_counter() - wall, time.process_time() - core
     hypotheses = restored(batches, found, len(sources))
     Path(result).write_text(json.dumps(hypotheses))
