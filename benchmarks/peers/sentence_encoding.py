@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,9 +25,7 @@ def installed() -> bool:
 
 def package_encoder(folder: str) -> Encode:
     """Its own `encode` of a folder with its files: texts -> vectors of length 1."""
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(folder, device="cpu")
+    model = importlib.import_module(PACKAGE).SentenceTransformer(folder, device="cpu")
 
     def encode(texts: Sequence[str]) -> NDArray[Any]:
         found: NDArray[Any] = model.encode([*texts], batch_size=BATCH, normalize_embeddings=True)
@@ -44,7 +43,7 @@ def its_loop(folder: str, longest: int = 256) -> Encode:
     @torch.inference_mode()
     def encode(texts: Sequence[str]) -> NDArray[Any]:
         order = np.argsort([-len(text) for text in texts])
-        found = []
+        found: list[torch.Tensor] = []
         for start in range(0, len(texts), BATCH):
             some = [texts[place] for place in order[start : start + BATCH]]
             batch = tokenizer(some, padding=True, truncation=True, max_length=longest, return_tensors="pt")

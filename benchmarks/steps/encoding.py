@@ -38,7 +38,7 @@ def words_of(folder: Path) -> list[str]:
 
 def random_model(folder: Path, tiny: bool, seed: int) -> None:
     """A BERT in the shape of MiniLM-L6 with random weights and a vocabulary of three letters each."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizerFast  # type: ignore[attr-defined]
 
     vocabulary = [*SPECIAL, *("".join(letters) for letters in product(ascii_lowercase, repeat=2 if tiny else 3))]
     sizes = (32, 2, 2, 48) if tiny else (384, 6, 12, 1536)
