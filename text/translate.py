@@ -50,7 +50,7 @@ class TranslateConfig(UseOptions):
     at_once: int = 100
     """Sentences translated together."""
     precision: Precision = "fp32"
-    """Of the weights; auto = bf16 where the device multiplies it in hardware, twice as fast on such a processor."""
+    """Of the weights; auto = bf16 where the device multiplies it in hardware. Translations may then differ in words."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
