@@ -140,15 +140,18 @@ def explicit_attend(
     q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """The same, step by step; also returns the weights (B, H, Tq, Tk) before dropout."""
-    batch, n_heads, queries, _ = q.shape
+    batch, n_heads = q.shape[:2]
     route, groups = route.dense(), n_heads // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, Tk, Dh)
-    shape = (batch, n_heads, queries, k.shape[2])
-    added = additive_mask(route, q, k).expand(shape).flatten(0, 1)  # (B H, Tq, Tk)
+    plain = not route.causal and route.mask is None and route.bias is None
+    added = None if plain else additive_mask(route, q, k)  # broadcasts to (B, H, Tq, Tk)
     q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (B H, T, Dh)
     alpha = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=alpha)
+    nothing = q.new_zeros(1, 1, 1)
+    scores = torch.baddbmm(nothing, q, k.transpose(1, 2), beta=0, alpha=alpha)  # (B H, Tq, Tk)
+    if added is not None:
+        scores = scores.unflatten(0, (batch, n_heads)).add_(added).flatten(0, 1)
     weights = softmax(scores).unflatten(0, (batch, n_heads))  # (B, H, Tq, Tk)
     if route.fully_masked is not None:
         weights = weights.masked_fill(route.fully_masked, 0.0)

@@ -290,6 +290,8 @@ def route(graph: Graph, span: Span, device: torch.device, bias: Tensor | None = 
 def _with_fully_masked(mask: Tensor, bias: Tensor | None) -> Route:
     """A route over a mask (B or 1, 1, Tq, Tk) that may have empty rows."""
     fully_masked = ~mask.any(-1, keepdim=True)  # (B or 1, 1, Tq, 1)
+    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and not fully_masked.any():
+        return Route(mask=mask, bias=bias)  # a GPU would be waited for, and no layer has to look again
     return Route(mask=mask | fully_masked, fully_masked=fully_masked, bias=bias)
 
 

@@ -19,7 +19,7 @@ from core.cli.exits import main
 from core.devices import device_kind
 from core.files.atomic import atomic_write
 from text.trained import load_any
-from text.using.given import UseOptions, given_words, texts_of
+from text.using.given import Precision, UseOptions, given_words, ready_model, texts_of
 from text.using.text_encoder import TextEncoder, Vectors, nearest
 
 DESCRIPTION = (
@@ -47,7 +47,10 @@ class EmbedConfig(UseOptions):
     too_long: Literal["refuse", "truncate"] = "refuse"
     """What is done with a text of more tokens than the model reads."""
     at_once: int = 64
-    """Texts read together; the vectors do not depend on it."""
+    """The most texts read together; the vectors do not depend on it."""
+    precision: Precision = "fp32"
+    """Of the weights; auto = bf16 where the device multiplies it in hardware. Vectors of bf16 depend on what is read
+    together, by thousandths."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,9 +100,8 @@ def embed(argv: list[str]) -> None:
     if not (texts or options.search):
         raise ValueError("there are no texts: give some in the command, in --file or on standard input")
     trained = load_any(str(name), options.checkpoint, device_kind(options.device))
-    encoder = TextEncoder(
-        trained.model, trained.tokenizer, trained.device, rows=options.at_once, too_long=options.too_long
-    )
+    model = ready_model(trained, options.precision)
+    encoder = TextEncoder(model, trained.tokenizer, trained.device, rows=options.at_once, too_long=options.too_long)
     if options.search:
         query, file = options.search
         print(*found_lines(encoder, query, Path(file), options.top), sep="\n")

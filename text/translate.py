@@ -17,7 +17,7 @@ from text.config import TranslationConfig
 from text.corpus.sequences import encode_all
 from text.reports.alignment import draw_alignments
 from text.trained import Trained, load_any
-from text.using.given import UseOptions, given_words, texts_of
+from text.using.given import Precision, UseOptions, given_words, ready_model, texts_of
 from text.using.translator import Translation, Translator, in_groups
 
 DESCRIPTION = (
@@ -47,8 +47,10 @@ class TranslateConfig(UseOptions):
     """What is done with a sentence of more tokens than the model's context."""
     alignment: Path | None = None
     """Draw which words of the sentence each word of its translation attends to, as a picture."""
-    at_once: int = 64
+    at_once: int = 100
     """Sentences translated together."""
+    precision: Precision = "fp32"
+    """Of the weights; auto = bf16 where the device multiplies it in hardware. Translations may then differ in words."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,7 +95,8 @@ def translate(argv: list[str]) -> None:
     trained = load_any(str(name), options.checkpoint, device_kind(options.device))
     check_direction(trained, options.source)
     search = {name: getattr(options, name) for name in ("beams", "best", "length_penalty")} | {"rows": options.at_once}
-    translator = Translator(trained.model, trained.tokenizer, trained.device, **search)
+    model = ready_model(trained, options.precision)
+    translator = Translator(model, trained.tokenizer, trained.device, **search)
     pairs: list[tuple[str, str]] = []
     typed = not (words or options.file) and sys.stdin.isatty()
     for group in in_groups(sentences, 1 if typed else options.at_once):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.decoding.tree import Tree, grow
 from core.decoding.window import STOPPED, Continuations, Decodable, check_prompts, staying
 from core.switch import with_kernel
 
@@ -47,7 +48,7 @@ def beam_search(
     """
     n_best = beams if n_best is None else n_best
     _check(prompts, tokens, beams, n_best, length_penalty)
-    rows = Continuations(model, prompts, tokens, device)  # one for each prompt, soon one for each of its beams
+    rows = grow(model, prompts, tokens, beams, device)  # one for each prompt, soon one for each of its beams
     stops = torch.tensor([] if eos is None else [eos] if isinstance(eos, int) else [*eos], device=device)
     active = _Active(torch.arange(len(prompts), device=device), torch.zeros(len(prompts), 1, device=device))
     found = _Found(len(prompts), n_best, tokens, length_penalty)
@@ -91,20 +92,21 @@ class _Branches(NamedTuple):
 
 
 @with_kernel
-def most_probable(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k most probable tokens by logits (R, V), best first: log-probabilities and ids, (R, k) each."""
-    scores, ids = logits.float().log_softmax(-1).topk(k, dim=-1)
-    return scores, ids
+def most_probable(scores: Tensor, logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The most probable continuations by one token of beams with scores (P, K) and logits (P K, V), best first.
+
+    Log-probabilities, the beam of its prompt that each continues, and by which token: (P, count) each.
+    """
+    totals = scores.unsqueeze(-1) + logits.float().log_softmax(-1).unflatten(0, scores.shape)  # (P, K, V)
+    best, places = totals.flatten(1).topk(count)
+    return best, places // logits.shape[-1], places % logits.shape[-1]
 
 
 def _branch(scores: Tensor, logits: Tensor, beams: int, stops: Tensor) -> _Branches:
     """scores (P, open) and logits (P open, V) -> twice as many branches as beams, or more: that many may go on."""
-    count = beams * (1 + max(1, len(stops)))
-    values, ids = most_probable(logits, min(count, logits.shape[-1]))  # (P open, c)
-    totals = (scores.unsqueeze(-1) + values.unflatten(0, scores.shape)).flatten(1)  # (P, open c)
-    best, places = totals.topk(min(count, totals.shape[-1]))  # (P, 2 beams or more)
-    ids = ids.view_as(totals).gather(-1, places)
-    return _Branches(best, places // values.shape[-1], ids, torch.isin(ids, stops))
+    count = min(beams * (1 + max(1, len(stops))), scores.shape[1] * logits.shape[-1])
+    best, origins, ids = most_probable(scores, logits, count)
+    return _Branches(best, origins, ids, torch.isin(ids, stops))
 
 
 def _have_ended(step: _Branches, new: list[list[list[int]]], ends: Callable[[Sequence[int]], bool]) -> Tensor:
@@ -121,7 +123,7 @@ def _finished(step: _Branches, new: Tensor, beams: int) -> tuple[Tensor, Tensor]
     return scores, torch.cat((before, step.ids[:, :beams].unsqueeze(-1)), dim=-1)
 
 
-def _advance(rows: Continuations, active: _Active, step: _Branches, beams: int, found: "_Found") -> _Active:
+def _advance(rows: Tree | Continuations, active: _Active, step: _Branches, beams: int, found: "_Found") -> _Active:
     """Go on with the best branches that have not ended, of the prompts whose search is not over."""
     best = step.ended.int().argsort(dim=-1, stable=True)[:, :beams]  # (P, beams)
     scores = step.scores.masked_fill(step.ended, -math.inf).gather(-1, best)
@@ -133,7 +135,7 @@ def _advance(rows: Continuations, active: _Active, step: _Branches, beams: int, 
     stay = staying(over)
     if len(stay):
         move = rows.reorder if best.shape == (len(stay), before) else rows.keep
-        move(origins[stay].flatten())
+        move(origins[stay])
         rows.push(ids[stay].flatten())
     return _Active(active.prompts[stay], scores[stay])
 

@@ -75,6 +75,15 @@ class Bound:
         """Append ids (B, T) to the state; the logits (B, V) of what follows."""
         return self.model.step(ids, state.own, pads, memory=state.memory, memory_graph=state.graph)
 
+    @property
+    def branches(self) -> bool:
+        """Whether the model can hold several beams in one row (`core.decoding.tree.Branching`)."""
+        return getattr(self.model, "branches", False)
+
+    def branch(self, ids: Tensor, place: int, lineage: Graph, state: "BoundState") -> Tensor:
+        """Append one token of each beam, ids (P, K), to the state; the logits (P, K, V) of what follows."""
+        return self.model.branch(ids, place, lineage, state.own, memory=state.memory, memory_graph=state.graph)
+
 
 class BoundState:
     """What a bound decoder keeps: its own state, and the sources of the rows that are still decoded."""
@@ -159,12 +168,14 @@ class Continuations:
         self.width += 1
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i becomes what row rows[i] was, int64 (B,); rows move among those of one source only."""
+        """Rows become what rows[i] were, int64 (B,) or (P, K); rows move among those of one source only."""
+        rows = rows.flatten()
         self.tokens, self.pads = self.tokens[rows], self.pads[rows]
         self.state.reorder(rows)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows, int64 (B',): fewer, or more where some are repeated."""
+        """Go on with these rows, int64 (B',) or (P', K'): fewer, or more where some are repeated."""
+        rows = rows.flatten()
         self.tokens, self.pads = self.tokens[rows], self.pads[rows]
         self.state.keep(rows)
 

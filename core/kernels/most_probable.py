@@ -1,30 +1,46 @@
-"""Where a few of thousands of tokens are looked for: rows by the dozen, and only in blocks with large maxima."""
+"""Where a few of many continuations are looked for: some prompts at once, and only in blocks with large maxima."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-ROWS = 128
-"""Rows at once, so that they are still in the processor's cache when they are read again."""
+FLOATS = 1 << 19
+"""Numbers at once, two megabytes: they are still in the processor's cache when they are read again."""
 BLOCK = 64
 """Tokens of a block. PyTorch's `topk` on a CPU reads a row many times; maxima of blocks are read once."""
 
+Found = tuple[Tensor, Tensor, Tensor]
 
-def kernel(plain: Callable[[Tensor, int], tuple[Tensor, Tensor]], logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+
+def kernel(plain: Callable[[Tensor, Tensor, int], Found], scores: Tensor, logits: Tensor, count: int) -> Found:
     """On a CPU, for large vocabularies."""
-    if logits.device.type != "cpu" or logits.shape[-1] // BLOCK <= 2 * k:
-        return plain(logits, k)
-    values, places = zip(*(largest(part.float().log_softmax(-1), k) for part in logits.split(ROWS)), strict=True)
-    return torch.cat(values), torch.cat(places)
+    prompts, beams = scores.shape
+    vocabulary = logits.shape[-1]
+    if logits.device.type != "cpu" or vocabulary // BLOCK <= 2 * count:
+        return plain(scores, logits, count)
+    width = -(-vocabulary // BLOCK) * BLOCK  # what is above the vocabulary has no probability
+    at_once = max(1, FLOATS // (beams * width))
+    held = torch.full((min(at_once, prompts) * beams, width), -torch.inf)
+    parts = zip(scores.split(at_once), logits.split(at_once * beams), strict=True)
+    totals, beam, ids = zip(*(largest(some, log_probabilities(part, held), count) for some, part in parts), strict=True)
+    return torch.cat(totals), torch.cat(beam), torch.cat(ids).clamp_(max=vocabulary - 1)
 
 
-def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """x.topk(k) of rows x (R, V): the k largest are in the k blocks with the largest maxima, or fill no block."""
-    whole = x[:, : x.shape[-1] // BLOCK * BLOCK].unflatten(-1, (-1, BLOCK))  # (R, blocks, BLOCK)
-    rest = torch.arange(whole.shape[1] * BLOCK, x.shape[-1])
-    chosen = whole.amax(-1).topk(k).indices.unsqueeze(-1)  # (R, k, 1)
-    inside = whole.gather(1, chosen.expand(-1, -1, BLOCK)).flatten(1)  # (R, k BLOCK)
-    places = (chosen * BLOCK + torch.arange(BLOCK)).flatten(1)  # (R, k BLOCK)
-    values, best = torch.cat((inside, x[:, rest]), dim=-1).topk(k)
-    return values, torch.cat((places, rest.expand(len(x), -1)), dim=-1).gather(-1, best)
+def log_probabilities(logits: Tensor, held: Tensor) -> Tensor:
+    """Those of logits (R, V) in the first rows of `held`, float32 (R or more, V or wider)."""
+    x = held[: len(logits)]
+    x[:, : logits.shape[-1]] = logits
+    return torch.log_softmax(x, -1, out=x)
+
+
+def largest(scores: Tensor, x: Tensor, count: int) -> Found:
+    """The `count` largest scores[p, k] + x[p k, v], with k and v, (P, count) each: they are in as many blocks."""
+    beams, each = scores.shape[1], x.shape[1] // BLOCK
+    blocks = x.view(len(scores), beams * each, BLOCK)  # (P K, V) -> (P, K blocks, BLOCK)
+    maxima = blocks.amax(-1).unflatten(-1, (beams, each)) + scores.unsqueeze(-1)  # (P, K, blocks)
+    chosen = maxima.flatten(1).topk(count, sorted=False).indices  # (P, count)
+    inside = blocks.gather(1, chosen.unsqueeze(-1).expand(-1, -1, BLOCK))  # (P, count, BLOCK)
+    totals, places = (inside + scores.gather(1, chosen // each).unsqueeze(-1)).flatten(1).topk(count)  # (P, count)
+    block = chosen.gather(1, places // BLOCK)
+    return totals, block // each, block % each * BLOCK + places % BLOCK

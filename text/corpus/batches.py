@@ -139,6 +139,25 @@ def evaluation_batches(
     return batches[rank::world]
 
 
+def snug_batches(lengths: NDArray[np.int64], rows: int, tokens: int = 1024, spare: int = 32) -> list[Indices]:
+    """All rows, the longest first, in batches in which nearly nothing is padding, for a model that only reads.
+
+    lengths: int64 (n,)
+    rows, tokens: the most rows of a batch, and the most places, where it has more than one row; a processor works on
+        a few thousand numbers of each of so many places without leaving its cache
+    spare: the most places of padding of a batch: another batch costs about as much as so many
+    """
+    order = by_length(lengths, np.arange(len(lengths)))[::-1].copy()
+    starts, padding, longest = [0], 0, 0
+    for place, length in enumerate(lengths[order].tolist()):
+        longest, padding = max(longest, length), padding + max(0, longest - length)
+        size = place + 1 - starts[-1]
+        if size > 1 and (size > rows or size * longest > tokens or padding > spare):
+            starts.append(place)
+            longest, padding = length, 0
+    return np.split(order, starts[1:])
+
+
 def restored(batches: Sequence[Indices], results: Sequence[Sequence[T]], rows: int) -> list[T]:
     """The results of batches, one a row, in the order of the rows. Raises ValueError if any row has none."""
     found = {

@@ -232,9 +232,37 @@ class Seq2Seq(nn.Module):
 
         Those of the start token and of padding are -inf, unless the same id ends a target: no target contains them.
         """
-        logits = self.head(self.decode(ids, memory, memory_graph, pads, state, read=LAST)[:, 0])
+        return self._decodable(self.head(self.decode(ids, memory, memory_graph, pads, state, read=LAST)[:, 0]))
+
+    @property
+    def branches(self) -> bool:
+        """Whether `branch` is right: not where a layer has a window of places."""
+        return all(kind.window is None for kind in self.config.decoder.layer_kinds())
+
+    def branch(
+        self,
+        ids: Tensor,
+        place: int,
+        lineage: Graph,
+        state: Cache,
+        *,
+        memory: Tensor,
+        memory_graph: Graph | None = None,
+    ) -> Tensor:
+        """Append a token of each beam, ids (P, K), all at `place`, to the cache; the logits (P, K, V) of what follows.
+
+        lineage: which of the tokens held, and of these, each beam attends to (`core.decoding.tree`)
+        """
+        coords = index(1, place, ids.device).expand(ids.shape[1], 1)  # (K, 1)
+        x = self.embed(ids) * self.embedding_scale
+        return self._decodable(
+            self.head(self.decoder(x, coords, lineage, memory=memory, memory_graph=memory_graph, cache=state))
+        )
+
+    def _decodable(self, logits: Tensor) -> Tensor:
+        """Logits (..., V) with -inf for the tokens that no target contains."""
         for token in self.undecoded:
-            logits[:, token] = -math.inf
+            logits[..., token] = -math.inf
         return logits
 
     def layered_modules(self) -> list[list[nn.Module]]:

@@ -5,11 +5,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from core.checks import check_choices
 from core.cli.arguments import run_folder
+from core.devices import keep_freed_memory, resolve_precision
 from text.corpus.documents import BadText, Document, lines
+from text.trained import Trained
 
 CLITICS = r"(?:n't|'(?:s|re|ve|ll|d|m))\b"
 WORD = re.compile(rf"\w+?(?={CLITICS})|{CLITICS}|\w+(?:[.,'@&]\w+)*|(\W)\1*(?<!\s)", re.IGNORECASE)
@@ -27,6 +29,16 @@ class UseOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
+
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def ready_model(trained: Trained, precision: Precision) -> Any:
+    """The model of a command, its weights in a precision, for many batches. ValueError where the device lacks it."""
+    keep_freed_memory()
+    half = resolve_precision(precision, trained.device.type) == "bf16"
+    return trained.model.bfloat16() if half else trained.model
 
 
 def given_words(argv: list[str], command: str) -> tuple[Path, list[str], list[str]]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from core.messages import notice
 from core.training.order import Indices
-from text.corpus.batches import evaluation_batches, restored
+from text.corpus.batches import restored, snug_batches
 from text.corpus.sequences import Ragged, encode_all, frame_ids
 from text.models.encoder import Embedder, EmbedderConfig, EncoderModel
 from text.models.gpt import GPT
@@ -50,7 +50,7 @@ class TextEncoder:
         """The same for texts as tokens, with those that begin and end them."""
         from tqdm import tqdm
 
-        batches = evaluation_batches(tokens.lengths, self.rows)
+        batches = snug_batches(tokens.lengths, self.rows)
         with tqdm(total=len(tokens), unit="text", delay=1, disable=None if progress else True) as bar:
             found: list[list[Vectors]] = []
             for batch in batches:

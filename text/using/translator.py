@@ -51,7 +51,7 @@ class Translator:
         rows = torch.tensor([[*source]], device=self.device)
         with torch.inference_mode():
             weights: Tensor = self.model.alignments(rows, None, inputs)
-        return weights[0]
+        return weights[0].float()
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of the tokens of a translation."""
@@ -60,7 +60,7 @@ class Translator:
 
     def _batch(self, source: Tensor, lengths: Tensor) -> list[list[Translation]]:
         bound = self.model.bind(source.to(self.device), lengths.to(self.device))
-        most = min(int(lengths.max() * self.ratio) + 10, self.model.config.context - 1)
+        most = min(most_tokens(int(lengths.max()), self.ratio), self.model.config.context - 1)
         prompts, eos = [[self.ids.start]] * len(source), self.ids.eos
         if self.beams == 1:
             rows = complete(bound, prompts, most, GREEDY, stop=[eos], device=self.device)
@@ -71,6 +71,11 @@ class Translator:
 
     def _translation(self, found: Hypothesis) -> Translation:
         return Translation(self.text(found.tokens), found.score)
+
+
+def most_tokens(length: int, ratio: float = 2.0) -> int:
+    """Of a translation, from the tokens of its source."""
+    return int(length * ratio) + 10
 
 
 def in_groups(lines: Iterator[str], size: int) -> Iterator[list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,6 +41,12 @@ PLAIN: dict[str, tuple[Callable[..., Tensor], tuple[object, ...]]] = {
 
 def kernel_of(name: str) -> Callable[..., Tensor]:
     return import_module(f"core.kernels.{name}").kernel
+
+
+def with_kernel_off(module: str, name: str) -> Callable[..., Any]:
+    """The plain operation of that name."""
+    found = getattr(import_module(module), name)
+    return found.args[0] if isinstance(found, partial) else found
 
 
 def plain_path(*arguments: object) -> Tensor:
@@ -128,19 +135,22 @@ def test_dropout_drops_each_number_by_itself(size, p):
     assert torch.equal(kernel_of("dropout")(plain_path, x, p), y)
 
 
-@pytest.mark.parametrize("width", [7, 640, 1284, 1300])
-@pytest.mark.parametrize(("k", "dtype"), [(1, torch.float32), (5, torch.bfloat16), (10, torch.float32)])
-def test_the_most_probable_tokens_are_found_by_their_blocks(width, k, dtype):
-    """Those of the last, unfilled block too; tokens without probability are tokens like others."""
-    logits = torch.randn(150, width, generator=torch.Generator().manual_seed(width)).to(dtype)
-    logits[:, 1::3] = -torch.inf
-    logits[:9, -1] = 9.0
-    k = min(k, width)
-    scores, ids = kernel_of("most_probable")(lambda x, k: x.float().log_softmax(-1).topk(k), logits, k)
-    every = logits.float().log_softmax(-1)
-    assert torch.equal(scores, every.sort(descending=True).values[:, :k])
-    assert torch.equal(every.gather(1, ids), scores)
-    assert all(len(set(row)) == k for row in ids.tolist())
+@pytest.mark.parametrize("width", [7, 1284, 5120])
+@pytest.mark.parametrize(("k", "dtype"), [(1, torch.float32), (5, torch.bfloat16), (9, torch.float32)])
+def test_the_most_probable_continuations_are_found_by_their_blocks(width, k, dtype, monkeypatch):
+    """Those of the last, unfilled block too, and whatever is looked at together; some beams are none at all."""
+    generator = torch.Generator().manual_seed(width)
+    logits, scores = torch.randn(60, width, generator=generator).to(dtype), torch.randn(20, 3, generator=generator)
+    logits[:, 1::3], logits[:9, -1], scores[5:, 2] = -torch.inf, 9.0, -torch.inf
+    totals = scores.unsqueeze(-1) + logits.float().log_softmax(-1).unflatten(0, (20, 3))  # (P, K, V)
+    expected = totals.flatten(1).sort(descending=True).values[:, :k]
+    plain = with_kernel_off("core.decoding.beams", "most_probable")
+    monkeypatch.setattr(import_module("core.kernels.most_probable"), "FLOATS", 10 * width)  # three prompts
+    for found, beams, ids in (plain(scores, logits, k), kernel_of("most_probable")(plain, scores, logits, k)):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+        rows = torch.arange(20).unsqueeze(-1)
+        torch.testing.assert_close(totals[rows, beams, ids], found, atol=1e-6, rtol=1e-6)
+        assert all(len(set(zip(*pair, strict=True))) == k for pair in zip(beams.tolist(), ids.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("width", [1, 6, 15, 16, 40])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from core.training.order import Share
-from text.corpus.batches import LengthBatches, Unit, evaluation_batches, padding, restored
+from text.corpus.batches import LengthBatches, Unit, evaluation_batches, padding, restored, snug_batches
 from text.corpus.pairs import load_pairs
 from text.corpus.sequences import NOTHING, Ragged, choose_tokenizer, encode_all
 from text.corpus.windows import IGNORED
@@ -147,6 +147,24 @@ def test_evaluation_takes_each_row_once_and_restores_the_order(unit: Unit, size:
     assert sum(row != NOTHING for rows in batches for row in rows.tolist()) == len(lengths)
     with pytest.raises(ValueError, match="of 200 rows have a result"):
         restored(batches[1:], results[1:], len(lengths))
+
+
+@given(seed=st.integers(0, 2**32), rows=st.integers(1, 120), most=st.integers(1, 9), spare=st.integers(0, 20))
+def test_snug_batches_hold_nearly_no_padding(seed: int, rows: int, most: int, spare: int) -> None:
+    lengths = some_lengths(rows, 1, seed)
+    batches = snug_batches(lengths, most, tokens=100, spare=spare)
+    assert sorted(row for batch in batches for row in batch.tolist()) == [*range(rows)]
+    for batch in batches:
+        sizes = lengths[batch]
+        assert len(batch) == 1 or (len(batch) <= most and len(batch) * sizes.max() <= 100)
+        assert (sizes.max() - sizes).sum() <= spare
+    firsts = [int(lengths[batch].max()) for batch in batches]
+    assert firsts == sorted(firsts, reverse=True)
+
+
+def test_batches_are_as_large_as_they_may_be() -> None:
+    found = [batch.tolist() for batch in snug_batches(np.array([5, 9, 5, 8, 5]), rows=2, tokens=18, spare=1)]
+    assert found == [[1, 3], [4, 2], [0]]
 
 
 def test_bad_input() -> None:

@@ -129,6 +129,8 @@ def test_the_command_reads_arguments_files_and_standard_input(
     assert command("translate", run, "--file", place / "lines.txt", "--from", "source")[:2] == words[:2]
     monkeypatch.setattr("sys.stdin", io.StringIO("one two three four\nsix five four three\n"))
     assert command("translate", run)[:2] == words[:2]
+    half = command("translate", run, "one two three four", "six five four three", "--precision", "bf16")
+    assert half[:2] == words[:2], "also with bfloat16 weights, seeds 0 to 3"
     code, out, _ = command("translate", run, "six six one two", "--best", 2, "--alignment", place / "a.png")
     assert (code, out.count("\n")) == (0, 2)
     assert out.split()[1:5] == ["sechs", "sechs", "eins", "zwei"]
