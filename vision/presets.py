@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
-from vision.augmentation.config import AugmentConfig
+from vision.augmentation.config import AugmentConfig, SoundAugment
 from vision.config import TrainConfig
+from vision.data.spectrograms import SoundConfig
 from vision.models.config import ViTConfig
 
 PLATEAU = ScheduleConfig(kind="wsd", warmup=0.05, decay=0.5, final=0.0)
@@ -72,6 +73,27 @@ def photographs(model: ViTConfig) -> TrainConfig:
         optimizer=OptimizerConfig(lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05),
         schedule=COSINE,
         model=model,
+    )
+
+
+def spoken(data: str) -> TrainConfig:
+    """Spoken digits in 40 bands and up to 1.2 seconds, a token for each 20 milliseconds."""
+    return TrainConfig(
+        steps=2000,
+        batch_size=64,
+        data=data,
+        media="sounds",
+        sound=SoundConfig(rate=8000),
+        eval_every=500,
+        augment=AugmentConfig(
+            sound=SoundAugment(
+                time_stretch=0.25, pitch_stretch=0.15, time_masks=2, time_share=0.2, pitch_masks=2, pitch_share=0.2
+            ),
+            smoothing=0.1,
+        ),
+        optimizer=MUON,
+        schedule=PLATEAU,
+        model=ViTConfig(image_size=(40, 120), patch=(40, 2), padding="columns", core=modern_core(96, 3, 3)),
     )
 
 
@@ -157,6 +179,8 @@ PRESETS = {
             core=replace(plain_core(256, 7, 4, drop_path=0.1), ffn_dim=512),
         ),
     ),
+    "fsdd": spoken("fsdd"),
+    "fsdd-speakers": spoken("fsdd:theo"),
     # DeiT's three shapes and recipe, for folders of photographs and for public weights. Not measured yet.
     "vit-tiny": photographs(deit(192, 12, 3)),
     "vit-small": photographs(deit(384, 12, 6)),

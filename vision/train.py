@@ -27,6 +27,7 @@ from vision.models.vit import ViT
 from vision.presets import PRESETS
 from vision.pretrained.load import Pretrained, read_pretrained
 from vision.pretrained.resize import dropping, resized
+from vision.sides import in_words
 from vision.tasks.classification import Classification
 
 WHITENING_IMAGES = 5_000
@@ -78,6 +79,7 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
         matches=partial(matches_data, config.out) if config.resume else bool,
         skip_bad=config.skip_bad,
         storage=config.storage,
+        sound=config.sound if config.media == "sounds" else None,
     )
     if config.resume and not matches_data(config.out, data.fingerprint):
         raise ValueError(f"{config.out} was trained on other images: those of --data {config.data} have changed")
@@ -86,10 +88,12 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
     if source is not None:
         data = replace(data, preparation=source.adapt_preparation(data.preparation))
     model = replace(shape, channels=data.preparation.channels, classes=len(data.preparation.classes))
-    if config.half_size and not (model.continuous and model.side % 2 == 0):
+    if (model.padding == "columns") != (config.media == "sounds"):
+        raise ValueError(f"init_from = {config.init_from!r} is a model of other media than media = {config.media!r}")
+    if config.half_size and not (model.continuous and not any(side % 2 for side in model.grid)):
         raise ValueError(
             f"half_size = {config.half_size} needs coordinates = 'grid', positions that take fractions, not "
-            f"{model.core.position.kind!r}, and an even number of patches along a side, not {model.side}"
+            f"{model.core.position.kind!r}, and an even number of patches along a side, not {in_words(model.grid)}"
         )
     return data, with_steps(replace(config, model=model), len(data.train)), source
 

@@ -20,6 +20,7 @@ from text.models.recurrent import RecurrentLM
 from text.models.recurrent_seq2seq import RecurrentSeq2Seq
 from vision.models.vit import ViT
 
+GREY = ("vit-digits", "fsdd", "fsdd-speakers")
 CHARACTERS = 65  # of tiny Shakespeare
 SPACES = {"cartpole": (4, 2), "lunarlander": (8, 4), "hopper": (11, 3), "halfcheetah": (17, 6), "walker2d": (17, 6)}
 """Observed numbers, and actions to choose from or numbers to set."""
@@ -34,7 +35,7 @@ def build(name: str) -> nn.Module:
         labels = {"labels": ("no", "yes")} if isinstance(shape, LabelledConfig) else {}
         return build_model(replace(shape, vocab_size=shape.vocab_size or CHARACTERS, **labels))
     if panel == "vision":
-        return ViT(replace(shape, channels=1 if preset == "vit-digits" else 3, classes=10))
+        return ViT(replace(shape, channels=1 if preset in GREY else 3, classes=10))
     observed, acted = spaces(preset)
     return DecisionTransformer(replace(shape, observation_space=observed, action_space=acted, max_timestep=1000))
 
@@ -59,7 +60,7 @@ def example(model: nn.Module) -> tuple[Tensor | Window | int | None, ...]:
     if isinstance(model, GPT | RecurrentLM | EncoderModel):
         return (ids,)
     if isinstance(model, ViT):
-        return (torch.zeros(2, model.config.channels, model.config.image_size, model.config.image_size),)
+        return (torch.zeros(2, model.config.channels, *model.config.size),)
     assert isinstance(model, DecisionTransformer)
     observed, acted = model.config.observation_space, model.config.action_space
     assert observed is not None

@@ -178,7 +178,7 @@ def compare(made: TimmModel, model: ViT) -> None:
     theirs: nn.Module = timm.create_model(made.architecture, **made.arguments).eval()
     theirs.load_state_dict(made.weights)
     c, generator = model.config, torch.Generator().manual_seed(0)
-    images = torch.randn(2, c.channels, c.image_size, c.image_size, generator=generator)
+    images = torch.randn(2, c.channels, *c.size, generator=generator)
     expected = model(images.to(model.head.weight)).float().cpu()
     difference = float((theirs(images) - expected).abs().max() / expected.abs().max().clamp(min=1))
     if not difference <= TOLERANCE:  # also where it is NaN
@@ -187,7 +187,7 @@ def compare(made: TimmModel, model: ViT) -> None:
 
 def timm_config(made: TimmModel, config: ViTConfig, preparation: Preparation) -> dict[str, Any]:
     """A config.json as timm's hub has it."""
-    size = (config.channels, config.image_size, config.image_size)
+    size = (config.channels, *config.size)
     return {
         "architecture": made.architecture,
         "num_classes": config.classes,

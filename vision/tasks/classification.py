@@ -38,9 +38,10 @@ class Classification:
     def summary(self) -> str:
         """One line about the images."""
         data, names = self.data, self.data.preparation.classes
+        media = data.preparation.layout.media.plural
         frozen = "; the head alone is trained" if self.config.train == "head" else ""
         return (
-            f"{data.name}: {len(data.train):,} images to train on, {len(data.validation):,} held out, "
+            f"{data.name}: {len(data.train):,} {media} to train on, {len(data.validation):,} held out, "
             f"{len(names):,} classes: {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}{frozen}"
         )
 
@@ -51,7 +52,7 @@ class Classification:
         return ClassificationLoss(model, self.config.augment.smoothing, weights)
 
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:
-        """The micro-batches of a step: images (b, C, S, S), augmented, and labels (b,) or probabilities (b, K)."""
+        """The micro-batches of a step: images (b, C, H, W), augmented, and labels (b,) or probabilities (b, K)."""
         stored = [(to_device(x, self.device), to_device(y, self.device)) for x, y in self.images.batch(step, *share)]
         augmented = self.augment(stored, step, share, progress)
         return [(halve(x), y) for x, y in augmented] if progress < self.config.half_size else augmented
@@ -83,7 +84,7 @@ class ClassificationLoss(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy summed over the images, in nats: (B, C, S, S), labels (B,) or probabilities (B, K) -> ().
+        """Cross-entropy summed over the images, in nats: (B, C, H, W), labels (B,) or probabilities (B, K) -> ().
 
         In float32. Probabilities are taken as they are; `smoothing` is for labels (Szegedy 2016, section 7). `weights`
         (K,) multiply the terms of each class.
@@ -125,5 +126,5 @@ def evaluate(
 
 
 def halve(images: Tensor) -> Tensor:
-    """Every four pixels become their mean: (B, C, S, S) -> (B, C, S / 2, S / 2)."""
+    """Every four pixels become their mean: (B, C, H, W) -> (B, C, H / 2, W / 2)."""
     return F.avg_pool2d(images, 2)
