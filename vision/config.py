@@ -77,9 +77,7 @@ class TrainConfig(RunConfig):
         """Sounds have padding, and neither an upside down nor colours; images have no padding."""
         sounds = self.media == "sounds"
         if sounds and self.data in NAMES:
-            raise ValueError(
-                f"media = 'sounds': {self.data} holds images; sounds are fsdd, or a folder ROOT/CLASS/*.wav"
-            )
+            raise ValueError(f"data = {self.data!r} holds images: sounds are fsdd, or a folder ROOT/CLASS/*.wav")
         if is_fsdd(self.data) and not sounds:
             raise ValueError(f"data = {self.data!r} holds sounds: take the preset fsdd, or --media sounds")
         if not self.init_from and sounds != (self.model.padding == "columns"):

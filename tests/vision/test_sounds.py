@@ -38,6 +38,7 @@ SOUND = SoundConfig(rate=8000)
 SMALL = TrainConfig(
     steps=80,
     batch_size=16,
+    data="fsdd",
     precision="fp32",
     device="cpu",
     media="sounds",
@@ -152,10 +153,10 @@ def test_a_file_that_is_no_sound_is_one_line(
 def test_an_evaluation_counts_sounds_and_refuses_to_mirror_them(
     run: Path, folder: Path, command: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    said = command(evaluate, run, "--data", folder, "--out", tmp_path / "evaluation", "--device", "cpu")
+    said = command(evaluate, run, "--out", tmp_path / "evaluation", "--device", "cpu")
     assert said.code == 0
-    assert "60 sounds (all)" in said.out
-    said = command(evaluate, run, "--data", folder, "--tta", "flip", "--device", "cpu")
+    assert "6 sounds (validation)" in said.out
+    said = command(evaluate, run, "--tta", "flip", "--device", "cpu")
     assert said.code == 2
     assert "tta = 'flip' is for images" in said.err[-1]
 
@@ -213,7 +214,7 @@ def test_a_run_goes_on_from_weights_with_other_classes(run: Path, tmp_path: Path
         ({"data": "cifar10"}, "data = 'cifar10' holds images: sounds are fsdd"),
         ({"data": "fsdd", "media": "images", "model": ViTConfig()}, "data = 'fsdd' holds sounds: take the preset fsdd"),
         ({"model": ViTConfig()}, "model.padding = 'none' must be 'columns' for sounds"),
-        ({"media": "images"}, "model.padding = 'columns' must be 'none' for images"),
+        ({"media": "images", "data": "digits"}, "model.padding = 'columns' must be 'none' for images"),
         ({"half_size": 0.5}, "half_size = 0.5 is for images"),
         ({"augment": AugmentConfig(flip="random")}, "augment.flip = 'random' is for images"),
         ({"augment": AugmentConfig(operations=2)}, "augment.operations = 2 is for images"),

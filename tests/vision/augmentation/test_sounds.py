@@ -18,7 +18,7 @@ MASKS = SoundAugment(time_masks=2, time_share=0.3, pitch_masks=1, pitch_share=0.
 
 def clips(*lengths: int) -> Tensor:
     """Spectrograms of so many columns: uint8 (B, 1, 12, 20)."""
-    pixels = torch.randint(1, 256, (len(lengths), 1, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(1, 200, (len(lengths), 1, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(0))
     real = torch.arange(WIDTH) < torch.tensor(lengths)[:, None]
     return (pixels * real[:, None, None]).to(torch.uint8)
 
@@ -30,13 +30,13 @@ def numbers(config: SoundAugment, batch: int, seed: int = 0) -> Tensor:
 @given(seed=st.integers(0, 1000))
 def test_what_is_hidden_is_whole_rows_and_columns_and_never_padding(seed: int) -> None:
     before = clips(20, 13, 1)
-    after = vary(before, numbers(MASKS, 3, seed), MASKS, 77)
+    after = vary(before, numbers(MASKS, 3, seed), MASKS, 222)
     assert torch.equal(used_columns(after), torch.tensor([20, 13, 1]))
     changed = after != before
-    assert after[changed].eq(77).all()
+    assert after[changed].eq(222).all()
     assert torch.equal(after == 0, before == 0)
     for clip, length in zip(after, (20, 13, 1), strict=True):
-        inside = clip[0, :, :length] == 77
+        inside = clip[0, :, :length] == 222
         rows, columns = inside.all(1), inside.all(0)
         assert columns.sum() <= 2 * int(0.3 * length) or rows.all()
         assert rows.sum() <= int(0.25 * HEIGHT) or columns.all()
