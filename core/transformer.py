@@ -17,6 +17,7 @@ from core.graph import Full, Graph, Repeated, Route, Span, full, route, window
 from core.init import initialise
 from core.norms import build_norm
 from core.positions import Position, build_position
+from core.switch import with_kernel
 
 Role = Literal["self", "cross"]
 EVERY, LAST = slice(None), slice(-1, None)
@@ -247,9 +248,22 @@ def memory_route(memory: Tensor | None, graph: Graph, x: Tensor, cache: Cache | 
     return route(graph, Span(sources, rows // sources * queries, keys, start), x.device)
 
 
+@with_kernel
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Each number is zero with probability p, the others are divided by 1 - p (Srivastava 2014)."""
+    return F.dropout(x, p)
+
+
+class Dropout(nn.Dropout):
+    """Dropout in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p) if self.training else x
+
+
 def build_drop(dropout: float, drop_path: float = 0.0) -> nn.Module:
     """Dropout of channels, then stochastic depth of whole branches (timm's, Huang 2016)."""
-    parts: list[nn.Module] = [nn.Dropout(dropout)] if dropout else []
+    parts: list[nn.Module] = [Dropout(dropout)] if dropout else []
     if drop_path:
         from timm.layers import DropPath
 

@@ -14,12 +14,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core import vocabulary
 from core.checks import check_choices, check_positive
 from core.training.order import Indices, Share, drawn, epochs, share, shuffled, stream
 from text.corpus.load import Tokens
 from text.corpus.sequences import Ragged
 
-IGNORED = -100
+IGNORED = vocabulary.IGNORED
 """A target that does not count."""
 
 Batch = tuple[Tensor, Tensor]

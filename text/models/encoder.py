@@ -231,8 +231,18 @@ class MaskedLM(EncoderModel):
         places: int64 (N,), counted along the rows of ids one after another: row T + column. Only these are compared
                 with the vocabulary
         """
+        return self.head(self.features_at(places, ids, lengths, types))
+
+    def features_at(
+        self,
+        places: Tensor | None,
+        ids: Tensor,
+        lengths: Tensor | None = None,
+        types: Tensor | None = None,
+    ) -> Tensor:
+        """What the head reads, arguments as in `forward`: (N, D), or (B, T, D)."""
         x = self.features(ids, lengths, types)
-        return self.head(x if places is None else x.flatten(0, 1)[places])  # (B T, D) -> (N, D) -> (N, V)
+        return x if places is None else x.flatten(0, 1)[places]  # (B T, D) -> (N, D)
 
 
 class Classifier(EncoderModel):

@@ -17,6 +17,7 @@ from core.graph import Graph, causal, from_place, full, padding
 from core.init import initialise
 from core.positions import index
 from core.transformer import EVERY, LAST, Transformer
+from core.vocabulary import VocabularyHead
 
 
 @dataclass(frozen=True)
@@ -121,17 +122,6 @@ def shape_modern(
     return EncoderDecoderConfig(context=context, head=head, eos=1, core=core)
 
 
-class ScaledLinear(nn.Linear):
-    """A linear map of its input times a number."""
-
-    def __init__(self, inputs: int, outputs: int, bias: bool, scale: float):
-        super().__init__(inputs, outputs, bias)
-        self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x * self.scale)
-
-
 class Seq2Seq(nn.Module):
     """A Transformer from one sequence to another (Vaswani 2017, fig. 1)."""
 
@@ -146,7 +136,7 @@ class Seq2Seq(nn.Module):
         self.decoder = Transformer(config.decoder, extent, role="cross")
         scale = 1 / math.sqrt(dim) if config.head_scale == "inverse-sqrt-dim" else 1.0
         self.undecoded = {config.start, config.pad} - {config.eos}
-        self.head = ScaledLinear(dim, config.vocab_size, config.head_bias == "learned", scale)
+        self.head = VocabularyHead(dim, config.vocab_size, config.head_bias == "learned", scale)
         initialise(config.core, {self.embed: "embedding", self.head: "head"})
         if config.head == "tied":
             self.head.weight = self.embed.weight

@@ -12,6 +12,7 @@ from core.graph import causal, from_place
 from core.init import initialise
 from core.positions import index
 from core.transformer import EVERY, LAST, Transformer
+from core.vocabulary import VocabularyHead
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class GPT(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.core.dim)
         self.core = Transformer(config.core, extent=(config.context,))
-        self.head = nn.Linear(config.core.dim, config.vocab_size, bias=False)
+        self.head = VocabularyHead(config.core.dim, config.vocab_size, softcap=config.logit_softcap)
         initialise(config.core, {self.embed: "embedding", self.head: "head"})
         if config.head == "tied":
             self.head.weight = self.embed.weight
@@ -58,7 +59,7 @@ class GPT(nn.Module):
 
         Raises ValueError when ids reach beyond the context.
         """
-        return self.logits(self.features(ids, pads, cache))
+        return self.head(self.features(ids, pads, cache))
 
     def features(
         self, ids: Tensor, pads: Tensor | None = None, cache: Cache | None = None, read: slice = EVERY
@@ -73,11 +74,6 @@ class GPT(nn.Module):
             graph = graph & from_place(pads)
         return self.core(self.embed(ids), coords, graph, cache=cache, read=read)
 
-    def logits(self, features: Tensor) -> Tensor:
-        """What the head makes of features (..., D): (..., V)."""
-        logits, bound = self.head(features), self.config.logit_softcap
-        return logits if bound is None else bound * (logits / bound).tanh()
-
     # What decoding needs (core.decoding.window.Decodable)
 
     @property
@@ -91,7 +87,7 @@ class GPT(nn.Module):
 
     def step(self, ids: Tensor, state: Cache, pads: Tensor | None = None) -> Tensor:
         """Append ids (B, T) to the cache; the logits (B, V) of what follows the last of them."""
-        return self.logits(self.features(ids, pads, state, read=LAST)[:, 0])
+        return self.head(self.features(ids, pads, state, read=LAST)[:, 0])
 
     def layered_modules(self) -> list[list[nn.Module]]:
         """Its modules by depth (`core.optim.groups`)."""

@@ -13,6 +13,7 @@ from core.feedforward import ACTIVATIONS
 from core.init import initialise
 from core.norms import build_norm
 from core.transformer import build_drop
+from core.vocabulary import VocabularyHead
 
 Pooling = Literal["class", "mean", "max"]
 WordPooling = Literal["first", "mean", "early-mean"]
@@ -69,11 +70,15 @@ class Head(nn.Module):
         super().__init__()
         self.transform = nn.Identity() if config.transform == "none" else Transform(config, core)
         self.drop = build_drop(dropout)
-        self.out = nn.Linear(core.dim, outputs, bias=config.bias in ("all", "output"))
+        self.out = VocabularyHead(core.dim, outputs, config.bias in ("all", "output"))
         initialise(core, {self.transform: "core", self.out: "head"})
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.drop(self.transform(x)))
+
+    def loss(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of x (..., D), summed over targets int64 (...): () float32, see `VocabularyHead.loss`."""
+        return self.out.loss(self.drop(self.transform(x)), targets)
 
 
 class UnitLength(nn.Module):

@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.transformer import EVERY, LAST
+from core.vocabulary import VocabularyHead
 
 Hidden = tuple[Tensor, ...]
 """What a network remembers, rows at axis 1: (h, c) of an LSTM or (h,) of a GRU, each (depth, B, D), perhaps more."""
@@ -195,7 +196,7 @@ class RecurrentLM(nn.Module):
         self.embed = nn.Embedding(config.vocab_size, config.dim)
         self.drop = nn.Dropout(config.dropout)
         self.rnn = Recurrence(config, config.dim)
-        self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.head = VocabularyHead(config.dim, config.vocab_size)
         initialise_recurrent(self, config)
 
     def forward(self, ids: Tensor, pads: Tensor | None = None, state: RecurrentState | None = None) -> Tensor:
@@ -204,7 +205,7 @@ class RecurrentLM(nn.Module):
         pads:  int64 (B,), how many of a row's first places (those in the state included) are padding
         state: of the tokens before ids
         """
-        return self.logits(self.features(ids, pads, state))
+        return self.head(self.features(ids, pads, state))
 
     def features(
         self, ids: Tensor, pads: Tensor | None = None, state: RecurrentState | None = None, read: slice = EVERY
@@ -216,10 +217,6 @@ class RecurrentLM(nn.Module):
         if state is not None:
             state.advance(hidden, tokens)
         return self.drop(y[:, read])
-
-    def logits(self, features: Tensor) -> Tensor:
-        """What the head makes of features (..., D): (..., V)."""
-        return self.head(features)
 
     # What decoding needs (core.decoding.window.Decodable)
 
@@ -234,7 +231,7 @@ class RecurrentLM(nn.Module):
 
     def step(self, ids: Tensor, state: RecurrentState, pads: Tensor | None = None) -> Tensor:
         """Read ids (B, T) on top of the state; the logits (B, V) of what follows the last of them."""
-        return self.logits(self.features(ids, pads, state, read=LAST)[:, 0])
+        return self.head(self.features(ids, pads, state, read=LAST)[:, 0])
 
     def layered_modules(self) -> list[list[nn.Module]]:
         """Its modules by depth (`core.optim.groups`); all layers count as one."""

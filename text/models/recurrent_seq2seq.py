@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from core.checks import check_at_least, refuse_unused
 from core.decoding.cache import sources_of
+from core.vocabulary import VocabularyHead
 from text.models.recurrent import (
     Hidden,
     Recurrence,
@@ -222,7 +223,7 @@ class RecurrentSeq2Seq(nn.Module):
         self.drop = nn.Dropout(config.dropout)
         self.encoder = Recurrence(config, config.dim, directions=2 if config.encoder == "bidirectional" else 1)
         self.decoder = build_decoder(config)
-        self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.head = VocabularyHead(config.dim, config.vocab_size)
         initialise_recurrent(self, config)
 
     def forward(self, source: Tensor, lengths: Tensor | None, target: Tensor) -> Tensor:

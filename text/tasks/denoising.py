@@ -130,7 +130,7 @@ class Denoising(TextTask):
 class DenoisingLoss(nn.Module):
     """The training objective as a module, so that it compiles and distributes as one."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any):
         super().__init__()
         self.model = model
 
@@ -139,8 +139,7 @@ class DenoisingLoss(nn.Module):
 
         inputs: the targets, one token behind, with the start token before them
         """
-        logits = self.model(source, None, inputs).flatten(0, 1).float()  # (B T, V)
-        return F.cross_entropy(logits, targets.flatten(), reduction="sum")
+        return self.model.head.loss(self.model.features(source, None, inputs), targets)
 
 
 class HeldOut:

@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
@@ -104,14 +103,13 @@ class LanguageModelling(TextTask):
 class NextTokenLoss(nn.Module):
     """The training objective as a module, so that it compiles and distributes as one."""
 
-    def __init__(self, model: GPT):
+    def __init__(self, model: Any):
         super().__init__()
         self.model = model
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy summed over the targets that are not IGNORED, in nats: 2 x (B, T) int64 -> () float32."""
-        logits = self.model(ids).flatten(0, 1).float()  # (B T, V)
-        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+        return self.model.head.loss(self.model.features(ids), targets)
 
 
 @torch.no_grad()

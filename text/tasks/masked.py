@@ -123,7 +123,7 @@ class MaskedLoss(nn.Module):
 
     def forward(self, ids: Tensor, places: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy summed over the hidden tokens, in nats: int64 (B, T), 2 x (N,) -> () float32."""
-        return F.cross_entropy(self.model(ids, None, places).float(), targets, reduction="sum")
+        return self.model.head.loss(self.model.features_at(places, ids), targets)
 
 
 class HeldOut:

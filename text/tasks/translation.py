@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.files.atomic import write_text
 from core.training.order import Batch, Indices, Share
@@ -143,7 +142,7 @@ class Translation(TextTask):
 class TranslationLoss(nn.Module):
     """The training objective as a module, so that it compiles and distributes as one."""
 
-    def __init__(self, model: nn.Module, smoothing: float):
+    def __init__(self, model: Any, smoothing: float):
         super().__init__()
         self.model, self.smoothing = model, smoothing
 
@@ -152,11 +151,8 @@ class TranslationLoss(nn.Module):
 
         source: int64 (B, N), the first lengths[b] real; inputs, targets: int64 (B, T), targets one token ahead
         """
-        logits = self.model(source, lengths, inputs).flatten(0, 1).float()  # (B T, V)
         smoothing = self.smoothing if self.training else 0.0
-        return F.cross_entropy(
-            logits, targets.flatten(), ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
-        )
+        return self.model.head.loss(self.model.features(source, lengths, inputs), targets, smoothing)
 
 
 def scores(translator: Translator, pairs: Pairs, language: str) -> dict[str, float]:

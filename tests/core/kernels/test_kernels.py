@@ -16,6 +16,7 @@ import core.kernels
 from core import switch
 from core.positions import Rotary, index
 from core.switch import with_kernel
+from core.vocabulary import IGNORED, cross_entropy
 
 KERNELS = {path.stem for path in Path(core.kernels.__file__).parent.glob("*.py")} - {"__init__"}
 
@@ -66,7 +67,65 @@ def test_a_compiler_gets_the_plain_operation(name, monkeypatch):
 
 def test_every_kernel_is_compared_with_its_operation():
     """Every path of attention: tests/core/test_attention.py."""
-    assert set(PLAIN) | {"explicit_is_faster", "most_probable", "softmax"} == KERNELS
+    others = {"dropout", "explicit_is_faster", "linear_cross_entropy", "most_probable", "softmax"}
+    assert set(PLAIN) | others == KERNELS
+
+
+def vocabulary_inputs(rows: int, width: int = 900) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(rows)
+    x, weight, bias = (torch.randn(*size, generator=g).requires_grad_() for size in [(rows, 16), (width, 16), (width,)])
+    return x, weight, bias, torch.randint(width, (rows,), generator=g)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_cross_entropy_in_chunks_is_that_of_all_rows(smoothing, biased, precision, tolerance):
+    """Values and gradients, with targets that do not count, and with one whose probability is 0 in float32."""
+    x, weight, bias, targets = vocabulary_inputs(rows=600)
+    targets[::7] = IGNORED
+    with torch.no_grad():
+        weight[targets[1]] = -40 * x[1]
+    given = (x, weight, bias) if biased else (x, weight)
+    results = []
+    for loss in (partial(kernel_of("linear_cross_entropy"), plain_path), linear_cross_entropy_of_all):
+        with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
+            y = loss(x, weight, bias if biased else None, targets, smoothing)
+        results.append((y.detach(), *torch.autograd.grad(3 * y, given)))
+    for ours, theirs in zip(*results, strict=True):
+        scale = float(theirs.abs().max())
+        torch.testing.assert_close(ours / scale, theirs / scale, atol=tolerance, rtol=0)
+    with torch.no_grad():
+        ours = kernel_of("linear_cross_entropy")(linear_cross_entropy_of_all, x, weight, bias, targets, smoothing)
+        torch.testing.assert_close(ours, linear_cross_entropy_of_all(x, weight, bias, targets, smoothing))
+
+
+def linear_cross_entropy_of_all(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, s: float) -> Tensor:
+    return cross_entropy(F.linear(x, weight, bias), targets, s)
+
+
+def test_few_logits_and_other_types_take_the_plain_cross_entropy():
+    few, double = vocabulary_inputs(rows=9), (tensor.double() for tensor in vocabulary_inputs(rows=600)[:3])
+    for arguments in (few, (*double, few[3])):
+        with pytest.raises(RuntimeError, match="the plain operation ran"):
+            kernel_of("linear_cross_entropy")(plain_path, *arguments)
+
+
+@pytest.mark.parametrize("size", [(1000, 1000), (333, 3001)])
+@pytest.mark.parametrize("p", [0.1, 0.37])
+def test_dropout_drops_each_number_by_itself(size, p):
+    """Every place of the drawn bits, and neighbours independently; gradients as values."""
+    torch.manual_seed(3)
+    x = torch.ones(size, requires_grad=True)
+    y = kernel_of("dropout")(plain_path, x, p)
+    kept = y.detach().flatten() != 0
+    assert set(y.unique().tolist()) == {0.0, float(torch.tensor(1 / (1 - p)))}
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], y.detach())
+    for part in (*(kept[place::4] for place in range(4)), kept[1:] == kept[:-1]):
+        expected = 1 - p if len(part) < len(kept) / 2 else p**2 + (1 - p) ** 2
+        assert abs(part.double().mean() - expected) < 6 * (0.25 / len(part)) ** 0.5
+    torch.manual_seed(3)
+    assert torch.equal(kernel_of("dropout")(plain_path, x, p), y)
 
 
 @pytest.mark.parametrize("width", [7, 640, 1284, 1300])
