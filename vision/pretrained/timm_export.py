@@ -35,6 +35,7 @@ ACTIVATIONS: dict[FeedForwardKind, str] = {
     "swiglu": "silu",
     "geglu": "gelu",
 }
+NO_PLACE = "timm's layout has no place for {}; ONNX has (--onnx FILE.onnx)"
 MODES = {"crop": "center", "pad": "border", "squash": "squash"}
 """timm's names of how images become squares."""
 TOLERANCE = 1e-5
@@ -57,13 +58,15 @@ def to_timm(model: ViT) -> TimmModel:
     """
     import timm
 
+    if model.config.padding != "none":
+        raise ValueError(NO_PLACE.format(f"padding = {model.config.padding!r}"))
     same = in_timms_form(model)
     architecture, arguments = timm_arguments(same.config)
     with torch.device("meta"):
         skeleton = timm.create_model(architecture, **arguments)
     described, rules = from_timm(skeleton)
     if different := differences(same.config, described):
-        raise ValueError(f"timm's layout has no place for {', '.join(different)}; ONNX has (--onnx FILE.onnx)")
+        raise ValueError(NO_PLACE.format(", ".join(different)))
     made = TimmModel(architecture, arguments, export_weights(same, rules))
     compare(made, model)
     return made
