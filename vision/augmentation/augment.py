@@ -134,7 +134,7 @@ def warp(images: Tensor, drawn: Draws) -> Tensor:
     places = np.flatnonzero(np.isin(drawn.kinds, [NAMES.index(name) for name in GEOMETRY]).any(1))
     if len(places):
         rows = to_tensor(places, images.device)
-        matrix = affine(drawn.kinds[places], drawn.amounts[places], tuple(images.shape[-2:]))
+        matrix = affine(drawn.kinds[places], drawn.amounts[places], (images.shape[-2], images.shape[-1]))
         images[rows] = transforms.warp(images[rows], to_tensor(matrix, images.device))
     return images
 

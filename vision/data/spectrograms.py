@@ -152,7 +152,7 @@ def filter_bank(config: SoundConfig, bands: int) -> tuple[int, Tensor]:
     the one below to that of the one above (Davis 1980).
     """
     size = 1 << (config.samples(config.window) - 1).bit_length()
-    corners = hertz(np.linspace(*mel(np.array([config.low, config.top])), bands + 2))  # (bands + 2,)
+    corners = band_corners(config, bands)  # (bands + 2,)
     while True:
         frequencies = np.arange(size // 2 + 1) * config.rate / size  # (F,)
         rising = (frequencies - corners[:-2, None]) / np.diff(corners[:-1])[:, None]
@@ -161,6 +161,12 @@ def filter_bank(config: SoundConfig, bands: int) -> tuple[int, Tensor]:
         if filters.any(1).all():
             return size, torch.from_numpy(filters.astype(np.float32))
         size *= 2
+
+
+def band_corners(config: SoundConfig, bands: int) -> NDArray[np.float64]:
+    """Where bands begin, peak and end, in Hz, ascending: (bands + 2,); band i has its peak at corner i + 1."""
+    low, high = mel(np.array([config.low, config.top])).tolist()
+    return hertz(np.linspace(low, high, bands + 2))
 
 
 def mel(frequency: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from core.files.atomic import atomic_write
 from core.files.figures import INK, PAPER, SOFT
-from vision.data.spectrograms import SoundConfig, hertz, mel
+from vision.data.spectrograms import SoundConfig, band_corners
 from vision.reports.pictures import shorten
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def show_scales(row: Sequence[Axes], sound: SoundConfig, image: Tensor) -> None:
     image: (C, bands, windows), the highest band first
     """
     bands, windows = image.shape[-2:]
-    centres = hertz(np.linspace(*mel(np.array([sound.low, sound.top])), bands + 2))[1:-1]
+    centres = band_corners(sound, bands)[1:-1]
     notes = [note for note in NOTES if centres[0] <= note <= centres[-1]]
     seconds = windows * sound.hop / 1000
     step = next((step for step in (0.1, 0.2, 0.5, 1.0, 2.0) if seconds / step <= 5), 5.0)
