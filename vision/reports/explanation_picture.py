@@ -22,11 +22,22 @@ if TYPE_CHECKING:
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".pdf": "pdf"}
 DPI = 150
 CELL, BESIDE, BELOW, EDGE, HEAD, FOOT = 1.5, 0.1, 0.45, 0.15, 0.35, 0.65  # inches
-SOUND, SCALE = 0.75, 0.5  # height of a spectrogram, as a share of its width; margin for its scale, in inches
 NOTES = (250, 500, 1000, 2000, 4000, 8000)  # Hz
 COLORS = "inferno"
 FINER = 16  # cells of a smooth map along a patch
 LEGEND = "attention, from a map's least to its largest share; 1 = an even share"
+
+
+class Room(NamedTuple):
+    """The shape of each axes, height / width, and what is left free beside and below, in inches."""
+
+    aspect: float
+    left: float = EDGE
+    below: float = BELOW
+
+
+SOUND = Room(0.75, 0.5, 0.6)
+"""For a spectrogram with its scales."""
 
 
 class Explanation(NamedTuple):
@@ -46,9 +57,9 @@ class Explanation(NamedTuple):
 def draw(explained: Sequence[tuple[Path, Explanation]]) -> Figure:
     """A row for each image: the image with the answer above it, then its maps with their range below."""
     first = explained[0][1]
-    height, width = first.image.shape[1:] if first.sound is None else (SOUND, 1)
+    height, width = first.image.shape[1:]
     figure, grid = axes_grid(
-        len(explained), 1 + len(first.maps), height / width, EDGE if first.sound is None else SCALE
+        len(explained), 1 + len(first.maps), Room(height / width) if first.sound is None else SOUND
     )
     for (file, explanation), row in zip(explained, grid, strict=True):
         show(row[0], explanation.image)
@@ -63,23 +74,18 @@ def draw(explained: Sequence[tuple[Path, Explanation]]) -> Figure:
     return figure
 
 
-def axes_grid(
-    rows: int, columns: int, aspect: float = 1, left: float = EDGE
-) -> tuple[Figure, Sequence[Sequence[Axes]]]:
-    """An empty figure of rows x columns axes, each height / width = aspect, with the colour scale at its foot.
-
-    left: the margin, in inches
-    """
+def axes_grid(rows: int, columns: int, room: Room) -> tuple[Figure, Sequence[Sequence[Axes]]]:
+    """An empty figure of rows x columns axes with the colour scale at its foot."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-    width = columns * CELL + (columns - 1) * BESIDE + left + EDGE
-    height = rows * CELL * aspect + (rows - 1) * BELOW + HEAD + FOOT
+    width = columns * CELL + (columns - 1) * BESIDE + room.left + EDGE
+    height = rows * CELL * room.aspect + (rows - 1) * room.below + HEAD + FOOT
     figure = Figure((width, height), facecolor=PAPER)
-    place = {"left": left / width, "right": 1 - EDGE / width, "top": 1 - HEAD / height, "bottom": FOOT / height}
-    space = {"wspace": BESIDE / CELL, "hspace": BELOW / (CELL * aspect)}
+    place = {"left": room.left / width, "right": 1 - EDGE / width, "top": 1 - HEAD / height, "bottom": FOOT / height}
+    space = {"wspace": BESIDE / CELL, "hspace": room.below / (CELL * room.aspect)}
     grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=place | space)
-    scale = figure.add_axes((left / width, 0.2 / height, CELL / 2 / width, 0.09 / height))
+    scale = figure.add_axes((room.left / width, 0.2 / height, CELL / 2 / width, 0.09 / height))
     bar = figure.colorbar(ScalarMappable(cmap=COLORS), cax=scale, orientation="horizontal", ticks=[])
     bar.outline.set_visible(False)
     scale.annotate(LEGEND, (1, 0.5), (6, 0), "axes fraction", "offset points", va="center", color=SOFT, fontsize=7.5)
