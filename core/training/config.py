@@ -34,7 +34,10 @@ class RunConfig:
     epochs: float | None = None
     """Budget in passes over the training data, from which the number of steps follows."""
     minutes: float | None = None
-    """Budget in minutes of wall time, evaluation included."""
+    """Budget in minutes, evaluation included."""
+    clock: Literal["wall", "cpu"] = "wall"
+    """What minutes and the seconds of metrics count: wall time, or the time that a process has its cores, all of them
+    together. For comparisons where other programs run."""
     batch_size: int = 32
     """Sequences (or images) per optimiser step, over all processes and micro-batches."""
     accumulate: int = 1

@@ -4,27 +4,28 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
 
 
 class Clock:
-    """The wall time of a run over all its lives, and how much of its budget is spent.
+    """The time of a run over all its lives, and how much of its budget is spent.
 
-    The budget is a number of optimiser steps, or of minutes of wall time; exactly one of them is not None.
+    The budget is a number of optimiser steps, or of minutes; exactly one of them is not None.
     """
 
-    def __init__(self, steps: int | None, minutes: float | None):
+    def __init__(self, steps: int | None, minutes: float | None, kind: Literal["wall", "cpu"] = "wall"):
         self.steps, self.minutes = steps, minutes
         self.before = 0.0  # seconds of the lives before this one
-        self._started = time.monotonic()
+        self._now = time.monotonic if kind == "wall" else time.process_time
+        self._started = self._now()
         self._first: tuple[int, float] | None = None  # step and seconds of this life's first update
 
     @property
     def seconds(self) -> float:
-        """Wall time so far, evaluation and earlier lives included."""
-        return self.before + time.monotonic() - self._started
+        """Wall time, or the processor time of this process, so far, evaluation and earlier lives included."""
+        return self.before + self._now() - self._started
 
     def spent(self, step: float, seconds: float) -> float:
         """The fraction of the budget that is gone after so many optimiser steps and seconds; may exceed 1."""

@@ -56,7 +56,7 @@ class Run:
         self.total = self.processes.total  # the sum over all processes, each of which may have evaluated its share
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes, config.accumulate)
         self.main = self.accelerator.is_main_process
-        self.clock = Clock(config.steps, config.minutes)
+        self.clock = Clock(config.steps, config.minutes, config.clock)
         self.progress = Progress(unit, config.steps, shown=self.main)
         self._state: TrainState | None = None
         self._objective: nn.Module | None = None

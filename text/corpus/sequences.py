@@ -64,13 +64,13 @@ class Ragged:
         """int64 (n,)."""
         return self.ends - self.lengths
 
-    def padded(self, rows: Indices, fill: int, multiple: int = 1) -> tuple[Tensor, Tensor]:
+    def padded(self, rows: Indices, fill: int, width: int = 1) -> tuple[Tensor, Tensor]:
         """Some of the sequences with `fill` behind them, int64 (b, T), and their lengths, int64 (b,).
 
-        rows: int64 (b,), each from 0 on, or NOTHING. T is the greatest length, or the next multiple of `multiple`.
+        rows: int64 (b,), each from 0 on, or NOTHING. T is the greatest length, at least `width`.
         """
         lengths = np.where(rows == NOTHING, 1, self.lengths[rows])
-        width = -(-max(1, int(lengths.max())) // multiple) * multiple
+        width = max(width, int(lengths.max()))
         places = self.starts[rows][:, None] + np.arange(width)  # (b, T)
         inside = (np.arange(width) < lengths[:, None]) & (rows != NOTHING)[:, None]  # (b, T)
         padded = np.full((len(rows), width), fill, np.int64)

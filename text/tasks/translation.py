@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.files.atomic import write_text
@@ -26,6 +28,7 @@ from text.trained import Trained
 from text.using.translator import Translator
 
 SHOWN = 10  # translations in samples/
+EPOCH = 1 << 30  # batches that are sorted by length together: all
 
 
 class Translation(TextTask):
@@ -40,8 +43,9 @@ class Translation(TextTask):
         self.pairs, self.tokenizer, self.config = pairs, tokenizer, config
         self.ids = special_ids(tokenizer)
         self.train, self.held_out = (self._encoded(part, name) for part, name in self._parts())
-        lengths = torch.from_numpy(self.train[0].lengths), torch.from_numpy(self.train[1].lengths)
-        self.batches = LengthBatches(torch.stack(lengths, 1).numpy(), config.batch_size, "tokens", config.seed)
+        self.widths = common_widths(self.train, config.model.context)
+        lengths = np.stack((self.widths, self.widths), axis=1)  # (n, 2)
+        self.batches = LengthBatches(lengths, config.batch_size, "tokens", config.seed, sorted_together=EPOCH, noise=0)
 
     @classmethod
     def prepare(cls, config: TranslationConfig) -> Self:
@@ -77,7 +81,8 @@ class Translation(TextTask):
 
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step: (source, lengths, inputs, targets), see `TranslationLoss`."""
-        return [self._batch(self.train, rows) for rows in self.batches.shares(step, share)]
+        width = int(self.widths[self.batches.batch(step)].max())
+        return [self._batch(self.train, rows, width) for rows in self.batches.shares(step, share)]
 
     @staticmethod
     def count(*batch: Tensor) -> Tensor:
@@ -131,12 +136,21 @@ class Translation(TextTask):
         source = encode_all(self.tokenizer, pairs.source, name=f"source of {name}", **limits)
         return source, encode_all(self.tokenizer, pairs.target, name=f"target of {name}", **limits)
 
-    def _batch(self, sides: tuple[Ragged, Ragged], rows: Indices) -> Batch:
-        source, lengths = sides[0].padded(rows, self.ids.pad)
-        targets, _ = sides[1].padded(rows, IGNORED)
+    def _batch(self, sides: tuple[Ragged, Ragged], rows: Indices, width: int = 1) -> Batch:
+        source, lengths = sides[0].padded(rows, self.ids.pad, width)
+        targets, _ = sides[1].padded(rows, IGNORED, width)
         start = torch.full((len(targets), 1), self.ids.bos)
         inputs = torch.cat((start, targets[:, :-1].masked_fill(targets[:, :-1] == IGNORED, self.ids.pad)), dim=1)
         return source, lengths, inputs, targets
+
+
+def common_widths(sides: tuple[Ragged, Ragged], context: int) -> NDArray[np.int64]:
+    """What both sides of each pair are padded to in training, a multiple of 4: int64 (n,).
+
+    Batches then have few shapes: libraries prepare their matrix products anew for each.
+    """
+    longest = np.maximum(sides[0].lengths, sides[1].lengths)
+    return np.minimum(-(-longest // 4) * 4, context)
 
 
 class TranslationLoss(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 
 import pytest
 from hypothesis import assume, given
@@ -63,6 +64,12 @@ def test_a_budget_counts_steps_or_minutes() -> None:
     assert (steps.left(0), steps.left(200)) == (math.inf, 0.0)
     assert [steps.spent(step, 0.0) >= 1.0 for step in (199, 200, 201)] == [False, True, True]
     assert [minutes.spent(0, seconds) >= 1.0 for seconds in (29.9, 30.0)] == [False, True]
+
+
+def test_a_clock_of_processor_time_stands_still_while_the_process_waits() -> None:
+    wall, cpu = Clock(None, 1.0), Clock(None, 1.0, "cpu")
+    time.sleep(0.3)
+    assert wall.seconds >= 0.3 > cpu.seconds + 0.1
 
 
 def test_what_is_left_of_the_steps_goes_at_the_pace_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:

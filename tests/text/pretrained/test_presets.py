@@ -36,7 +36,6 @@ TOKENIZERS: dict[str, Tokenizer] = {
 CAUSAL = [name for name, preset in PRESETS.items() if isinstance(preset.model, GPTConfig)]
 OTHERS = {
     "multi30k": "marian",
-    "multi30k-modern": "t5",
     "t5-cpu": "t5",
     "mlm-cpu": "modernbert",
     "embed-cpu": "modernbert",

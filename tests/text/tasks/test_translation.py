@@ -16,13 +16,13 @@ from core.training.order import Share
 from tests.core.helpers import awake
 from tests.processes import Command
 from text.config import TranslationConfig
-from text.corpus.sequences import encode_all
+from text.corpus.sequences import Ragged, encode_all
 from text.corpus.windows import IGNORED
 from text.models.build import build_model
 from text.models.encoder_decoder import shape_2017
 from text.models.recurrent_seq2seq import RecurrentSeq2SeqConfig
 from text.reports.bleu import by_length, cased, lower_cased
-from text.tasks.translation import Translation, TranslationLoss
+from text.tasks.translation import Translation, TranslationLoss, common_widths
 from text.train import train
 from text.trained import load
 from text.using.translator import Translator
@@ -172,3 +172,12 @@ def test_bleu_of_both_conventions() -> None:
     assert {"case:lc", "tok:moses"} <= {*lower_cased(lower, references, "de").signature.split("|")}
     groups = by_length(["a b", " ".join("a" * 25)], references, references)
     assert {name: round(value) for name, value in groups.items()} == {"up_to_8_words": 100, "over_20_words": 100}
+
+
+def test_batches_to_train_on_have_few_shapes(config: TranslationConfig) -> None:
+    """Both sides of a pair are equally wide, by steps of 4 tokens and never beyond the context."""
+    task = Translation.prepare(config)
+    shapes = {tuple(tensor.shape for tensor in batch) for step in range(20) for batch in task.order(step, Share(), 0.0)}
+    assert all(source == inputs == targets and source[1] % 4 == 0 for source, _, inputs, targets in shapes)
+    assert {source[1] for source, *_ in shapes} <= {4, 8, 12}
+    assert common_widths((Ragged.of([[1] * 5, [1]]), Ragged.of([[1], [1] * 2])), 6).tolist() == [6, 4]
