@@ -45,7 +45,7 @@ class Graph:
         b = torch.arange(1 if self.shared else batch, device=device).view(-1, 1, 1)
         q = torch.arange(start, start + queries, device=device).view(1, -1, 1)
         k = torch.arange(keys, device=device).view(1, 1, -1)
-        return self.edges(b, q, k).expand(len(b), queries, keys)
+        return self.edges(b, q, k).expand(b.shape[0], queries, keys)
 
 
 class Full(Graph):

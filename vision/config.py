@@ -9,6 +9,8 @@ from core.training.config import RunConfig
 from vision.augmentation.config import AugmentConfig
 from vision.data.files import Fit
 from vision.data.named import NAMES
+from vision.data.recordings import is_fsdd
+from vision.data.spectrograms import SoundConfig
 from vision.models.config import DROPPED, ViTConfig
 
 
@@ -20,7 +22,9 @@ class VisionConfig(RunConfig):
 
     data: str = "digits"
     """A name (digits, cifar10, cifar100, mnist, fashion-mnist, kmnist); a folder of images: ROOT/CLASS/*.jpg or
-    ROOT/{train,val,test}/CLASS/*.jpg; a folder of images with a labels.csv beside them; or hf:NAME[:CONFIG]."""
+    ROOT/{train,val,test}/CLASS/*.jpg; a folder of images with a labels.csv beside them; or hf:NAME[:CONFIG]. Where
+    media is sounds: a folder of sounds, ROOT/CLASS/*.wav and so on; fsdd; or fsdd:SPEAKER, whose recordings are for the
+    test alone."""
     validation: float | None = None
     """Training images held out for validation, or a fraction of them below 1, stratified and always the same; default
     a tenth, or the folder's own; 0 = none, for the final run of a recipe."""
@@ -59,6 +63,10 @@ class TrainConfig(VisionConfig):
 
     task = "classification"
 
+    media: Literal["images", "sounds"] = "images"
+    """What the files are: images, or sounds (wav, flac, ogg), whose spectrograms are images."""
+    sound: SoundConfig = field(default_factory=SoundConfig)
+    """How a sound becomes an image of model.image_size: rows are bands of frequencies, columns windows of time."""
     half_size: float = 0.0
     """Fraction of the budget, at its beginning, on images of half the side, which have a quarter of the patches."""
     init_from: str = ""
@@ -78,15 +86,37 @@ class TrainConfig(VisionConfig):
         if self.train == "head" and not self.init_from:
             raise ValueError("train = 'head' needs init_from: the weights that stay as they are")
         check_between(self, 0.0, 1.0, "half_size")
+        self._check_media()
         if self.augment.mixes and self.batch_size // self.accumulate % 2:
             raise ValueError(
                 f"batch_size = {self.batch_size} makes micro-batches of {self.batch_size // self.accumulate} images; "
                 f"mixup and cutmix mix them in pairs, and need an even number"
             )
 
+    def _check_media(self) -> None:
+        """Sounds have padding, and neither an upside down nor colours; images have no padding."""
+        sounds = self.media == "sounds"
+        if sounds and self.data in NAMES:
+            raise ValueError(f"data = {self.data!r} holds images: sounds are fsdd, or a folder ROOT/CLASS/*.wav")
+        if is_fsdd(self.data) and not sounds:
+            raise ValueError(f"data = {self.data!r} holds sounds: take the preset fsdd, or --media sounds")
+        if not self.init_from and sounds != (self.model.padding == "columns"):
+            wanted = "columns" if sounds else "none"
+            raise ValueError(f"model.padding = {self.model.padding!r} must be {wanted!r} for {self.media}")
+        if sounds and self.half_size:
+            raise ValueError(f"half_size = {self.half_size} is for images: half of the bands are another sound")
+        for name in ("crop", "flip", "erase", "operations", "cutmix") if sounds else ():
+            value = getattr(self.augment, name)
+            if value not in ("none", 0):
+                raise ValueError(f"augment.{name} = {value!r} is for images: sounds are varied by augment.sound")
+
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         idle = super().unused()
+        if self.media == "images":
+            idle |= dict.fromkeys(("sound", "augment.sound"), "media = 'images'")
+        else:
+            idle["fit"] = "a sound that is too long is cut to its middle"
         if self.init_from:
             taken = ("image_size", "patch", "core")
             names = [f"model.{f.name}" for f in fields(ViTConfig) if f.name not in taken]

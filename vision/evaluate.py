@@ -123,6 +123,8 @@ def evaluate_classifier(folder: Path, options: EvaluateConfig) -> None:
     models = load_models(folder, options)
     weights, trained = next(iter(models.items()))
     config, classes = trained.config, trained.preparation.classes
+    if options.tta != "none" and trained.preparation.sound is not None:
+        raise ValueError(f"tta = {options.tta!r} is for images: a sound mirrored or moved is another sound")
     name, skip_bad = options.data or config.data, options.skip_bad or config.skip_bad
     split, images = choose_images(folder, trained, name, options.split, skip_bad)
     rows = options.batch_size or config.eval_batch
@@ -135,7 +137,8 @@ def evaluate_classifier(folder: Path, options: EvaluateConfig) -> None:
     figures["seconds"] = round(time.monotonic() - started, 2)
     place = options.out or folder / "evaluation"
     write_figures(figures, results[weights], classes, names, place)
-    print(f"{name}: {len(images):,} images ({split}), checkpoint of step {trained.step}\n")
+    media = trained.preparation.layout.media.plural
+    print(f"{name}: {len(images):,} {media} ({split}), checkpoint of step {trained.step}\n")
     print(*tables(reported, results[weights], classes, names), sep="\n\n")
     print(f"\npictures, predictions and figures are in {place}")
     if options.json:

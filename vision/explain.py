@@ -53,10 +53,11 @@ def explain(trained: Trained, pixels: Tensor, layers: Sequence[int], head: str =
     The maps: for each of `layers` (numbers from 0 on) the attention that a patch gets from the tokens of which the
     answer is made; with attention pooling, the pooling's weights; and the rollout of all layers.
     """
-    model, preparation = trained.model, trained.preparation
-    image = preparation.resize(pixels[None].to(trained.device), model.config.image_size)  # (1, C, S, S)
+    model, config, preparation = trained.model, trained.model.config, trained.preparation
+    image = preparation.resize(pixels[None].to(trained.device), config.image_size)  # (1, C, H, W)
+    normal, _ = model.embed.cut(preparation.normalise(image))
     with record_attention(model) as maps:
-        features = model.features(preparation.normalise(image))  # (1, T, D)
+        features = model.features(normal)  # (1, T, D)
     logits = model.head(model.norm(model.pool(features[:, model.pool.read])))
     probabilities = logits[0].float().softmax(-1)  # (K,)
     attention = [join_heads(weights, head) for weights in maps.values()]  # L x (1, T, T)
@@ -67,10 +68,11 @@ def explain(trained: Trained, pixels: Tensor, layers: Sequence[int], head: str =
     shares["rollout"] = pooled_attention(rollout(attention), pooling)
     label = int(probabilities.argmax())
     return Explanation(
-        image[0].cpu(),
+        image[0, ..., : normal.shape[-1]].cpu(),
         preparation.classes[label],
         float(probabilities[label]),
-        {title: on_grid(share, model.config.learned_tokens)[0].cpu() for title, share in shares.items()},
+        {title: on_grid(share, config.learned_tokens, config.grid[0])[0].cpu() for title, share in shares.items()},
+        preparation.sound,
     )
 
 
@@ -97,10 +99,10 @@ def explain_images(argv: list[str]) -> None:
         raise ValueError("out is missing: name the picture with --out FILE.png")
     if options.out.suffix.lower() not in FORMATS:
         raise ValueError(f"out = {str(options.out)!r} must be a file that ends in one of: {', '.join(FORMATS)}")
-    files = find_images(words, options.skip_bad)
+    trained = load(folder, options.checkpoint, device_kind(options.device), options.weights)
+    files = find_images(words, options.skip_bad, trained.preparation.layout.media)
     if len(files) > MOST:
         raise ValueError(f"{len(files):,} images do not fit into one picture: {MOST} at most")
-    trained = load(folder, options.checkpoint, device_kind(options.device), options.weights)
     layers = chosen_layers(options.layers, trained.model.config.core.depth)
     images = Reader(trained.preparation, options.skip_bad).read(files)
     explained = [(file, explain(trained, pixels, layers, options.head)) for file, pixels in images]

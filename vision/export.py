@@ -21,6 +21,7 @@ from core.cli.arguments import parse_fields, run_folder
 from core.cli.exits import main
 from core.files.onnx import NEWEST, OLDEST, write_onnx
 from core.training.trained import Weights
+from vision.data.spectrograms import SoundConfig
 from vision.pretrained.timm_export import save_timm
 from vision.trained import Trained, load
 
@@ -63,7 +64,7 @@ class ExportConfig:
 
 
 class Classifier(nn.Module):
-    """A trained model with its normalisation: pixels float32 (B, C, S, S) in 0..1 -> float32 (B, K)."""
+    """A trained model with its normalisation: pixels float32 (B, C, H, W) in 0..1 -> float32 (B, K)."""
 
     mean: Tensor  # (C, 1, 1)
     std: Tensor
@@ -74,11 +75,15 @@ class Classifier(nn.Module):
         if options.precision == "fp16":
             self.model = deepcopy(trained.model).half()
         self.probabilities = options.output == "probabilities"
+        self.padded = trained.preparation.sound is not None
         self.register_buffer("mean", torch.tensor(trained.preparation.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(trained.preparation.std).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits = self.model(((pixels - self.mean) / self.std).to(self.model.head.weight.dtype)).float()
+        normal = (pixels - self.mean) / self.std
+        if self.padded:  # where columns of zeros are no sound, as `Preparation.normalise` has it
+            normal = normal * (pixels.amax((-3, -2), keepdim=True) > 0)
+        logits = self.model(normal.to(self.model.head.weight.dtype)).float()
         return logits.softmax(-1) if self.probabilities else logits
 
 
@@ -103,31 +108,48 @@ def export_onnx(trained: Trained, options: ExportConfig) -> float:
 
 
 def example(trained: Trained, count: int) -> Tensor:
-    """Noise in the shape of images, always the same: float32 (count, C, S, S) in 0..1."""
+    """Noise in the shape of images, always the same: float32 (count, C, H, W) in 0..1; sounds of several lengths."""
     c = trained.model.config
     generator = torch.Generator().manual_seed(count)
-    return torch.rand(count, c.channels, c.image_size, c.image_size, generator=generator)
+    noise = torch.rand(count, c.channels, *c.size, generator=generator)
+    for number, image in enumerate(noise if c.padding == "columns" else ()):
+        image[..., c.size[1] * (number + 1) // count :] = 0
+    return noise
 
 
 def notes(trained: Trained, options: ExportConfig) -> dict[str, str]:
     """What a user of the file must know."""
-    prepared, size = trained.preparation, trained.model.config.image_size
+    prepared, config = trained.preparation, trained.model.config
+    rows, columns = config.size
     colors = "red, green, blue" if prepared.channels == 3 else "grey"
-    whole = {"pad": "the whole image between black bars", "squash": "the whole image, distorted to a square"}
-    shown = whole.get(prepared.fit, f"the central square, {prepared.crop:.4g} of the shorter side")
-    crop = f"{shown}, resized bicubic with antialiasing"
+    shape = "square" if rows == columns else "rectangle"
+    whole = {"pad": "the whole image between black bars", "squash": f"the whole image, distorted to a {shape}"}
+    central = "square, {:.4g} of the shorter side" if rows == columns else "part of that shape, {:.4g} of the largest"
+    shown = whole.get(prepared.fit, f"the central {central.format(prepared.crop)}")
+    crop = f"{shown}, resized bicubic with antialiasing" if prepared.sound is None else "a spectrogram, see sound"
     after = "; softmax gives probabilities" if options.output == "logits" else ""
     return {
         "classes": json.dumps(prepared.classes),
-        "input": f"pixels: float32 (batch, {prepared.channels}, {size}, {size}), {colors}, 0 to 1; {crop}",
+        "input": f"pixels: float32 (batch, {prepared.channels}, {rows}, {columns}), {colors}, 0 to 1; {crop}",
         "output": f"{options.output}: float32 (batch, {len(prepared.classes)}){after}",
         "precision": options.precision,
-        "image_size": str(size),
+        "image_size": str(rows) if rows == columns else f"{rows} {columns}",
         "mean": json.dumps(prepared.mean),
         "std": json.dumps(prepared.std),
         "normalization": "inside the model: (pixels - mean) / std",
+        **({"sound": spectrogram_note(prepared.sound)} if prepared.sound else {}),
         "step": str(trained.step),
     }
+
+
+def spectrogram_note(sound: SoundConfig) -> str:
+    """How a sound becomes pixels."""
+    return (
+        f"pixels are a spectrogram: mono at {sound.rate} Hz, Hann windows of {sound.window:g} ms every "
+        f"{sound.hop:g} ms, power in mel bands from {sound.low:g} to {sound.top:g} Hz, the highest first; "
+        f"(1 + 254 s) / 255, where s is 1 for the loudest of the clip and 0 from {sound.depth:g} dB below; columns of "
+        f"zeros after the end"
+    )
 
 
 def export(argv: list[str]) -> None:

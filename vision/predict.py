@@ -1,8 +1,9 @@
-"""Classify images.
+"""Classify images, or sounds.
 
 python -m vision.predict DIR IMAGE... [--top N] [--json] [--skip-bad]
 
-IMAGE is a file, a folder (every image below it) or a pattern in quotes; any size, any mode.
+IMAGE is a file, a folder (every image below it) or a pattern in quotes; any size, any mode. A model of sounds takes
+wav, flac and ogg instead, of any rate and number of channels.
 """
 
 import json
@@ -103,8 +104,8 @@ def predict(argv: list[str]) -> None:
         description="Classifies images: files, folders of them, or patterns in quotes.",
     )
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
-    files = find_images(words, options.skip_bad)
     trained = load(folder, options.checkpoint, device_kind(options.device), options.weights)
+    files = find_images(words, options.skip_bad, trained.preparation.layout.media)
     reader = Reader(trained.preparation, options.skip_bad)
     predicted = list(predictions(trained, reader.read(files), options.top, options.batch_size))
     print(table(predicted))

@@ -181,6 +181,9 @@ def _reading(hint: Any) -> dict[str, Any]:
         return element | ({"nargs": "*", "action": "extend"} if members[1] is Ellipsis else {"nargs": len(members)})
     if members == (str, tuple[str, ...]):
         return {"type": _nonempty, "metavar": "NAME", "nargs": "+", "action": OneOrSeveral}
+    if members[:2] == (int, tuple[int, int]):
+        whole = _or_none(_integer) if type(None) in members else _integer
+        return {"type": whole, "metavar": "INT", "nargs": "+", "action": OneOrSeveral}
     if origin in (Union, types.UnionType) and members[1:] == (type(None),) and (inner := _reading(members[0])):
         return inner | {"type": _or_none(inner["type"])}
     readers: dict[Any, Callable[[str], Any]] = {int: _integer, float: float, str: _nonempty, Path: _path}

@@ -22,6 +22,7 @@ from vision.models.build import build_model as build_vision_model
 from vision.models.dit import DiT
 from vision.models.vit import ViT
 
+GREY = ("vit-digits", "fsdd", "fsdd-speakers")
 CHARACTERS = 65  # of tiny Shakespeare
 SPACES = {"cartpole": (4, 2), "lunarlander": (8, 4), "hopper": (11, 3), "halfcheetah": (17, 6), "walker2d": (17, 6)}
 """Observed numbers, and actions to choose from or numbers to set."""
@@ -64,7 +65,7 @@ def example(model: nn.Module) -> tuple[Tensor | Window | int | None, ...]:
     if isinstance(model, GPT | RecurrentLM | EncoderModel):
         return (ids,)
     if isinstance(model, ViT):
-        return (torch.zeros(2, model.config.channels, model.config.image_size, model.config.image_size),)
+        return (torch.zeros(2, model.config.channels, *model.config.size),)
     if isinstance(model, DiT):
         side = model.config.image_size
         return torch.zeros(2, model.config.channels, side, side), torch.zeros(2), torch.zeros(2, dtype=torch.int64)

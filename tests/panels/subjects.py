@@ -14,6 +14,7 @@ from decision.collecting.record import collect
 from decision.data.store import Trajectories
 from tests.text.processes import prose
 from tests.text.tasks.toys import ends, moods
+from tests.vision.data.sounds import write_sounds
 
 PLAIN = ("--precision", "fp32", "--device", "cpu", "--optimizer.muon-precision", "fp32", "--log-every", 1)
 NARROW = ("--model.core.depth", 2, "--model.core.n_heads", 2)
@@ -54,6 +55,11 @@ def pictures(folder: Path, count: int = 24) -> Path:
             noise = np.random.default_rng([label, number]).normal(0, 25, (12, 12, 3))
             Image.fromarray(np.clip(colour + noise, 0, 255).astype(np.uint8)).save(place / f"{number:03d}.png")
     return folder / "pictures"
+
+
+def sounds(folder: Path, count: int = 24) -> Path:
+    """Three classes of sounds, each a chord with noise, of different lengths."""
+    return write_sounds(folder / "sounds", count)
 
 
 def episodes(folder: Path, steps: int = 600) -> Path:
@@ -179,6 +185,17 @@ SUBJECTS = {
         ),
         random=("--ema", 0.9, "--model.core.dropout", 0.1, "--flip", "random", "--sample", 3, "--drawing.steps", 2),
         divided=("--ema", 0.9, "--flip", "random", "--sample", 0, "--eval-batch", 2),
+    ),
+    "sounds": Subject(
+        "vision",
+        data=sounds,
+        change=lambda folder: sounds(folder, 25),
+        small=(
+            *("fsdd", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.image-size", 16, 32, "--model.patch", 16, 4),
+            *("--batch-size", 8),
+        ),
+        random=("--ema", 0.9, "--model.core.drop-path", 0.2, "--augment.mixup", 0.4, "--augment.plain-end", 0.2),
+        divided=("--ema", 0.9, "--augment.mixup", 0.0, "--eval-batch", 5),
     ),
     "decision": Subject(
         "decision",

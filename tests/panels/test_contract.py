@@ -246,6 +246,8 @@ PARAMETERS = {
     "vision/vit-cifar-cpu": 1_188_874,
     "vision/vit-cifar-best": 14_171_146,
     "vision/cct-7-3x1": 3_765_515,
+    "vision/fsdd": 341_194,
+    "vision/fsdd-speakers": 341_194,
     "vision/vit-tiny": 5_526_346,
     "vision/vit-small": 21_669_514,
     "vision/vit-base": 85_806_346,
@@ -265,8 +267,11 @@ PARAMETERS = {
 the channels and classes of the data it names, for decision in CartPole or Hopper."""
 
 
-LOOKING = ("decision/", "text/multi30k-lstm", "text/multi30k-bahdanau", "text/multi30k-luong", "text/sst2")
-"""Action heads look at the bounds of their space, packed sequences at their lengths, words at how many there are."""
+LOOKING = (
+    *("decision/", "vision/fsdd", "text/multi30k-lstm", "text/multi30k-bahdanau", "text/multi30k-luong", "text/sst2"),
+)
+"""Action heads look at the bounds of their space, packed sequences and sounds at their lengths, words at how many there
+are."""
 
 
 def presets() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,8 +57,8 @@ def test_every_map_is_shares_of_attention(trained: Trained) -> None:
     maps = explain(trained, torch.randint(256, (3, 16, 16), dtype=torch.uint8), [1]).maps
     assert list(maps) == ["layer 2", *["pooling"] * (config.pool == "attention"), "rollout"]
     for title, values in maps.items():
-        assert values.shape == (config.side, config.side)
-        share = float(values.sum()) / (config.side**2 + config.learned_tokens)  # of the patches
+        assert values.shape == config.grid
+        share = float(values.sum()) / (math.prod(config.grid) + config.learned_tokens)  # of the patches
         assert share == pytest.approx(1, abs=1e-5) or (share < 1 and config.learned_tokens and title != "pooling")
         assert values.std() > 1e-4
 

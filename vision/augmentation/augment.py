@@ -15,7 +15,7 @@ from torch import Tensor
 from core import devices
 from core.training import order
 from core.training.order import Batch, Share
-from vision.augmentation import mixing, transforms
+from vision.augmentation import mixing, sounds, transforms
 from vision.augmentation.config import AugmentConfig
 from vision.augmentation.draws import GEOMETRY, NAMES, OFFSETS, Array, Draws, UniformNumbers, affine, draw
 from vision.data.preparation import Preparation
@@ -53,7 +53,7 @@ class Augment:
     def __call__(self, batch: Sequence[Batch], step: int, share: Share = ALONE, progress: float = 0) -> list[Batch]:
         """The micro-batches of a process at a step, a fraction `progress` of the budget being spent.
 
-        Each (pixels uint8 (b, C, H, W), labels int64 (b,)) -> (images float32 (b, C, S, S), targets), on the same
+        Each (pixels uint8 (b, C, H, W), labels int64 (b,)) -> (images float32 (b, C, *size), targets), on the same
         device. Targets are the labels, or float32 (b, K), smoothed, where the configuration mixes.
         Raises ValueError when images are too small for the shift, or mixing gets an odd number of them.
         """
@@ -80,8 +80,11 @@ class Augment:
         return mixing.mix_images(images, mix), mixing.mix_targets(targets, mix)
 
     def _vary(self, pixels: Tensor, drawn: Draws) -> Tensor:
-        """uint8 (b, C, H, W) -> float32 (b, C, S, S)."""
+        """uint8 (b, C, H, W) -> float32 (b, C, H, W)."""
         pixels = recolour(self._crop(pixels, drawn), drawn)
+        if drawn.sound.size:
+            filling = max(1, round(255 * self.preparation.mean[0]))
+            pixels = sounds.vary(pixels, to_tensor(drawn.sound, pixels.device), self.config.sound, filling)
         if self.config.crop == "resized":
             images = self.preparation.normalise(pixels.float() / 255)
         else:  # as in evaluation, which may crop stored images to their middle
@@ -89,7 +92,7 @@ class Augment:
         return self._erase(warp(images, drawn), drawn)
 
     def _crop(self, pixels: Tensor, drawn: Draws) -> Tensor:
-        """uint8 (b, C, H, W) -> the same, or (b, C, S, S) when resized."""
+        """uint8 (b, C, H, W) -> the same, or (b, C, H, W) when resized."""
         if self.config.crop == "none" and self.config.flip == "none":
             return pixels
         flip = to_tensor(drawn.flip, pixels.device)
@@ -99,7 +102,7 @@ class Augment:
         return images.round_().to(torch.uint8, memory_format=torch.contiguous_format)
 
     def _erase(self, images: Tensor, drawn: Draws) -> Tensor:
-        """float32 (b, C, S, S) -> the same, with the mean or with noise where images are erased."""
+        """float32 (b, C, H, W) -> the same, with the mean or with noise where images are erased."""
         if not drawn.erased.any():
             return images
         box = to_tensor(drawn.erased, images.device)
@@ -127,11 +130,11 @@ def recolour(pixels: Tensor, drawn: Draws) -> Tensor:
 
 
 def warp(images: Tensor, drawn: Draws) -> Tensor:
-    """Applies the operations on geometry as one, overwriting images: float (b, C, S, S) -> the same."""
+    """Applies the operations on geometry as one, overwriting images: float (b, C, H, W) -> the same."""
     places = np.flatnonzero(np.isin(drawn.kinds, [NAMES.index(name) for name in GEOMETRY]).any(1))
     if len(places):
         rows = to_tensor(places, images.device)
-        matrix = affine(drawn.kinds[places], drawn.amounts[places], images.shape[-1])
+        matrix = affine(drawn.kinds[places], drawn.amounts[places], (images.shape[-2], images.shape[-1]))
         images[rows] = transforms.warp(images[rows], to_tensor(matrix, images.device))
     return images
 

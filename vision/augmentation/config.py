@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from core.checks import check_at_least, check_between, check_choices, check_positive
+from vision.sides import Sides, rows_and_columns
 
 CROP = 7 / 8
 """The least fraction of a stored image's side that a model is given, the rest being room for random crops."""
+
+
+@dataclass(frozen=True)
+class SoundAugment:
+    """How the spectrograms of training sounds are varied; by default they are not."""
+
+    time_stretch: float = 0.0
+    """A sound is made longer or shorter by up to this share: at 0.25 it lasts between 0.8 and 1.25 times as long."""
+    pitch_stretch: float = 0.0
+    """Every band is moved up or down by up to this share of its height: other voices say the same."""
+    time_masks: int = 0
+    """How many stretches of time are hidden (SpecAugment, Park 2019)."""
+    time_share: float = 0.2
+    """The longest of them, as a share of the sound."""
+    pitch_masks: int = 0
+    """How many stretches of neighbouring bands are hidden."""
+    pitch_share: float = 0.2
+    """The widest of them, as a share of the bands."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 0, "time_stretch", "pitch_stretch", "time_masks", "pitch_masks")
+        check_between(self, 0.0, 1.0, "time_share", "pitch_share")
+
+    @property
+    def numbers(self) -> int:
+        """How many random numbers a sound needs."""
+        masks = self.time_masks + self.pitch_masks
+        return 2 + 2 * masks if masks or self.time_stretch or self.pitch_stretch else 0
+
+    def unused(self) -> dict[str, str]:
+        """Fields without effect under this configuration, each with the reason."""
+        idle = {"time_share": self.time_masks, "pitch_share": self.pitch_masks}
+        return {name: f"{name.split('_')[0]}_masks = 0" for name, masks in idle.items() if not masks}
 
 
 @dataclass(frozen=True)
@@ -45,7 +79,9 @@ class AugmentConfig:
     smoothing: float = 0.0
     """Label smoothing: part of the target that is spread evenly over all classes (Szegedy 2016)."""
     plain_end: float = 0.0
-    """Fraction of the budget, at its end, without operations, erasing, mixup and cutmix."""
+    """Fraction of the budget, at its end, without operations, erasing, mixup, cutmix, and changes of sounds."""
+    sound: SoundAugment = field(default_factory=SoundAugment)
+    """How sounds are varied, beside mixup and smoothing."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -63,20 +99,23 @@ class AugmentConfig:
         """Whether images are mixed, and targets therefore probabilities."""
         return self.mixup > 0 or self.cutmix > 0
 
-    def room(self, size: int) -> float:
-        """The fraction of a stored side that a model of images of side `size` is given; random crops reach the rest."""
+    def room(self, size: Sides) -> float:
+        """The fraction of a stored side that a model of images of `size` is given; random crops reach the rest."""
         if self.crop == "none":
             return 1.0
+        size = min(rows_and_columns(size))
         return CROP if self.crop == "resized" else max(CROP, size / (size + 2 * self.shift))
 
     def effective(self, progress: float) -> AugmentConfig:
         """The settings in force when a fraction `progress` of the budget is spent."""
         ended = self.plain_end > 0 and progress >= 1 - self.plain_end
-        return replace(self, operations=0, erase="none", mixup=0.0, cutmix=0.0) if ended else self
+        if not ended:
+            return self
+        return replace(self, operations=0, erase="none", mixup=0.0, cutmix=0.0, sound=SoundAugment())
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
-        varied = self.operations or self.erase != "none" or self.mixes
+        varied = self.operations or self.erase != "none" or self.mixes or self.sound.numbers
         both = self.mixup and self.cutmix
         idle = {
             "shift": self.crop != "shift" and f"crop = {self.crop!r} does not read it",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from core.training.order import epochs, shuffled, stream
 from vision.augmentation.config import AugmentConfig
+from vision.sides import Sides, rows_and_columns
 
 Array = NDArray[Any]
 
@@ -81,25 +82,28 @@ class Draws:
     """int64 (B, 4): top, left, height and width of what is erased; all 0 = nothing."""
     noise: Array
     """int64 (B,): where in the noise table the image's noise begins."""
+    sound: Array
+    """float64 (B, numbers) in [0, 1): what the changes of a spectrogram are made of."""
 
     def subset(self, rows: Array) -> Draws:
         """Those of some of the images."""
         return Draws(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
-def draw(config: AugmentConfig, random: UniformNumbers, items: int, sides: Sequence[int], size: int) -> Draws:
-    """What is drawn for the images of a step, out of `items`; stored with sides (H, W), augmented with side `size`."""
+def draw(config: AugmentConfig, random: UniformNumbers, items: int, sides: Sequence[int], size: Sides) -> Draws:
+    """What is drawn for the images of a step, out of `items`; stored with sides (H, W), augmented at `size`."""
     operations = config.operations if config.strength else 0
     kinds = (random("operations", operations) * len(NAMES)).astype(np.int64)
     signs = np.where(random("signs", operations) < 0.5, -1, 1)
     return Draws(
         offset=offsets(config, random),
-        box=boxes(config, random, sides),
+        box=boxes(config, random, sides, size),
         flip=flips(config, random, items),
         kinds=kinds,
         amounts=amounts(kinds, signs, config.strength),
         erased=erasures(config, random, size),
         noise=(random("noise")[:, 0] * OFFSETS).astype(np.int64),
+        sound=random("sound", config.sound.numbers),
     )
 
 
@@ -126,22 +130,24 @@ def offsets(config: AugmentConfig, random: UniformNumbers) -> Array:
     return (random("shift", 2) * (2 * config.shift + 1)).astype(np.int64) - config.shift
 
 
-def boxes(config: AugmentConfig, random: UniformNumbers, sides: Sequence[int]) -> Array:
-    """Parts to be resized, int64 (B, 4), as torchvision's RandomResizedCrop draws them."""
+def boxes(config: AugmentConfig, random: UniformNumbers, sides: Sequence[int], size: Sides) -> Array:
+    """Parts to be resized to `size`, int64 (B, 4), as torchvision's RandomResizedCrop draws them."""
     if config.crop != "resized":
         return np.tile(np.array((0, 0, *sides)), (random.images, 1))
-    return rectangles(random("box", 2 * TRIES + 2), sides, (config.min_area, 1), (3 / 4, 4 / 3))
+    rows, columns = rows_and_columns(size)
+    own = columns / rows
+    return rectangles(random("box", 2 * TRIES + 2), sides, (config.min_area, 1), (3 / 4 * own, 4 / 3 * own))
 
 
-def erasures(config: AugmentConfig, random: UniformNumbers, size: int) -> Array:
-    """What is erased of images with side `size`, int64 (B, 4)."""
+def erasures(config: AugmentConfig, random: UniformNumbers, size: Sides) -> Array:
+    """What is erased of images of `size`, int64 (B, 4)."""
     if config.erase == "none":
         return np.zeros((random.images, 4), np.int64)
     if config.erase == "cutout":
-        corner = (random("erase", 2) * size).astype(np.int64) - config.erase_size // 2
+        corner = (random("erase", 2) * rows_and_columns(size)).astype(np.int64) - config.erase_size // 2
         box = np.concatenate((corner, np.full_like(corner, config.erase_size)), 1)
     else:
-        box = rectangles(random("erase", 2 * TRIES + 2), (size, size), (0.02, 1 / 3), (0.3, 1 / 0.3))
+        box = rectangles(random("erase", 2 * TRIES + 2), rows_and_columns(size), (0.02, 1 / 3), (0.3, 1 / 0.3))
     return np.where(random("erased") < config.erase_probability, box, 0)
 
 
@@ -173,12 +179,13 @@ def amounts(kinds: Array, signs: Array, strength: float) -> Array:
     return (start[kinds] + np.where(one_sided[kinds], 1, signs) * change[kinds]).astype(np.float32)
 
 
-def affine(kinds: Array, amounts: Array, size: int) -> Array:
+def affine(kinds: Array, amounts: Array, size: Sides) -> Array:
     """The geometric operations of each image in one matrix, about its centre: float32 (B, 2, 3).
 
     It maps a place (x, y, 1) of the result, in pixels from the centre, to where its colour comes from. Rotation is
     clockwise, translation by whole pixels.
     """
+    rows, columns = rows_and_columns(size)
     whole = np.tile(np.eye(3), (len(kinds), 1, 1))  # (B, 3, 3)
     for kind, amount in zip(kinds.T, amounts.T, strict=True):
         of = {name: np.where(kind == NAMES.index(name), amount, 0) for name in GEOMETRY}
@@ -186,7 +193,7 @@ def affine(kinds: Array, amounts: Array, size: int) -> Array:
         back[:, 0, 0] = back[:, 1, 1] = np.cos(of["rotate"])
         back[:, 0, 1] = np.sin(of["rotate"]) - of["shear_x"]
         back[:, 1, 0] = -np.sin(of["rotate"]) - of["shear_y"]
-        back[:, 0, 2] = -np.trunc(of["translate_x"] * size)
-        back[:, 1, 2] = -np.trunc(of["translate_y"] * size)
+        back[:, 0, 2] = -np.trunc(of["translate_x"] * columns)
+        back[:, 1, 2] = -np.trunc(of["translate_y"] * rows)
         whole = whole @ back
     return whole[:, :2].astype(np.float32)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from core.training import order
 from vision.augmentation.config import AugmentConfig
+from vision.sides import Sides, rows_and_columns
 
 Box = tuple[int, int, int, int]
 """First row, end of rows, first column, end of columns."""
@@ -24,8 +25,8 @@ class Mix(NamedTuple):
     box: Box | None = None
 
 
-def draw_mix(config: AugmentConfig, seed: int, place: tuple[int, int, int], size: int) -> Mix:
-    """Draws how a micro-batch of images of side `size` is mixed; place: its step, rank and number."""
+def draw_mix(config: AugmentConfig, seed: int, place: tuple[int, int, int], size: Sides) -> Mix:
+    """Draws how a micro-batch of images of `size` is mixed; place: its step, rank and number."""
     step, rank, micro = place
     random = np.random.RandomState(order.stream(seed, f"mixing {rank} {micro}", step))
     if random.rand() >= config.mix_probability:
@@ -39,20 +40,21 @@ def draw_mix(config: AugmentConfig, seed: int, place: tuple[int, int, int], size
     return draw_box(random, share, size) if cuts else Mix(share)
 
 
-def draw_box(random: np.random.RandomState, share: float, size: int) -> Mix:
-    """A square of area 1 - share centred anywhere and cut off at the border; the share is then that of what is left.
+def draw_box(random: np.random.RandomState, share: float, size: Sides) -> Mix:
+    """A box of area 1 - share and the image's shape, centred anywhere and cut off at the border.
 
-    Yun 2019, equation 2 and appendix A.
+    The share is then that of what is left. Yun 2019, equation 2 and appendix A.
     """
-    side = int(size * (1 - share) ** 0.5)
-    starts = random.randint(size, size=2) - side // 2
+    sides = np.array(rows_and_columns(size))
+    box = (sides * (1 - share) ** 0.5).astype(np.int64)
+    starts = np.array([random.randint(side) for side in sides]) - box // 2
     top, left = (int(start) for start in starts.clip(0))
-    bottom, right = (int(end) for end in (starts + side).clip(0, size))
-    return Mix(1 - (bottom - top) * (right - left) / size**2, (top, bottom, left, right))
+    bottom, right = (int(end) for end in (starts + box).clip(0, sides))
+    return Mix(1 - (bottom - top) * (right - left) / int(sides.prod()), (top, bottom, left, right))
 
 
 def mix_images(images: Tensor, mix: Mix) -> Tensor:
-    """float (B, C, S, S), overwritten -> the same. Raises ValueError for an odd number of images."""
+    """float (B, C, H, W), overwritten -> the same. Raises ValueError for an odd number of images."""
     if len(images) % 2:
         raise ValueError(
             f"batch_size makes micro-batches of {len(images)} images; mixup and cutmix mix them in pairs, "

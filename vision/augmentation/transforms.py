@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vision.sides import Sides, rows_and_columns
+
 GREY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in luminance (ITU-R BT.601)."""
 
@@ -26,18 +28,19 @@ def shift(pixels: Tensor, offset: Tensor, flip: Tensor) -> Tensor:
     return pixels.flatten(2).gather(2, places).view_as(pixels)
 
 
-def resample(pixels: Tensor, box: Tensor, flip: Tensor, size: int) -> Tensor:
+def resample(pixels: Tensor, box: Tensor, flip: Tensor, size: Sides) -> Tensor:
     """Resizes the inside of a box of each image, bilinear and antialiased, then mirrors some left to right.
 
     Both axes are resampled by a matrix (the triangle filter of Pillow and torch), whose entries outside the box
     are 0. pixels (B, C, H, W); box (B, 4): top, left, height and width in pixels; flip bool (B,) -> float32
-    (B, C, size, size) in the range of the pixels.
+    (B, C, *size) in the range of the pixels.
     """
     channels, height, width = pixels.shape[1:]
-    rows = _triangles(box[:, 0], box[:, 2], height, size)  # (B, S, H)
-    columns = _triangles(box[:, 1], box[:, 3], width, size)  # (B, S, W)
+    tall, wide = rows_and_columns(size)
+    rows = _triangles(box[:, 0], box[:, 2], height, tall)  # (B, S, H)
+    columns = _triangles(box[:, 1], box[:, 3], width, wide)  # (B, T, W)
     columns = torch.where(flip[:, None, None], columns.flip(1), columns)
-    across = torch.bmm(pixels.float().flatten(1, 2), columns.transpose(1, 2))  # (B, C H, S)
+    across = torch.bmm(pixels.float().flatten(1, 2), columns.transpose(1, 2))  # (B, C H, T)
     return torch.einsum("bsh,bcht->bcst", rows, across.unflatten(1, (channels, height)))
 
 
@@ -45,11 +48,12 @@ def warp(images: Tensor, matrix: Tensor) -> Tensor:
     """Maps images affinely, bilinear; what comes from outside is 0.
 
     Place p shows what was at matrix @ (p, 1), where p = (x, y) in pixels from the centre.
-    images float (B, C, S, S); matrix (B, 2, 3) -> (B, C, S, S).
+    images float (B, C, H, W); matrix (B, 2, 3) -> (B, C, H, W).
     """
-    unit = torch.ones_like(matrix)
-    unit[:, :, 2] = 2 / images.shape[-1]  # torch counts in half sides from the centre
-    grid = F.affine_grid(matrix * unit, list(images.shape), align_corners=False)  # (B, S, S, 2)
+    height, width = images.shape[-2:]
+    half = ((1, height / width, 2 / width), (width / height, 1, 2 / height))  # torch counts in half sides
+    unit = torch.tensor(half, device=matrix.device)  # (2, 3)
+    grid = F.affine_grid(matrix * unit, list(images.shape), align_corners=False)  # (B, H, W, 2)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

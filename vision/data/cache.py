@@ -13,6 +13,7 @@ from torch import Tensor
 
 from core.files.atomic import atomic_write, remove, sha256
 from vision.data.decoding import Streamed, chunks
+from vision.data.spectrograms import used_columns
 
 FORMAT = 3  # of the folders written here and of the pixels in them; a part of their key: older ones are not found
 ATTEMPTS = 3  # another process may have removed, as damaged, what this one had written
@@ -25,7 +26,8 @@ class Decoded(NamedTuple):
 
     moments: int64 (N, C, 2), the sums of an image's pixels and of their squares; 0 where it is bad.
     shown: float32 (N,), the share of its area that an image shows. contents: int64 (N,), a hash of the file's bytes.
-    bad: why, in a sentence, by index. pixels: uint8 (N, C, S, S), memory-mapped; None if not kept.
+    bad: why, in a sentence, by index. pixels: uint8 (N, C, H, W), memory-mapped; None if not kept.
+    areas: int64 (N,), how many pixels are no padding; None where all are.
     """
 
     moments: NDArray[np.int64]
@@ -33,6 +35,7 @@ class Decoded(NamedTuple):
     contents: NDArray[np.int64]
     bad: dict[int, str]
     pixels: Tensor | None
+    areas: NDArray[np.int64] | None
 
 
 def decode_all(images: Streamed, keep: Keep, cache: Path) -> Decoded:
@@ -65,7 +68,7 @@ def known_contents(images: Streamed, cache: Path) -> NDArray[np.int64] | None:
 
 def _place(images: Streamed, keep: Keep, cache: Path) -> Path:
     layout = images.layout
-    key = (FORMAT, layout.channels, layout.side, layout.fit, keep)
+    key = (FORMAT, layout.channels, layout.side, layout.fit, keep, *([layout.sound] if layout.sound else []))
     return cache / images.listing.digest(*key, of="files")[:32]
 
 
@@ -79,12 +82,13 @@ def moments(pixels: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def statistics(sums: Tensor, area: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, in 0..1, from int64 (N, C, 2) of `moments` of `area` pixels each.
+def statistics(sums: Tensor, area: int | Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, in 0..1, from int64 (N, C, 2) of `moments`.
 
+    area: how many pixels each image has, or int64 (N,) where they differ; what lies outside is 0.
     Exact but for the last rounding. A channel that never changes gets the deviation 1/255.
     """
-    n = len(sums) * area
+    n = len(sums) * area if isinstance(area, int) else int(area.sum())
     totals = [(int(s), int(q)) for s, q in sums.sum(0).tolist()]
     mean = tuple(s / (n * 255) for s, _ in totals)
     std = tuple((math.sqrt(n * q - s * s) or n) / (n * 255) for s, q in totals)
@@ -99,19 +103,23 @@ def _write(folder: Path, images: Streamed, keep: Keep) -> dict[int, str]:
     from tqdm import tqdm
 
     count, layout = len(images), images.layout
-    shape = (count, layout.channels, layout.side, layout.side)
+    shape = (count, layout.channels, *layout.sides)
     kept = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, shape) if keep == "pixels" else None
     arrays: dict[str, NDArray[Any]] = {
         "moments": np.zeros((*shape[:2], 2), np.int64),
         "shown": np.zeros(count, np.float32),
         "contents": np.zeros(count, np.int64),
     }
+    if layout.sound is not None:
+        arrays["areas"] = np.zeros(count, np.int64)
     parts = chunks(np.arange(count))
     reasons, unread = dict[int, str](), dict[int, str]()
     with tqdm(total=count, unit="images", desc="decoding", delay=1, disable=None) as bar:
         for indices, batch in zip(parts, replace(images, hashed="always").decode(parts), strict=True):
             arrays["moments"][indices] = moments(batch.pixels).numpy()
             arrays["shown"][indices], arrays["contents"][indices] = batch.shown.numpy(), batch.contents.numpy()
+            if layout.sound is not None:
+                arrays["areas"][indices] = used_columns(batch.pixels).numpy() * layout.sides[0]
             if kept is not None:
                 kept[indices] = batch.pixels.numpy()
             reasons |= batch.bad
@@ -135,6 +143,8 @@ def _read(folder: Path, keep: Keep) -> Decoded | None:
             return None
         sums, shown, contents = (np.load(folder / f"{name}.npy") for name in ("moments", "shown", "contents"))
         pixels = np.load(folder / "pixels.npy", mmap_mode="c") if keep == "pixels" else None
+        areas = np.load(folder / "areas.npy") if "areas.npy" in meta["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Decoded(sums, shown, contents, bad, None if pixels is None else torch.from_numpy(np.asarray(pixels)))
+    mapped = None if pixels is None else torch.from_numpy(np.asarray(pixels))
+    return Decoded(sums, shown, contents, bad, mapped, areas)

@@ -17,7 +17,7 @@ from torch import Tensor
 from core.cli.exits import RunFailure
 from core.files.atomic import sha256
 from core.training.order import Batch, Indices
-from vision.data.files import Layout, read_square
+from vision.data.files import Layout, read_stored
 from vision.data.folder import Listing
 
 MOST_WORKERS = 16
@@ -28,7 +28,7 @@ CHUNK = 64  # files decoded together when all of them are
 class DecodedBatch(NamedTuple):
     """Files decoded together.
 
-    pixels: uint8 (b, C, S, S), black where a file cannot be decoded. labels: int64 (b,). shown: float32 (b,), the
+    pixels: uint8 (b, C, H, W), black where a file cannot be decoded. labels: int64 (b,). shown: float32 (b,), the
     share of its area that an image shows. contents: int64 (b,), a hash of the files' bytes, or 0.
     bad: by index, why a file cannot be decoded. unread: the same for errors of the file system, which may pass.
     """
@@ -66,12 +66,12 @@ class Streamed(torch.utils.data.Dataset):
         return replace(self, listing=self.listing.subset(indices))
 
     def sample(self, count: int) -> Tensor:
-        """Pixels of `count` images, or of all if there are fewer, evenly spaced: uint8 (n, C, S, S)."""
+        """Pixels of `count` images, or of all if there are fewer, evenly spaced: uint8 (n, C, H, W)."""
         parts = chunks(evenly_spaced(len(self), count))
         return torch.cat([pixels for pixels, _ in self.batches(parts)])
 
     def batches(self, order: Iterable[Indices]) -> Iterator[Batch]:
-        """For each array of indices in `order`, which may be endless: uint8 (b, C, S, S), int64 (b,).
+        """For each array of indices in `order`, which may be endless: uint8 (b, C, H, W), int64 (b,).
 
         The workers end with the iterator. Raises RunFailure for a file that can no longer be decoded.
         """
@@ -98,13 +98,13 @@ class Streamed(torch.utils.data.Dataset):
     def __getitem__(self, indices: Indices) -> DecodedBatch:
         """What a worker does."""
         layout, count = self.layout, len(indices)
-        pixels = torch.zeros(count, layout.channels, layout.side, layout.side, dtype=torch.uint8)
+        pixels = torch.zeros(count, layout.channels, *layout.sides, dtype=torch.uint8)
         shown, contents = torch.ones(count), torch.zeros(count, dtype=torch.int64)
         bad, unread = dict[int, str](), dict[int, str]()
         for row, index in enumerate(indices.tolist()):
             path = self.listing.folder / self.listing.files[index]
             try:
-                pixels[row], shown[row] = read_square(path, layout)
+                pixels[row], shown[row] = read_stored(path, layout)
                 contents[row] = content_hash(path) if self.hashed == "always" else 0
             except OSError as error:
                 unread[index] = f"{path} cannot be read: {error.strerror}"

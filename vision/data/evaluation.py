@@ -9,9 +9,7 @@ from core.messages import notice
 from core.training.trained import matches_data
 from vision.data.batches import ImageSet
 from vision.data.folder import Part
-from vision.data.load import find_folder, load_data, load_part
-from vision.data.named import NAMES
-from vision.data.tables import parts_of
+from vision.data.load import load_data, load_part, parts_named
 from vision.trained import Trained, TrainedGenerator
 
 Split = Literal["auto", "test", "validation"]
@@ -34,7 +32,7 @@ def choose_images(
     """
     config, preparation = trained.config, trained.preparation
     other = Path(name).expanduser().resolve() != Path(config.data).expanduser().resolve()
-    parts = {"test"} if name in NAMES else {*parts_of(find_folder(name, data_root()))} - {"train"}
+    parts = parts_named(name, data_root(), preparation.layout.media) - {"train"}
     default = "test" if "test" in parts else "validation" if parts or not other else "all"
     chosen = default if split == "auto" else split
     if chosen == "validation" and not (other and "validation" in parts):

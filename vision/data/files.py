@@ -15,14 +15,29 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from vision.data import spectrograms
+from vision.data.spectrograms import SoundConfig
+from vision.sides import Sides, rows_and_columns
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Fit = Literal["crop", "pad", "squash"]
-"""How an image becomes a square: its central square, all of it between black bars, or all of it distorted."""
+"""How an image gets its shape: its central part of that shape, all of it between black bars, or all of it distorted."""
+
+
+class Media(NamedTuple):
+    """A kind of files: what they are called, how their names end, and an example."""
+
+    plural: str
+    suffixes: tuple[str, ...]
+    example: str
+
 
 SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .webp .avif .bmp .gif .tif .tiff .ppm .pgm .pbm".split())
 """What counts as an image in a folder, in lower or upper case."""
+IMAGES = Media("images", SUFFIXES, "*.jpg")
+SOUNDS = Media("sounds", spectrograms.SUFFIXES, "*.wav")
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")  # no EPS, say, which would run Ghostscript
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
@@ -37,43 +52,60 @@ MARGIN = 2  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves this many t
 
 @dataclass(frozen=True)
 class Layout:
-    """How images are stored: 1 or 3 channels, squares of `side` pixels, and how they become squares."""
+    """How images are stored: 1 or 3 channels, a side or rows and columns of pixels, and how they get that shape.
+
+    sound: how sounds become images, where the files are sounds; rows are then bands and columns windows.
+    """
 
     channels: int
-    side: int
+    side: Sides
     fit: Fit = "crop"
+    sound: SoundConfig | None = None
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return rows_and_columns(self.side)
+
+    @property
+    def media(self) -> Media:
+        """What the files are."""
+        return IMAGES if self.sound is None else SOUNDS
 
 
-class Square(NamedTuple):
-    """An image as it is stored, uint8 (C, side, side), and which share of the image's area it shows."""
+class Stored(NamedTuple):
+    """An image as it is stored, uint8 (C, rows, columns), and which share of the image's area it shows."""
 
     pixels: Tensor
     shown: float
 
 
-def read_square(path: Path | str, layout: Layout) -> Square:
-    """An image file as it is stored. Raises what `read_image` raises."""
-    return to_square(read_image(path, layout.channels, layout.side), layout)
+def read_stored(path: Path | str, layout: Layout) -> Stored:
+    """A file as it is stored. Raises what `read_image` raises, or `read_spectrogram`."""
+    if layout.sound is not None:
+        return Stored(*spectrograms.read_spectrogram(path, layout.sound, *layout.sides))
+    return to_stored(read_image(path, layout.channels, layout.side), layout)
 
 
-def to_square(image: Image, layout: Layout) -> Square:
+def to_stored(image: Image, layout: Layout) -> Stored:
     """A PIL image of mode RGB or L as it is stored; resized bicubic, with antialiasing, unless it has that size."""
     from PIL import ImageOps
     from PIL.Image import Resampling
 
-    side, shown = layout.side, 1.0
+    (rows, columns), shown = layout.sides, 1.0
     if layout.fit == "crop":
-        shown = min(image.size) / max(image.size)
-        image = ImageOps.fit(image, (side, side), Resampling.BICUBIC)
+        wider = (image.width * rows) / (image.height * columns)
+        shown = min(wider, 1 / wider)
+        image = ImageOps.fit(image, (columns, rows), Resampling.BICUBIC)
     elif layout.fit == "pad":
-        image = ImageOps.pad(image, (side, side), Resampling.BICUBIC)
+        image = ImageOps.pad(image, (columns, rows), Resampling.BICUBIC)
     else:
-        image = image.resize((side, side), Resampling.BICUBIC)
+        image = image.resize((columns, rows), Resampling.BICUBIC)
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return Square(pixels.view(side, side, -1).permute(2, 0, 1).contiguous(), shown)  # (S, S, C) -> (C, S, S)
+    return Stored(pixels.view(rows, columns, -1).permute(2, 0, 1).contiguous(), shown)  # (H, W, C) -> (C, H, W)
 
 
-def read_image(path: Path | str, channels: int, side: int | None = None) -> Image:
+def read_image(path: Path | str, channels: int, side: Sides | None = None) -> Image:
     """An image file as a PIL image of mode RGB (3 channels) or L (1 channel: ITU-R 601-2 luma), upright.
 
     EXIF orientation is applied. Alpha and transparent colours are laid over white. CMYK, palettes and the like
@@ -81,7 +113,8 @@ def read_image(path: Path | str, channels: int, side: int | None = None) -> Imag
     fit into it; floats as 0..1 or 0..255, whichever is the first that holds them; beyond, both are stretched
     from their least to their largest value. Of several frames the first is taken.
 
-    side: pixels of the shorter side wanted at least; large JPEGs are then decoded at a fraction of their size.
+    side: pixels wanted at least, along the shorter side or as rows and columns; large JPEGs are then decoded at a
+    fraction of their size.
 
     Raises ValueError naming the file: empty, not of FORMATS, damaged, cut off, above MAX_PIXELS (before it is
     decoded); OSError naming the file if there is none, or it cannot be opened or read.
@@ -100,7 +133,7 @@ def read_image(path: Path | str, channels: int, side: int | None = None) -> Imag
             raise ValueError(f"{path} cannot be read as an image: {_reason(error)}") from error
 
 
-def _decode(file: BinaryIO, channels: int, side: int | None) -> Image:
+def _decode(file: BinaryIO, channels: int, side: Sides | None) -> Image:
     from PIL import Image
 
     Image.init()
@@ -109,7 +142,8 @@ def _decode(file: BinaryIO, channels: int, side: int | None) -> Image:
     if opened.width * opened.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     if side is not None:
-        opened.draft(None, (MARGIN * side, MARGIN * side))
+        rows, columns = rows_and_columns(side)
+        opened.draft(None, (MARGIN * columns, MARGIN * rows))
     opened.load()
     image = _upright(opened)
     if image.mode.startswith(("I", "F")):

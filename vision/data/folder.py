@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from core.messages import notice
 from core.training.folder import is_run_folder
-from vision.data.files import SUFFIXES
+from vision.data.files import IMAGES, Media
 
 Part = Literal["train", "validation", "test"]
 Labels = NDArray[np.int64]
@@ -76,9 +76,10 @@ class Listing:
 
 
 class Walk:
-    """Finds the images below folders, follows links, and counts what is left out."""
+    """Finds the images, or other media, below folders, follows links, and counts what is left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, media: Media = IMAGES) -> None:
+        self.media = media
         self.left_out: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.unreadable: list[str] = []
@@ -100,7 +101,7 @@ class Walk:
                     self.left_out[reason] += 1
                 else:
                     folders.append(path)
-            elif entry.name.lower().endswith(SUFFIXES):
+            elif entry.name.lower().endswith(self.media.suffixes):
                 images.append(path)
             elif entry.is_symlink() and not path.exists():
                 self.left_out["broken links"] += 1
@@ -130,19 +131,19 @@ class Walk:
         reasons = [f"{reason} ({count:,})" for reason, count in sorted(self.left_out.items())]
         if self.kinds:
             kinds = first_few([kind for kind, _ in self.kinds.most_common()])
-            reasons.append(f"files that are not images ({self.kinds.total():,}: {kinds})")
+            reasons.append(f"files that are not {self.media.plural} ({self.kinds.total():,}: {kinds})")
         if self.unreadable:
             reasons.append(f"what cannot be read ({len(self.unreadable):,}: {first_few(self.unreadable)})")
         if reasons:
             notice(f"left out in {folder}: {', '.join(reasons)}")
 
 
-def part_folders(root: Path) -> dict[Part, Path]:
+def part_folders(root: Path, media: Media = IMAGES) -> dict[Part, Path]:
     """The sub-folders that hold a part of a folder's images: those called so, unless a class lies beside them.
 
     Raises ValueError where two of them hold the same part.
     """
-    walk = Walk()
+    walk = Walk(media)
     found: dict[Part, Path] = {}
     others = []
     for folder in walk.scan(root)[0]:
@@ -163,7 +164,7 @@ def part_called(name: str) -> Part | None:
     return next((part for part, names in CALLED.items() if re.fullmatch(pattern.format(names), name, re.I)), None)
 
 
-def list_part(root: Path, part: Part, bad: Skip = "refuse") -> Listing | None:
+def list_part(root: Path, part: Part, bad: Skip = "refuse", media: Media = IMAGES) -> Listing | None:
     """The images of one part; no other part is looked into. None if the folder has no such part.
 
     `root/train/CLASS/*` with `root/val/CLASS/*` and `root/test/CLASS/*` beside it if wanted (see CALLED); or
@@ -172,15 +173,15 @@ def list_part(root: Path, part: Part, bad: Skip = "refuse") -> Listing | None:
 
     Raises ValueError: no class folder, or no part to train on though there are others.
     """
-    folders = part_folders(root)
+    folders = part_folders(root, media)
     if part in folders:
-        return _list(folders[part], bad)
+        return _list(folders[part], bad, media)
     if part != "train":
         return None
     if folders:
         others = " and ".join(str(folders[other]) for other in CALLED if other in folders)
         raise ValueError(f"{root} has {others} but no {root / 'train'} to train on")
-    listing = _list(root, bad)
+    listing = _list(root, bad, media)
     if parts := [name for name in listing.classes if part_called(name)]:
         notice(f"taken for classes of {root}, as others lie beside them: {first_few(parts)}")
     return listing
@@ -228,11 +229,11 @@ def listing_of(folder: Path, images: Mapping[str, Sequence[Path]], walk: Walk, b
     return Listing(folder, tuple(images), tuple(files), np.array(labels, np.int64), np.array(stamps).reshape(-1, 2))
 
 
-def _list(folder: Path, bad: Skip) -> Listing:
-    walk = Walk()
+def _list(folder: Path, bad: Skip, media: Media) -> Listing:
+    walk = Walk(media)
     folders, loose = walk.scan(folder)
     if loose:
-        walk.left_out["images outside of class folders"] += len(loose)
+        walk.left_out[f"{media.plural} outside of class folders"] += len(loose)
     images = {}
     for each in folders:
         runs = walk.left_out[RUN]
@@ -240,17 +241,19 @@ def _list(folder: Path, bad: Skip) -> Listing:
         if found or walk.left_out[RUN] == runs:
             images[each.name] = found
     if not images:
-        raise ValueError(f"{folder} has no class folders: images are looked for at {folder / 'CLASS' / '*.jpg'}")
+        place = folder / "CLASS" / media.example
+        raise ValueError(f"{folder} has no class folders: {media.plural} are looked for at {place}")
     return listing_of(folder, images, walk, bad)
 
 
-def check_training(listing: Listing) -> None:
+def check_training(listing: Listing, media: Media = IMAGES) -> None:
     """Raises ValueError where a listing has fewer than two classes, or a class without images."""
     folder, classes = listing.folder, listing.classes
     if len(classes) == 1:
         raise ValueError(f"{folder} has one class only, {classes[0]!r}: a sub-folder each for two or more is needed")
     for label in np.setdiff1d(np.arange(len(classes)), listing.labels):
-        raise ValueError(f"the class folder {folder / classes[label]} has no images: they end in {' '.join(SUFFIXES)}")
+        end = f"{media.plural}: they end in {' '.join(media.suffixes)}"
+        raise ValueError(f"the class folder {folder / classes[label]} has no {end}")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from core.cli.arguments import named_path, run_folder
 from core.messages import notice
-from vision.data.files import SUFFIXES, read_square
+from vision.data.files import IMAGES, Media, read_stored
 from vision.data.folder import Walk, first_few
 from vision.data.preparation import Preparation
 from vision.data.reading import report_unseen
@@ -22,7 +22,7 @@ class Reader:
         self.bad: dict[Path, str] = {}
 
     def read(self, files: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
-        """Each file with its pixels, uint8 (C, side, side); a notice at the end counts what is not seen of them.
+        """Each file with its pixels, uint8 (C, H, W); a notice at the end counts what is not seen of them.
 
         One that cannot be read raises ValueError or, with skip_bad, is counted in a notice as well. ValueError where
         none could be read.
@@ -30,22 +30,23 @@ class Reader:
         shown = []
         for file in files:
             try:
-                square = read_square(file, self.preparation.layout)
+                stored = read_stored(file, self.preparation.layout)
             except (ValueError, OSError) as error:
                 reason = f"{file} cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
                 if not self.skip_bad:
                     raise ValueError(f"{reason}; --skip-bad leaves it out") from error
                 self.bad[file] = reason
             else:
-                shown.append(square.shown)
-                yield file, square.pixels
+                shown.append(stored.shown)
+                yield file, stored.pixels
+        media = self.preparation.layout.media
         if self.bad:
-            count = f"{len(self.bad):,} of {len(files):,} images cannot be read"
+            count = f"{len(self.bad):,} of {len(files):,} {media.plural} cannot be read"
             reasons = first_few(list(self.bad.values()))
             if len(self.bad) == len(files):
                 raise ValueError(f"{count}: {reasons}")
             notice(f"{count} and are left out: {reasons}")
-        report_unseen(sum(shown) / len(shown), "these images")
+        report_unseen(sum(shown) / len(shown), f"these {media.plural}", media)
 
 
 def run_folder_and_images(argv: list[str], command: str) -> tuple[Path, list[str], list[str]]:
@@ -58,19 +59,19 @@ def run_folder_and_images(argv: list[str], command: str) -> tuple[Path, list[str
     return folder, [str(named_path(image, "IMAGE")) for image in images], options
 
 
-def find_images(words: Sequence[str], skip_bad: bool = False) -> list[Path]:
-    """The files that words name, each once: a file as it is; of a folder or a pattern, what ends in SUFFIXES.
+def find_images(words: Sequence[str], skip_bad: bool = False, media: Media = IMAGES) -> list[Path]:
+    """The files that words name, each once: a file as it is; of a folder or a pattern, what ends like `media`.
 
     Of a folder, `vision.data.folder.Walk` finds them. Raises ValueError for a word that names nothing, and for a folder
     that cannot be read, unless it is skipped.
     """
-    return list(dict.fromkeys(file for word in words for file in _named_by(word, skip_bad)))
+    return list(dict.fromkeys(file for word in words for file in _named_by(word, skip_bad, media)))
 
 
-def _named_by(word: str, skip_bad: bool) -> list[Path]:
+def _named_by(word: str, skip_bad: bool, media: Media) -> list[Path]:
     path = Path(word).expanduser()
     if path.is_dir():
-        walk = Walk()
+        walk = Walk(media)
         images = sorted(walk.below(path))
         if walk.unreadable and not skip_bad:
             raise ValueError(f"{first_few(walk.unreadable)}; --skip-bad leaves out what cannot be read")
@@ -79,9 +80,9 @@ def _named_by(word: str, skip_bad: bool) -> list[Path]:
         return [path]
     elif glob.has_magic(word):
         matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
-        images = sorted(match for match in matches if match.suffix.lower() in SUFFIXES and match.is_file())
+        images = sorted(match for match in matches if match.suffix.lower() in media.suffixes and match.is_file())
     else:
         raise ValueError(f"{word}: no such file or folder")
     if not images:
-        raise ValueError(f"{word} names no images: they end in {' '.join(SUFFIXES)}")
+        raise ValueError(f"{word} names no {media.plural}: they end in {' '.join(media.suffixes)}")
     return images

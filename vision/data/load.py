@@ -18,7 +18,7 @@ from core.messages import nearest
 from core.training.order import Indices
 from vision.augmentation.config import CROP
 from vision.data.batches import Images, ImageSet, TrainingImages
-from vision.data.files import Fit, Layout
+from vision.data.files import IMAGES, Fit, Layout, Media
 from vision.data.folder import Listing, Part, Skip, check_training, class_places
 from vision.data.named import NAMES, Ties, held_out
 from vision.data.preparation import Preparation
@@ -33,7 +33,10 @@ from vision.data.reading import (
     report_duplicates,
     report_unseen,
 )
-from vision.data.tables import PREFIX, from_hub, list_images
+from vision.data.recordings import FSDD, is_fsdd, list_fsdd
+from vision.data.spectrograms import SoundConfig, require_soundfile
+from vision.data.tables import PREFIX, from_hub, list_images, parts_of
+from vision.sides import Sides, rows_and_columns, shortest
 
 HELD_OUT = 0.1  # of the training images, for validation
 
@@ -61,7 +64,7 @@ class Data:
 def load_data(
     name: str,
     *,
-    size: int,
+    size: Sides,
     channels: int | None = None,
     validation: float | None = None,
     seed: int = 0,
@@ -71,20 +74,23 @@ def load_data(
     matches: Callable[[str], bool] = bool,
     skip_bad: bool = False,
     storage: Storage = "auto",
+    sound: SoundConfig | None = None,
     root: Path | None = None,
 ) -> Data:
     """Training and validation images; the test part is not read.
 
     name: one of `vision.data.named.NAMES`, under `root` (default: `data_root()`) or downloaded; a folder or a table
         (see `vision.data.tables.list_images`), or hf:NAME.
-    size: side of the model's images, in pixels. A folder's are stored as squares, made by `fit`, of which `crop` of the
-        side is given to the model, all of it unless `fit` is crop. Those of a named set keep the size they come in.
+    size: side of the model's images, in pixels, or rows and columns. A folder's are stored in that shape, made by
+        `fit`, of which `crop` of the side is given to the model, all of it unless `fit` is crop. Those of a named set
+        keep the size they come in.
     channels: 1 (grey) or 3; default that of the named set, or 3 for a folder.
     validation: how many training images, or which fraction of them, are held out, drawn with `seed` and stratified;
         default a folder's own validation part, or else a tenth. 0 is none.
     preparation: that of a trained model, whose images are stored and labelled so; channels, fit and crop are its own.
     matches: whether a fingerprint is that of a run; older versions held out other images of classes of equal size.
     skip_bad: leave out files of a folder that cannot be decoded, with a notice, in place of an error.
+    sound: how sounds become images, where the files are sounds; `size` is then of bands and windows.
 
     Raises ValueError of one sentence for bad input.
     """
@@ -94,18 +100,35 @@ def load_data(
     if name in NAMES:
         part, own = _read_named(name, "train", root, preparation, channels), None
     else:
-        crop = crop if fit == "crop" else 1.0
-        layout = preparation.layout if preparation else Layout(channels or 3, round(size / crop), fit)
+        crop = crop if fit == "crop" and sound is None else 1.0
+        colours = channels or (3 if sound is None else 1)
+        layout = preparation.layout if preparation else Layout(colours, enlarged(size, crop), fit, sound)
+        check_sounds(layout)
         reader = FolderReader(layout, crop, storage, _bad(skip_bad), root)
         part, own = _read_folder(name, reader, validation, preparation)
     return split(name, part, validation if own is None else 0, seed, preparation, own, matches)
+
+
+def enlarged(size: Sides, crop: float) -> Sides:
+    """The sides of which a share `crop` is `size`."""
+    rows, columns = rows_and_columns(size)
+    return shortest(round(rows / crop), round(columns / crop))
+
+
+def check_sounds(layout: Layout) -> None:
+    """Raises ValueError where sounds cannot be read, or have colours."""
+    if layout.sound is not None:
+        require_soundfile()
+        if layout.channels != 1:
+            raise ValueError(f"channels = {layout.channels} must be 1: sounds have no colours")
 
 
 def _read_folder(
     name: str, reader: FolderReader, validation: float | None, preparation: Preparation | None
 ) -> tuple[PartImages, PartImages | None]:
     """The training images, and the validation images where they are a part of their own and wanted."""
-    train, own = (_list(name, part, reader.root, reader.bad, preparation) for part in ("train", "validation"))
+    media = reader.layout.media
+    train, own = (_list(name, part, reader.root, reader.bad, preparation, media) for part in ("train", "validation"))
     assert train is not None
     reader = reader.for_files(train, own)
     if own is None or validation == 0:
@@ -136,12 +159,13 @@ def load_part(
         if part == "validation":
             raise ValueError(f"{name} has the parts train and test, and no validation images of its own")
         return _read_named(name, part, root, preparation).images
-    bad = _bad(skip_bad)
-    listing = _list(name, part, root, bad, preparation)
+    bad, media = _bad(skip_bad), preparation.layout.media
+    check_sounds(preparation.layout)
+    listing = _list(name, part, root, bad, preparation, media)
     if listing is None:
-        raise ValueError(f"{name} has no {part} images: they are looked for in {Path(name) / part}")
+        raise ValueError(f"{name} has no {part} {media.plural}: they are looked for in {Path(name) / part}")
     images = FolderReader(preparation.layout, preparation.crop, storage, bad, root).for_files(listing).read(listing)
-    report_unseen(images.shown, name)
+    report_unseen(images.shown, name, media)
     if images.files:
         report_duplicates({"evaluation": images.files} | _training_files(trained_on, listing, preparation, root))
     return images.images
@@ -177,7 +201,7 @@ def split(
             f"{len(held)} images held out for validation leave none of {part.classes[label]!r} to train on: "
             f"hold out fewer, or add images"
         )
-    report_unseen(part.shown, name)
+    report_unseen(part.shown, name, part.layout.media)
     if part.files:
         others = own.files if own and own.files else part.files.subset(held)
         report_duplicates({"training": part.files.subset(kept), "validation": others})
@@ -225,17 +249,28 @@ def _read_named(
     return replace(images, images=Images(images.images.pixels, labels), classes=preparation.classes)
 
 
-def _list(name: str, part: Part, root: Path, bad: Skip, preparation: Preparation | None) -> Listing | None:
+def _list(
+    name: str, part: Part, root: Path, bad: Skip, preparation: Preparation | None, media: Media
+) -> Listing | None:
     """The images of a part, labelled by the classes of a trained model where there is one."""
-    path = find_folder(name, root)
-    listing = list_images(path, part, bad)
+    if is_fsdd(name):
+        listing = list_fsdd(name, part, root, bad)
+    else:
+        listing = list_images(find_folder(name, root), part, bad, media)
     if listing is None:
         return None
     if preparation is not None:
         return listing.with_classes(preparation.classes, "the model")
     if part == "train":
-        check_training(listing)
+        check_training(listing, media)
     return listing
+
+
+def parts_named(name: str, root: Path, media: Media = IMAGES) -> set[Part]:
+    """The parts that a name or a folder holds."""
+    if name in NAMES or is_fsdd(name):
+        return {"train", "test"}
+    return parts_of(find_folder(name, root), media)
 
 
 def find_folder(name: str, root: Path) -> Path:
@@ -244,7 +279,7 @@ def find_folder(name: str, root: Path) -> Path:
         return from_hub(name, root)
     path = Path(name).expanduser()
     if not name or not path.exists():
-        raise ValueError(f"there is no folder {name!r}, and no image set of that name; {nearest(name, NAMES)}")
+        raise ValueError(f"there is no folder {name!r}, and no image set of that name; {nearest(name, (*NAMES, FSDD))}")
     return path
 
 
@@ -253,7 +288,7 @@ def _training_files(name: str, listing: Listing, preparation: Preparation, root:
     if not name or name in NAMES:
         return {}
     with suppress(ValueError, OSError):  # they have moved, or changed
-        train = _list(name, "train", root, "ignore", preparation)
+        train = _list(name, "train", root, "ignore", preparation, preparation.layout.media)
         if train is not None and (train.folder.resolve(), train.files) != (listing.folder.resolve(), listing.files):
             known = known_files(train, preparation.layout, root)
             return {"training": known} if known else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,10 +21,11 @@ from core.training.order import Indices
 from vision.data.batches import Images, ImageSet
 from vision.data.cache import decode_all, known_contents, moments, statistics
 from vision.data.decoding import Streamed, local_ranks
-from vision.data.files import Layout, to_square
+from vision.data.files import IMAGES, SOUNDS, Layout, Media, to_stored
 from vision.data.folder import Listing, Skip, first_few
 from vision.data.named import read_named
 from vision.data.preparation import Preparation
+from vision.sides import shortest
 
 Storage = Literal["auto", "memory", "stream"]
 """A folder's pixels: mapped from a cache on disk, or decoded whenever they are needed; auto is memory if half of what
@@ -51,7 +53,8 @@ class Files(NamedTuple):
 class PartImages:
     """One part. sums: `moments` of its images. layout, crop: as in `Preparation`. digest: of all that it holds.
 
-    shown: the share of the images' area that is stored. files: none of a named set.
+    shown: the share of the images' area that is stored. files: none of a named set. areas: int64 (N,), how many pixels
+    of each are no padding; None where all are.
     """
 
     images: ImageSet
@@ -62,11 +65,15 @@ class PartImages:
     digest: str
     shown: float = 1.0
     files: Files | None = None
+    areas: Tensor | None = None
 
     def preparation(self, indices: Indices) -> Preparation:
         """That of a model that is trained on the images at `indices`."""
-        mean, std = statistics(self.sums[torch.from_numpy(indices)], self.layout.side**2)
-        return Preparation(self.classes, self.layout.channels, mean, std, self.layout.side, self.crop, self.layout.fit)
+        rows, layout = torch.from_numpy(indices), self.layout
+        mean, std = statistics(self.sums[rows], math.prod(layout.sides) if self.areas is None else self.areas[rows])
+        return Preparation(
+            self.classes, layout.channels, mean, std, layout.side, self.crop, layout.fit, sound=layout.sound
+        )
 
 
 def report_duplicates(parts: Mapping[str, Files]) -> None:
@@ -99,7 +106,7 @@ def read_named_part(
     digest = hashlib.sha256(pixels.numpy().data)
     digest.update(labels.numpy().data)
     pixels = restored(pixels, layout)
-    layout = Layout(pixels.shape[1], pixels.shape[-1])
+    layout = Layout(pixels.shape[1], shortest(*pixels.shape[-2:]))
     return PartImages(Images(pixels, labels), classes, moments(pixels), layout, 1.0, digest.hexdigest())
 
 
@@ -114,13 +121,13 @@ def with_channels(pixels: Tensor, channels: int) -> Tensor:
 
 
 def restored(pixels: Tensor, layout: Layout | None) -> Tensor:
-    """uint8 (N, C, H, W) as they would be stored if each were a file: (N, C, side, side)."""
+    """uint8 (N, C, H, W) as they would be stored if each were a file: (N, C, rows, columns)."""
     from PIL import Image
 
-    if layout is None or tuple(pixels.shape[-2:]) == (layout.side, layout.side):
+    if layout is None or tuple(pixels.shape[-2:]) == layout.sides:
         return pixels
     images = (Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy()) for image in pixels)  # (H, W, C) or (H, W)
-    return torch.stack([to_square(image, layout).pixels for image in images])
+    return torch.stack([to_stored(image, layout).pixels for image in images])
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,8 @@ class FolderReader:
         if self.storage != "auto":
             return self
         files = sum(len(listing) for listing in listings if listing)
-        fits = files * self.layout.channels * self.layout.side**2 <= MEMORY * available_memory() / local_ranks()
+        size = files * self.layout.channels * math.prod(self.layout.sides)
+        fits = size <= MEMORY * available_memory() / local_ranks()
         return replace(self, storage="memory" if fits else "stream")
 
     def read(self, listing: Listing) -> PartImages:
@@ -154,25 +162,27 @@ class FolderReader:
         if decoded.bad:
             self._leave_out(listing, decoded.bad, good)
             listing, images = listing.subset(good), images.subset(good)
-        fit = () if layout.fit == "crop" else (layout.fit,)
+        more = [value for value in (layout.fit, layout.sound) if value not in ("crop", None)]
         return PartImages(
             images,
             listing.classes,
             torch.from_numpy(decoded.moments[good]),
             layout,
             self.crop,
-            listing.digest(layout.channels, layout.side, *fit),
+            listing.digest(layout.channels, layout.side, *more),
             float(decoded.shown[good].mean()) if len(good) else 1.0,
             Files(listing, decoded.contents[good]),
+            None if decoded.areas is None else torch.from_numpy(decoded.areas[good]),
         )
 
     def _leave_out(self, listing: Listing, bad: dict[int, str], good: Indices) -> None:
         """Raises ValueError where bad files are not to be skipped, or are a whole class."""
-        reasons = f"{len(bad):,} of {len(listing):,} images: {first_few(list(bad.values()))}"
+        media = self.layout.media.plural
+        reasons = f"{len(bad):,} of {len(listing):,} {media}: {first_few(list(bad.values()))}"
         if self.bad == "refuse":
             raise ValueError(f"cannot decode {reasons}; --skip-bad leaves them out")
         for label in np.setdiff1d(listing.labels, listing.labels[good]):
-            raise ValueError(f"the class folder {listing.folder / listing.classes[label]} has only bad images")
+            raise ValueError(f"the class folder {listing.folder / listing.classes[label]} has only bad {media}")
         notice(f"left out {reasons}")
 
 
@@ -182,11 +192,13 @@ def known_files(listing: Listing, layout: Layout, root: Path) -> Files | None:
     return None if contents is None else Files(listing, contents)
 
 
-def report_unseen(shown: float, name: str) -> None:
+def report_unseen(shown: float, name: str, media: Media = IMAGES) -> None:
     """Says on stderr that much of the images is cut off, where only a share of their area is shown."""
-    if 1 - shown > UNSEEN:
+    if 1 - shown > UNSEEN and media == SOUNDS:
+        notice(f"{1 - shown:.0%} of the duration of {name} is never heard: only the middle of each sound is")
+    elif 1 - shown > UNSEEN:
         notice(
-            f"{1 - shown:.0%} of the pixels of {name} are never seen: only the central square of each image is; "
+            f"{1 - shown:.0%} of the pixels of {name} are never seen: only the central part of each image is; "
             f"a model that is trained with --fit pad or --fit squash sees all of them"
         )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from core.files.atomic import atomic_write
 from core.messages import first_line, notice
+from vision.data.files import IMAGES, Media
 from vision.data.folder import (
     Listing,
     Part,
@@ -44,29 +45,31 @@ class Row:
     split: str = ""
 
 
-def find_table(path: Path) -> Path | None:
+def find_table(path: Path, media: Media = IMAGES) -> Path | None:
     """The table that `path` is, or that lies in the folder `path`, unless that has class folders."""
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".tsv"):
-            raise ValueError(f"{path} is a file: a folder of images is needed, or a table of them in .csv or .tsv")
+            raise ValueError(
+                f"{path} is a file: a folder of {media.plural} is needed, or a table of them in .csv or .tsv"
+            )
         return path
     table = next((path / name for name in FILES if (path / name).is_file()), None)
     if table is None:
         return None
-    folders = part_folders(path)
-    walk = Walk()
+    folders = part_folders(path, media)
+    walk = Walk(media)
     inner = walk.scan(folders.get("train", path))[0]
     return table if sum(next(walk.below(folder), None) is not None for folder in inner) < 2 else None
 
 
-def parts_of(path: Path) -> set[Part]:
+def parts_of(path: Path, media: Media = IMAGES) -> set[Part]:
     """The parts that a folder of images, or a table of them, holds."""
-    if table := find_table(path):
-        return set(_by_part(table, Walk()))
-    return set(part_folders(path)) or {"train"}
+    if table := find_table(path, media):
+        return set(_by_part(table, Walk(media)))
+    return set(part_folders(path, media)) or {"train"}
 
 
-def list_images(path: Path, part: Part, bad: Skip = "refuse") -> Listing | None:
+def list_images(path: Path, part: Part, bad: Skip = "refuse", media: Media = IMAGES) -> Listing | None:
     """The images of one part of a folder (`vision.data.folder.list_part`) or a table; None where it has no such part.
 
     A table is CSV or TSV, with a column for the file, one for the class, and perhaps one for the part, under names of
@@ -76,10 +79,10 @@ def list_images(path: Path, part: Part, bad: Skip = "refuse") -> Listing | None:
 
     Raises ValueError of one sentence for a table that is not such.
     """
-    table = find_table(path)
+    table = find_table(path, media)
     if table is None:
-        return list_part(path, part, bad)
-    walk = Walk()
+        return list_part(path, part, bad, media)
+    walk = Walk(media)
     parts = _by_part(table, walk)
     if part not in parts:
         if part == "train":
@@ -133,7 +136,7 @@ def _by_part(table: Path, walk: Walk) -> dict[Part, dict[str, list[Path]]]:
             parts.setdefault(_part(table, row, path), {}).setdefault(row.label, []).append(path)
     walk.kinds -= Counter([table.suffix.lower()])
     if unlabelled := len(images) - len(labels):
-        walk.left_out[f"images without a row in {table.name}"] += unlabelled
+        walk.left_out[f"{walk.media.plural} without a row in {table.name}"] += unlabelled
     return {part: _in_order(classes) for part, classes in parts.items()}
 
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from core.checks import check_at_least, check_choices, check_positive
+from core.checks import check_at_least, check_choices
 from core.config import TransformerConfig
+from vision.sides import Sides, check_sides, rows_and_columns, shortest
 
 DROPPED = ("dropout", "attention_dropout", "drop_path")
 """Fields of the core that matter while training alone: weights fit whatever they are."""
@@ -14,14 +15,15 @@ DROPPED = ("dropout", "attention_dropout", "drop_path")
 class ViTConfig:
     """The shape of a Vision Transformer."""
 
-    image_size: int = 32
-    """Side of the (square) images, in pixels; images of another size are resized to it."""
+    image_size: Sides = 32
+    """Side of the images, in pixels, or rows and columns; images of another size are resized to it."""
     channels: int = 0
     """Colour channels: 3, or 1 for grey; 0 = what the data has."""
     classes: int = 0
     """Number of classes; 0 = what the data has."""
-    patch: int = 4
-    """Side of a patch, in pixels; with the tokenizer conv, by how much it shrinks the image, a power of 2."""
+    patch: Sides = 4
+    """Side of a patch, in pixels, or rows and columns; with the tokenizer conv, by how much it shrinks the image, a
+    power of 2."""
     tokenizer: Literal["patches", "conv"] = "patches"
     """A linear map of each patch (ViT), or convolutions with pooling (CCT)."""
     inputs: Literal["pixels", "whitened"] = "pixels"
@@ -32,8 +34,12 @@ class ViTConfig:
     """Learned tokens beside the patches that the head does not read (Darcet 2024)."""
     coordinates: Literal["grid", "raster"] = "grid"
     """Coordinates of a patch: (row, column), or its number in reading order, as the ViT paper's learned positions."""
-    coordinate_side: int | None = None
-    """Side of the grid whose coordinates patches have, if it is not the model's own: after a change of size."""
+    coordinate_side: Sides | None = None
+    """Side of the grid whose coordinates patches have, or its rows and columns, if it is not the model's own: after a
+    change of size."""
+    padding: Literal["none", "columns"] = "none"
+    """columns: images may end in columns of zeros that are no part of them, as sounds of different lengths do: no token
+    attends to such patches, the head does not read them, and there may be any number of them."""
     final_norm: Literal["tokens", "pooled"] = "tokens"
     """Whether the last normalisation comes before the pooling or after it."""
     core: TransformerConfig = field(default_factory=TransformerConfig)
@@ -41,14 +47,23 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_positive(self, "image_size", "patch", "coordinate_side")
+        check_sides(self, "image_size", "patch", "coordinate_side")
+        for name in ("image_size", "patch", "coordinate_side"):  # two equal sides are said as one
+            if isinstance(sides := getattr(self, name), tuple):
+                object.__setattr__(self, name, shortest(*sides))
         check_at_least(self, 0, "channels", "classes", "registers")
-        if self.image_size % self.patch:
+        if any(side % patch for side, patch in zip(self.size, rows_and_columns(self.patch), strict=True)):
             raise ValueError(f"patch = {self.patch} must divide image_size = {self.image_size}")
-        if self.tokenizer == "conv" and (self.patch < 2 or self.patch & (self.patch - 1)):
+        halves = isinstance(self.patch, int) and self.patch > 1 and not self.patch & (self.patch - 1)
+        if self.tokenizer == "conv" and not halves:
             raise ValueError(f"patch = {self.patch} must be a power of 2 for tokenizer = 'conv', which halves images")
         if self.tokenizer == "conv" and self.inputs == "whitened":
             raise ValueError("inputs = 'whitened' needs tokenizer = 'patches': a conv tokenizer reads pixels")
+        if self.padding == "columns" and (self.tokenizer, self.coordinates) != ("patches", "grid"):
+            raise ValueError(
+                f"padding = 'columns' needs tokenizer = 'patches' and coordinates = 'grid', not {self.tokenizer!r} and "
+                f"{self.coordinates!r}"
+            )
         if self.coordinate_side is not None and not self.continuous:
             raise ValueError(
                 f"coordinate_side = {self.coordinate_side} needs coordinates = 'grid' and positions that take "
@@ -56,9 +71,20 @@ class ViTConfig:
             )
 
     @property
-    def side(self) -> int:
-        """Patches along a side."""
-        return self.image_size // self.patch
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of pixels."""
+        return rows_and_columns(self.image_size)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        (rows, columns), (p, q) = self.size, rows_and_columns(self.patch)
+        return rows // p, columns // q
+
+    @property
+    def coordinate_grid(self) -> tuple[int, int]:
+        """Rows and columns of the grid whose coordinates patches have."""
+        return self.grid if self.coordinate_side is None else rows_and_columns(self.coordinate_side)
 
     @property
     def continuous(self) -> bool:

@@ -1,5 +1,6 @@
 """From images to tokens and their coordinates, (row, column)."""
 
+import math
 from itertools import pairwise
 
 import torch
@@ -9,53 +10,56 @@ from torch.nn import functional as F
 
 from core.init import Initials
 from core.positions import index
+from vision.data.spectrograms import used_columns
 from vision.models.config import ViTConfig
+from vision.sides import Sides, in_words, rows_and_columns
 
 
-def patchify(images: Tensor, patch: int) -> Tensor:
-    """Squares of `patch` x `patch` pixels in reading order: (B, C, H, W) -> (B, N, C patch patch).
+def patchify(images: Tensor, patch: Sides) -> Tensor:
+    """Rectangles of p x q pixels in reading order: (B, C, H, W) -> (B, N, C p q).
 
-    Raises ValueError when the sides are no multiples of the patch.
+    Raises ValueError when the sides are no multiples of the patch's.
     """
-    height, width = images.shape[-2:]
-    if height % patch or width % patch:
-        raise ValueError(f"an image of {height} x {width} pixels cannot be cut into patches of {patch} x {patch}")
-    return rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=patch, q=patch)
+    (height, width), (p, q) = images.shape[-2:], rows_and_columns(patch)
+    if height % p or width % q:
+        raise ValueError(f"an image of {height} x {width} pixels cannot be cut into patches of {p} x {q}")
+    return rearrange(images, "b c (h p) (w q) -> b (h w) (c p q)", p=p, q=q)
 
 
-def grid(side: int, scaled_to: int | None = None, device: torch.device | None = None) -> Tensor:
-    """(row, column) of a square grid in reading order: (side^2, 2), int64.
+def grid(sides: Sides, scaled_to: Sides | None = None, device: torch.device | None = None) -> Tensor:
+    """(row, column) of a grid of h x w in reading order: (h w, 2), int64.
 
-    scaled_to: side of another grid over the same image, whose coordinates are used instead: float32.
+    scaled_to: sides of another grid over the same image, whose coordinates are used instead: float32.
     """
-    coords = torch.arange(side, device=device)
+    axes = [torch.arange(side, device=device) for side in rows_and_columns(sides)]
     if scaled_to is not None:
-        coords = (coords + 0.5) * (scaled_to / side) - 0.5  # centres of the squares
-    return torch.cartesian_prod(coords, coords)
+        scales = rows_and_columns(scaled_to)
+        axes = [(axis + 0.5) * (scale / len(axis)) - 0.5 for axis, scale in zip(axes, scales, strict=True)]  # centres
+    return torch.cartesian_prod(*axes)
 
 
 class PatchEmbedding(nn.Module):
-    """One linear map of every patch (Dosovitskiy 2021, eq. 1): (B, C, S, S) -> (B, N, D)."""
+    """One linear map of every patch (Dosovitskiy 2021, eq. 1): (B, C, H, W) -> (B, N, D)."""
 
-    def __init__(self, channels: int, patch: int, dim: int):
+    def __init__(self, channels: int, patch: Sides, dim: int):
         super().__init__()
         self.patch = patch
-        self.project = nn.Linear(channels * patch * patch, dim)
+        self.project = nn.Linear(channels * math.prod(rows_and_columns(patch)), dim)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.project(self.read(images))
 
     def read(self, images: Tensor) -> Tensor:
-        """The inputs of the map: (B, N, C patch patch)."""
+        """The inputs of the map: (B, N, C p q)."""
         return patchify(images, self.patch)
 
 
 class WhitenedPatchEmbedding(PatchEmbedding):
     """The same map of whitened patches: it can represent the same functions, but learns sooner (docs/lab-notes.md)."""
 
-    def __init__(self, channels: int, patch: int, dim: int):
+    def __init__(self, channels: int, patch: Sides, dim: int):
         super().__init__(channels, patch, dim)
-        self.register_buffer("whitening", torch.eye(channels * patch * patch))
+        self.register_buffer("whitening", torch.eye(self.project.in_features))
         self.whitening: Tensor
 
     def read(self, images: Tensor) -> Tensor:
@@ -63,18 +67,19 @@ class WhitenedPatchEmbedding(PatchEmbedding):
 
     @torch.no_grad()
     def fit(self, images: Tensor, floor: float = 1e-2) -> None:
-        """Computes the whitening from the patches of normalised training images (N, C, S, S).
+        """Computes the whitening from the patches of normalised training images (N, C, H, W).
 
         Rows of the matrix are principal components over the root of their variance (Hyvarinen 2000, section 5.2);
         `floor` is added to the variances, so that directions of hardly any variance are not amplified.
         """
-        patches = super().read(images).flatten(0, 1).double()  # (N patches, C patch patch)
+        patches = super().read(images).flatten(0, 1).double()  # (N patches, C p q)
+        patches = patches[patches.any(1)]  # without padding
         variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))
         self.whitening.copy_((components * (variances + floor).rsqrt()).T)
 
 
 class ConvTokenizer(nn.Module):
-    """Convolution, ReLU, max pooling, each halving the side (Hassani 2021, CCT, eq. 1): (B, C, S, S) -> (B, N, D)."""
+    """Convolution, ReLU, max pooling, each halving the side (Hassani 2021, CCT, eq. 1): (B, C, H, W) -> (B, N, D)."""
 
     def __init__(self, channels: int, layers: int, dim: int):
         super().__init__()
@@ -99,7 +104,7 @@ class ImageTokens(nn.Module):
         self.config = config
         channels, patch, dim = config.channels, config.patch, config.core.dim
         if config.tokenizer == "conv":
-            self.patches: nn.Module = ConvTokenizer(channels, patch.bit_length() - 1, dim)
+            self.patches: nn.Module = ConvTokenizer(channels, rows_and_columns(patch)[0].bit_length() - 1, dim)
         else:
             kind = WhitenedPatchEmbedding if config.inputs == "whitened" else PatchEmbedding
             self.patches = kind(channels, patch, dim)
@@ -113,27 +118,50 @@ class ImageTokens(nn.Module):
         return table if self.learned is None else {**table, self.learned: "embedding"}
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, S, S) -> tokens (B, T, D), coordinates (T, 1 or 2)."""
-        x, coords = self.patches(images), self.locate(images.shape[-1] // self.config.patch, images.device)
+        """(B, C, H, W) -> tokens (B, T, D), coordinates (T, 1 or 2)."""
+        (height, width), (p, q) = images.shape[-2:], rows_and_columns(self.config.patch)
+        x, coords = self.patches(images), self.locate((height // p, width // q), images.device)
         if self.learned is not None:
             learned = self.learned.to(x.dtype).expand(x.shape[0], -1, -1)  # (B, P, D)
             x = torch.cat((learned, x), dim=1)  # (B, P + N, D)
         return x, coords
 
-    def locate(self, side: int | None = None, device: torch.device | None = None) -> Tensor:
+    def cut(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Images without the columns that are padding in all of them, and which tokens are not: bool (B, T).
+
+        None instead where all tokens are those of an image. (B, C, H, W) -> (B, C, H, W').
+        """
+        if self.config.padding == "none":
+            return images, None
+        (rows, columns), width = rows_and_columns(self.config.patch), images.shape[-1]
+        images = F.pad(images, (0, -width % columns))
+        used = (used_columns(images) + columns - 1) // columns  # (B,), of patches
+        if not torch.compiler.is_compiling():  # which wants one shape
+            images = images[..., : max(1, int(used.max())) * columns]
+            if bool((used * columns >= images.shape[-1]).all()):
+                return images, None
+        real = torch.arange(images.shape[-1] // columns, device=images.device) < used.clamp(min=1)[:, None]  # (B, w)
+        real = real[:, None].expand(-1, images.shape[-2] // rows, -1).flatten(1)  # (B, h w)
+        return images, F.pad(real, (self.config.learned_tokens, 0), value=True)
+
+    def locate(self, sides: Sides | None = None, device: torch.device | None = None) -> Tensor:
         """Coordinates of the tokens: learned ones come before the first row and column, or first in the sequence.
 
-        side: patches along a side; if it is not the model's own, coordinates are still those of the model's own grid.
-        Raises ValueError for another side where positions take whole coordinates only.
+        sides: of the grid of patches; if they are not the model's own, coordinates are still those of the model's own
+        grid, but for columns that may be padding. Raises ValueError for other sides where positions take whole
+        coordinates only.
         """
         c = self.config
-        side = c.side if side is None else side
-        if side != c.side and not c.continuous:
-            raise ValueError(f"images have {side} patches along a side; this model has positions for {c.side} only")
+        sides = c.grid if sides is None else rows_and_columns(sides)
+        scale = c.coordinate_grid
+        if c.padding == "columns":
+            scale = (scale[0], sides[1])
+        fits = sides == c.grid or (sides == scale and sides[1] <= c.grid[1])
+        if not fits and not c.continuous:
+            raise ValueError(f"images have {in_words(sides)} patches; this model has positions for {in_words(c.grid)}")
         if c.coordinates == "raster":
-            return index(c.learned_tokens + side**2, device=device)  # (T, 1)
-        scale = c.coordinate_side or c.side
-        coords = grid(side, None if side == scale else scale, device)  # (N, 2)
+            return index(c.learned_tokens + math.prod(sides), device=device)  # (T, 1)
+        coords = grid(sides, None if sides == scale else scale, device)  # (N, 2)
         if not c.learned_tokens:
             return coords
         return torch.cat((coords.new_zeros(c.learned_tokens, 2), coords + 1))  # (P + N, 2)
@@ -143,6 +171,6 @@ class ImageTokens(nn.Module):
         """The number of coordinates along each axis."""
         c = self.config
         if c.coordinates == "raster":
-            return (c.learned_tokens + c.side**2,)
-        side = (c.coordinate_side or c.side) + bool(c.learned_tokens)
-        return (side, side)
+            return (c.learned_tokens + math.prod(c.grid),)
+        rows, columns = c.coordinate_grid
+        return (rows + bool(c.learned_tokens), columns + bool(c.learned_tokens))

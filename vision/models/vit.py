@@ -1,8 +1,9 @@
 """Image models: embedding -> core -> head, a few lines each."""
 
+import torch
 from torch import Tensor, nn
 
-from core.graph import full
+from core.graph import arbitrary, full
 from core.init import initialise
 from core.transformer import EVERY, Transformer
 from vision.models.config import ViTConfig
@@ -28,20 +29,28 @@ class ViT(nn.Module):
         initialise(config.core, {self.head: "head", **self.embed.initials()})
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of the classes: images (B, C, S, S), normalised -> (B, K).
+        """Logits of the classes: images (B, C, H, W), normalised -> (B, K).
 
-        S is image_size, or any multiple of the patch where positions are continuous.
+        H x W is image_size, or any multiples of the patch's sides where positions are continuous, or of any width where
+        columns may be padding.
         """
         return self.head(self.pooled(images))
 
     def features(self, images: Tensor, read: slice = EVERY) -> Tensor:
-        """Tokens after the core: (B, C, S, S) -> (B, T, D), or only the tokens in `read`."""
-        x, coords = self.embed(images)
-        return self.core(x, coords, full(), read=read)
+        """Tokens after the core: (B, C, H, W) -> (B, T, D), or only the tokens in `read`."""
+        return self._tokens(*self.embed.cut(images), read)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """One vector for each image, which the head reads: (B, C, S, S) -> (B, D)."""
-        return self.norm(self.pool(self.features(images, self.pool.read)))
+        """One vector for each image, which the head reads: (B, C, H, W) -> (B, D)."""
+        images, real = self.embed.cut(images)
+        tokens = self._tokens(images, real, self.pool.read)
+        return self.norm(self.pool(tokens, None if real is None else real[:, self.pool.read]))
+
+    def _tokens(self, images: Tensor, real: Tensor | None, read: slice) -> Tensor:
+        """Tokens after the core, none of which attends to padding; real: bool (B, T), those that are none."""
+        x, coords = self.embed(images)
+        graph = full() if real is None else arbitrary(real[:, None].expand(-1, x.shape[1], -1))  # (B, T, T)
+        return self.core(x, coords, graph, read=read)
 
     def layered_modules(self) -> list[list[nn.Module]]:
         """Its modules by depth (`core.optim.groups`)."""
@@ -62,8 +71,12 @@ class Pool(nn.Module):
         self.read = slice(0, 1) if config.pool == "class" else slice(config.learned_tokens, None)
         self.attention = nn.Linear(config.core.dim, 1) if config.pool == "attention" else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.attention is None:
+    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
+        """real: bool (B, N), tokens that are no padding; None = all."""
+        if self.attention is None and real is None:
             return x.mean(1)
-        weights = self.attention(x).softmax(1)  # (B, N, 1); Hassani 2021, eq. 3
+        scores = x.new_zeros(*x.shape[:2], 1) if self.attention is None else self.attention(x)  # (B, N, 1)
+        if real is not None:
+            scores = scores.masked_fill(~real[..., None], -torch.inf)
+        weights = scores.softmax(1)  # (B, N, 1); Hassani 2021, eq. 3
         return (weights * x).sum(1)

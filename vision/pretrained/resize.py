@@ -7,6 +7,7 @@ from torch import Tensor
 
 from core.config import TransformerConfig
 from vision.models.config import DROPPED, ViTConfig
+from vision.sides import Sides, rows_and_columns, shortest
 
 PATCH_KERNEL = "embed.patches.project.weight"
 WHITENING = "embed.patches.whitening"
@@ -14,7 +15,7 @@ POSITIONS = "core.position.tables"
 HEAD = "head."
 
 
-def resized(config: ViTConfig, image_size: int, patch: int) -> ViTConfig:
+def resized(config: ViTConfig, image_size: Sides, patch: Sides) -> ViTConfig:
     """The configuration of the same model for other images.
 
     Continuous coordinates keep their scale; where the patch changes, whitening becomes a part of the patch map.
@@ -23,9 +24,11 @@ def resized(config: ViTConfig, image_size: int, patch: int) -> ViTConfig:
         config = replace(config, inputs="pixels")
     if config.tokenizer == "conv" and patch != config.patch:
         raise ValueError(f"patch = {patch} must stay {config.patch}: a conv tokenizer cannot be resampled")
-    side, scale = image_size // patch, config.coordinate_side or config.side
-    own = side == scale or not config.continuous
-    return replace(config, image_size=image_size, patch=patch, coordinate_side=None if own else scale)
+    scale, new = config.coordinate_grid, replace(config, image_size=image_size, patch=patch, coordinate_side=None)
+    if config.padding == "columns":  # more of them are a longer sound, not a finer image
+        scale = (scale[0], new.grid[1])
+    own = new.grid == scale or not config.continuous
+    return replace(new, coordinate_side=None if own else shortest(*scale))
 
 
 def dropping(core: TransformerConfig, like: TransformerConfig) -> TransformerConfig:
@@ -47,9 +50,11 @@ def adapt(weights: Mapping[str, Tensor], old: ViTConfig, new: ViTConfig) -> dict
         kept = fold_whitening(kept)
     if new.patch != old.patch:
         kept[PATCH_KERNEL] = resample_kernel(kept[PATCH_KERNEL], old.patch, new.patch)
-    if new.side != old.side and old.core.position.kind == "learned":
-        for name in [name for name in kept if name.startswith(POSITIONS)]:
-            kept[name] = resample_positions(kept[name], old, new.side)
+    if new.grid != old.grid and old.core.position.kind == "learned":
+        if new.padding == "columns" and new.grid[1] != old.grid[1]:
+            raise ValueError(f"image_size = {new.size} must have {old.size[1]} columns: their positions are a table")
+        for axis, name in enumerate(sorted(name for name in kept if name.startswith(POSITIONS))):
+            kept[name] = resample_positions(kept[name], old, new.grid, axis)
     return kept
 
 
@@ -61,19 +66,20 @@ def fold_whitening(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def resample_kernel(weight: Tensor, old: int, new: int) -> Tensor:
-    """A patch map for patches of another size: (D, C old old) -> (D, C new new) (Beyer 2023, FlexiViT: PI-resize)."""
+def resample_kernel(weight: Tensor, old: Sides, new: Sides) -> Tensor:
+    """A patch map for patches of another size: (D, C p q) -> (D, C p' q') (Beyer 2023, FlexiViT: PI-resize)."""
     from timm.layers import resample_patch_embed
 
-    return resample_patch_embed(weight.unflatten(1, (-1, old, old)), [new, new]).flatten(1)
+    return resample_patch_embed(weight.unflatten(1, (-1, *rows_and_columns(old))), [*rows_and_columns(new)]).flatten(1)
 
 
-def resample_positions(table: Tensor, old: ViTConfig, side: int) -> Tensor:
-    """A table of positions, of a grid or of one of its axes, for another number of patches along a side, bicubic."""
+def resample_positions(table: Tensor, old: ViTConfig, grid: Sides, axis: int = 0) -> Tensor:
+    """A table of positions, of a grid or of its axis `axis`, for another grid of patches, bicubic."""
     from timm.layers import resample_abs_pos_embed
 
+    new = rows_and_columns(grid)
     if old.coordinates == "raster":
-        learned, sizes = old.learned_tokens, ([side, side], [old.side, old.side])
+        learned, sizes = old.learned_tokens, ([*new], [*old.grid])
     else:
-        learned, sizes = min(1, old.learned_tokens), ([1, side], [1, old.side])
+        learned, sizes = min(1, old.learned_tokens), ([1, new[axis]], [1, old.grid[axis]])
     return resample_abs_pos_embed(table.unsqueeze(0), *sizes, num_prefix_tokens=learned)[0]

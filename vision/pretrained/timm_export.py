@@ -35,6 +35,7 @@ ACTIVATIONS: dict[FeedForwardKind, str] = {
     "swiglu": "silu",
     "geglu": "gelu",
 }
+NO_PLACE = "timm's layout has no place for {}; ONNX has (--onnx FILE.onnx)"
 MODES = {"crop": "center", "pad": "border", "squash": "squash"}
 """timm's names of how images become squares."""
 TOLERANCE = 1e-5
@@ -57,13 +58,15 @@ def to_timm(model: ViT) -> TimmModel:
     """
     import timm
 
+    if model.config.padding != "none":
+        raise ValueError(NO_PLACE.format(f"padding = {model.config.padding!r}"))
     same = in_timms_form(model)
     architecture, arguments = timm_arguments(same.config)
     with torch.device("meta"):
         skeleton = timm.create_model(architecture, **arguments)
     described, rules = from_timm(skeleton)
     if different := differences(same.config, described):
-        raise ValueError(f"timm's layout has no place for {', '.join(different)}; ONNX has (--onnx FILE.onnx)")
+        raise ValueError(NO_PLACE.format(", ".join(different)))
     made = TimmModel(architecture, arguments, export_weights(same, rules))
     compare(made, model)
     return made
@@ -178,7 +181,7 @@ def compare(made: TimmModel, model: ViT) -> None:
     theirs: nn.Module = timm.create_model(made.architecture, **made.arguments).eval()
     theirs.load_state_dict(made.weights)
     c, generator = model.config, torch.Generator().manual_seed(0)
-    images = torch.randn(2, c.channels, c.image_size, c.image_size, generator=generator)
+    images = torch.randn(2, c.channels, *c.size, generator=generator)
     expected = model(images.to(model.head.weight)).float().cpu()
     difference = float((theirs(images) - expected).abs().max() / expected.abs().max().clamp(min=1))
     if not difference <= TOLERANCE:  # also where it is NaN
@@ -187,7 +190,7 @@ def compare(made: TimmModel, model: ViT) -> None:
 
 def timm_config(made: TimmModel, config: ViTConfig, preparation: Preparation) -> dict[str, Any]:
     """A config.json as timm's hub has it."""
-    size = (config.channels, config.image_size, config.image_size)
+    size = (config.channels, *config.size)
     return {
         "architecture": made.architecture,
         "num_classes": config.classes,

@@ -3,6 +3,7 @@
 What is handled is listed: the modules of a model, the names of its tensors. Anything else is refused by name.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from torch import nn
 from core.config import FeedForwardKind, NormKind, PositionConfig, TransformerConfig
 from core.files.weights import BOTH, SAME, WEIGHT, Layout, Rule, each_layer, module, stacked
 from vision.models.config import ViTConfig
+from vision.sides import Sides, rows_and_columns, shortest
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shapes of a model's tensors, by timm's names."""
@@ -71,7 +73,7 @@ def from_timm(model: nn.Module) -> tuple[ViTConfig, list[Rule]]:
     norms = [part for part in model.modules() if type(part).__name__ in NORMS]
     config = describe(
         shapes,
-        image_size=_square("img_size", model.patch_embed.img_size),  # type: ignore[union-attr, arg-type]
+        image_size=shortest(*model.patch_embed.img_size),  # type: ignore[union-attr, misc]
         n_heads=_only("num_heads", (block.attn.num_heads for block in blocks)),
         pool="class" if model.global_pool == "token" else "mean",
         feedforward=_only("mlp", (_feedforward(block.mlp) for block in blocks)),
@@ -94,14 +96,14 @@ def infer(shapes: Shapes) -> ViTConfig:
             raise ValueError(f"there is no {name} of {axes} axes, as a Vision Transformer in timm's layout has it")
     if "dist_token" in shapes:
         raise ValueError("dist_token: a distilled model has a second head, which is not handled")
-    dim, _, patch, _ = shapes["patch_embed.proj.weight"]
+    dim, _, *patch = shapes["patch_embed.proj.weight"]
     (width,) = shapes.get("blocks.0.attn.q_norm.weight", (64,))
     if dim % width:
         raise ValueError(f"the width {dim} is not a multiple of {width} channels per head; add its config.json")
     gated = shapes.get("blocks.0.mlp.fc1.weight", (0,))[0] != shapes["blocks.0.mlp.fc2.weight"][1]
     return describe(
         shapes,
-        image_size=patch * _side(shapes),
+        image_size=shortest(*(side * _side(shapes) for side in patch)),
         n_heads=dim // width,
         pool="class" if "cls_token" in shapes and "fc_norm.weight" not in shapes else "mean",
         feedforward="swiglu" if gated else "gelu",
@@ -113,7 +115,7 @@ def infer(shapes: Shapes) -> ViTConfig:
 def describe(
     shapes: Shapes,
     *,
-    image_size: int,
+    image_size: Sides,
     n_heads: int,
     pool: Literal["class", "mean"],
     feedforward: FeedForwardKind,
@@ -138,7 +140,7 @@ def describe(
         image_size=image_size,
         channels=channels,
         classes=shapes.get("head.weight", (0,))[0],
-        patch=_square("patch_size", sides),
+        patch=shortest(*sides),
         pool=pool,
         registers=_prefix(shapes) - (pool == "class"),
         coordinates="raster",
@@ -149,7 +151,7 @@ def describe(
 
 def rules(config: ViTConfig, shapes: Shapes) -> list[Rule]:
     """How their tensors correspond to ours: complete for the model of `config`, whatever theirs lacks."""
-    patch = (config.channels, config.patch, config.patch)
+    patch = (config.channels, *rows_and_columns(config.patch))
     kernel = Layout(lambda parts: parts[0].flatten(1), lambda ours: [ours.unflatten(1, patch)])  # (D, C p q)
     final = ("norm", "fc_norm") if config.final_norm == "pooled" else ("core.norm", "norm")
     table = [
@@ -164,7 +166,7 @@ def rules(config: ViTConfig, shapes: Shapes) -> list[Rule]:
     if config.learned_tokens:
         table.append(_learned(shapes))
     if "pos_embed" in shapes:
-        table.append(_positions(config.learned_tokens + config.side**2 - shapes["pos_embed"][1]))
+        table.append(_positions(config.learned_tokens + math.prod(config.grid) - shapes["pos_embed"][1]))
     return table
 
 
@@ -265,13 +267,6 @@ def _side(shapes: Shapes) -> int:
         if side and side**2 == patches:
             return side
     raise ValueError(f"pos_embed has {places} places, not a square grid beside {_prefix(shapes)} learned tokens")
-
-
-def _square(name: str, sides: Iterable[int]) -> int:
-    height, width = sides
-    if height != width:
-        raise ValueError(f"{name} = {height} x {width} is not handled, only squares")
-    return height
 
 
 def _only(name: str, values: Iterable[Any]) -> Any:

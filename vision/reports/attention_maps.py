@@ -49,13 +49,13 @@ def rollout(layers: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def on_grid(tokens: Tensor, learned: int) -> Tensor:
-    """Shares of the patches, where 1 is an even share among all tokens: (B, T) -> (B, side, side).
+def on_grid(tokens: Tensor, learned: int, rows: int) -> Tensor:
+    """Shares of the patches, where 1 is an even share among all tokens: (B, T) -> (B, rows, columns).
 
-    learned: how many tokens come before the patches.
+    learned: how many tokens come before the patches. rows: of the grid of patches.
     """
     patches = tokens[:, learned:] * tokens.shape[1]  # (B, N)
-    return rearrange(patches, "b (h w) -> b h w", h=round(patches.shape[1] ** 0.5))
+    return rearrange(patches, "b (h w) -> b h w", h=rows)
 
 
 def pooling_weights(pool: Pool, features: Tensor) -> Tensor:

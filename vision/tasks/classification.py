@@ -29,6 +29,7 @@ from vision.models.tokens import WhitenedPatchEmbedding
 from vision.models.vit import ViT
 from vision.pretrained.load import Pretrained, read_pretrained
 from vision.pretrained.resize import dropping, resized
+from vision.sides import in_words
 from vision.tasks.task import VisionTask, check_same_data
 
 NAMED = 12  # classes that are named when a run begins
@@ -69,9 +70,10 @@ class Classification(VisionTask):
 
     def summary(self) -> str:
         data, names = self.data, self.data.preparation.classes
+        media = data.preparation.layout.media.plural
         frozen = "; the head alone is trained" if self.config.train == "head" else ""
         return (
-            f"{data.name}: {len(data.train):,} images to train on, {len(data.validation):,} held out, "
+            f"{data.name}: {len(data.train):,} {media} to train on, {len(data.validation):,} held out, "
             f"{len(names):,} classes: {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}{frozen}"
         )
 
@@ -81,7 +83,7 @@ class Classification(VisionTask):
         return ClassificationLoss(model, self.config.augment.smoothing, weights)
 
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:
-        """The micro-batches of a step: images (b, C, S, S), augmented, and labels (b,) or probabilities (b, K)."""
+        """The micro-batches of a step: images (b, C, H, W), augmented, and labels (b,) or probabilities (b, K)."""
         stored = [(to_device(x, self.device), to_device(y, self.device)) for x, y in self.images.batch(step, *share)]
         augmented = self.augment(stored, step, share, progress)
         return [(halve(x), y) for x, y in augmented] if progress < self.config.half_size else augmented
@@ -113,7 +115,7 @@ class ClassificationLoss(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy summed over the images, in nats: (B, C, S, S), labels (B,) or probabilities (B, K) -> ().
+        """Cross-entropy summed over the images, in nats: (B, C, H, W), labels (B,) or probabilities (B, K) -> ().
 
         In float32. Probabilities are taken as they are; `smoothing` is for labels (Szegedy 2016, section 7). `weights`
         (K,) multiply the terms of each class.
@@ -155,7 +157,7 @@ def evaluate(
 
 
 def halve(images: Tensor) -> Tensor:
-    """Every four pixels become their mean: (B, C, S, S) -> (B, C, S / 2, S / 2)."""
+    """Every four pixels become their mean: (B, C, H, W) -> (B, C, H / 2, W / 2)."""
     return F.avg_pool2d(images, 2)
 
 
@@ -178,15 +180,18 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
         matches=partial(matches_data, config.out) if config.resume else bool,
         skip_bad=config.skip_bad,
         storage=config.storage,
+        sound=config.sound if config.media == "sounds" else None,
     )
     check_same_data(config, data)
     if source is not None:
         data = replace(data, preparation=source.adapt_preparation(data.preparation))
     model = replace(shape, channels=data.preparation.channels, classes=len(data.preparation.classes))
-    if config.half_size and not (model.continuous and model.side % 2 == 0):
+    if (model.padding == "columns") != (config.media == "sounds"):
+        raise ValueError(f"init_from = {config.init_from!r} is a model of other media than media = {config.media!r}")
+    if config.half_size and not (model.continuous and not any(side % 2 for side in model.grid)):
         raise ValueError(
             f"half_size = {config.half_size} needs coordinates = 'grid', positions that take fractions, not "
-            f"{model.core.position.kind!r}, and an even number of patches along a side, not {model.side}"
+            f"{model.core.position.kind!r}, and an even number of patches along a side, not {in_words(model.grid)}"
         )
     return data, with_steps(replace(config, model=model), len(data.train)), source
 

@@ -73,7 +73,7 @@ def variants(results: Mapping[str, Evaluation], views: Views) -> Iterator[Varian
 
 
 def augmented_views(images: Tensor, views: Views) -> Iterator[Tensor]:
-    """Prepared images (B, C, S, S): first as they are, then moved or mirrored."""
+    """Prepared images (B, C, H, W): first as they are, then moved or mirrored."""
     for moved in shifted_views(images) if "shift" in views else [images]:
         yield moved
         if "flip" in views:
@@ -81,10 +81,10 @@ def augmented_views(images: Tensor, views: Views) -> Iterator[Tensor]:
 
 
 def shifted_views(images: Tensor) -> Iterator[Tensor]:
-    """Images (B, C, S, S) moved by each of SHIFTS; what that uncovers is filled by reflection."""
-    size, padded = images.shape[-1], F.pad(images, (1, 1, 1, 1), mode="reflect")
+    """Images (B, C, H, W) moved by each of SHIFTS; what that uncovers is filled by reflection."""
+    (height, width), padded = images.shape[-2:], F.pad(images, (1, 1, 1, 1), mode="reflect")
     for down, right in SHIFTS:
-        yield padded[..., 1 - down : 1 - down + size, 1 - right : 1 - right + size]
+        yield padded[..., 1 - down : 1 - down + height, 1 - right : 1 - right + width]
 
 
 def average_views(logits: Sequence[Tensor]) -> Tensor:

@@ -11,20 +11,20 @@ from PIL import Image
 
 from tests.vision.data.loading import Load, pixels, same
 from vision.data import cache, decoding
-from vision.data.files import Layout, Square
+from vision.data.files import Layout, Stored
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are decoded from now on."""
     names: list[str] = []
-    original = decoding.read_square
+    original = decoding.read_stored
 
-    def read(path: Path, layout: Layout) -> Square:
+    def read(path: Path, layout: Layout) -> Stored:
         names.append(path.name)
         return original(path, layout)
 
-    monkeypatch.setattr(decoding, "read_square", read)
+    monkeypatch.setattr(decoding, "read_stored", read)
     return names
 
 
@@ -74,7 +74,7 @@ def test_an_interrupted_decoding_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "read_square", interrupt)
+        patch.setattr(decoding, "read_stored", interrupt)
         with pytest.raises(KeyboardInterrupt):
             load(image_folder)
     assert [file for file in (tmp_path / "data").rglob("*") if file.is_file()] == []

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vision.data.files import MAX_PIXELS, SUFFIXES, Layout, read_image, read_square
+from vision.data.files import MAX_PIXELS, SUFFIXES, Layout, read_image, read_stored
 
 ORIENTATION = 0x0112
 STORED = {  # how a picture must lie in a file for the EXIF orientation to put it upright
@@ -249,7 +249,7 @@ def test_a_missing_file_is_an_error_of_the_file_system(tmp_path: Path) -> None:
 
 
 def read_pixels(path: Path, channels: int, side: int) -> torch.Tensor:
-    return read_square(path, Layout(channels, side)).pixels
+    return read_stored(path, Layout(channels, side)).pixels
 
 
 @pytest.mark.parametrize("size", [(60, 20), (20, 60)])

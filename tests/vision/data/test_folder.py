@@ -13,7 +13,7 @@ import torch
 from tests.vision.conftest import MakeFolder, picture
 from tests.vision.data.loading import Load, pixels, same
 from vision.data import decoding, files
-from vision.data.files import Layout, Square
+from vision.data.files import Layout, Stored
 from vision.data.folder import list_part, part_folders
 from vision.data.inputs import find_images
 from vision.data.load import load_part
@@ -154,15 +154,15 @@ def test_an_error_of_the_file_system_is_not_remembered(
     load: Load, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_folder("apples", 5, "leaves", 5)
-    original = decoding.read_square
+    original = decoding.read_stored
 
-    def fail(path: Path, layout: Layout) -> Square:
+    def fail(path: Path, layout: Layout) -> Stored:
         if path.name == "001.png":
             raise OSError(errno.EIO, "Input/output error", str(path))
         return original(path, layout)
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "read_square", fail)
+        patch.setattr(decoding, "read_stored", fail)
         with pytest.raises(ValueError, match=r"001\.png cannot be read: Input/output error"):
             load(root, validation=0)
         assert len(load(root, validation=0, skip_bad=True).train) == 8

@@ -70,7 +70,7 @@ def load_pretrained(name: str, config: ViTConfig, *classes: str) -> ViT:
 
 def some_images(config: ViTConfig) -> Tensor:
     generator = torch.Generator().manual_seed(6)
-    return torch.randn(2, config.channels, config.image_size, config.image_size, generator=generator)
+    return torch.randn(2, config.channels, *config.size, generator=generator)
 
 
 @torch.no_grad()

@@ -57,7 +57,7 @@ def test_weights_that_go_back_are_those_that_came(name: str) -> None:
 
 def test_the_shape_is_described_in_our_words() -> None:
     config, _ = from_timm(theirs("registers, mean pooling"))
-    assert (config.pool, config.registers, config.final_norm, config.side) == ("mean", 4, "pooled", 4)
+    assert (config.pool, config.registers, config.final_norm, config.grid) == ("mean", 4, "pooled", (4, 4))
     assert config.coordinates == "raster"
     assert config.core.layer_scale
     config, _ = from_timm(theirs("mean pooling beside a class token"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -57,14 +59,14 @@ def test_a_head_that_is_none(head: str) -> None:
 
 def test_a_map_lies_as_the_image_does_without_the_learned_tokens() -> None:
     tokens = torch.tensor([[0.4, 0.1, 0.05, 0.1, 0.35]])  # a class token, then two rows of two patches
-    torch.testing.assert_close(on_grid(tokens, 1), torch.tensor([[[0.5, 0.25], [0.5, 1.75]]]))
+    torch.testing.assert_close(on_grid(tokens, 1, 2), torch.tensor([[[0.5, 0.25], [0.5, 1.75]]]))
 
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_the_weights_are_those_of_the_pooling(kind: str) -> None:
     config = SHAPES[kind]
     pool = ViT(config).pool
-    x = torch.randn(3, config.learned_tokens + config.side**2, config.core.dim)
+    x = torch.randn(3, config.learned_tokens + math.prod(config.grid), config.core.dim)
     weights = pooling_weights(pool, x)
     torch.testing.assert_close(weights.sum(-1), torch.ones(3))
     torch.testing.assert_close(torch.einsum("bt,btd->bd", weights, x), pool(x[:, pool.read]))
