@@ -229,7 +229,9 @@ PRESETS: dict[str, TextConfig] = {
             core=modernbert_core(128, 1, 2, ffn_dim=256, dropout=0.4),
         ),
     ),
-    # Parts of speech of English, each word read as its form, its beginnings and ends, and its shape. Not measured yet.
+    # Parts of speech of English, each word read as its form, its beginnings and ends, and its shape. 94.84 % of the
+    # test words, 94.26 % of the validation ones with --minutes 1.25 --clock cpu (402 steps, 76 core-seconds of one
+    # thread, 2 cores of an Intel Xeon, shared; seed 0, bf16). The whole budget is not measured yet.
     "ud-pos": TaggingConfig(
         minutes=10,
         batch_size=2048,
@@ -240,10 +242,10 @@ PRESETS: dict[str, TextConfig] = {
         token_dropout=0.2,
         optimizer=MUON,
         schedule=PLATEAU,
-        model=TaggerConfig(context=256, words="early-mean", core=modern_core(256, 2, 4, dropout=0.3)),
+        model=TaggerConfig(context=256, words="early-mean", core=modern_core(128, 2, 4, dropout=0.2)),
     ),
-    # Secondary structure of proteins (helix, strand, coil) from a single sequence, residues with their neighbours. Not
-    # measured yet.
+    # Secondary structure of proteins (helix, strand, coil) from a single sequence, residues with their neighbours.
+    # After 130 core-seconds (0.4 of an epoch) 68.65 % of the validation residues; the whole budget is not measured yet.
     "protein-q3": TaggingConfig(
         minutes=15,
         data="protein_ss",

@@ -240,7 +240,7 @@ PARAMETERS = {
     "text/t5-cpu": 6_330_624,
     "text/embed-cpu": 3_230_208,
     "text/sst2": 189_314,
-    "text/ud-pos": 1_590_018,
+    "text/ud-pos": 401_794,
     "text/protein-q3": 928_130,
     "vision/vit-digits": 150_219,
     "vision/vit-cifar-cpu": 1_188_874,

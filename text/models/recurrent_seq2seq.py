@@ -253,13 +253,12 @@ class RecurrentSeq2Seq(nn.Module):
 
     def encode(self, ids: Tensor, lengths: Tensor | None = None) -> Memory:
         """What a decoder reads of sources (S, N) int64, of which the first lengths[s] tokens are real."""
-        sources, tokens = ids.shape
-        self._check(tokens, "source")
-        sizes = torch.full((sources,), tokens) if lengths is None else lengths.cpu()  # where packing needs them
+        self._check(tokens := ids.shape[1], "source")
+        sizes = torch.full((len(ids),), tokens) if lengths is None else lengths.cpu()  # where packing needs them
         if bool(((sizes < 1) | (sizes > tokens)).any()):
             raise ValueError(f"lengths = {sizes.tolist()} must be from 1 to the {tokens} tokens of the sources")
         places, size = torch.arange(tokens, device=ids.device), sizes.to(ids.device).unsqueeze(-1)
-        order = places.expand(sources, -1)  # (S, N)
+        order = places.expand(len(ids), -1)  # (S, N)
         if self.config.encoder == "reversed":
             order = torch.where(places < size, size - 1 - places, places)
         values, end = self.encoder.encode(self.drop(self.embed(ids.gather(1, order))), sizes)
