@@ -35,7 +35,7 @@ class RunConfig:
     epochs: float | None = None
     """Budget in passes over the training data, from which the number of steps follows."""
     minutes: float | None = None
-    """Budget in minutes, evaluation included."""
+    """Budget in minutes of wall time, or of what `clock` counts; evaluation included."""
     clock: Literal["wall", "cpu"] = "wall"
     """What minutes and the seconds of metrics count: wall time, or the time that a process has its cores, all of them
     together. For comparisons where other programs run."""

@@ -94,7 +94,7 @@ def stop_at(patch: pytest.MonkeyPatch, moment: str) -> None:
     elif moment == "averages":
         patch.setattr(EMA, "_assign", pressing(EMA._assign, lambda ema: True))
     else:
-        patch.setattr(Checkpoints, "write", pressing(Checkpoints.write, lambda _: True))
+        patch.setattr(Checkpoints, "writing", pressing(Checkpoints.writing, lambda _: True))
         patch.setattr(Run, "due", lambda run, what, due=Run.due: due(run, what) or (what == "save" and run.step == 5))
 
 
