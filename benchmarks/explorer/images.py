@@ -25,7 +25,10 @@ EXAMPLES = 10  # images that come with the page
 def describe_images(trained: Trained) -> Described:
     """An image model for the page. Raises ValueError naming what the page does not know."""
     model, config, preparation = trained.model, trained.model.config, trained.preparation
-    stack = describe_stack(model.core, config.side + 1, "full")
+    if not (isinstance(config.image_size, int) and isinstance(config.patch, int)):
+        raise ValueError(f"image_size = {config.image_size}, patch = {config.patch}: the page knows squares alone")
+    side = config.grid[0]
+    stack = describe_stack(model.core, side + 1, "full")
     if config.final_norm == "pooled":
         stack["finalNorm"] = "none"
     said = {
@@ -33,7 +36,7 @@ def describe_images(trained: Trained) -> Described:
             "size": config.image_size,
             "patch": config.patch,
             "channels": config.channels,
-            "side": config.side,
+            "side": side,
             "pool": config.pool,
             "pooledNorm": config.core.norm if config.final_norm == "pooled" else "none",
             "coords": model.embed.locate().tolist(),
@@ -70,7 +73,7 @@ def tensors(model: ViT) -> dict[str, Tensor]:
 def random_images(model: ViT, rows: int = TRIES, seed: int = SEED) -> Tensor:
     """Random inputs, normalised: float32 (rows, C, S, S)."""
     config, generator = model.config, torch.Generator().manual_seed(seed)
-    return torch.randn(rows, config.channels, config.image_size, config.image_size, generator=generator)
+    return torch.randn(rows, config.channels, *config.size, generator=generator)
 
 
 def examples(trained: Trained) -> list[dict[str, Any]]:
