@@ -59,7 +59,7 @@ class VisionConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(VisionConfig):
-    """A classifier of images."""
+    """A classifier of images, or of sounds."""
 
     task = "classification"
 

@@ -22,12 +22,11 @@ from vision.models.build import build_model as build_vision_model
 from vision.models.dit import DiT
 from vision.models.vit import ViT
 
-GREY = ("vit-digits", "fsdd", "fsdd-speakers")
 CHARACTERS = 65  # of tiny Shakespeare
 SPACES = {"cartpole": (4, 2), "lunarlander": (8, 4), "hopper": (11, 3), "halfcheetah": (17, 6), "walker2d": (17, 6)}
 """Observed numbers, and actions to choose from or numbers to set."""
 DISCRETE = ("cartpole", "lunarlander")
-GREY = ("vit-digits", "flow-digits", "flow-mnist")
+GREY = ("vit-digits", "fsdd", "fsdd-speakers", "flow-digits", "flow-mnist")
 
 
 def build(name: str) -> nn.Module:

@@ -31,7 +31,8 @@ from vision.export import export
 from vision.models.config import ViTConfig
 from vision.predict import predict
 from vision.presets import PRESETS
-from vision.train import prepare, train
+from vision.tasks.classification import prepare
+from vision.train import train
 from vision.trained import load
 
 SOUND = SoundConfig(rate=8000)
