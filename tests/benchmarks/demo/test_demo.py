@@ -46,7 +46,10 @@ def test_the_demo_trains_shows_and_says_what_it_reached(bare: Path) -> None:
     assert "tiny Shakespeare could not be loaded" in page
     assert f"{loss:.3f}" in page
     assert re.search(rf"{loss:.3f} +validation loss", done.stdout)
-    assert done.stdout.rstrip().endswith("runs/demo/report.html")
+    assert done.stdout.rstrip().endswith(
+        "report: runs/demo/report.html\nthe models, to look into: runs/demo/explorer.html"
+    )
+    assert "<title>" in (bare / "runs" / "demo" / "explorer.html").read_text()
     assert len(re.findall(r"<blockquote", page)) == 2
     assert 'class="prompt">The <' in page
     assert (bare / "runs" / "own" / "config.json").read_text() == "{}"
