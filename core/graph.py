@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from core.switch import with_kernel
+
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
@@ -290,9 +292,15 @@ def route(graph: Graph, span: Span, device: torch.device, bias: Tensor | None = 
 def _with_fully_masked(mask: Tensor, bias: Tensor | None) -> Route:
     """A route over a mask (B or 1, 1, Tq, Tk) that may have empty rows."""
     fully_masked = ~mask.any(-1, keepdim=True)  # (B or 1, 1, Tq, 1)
-    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and not fully_masked.any():
-        return Route(mask=mask, bias=bias)  # a GPU would be waited for, and no layer has to look again
-    return Route(mask=mask | fully_masked, fully_masked=fully_masked, bias=bias)
+    if may_have_no_edges(fully_masked):
+        return Route(mask=mask | fully_masked, fully_masked=fully_masked, bias=bias)
+    return Route(mask=mask, bias=bias)
+
+
+@with_kernel
+def may_have_no_edges(fully_masked: Tensor) -> bool:
+    """Whether queries may be without edges, as fully_masked (B or 1, 1, Tq, 1) says."""
+    return True
 
 
 def block_mask(graph: Graph, span: Span, device: torch.device) -> BlockMask:

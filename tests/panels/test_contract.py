@@ -101,7 +101,7 @@ def test_shards_and_blocks_computed_again_make_the_same_losses(trial: Trial) -> 
     """Between two processes of which each holds half of every weight, evaluated and sampled from as ever."""
     steady = ("--optimizer.muon-lr", 0.002, "--steps", 8, "--eval-every", 4)
     words = trial.words(*trial.subject.divided, *steady)
-    one, two = trial.folder / "one", trial.folder / "two"
+    one, two = trial.folder / "whole-weights", trial.folder / "sharded-weights"
     trial.train(*words, "--out", one)
     sharded = ("--distribute", "fsdp", "--remat", "selective")
     lives = trial.commands.pair(f"{trial.subject.panel}.train", *words, *sharded, "--out", two)

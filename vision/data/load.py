@@ -82,8 +82,7 @@ def load_data(
     name: one of `vision.data.named.NAMES`, under `root` (default: `data_root()`) or downloaded; a folder or a table
         (see `vision.data.tables.list_images`), or hf:NAME.
     size: side of the model's images, in pixels, or rows and columns. A folder's are stored in that shape, made by
-        `fit`, of which `crop` of the side is given to the model, all of it unless `fit` is crop. Those of a named set
-        keep the size they come in.
+        `fit`; `crop` of it is given to the model, or all unless `fit` is crop. A named set's keep their size.
     channels: 1 (grey) or 3; default that of the named set, or 3 for a folder.
     validation: how many training images, or which fraction of them, are held out, drawn with `seed` and stratified;
         default a folder's own validation part, or else a tenth. 0 is none.
