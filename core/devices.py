@@ -25,6 +25,13 @@ def keep_freed_memory() -> None:
     mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
+def has_values(tensor: torch.Tensor) -> bool:
+    """Whether a computation may depend on what a tensor holds: not while it is compiled, nor while it is planned."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return not (torch.compiler.is_compiling() or isinstance(tensor, FakeTensor))
+
+
 def device_kind(device: str) -> str:
     """ "cpu", "cuda" or "mps" for one of these or "auto"; ValueError when it is not present."""
     present = {"mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available(), "cpu": True}

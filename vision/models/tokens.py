@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.devices import has_values
 from core.init import Initials
 from core.positions import index
 from vision.data.spectrograms import used_columns
@@ -136,7 +137,7 @@ class ImageTokens(nn.Module):
         (rows, columns), width = rows_and_columns(self.config.patch), images.shape[-1]
         images = F.pad(images, (0, -width % columns))
         used = (used_columns(images) + columns - 1) // columns  # (B,), of patches
-        if not torch.compiler.is_compiling():  # which wants one shape
+        if has_values(used):  # else one shape is wanted
             images = images[..., : max(1, int(used.max())) * columns]
             if bool((used * columns >= images.shape[-1]).all()):
                 return images, None
