@@ -97,7 +97,7 @@ def test_activations_are_those_of_a_real_step(remat: Any) -> None:
     with without_kernels(), LiveBytes(known) as live, flop_counter() as counter:
         Loss(model)(ids).backward()
     found = plan(remat=remat)
-    assert found.activations == pytest.approx(live.peak, rel=0.05)
+    assert found.activations == pytest.approx(live.peak, rel=0.1)
     assert found.flops + found.repeated_flops == counter.get_total_flops()
 
 
