@@ -149,9 +149,10 @@ def plan_run(config: RunConfig, task: Task, build_model: Callable[[], nn.Module]
             _attend_as_a_gpu(model)
         if not (blocks := blocks_of(model)):
             raise ValueError(f"plan = {config.plan!r} needs a model made of blocks, not a {type(model).__name__}")
-        sizes = _Sizes.of(model, blocks, sharded and half)
+        halved = sharded and half and devices.kind == "gpu"
+        sizes = _Sizes.of(model, blocks, halved)
         state = _optimizer_bytes(model, config)
-        if sharded and half:
+        if halved:
             _halve(blocks)
         rematerialise(model, config.remat)
         batch = tree_map_only(Tensor, fake.from_tensor, micro[0])

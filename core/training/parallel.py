@@ -113,8 +113,8 @@ def _sharded(
     """Every process holds a shard of the weights (FSDP2). They are moved to the device block by block."""
     blocks, device = blocks_of(model), accelerator.device
     compile_forwards(blocks, config.compile, device, say)
-    precision: Any = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
-    shard(objective, blocks, device.type, config.shard_size, precision=precision)
+    halved = accelerator.mixed_precision == "bf16" and device.type != "cpu"  # a CPU's norms refuse weights in bf16
+    shard(objective, blocks, device.type, config.shard_size, precision="bf16" if halved else "fp32")
     return accelerator.prepare_model(objective, device_placement=False, evaluation_mode=True)  # for its autocast
 
 

@@ -93,10 +93,11 @@ def test_activations_are_those_of_a_real_step(remat: Any) -> None:
     for p in model.parameters():
         p.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
     ids = torch.zeros(ROWS, TOKENS, dtype=torch.int64)
-    with without_kernels(), LiveBytes([*model.parameters(), *model.buffers()]) as live, flop_counter() as counter:
+    known = [*model.parameters(), *model.buffers()]
+    with without_kernels(), LiveBytes(known) as live, flop_counter() as counter:
         Loss(model)(ids).backward()
     found = plan(remat=remat)
-    assert found.activations == pytest.approx(live.peak, rel=0.05)
+    assert found.activations == pytest.approx(live.peak, rel=0.1)
     assert found.flops + found.repeated_flops == counter.get_total_flops()
 
 
