@@ -324,6 +324,7 @@ EMPTY: dict[str, tuple[str, ...]] = {
     "text.train": ("char-cpu", "--data", ""),
     "text.evaluate": ("",),
     "text.sample": ("",),
+    "text.explain": ("", "--prompt", "a", "--out", "a.png"),
     "text.export": ("run", "--out", ""),
     "text.classify": ("run", ""),
     "text.embed": ("run", ""),
@@ -341,6 +342,7 @@ EMPTY: dict[str, tuple[str, ...]] = {
     "decision.collect": ("--join", "a.npz", ""),
     "decision.rollout": ("run", "--video="),
     "decision.finetune": ("",),
+    "decision.explain": ("", "--out", "a.png"),
     "decision.export": ("run", "--onnx="),
 }
 

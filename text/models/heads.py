@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from core.checks import check_choices, refuse_unused
 from core.config import TransformerConfig
+from core.devices import has_values
 from core.feedforward import ACTIVATIONS
 from core.init import initialise
 from core.norms import build_norm
@@ -133,7 +134,8 @@ def _first_of_words(features: Tensor, words: Tensor, count: int) -> Tensor:
 
 def embed_words(table: nn.Embedding, ids: Tensor, words: Tensor, count: int | None = None) -> Tensor:
     """`pool_words` of the embeddings of tokens, their mean, without a vector for each of them: (B, T) -> (B, W, D)."""
-    count = int(words.max()) + 1 if count is None else count
+    if count is None:
+        count = int(words.max()) + 1 if has_values(words) else words.shape[1]
     rows = count * torch.arange(len(words), device=words.device).unsqueeze(1)
     outside = (words < 0) | (words >= count)
     bags, order = (rows + words).masked_fill(outside, len(words) * count).flatten().sort(stable=True)  # (B T,)
