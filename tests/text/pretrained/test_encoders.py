@@ -362,7 +362,9 @@ OURS: dict[str, EncoderConfig] = {
     ),
     "modernbert": MaskedLMConfig(61, CONTEXT, 0, modern(), head=GELU),
     "modernbert tagger": TaggerConfig(61, CONTEXT, 0, modern(), ("a", "b", "c"), head=GELU),
-    "modernbert of means": ClassifierConfig(61, CONTEXT, 0, modern(), ("a", "b", "c"), "mean", GELU),
+    "modernbert of means": ClassifierConfig(
+        61, CONTEXT, 0, modern(), ("a", "b", "c"), pooling="mean", head=GELU
+    ),
 }
 
 
@@ -390,7 +392,7 @@ def test_a_model_built_here_gives_the_same_answers_in_transformers(name: str, tm
         ("bert", MaskedLMConfig(61, 48, 0, bert(head_dim=6)), "core.head_dim = 6"),
         ("bert", MaskedLMConfig(61, 48, 0, bert(), HeadConfig()), "head.transform = 'none' .*: dense-norm"),
         ("bert", MaskedLMConfig(61, 48, 0, bert(), HeadConfig("dense-norm", bias="none")), "head.bias = 'none'"),
-        ("bert", ClassifierConfig(61, 48, 0, bert(), ("a", "b"), "mean"), "pooling = 'mean' .*: class"),
+        ("bert", ClassifierConfig(61, 48, 0, bert(), ("a", "b"), pooling="mean"), "pooling = 'mean' .*: class"),
         ("bert", ClassifierConfig(61, 48, 0, bert(), ("a", "b"), head=HeadConfig()), "head.transform = 'none'"),
         ("roberta", MaskedLMConfig(61, 48, 0, bert(), HeadConfig("dense-norm", "relu")), "head.activation = 'relu'"),
         ("distilbert", MaskedLMConfig(61, 48, 2, bert()), "types = 2 .* distilbert .*: 0"),

@@ -164,7 +164,7 @@ def one_operation(name: str, number: int, amount: float) -> Draws:
     """The same operation for all images."""
     none = np.zeros((number, 4), np.int64)
     kinds = np.full((number, 1), NAMES.index(name))
-    return Draws(none, none, none, kinds, np.full((number, 1), amount, np.float32), none, none)
+    return Draws(none, none, none, kinds, np.full((number, 1), amount, np.float32), none, none, none)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -182,7 +182,7 @@ def test_operations_are_carried_out_in_the_order_drawn(images: Images) -> None:
     kinds[1] = kinds[1, ::-1]
     amounts = np.array([(128, 0.3), (0.3, 128)], np.float32)
     none = np.zeros((2, 4), np.int64)
-    result = recolour(pixels, Draws(none, none, none, kinds, amounts, none, none)).float()
+    result = recolour(pixels, Draws(none, none, none, kinds, amounts, none, none, none)).float()
     first, second = pixels.float()
     expected = torch.stack((torch.where(first >= 128, 255 - first, first) * 0.3, second * 0.3))
     torch.testing.assert_close(result, expected, atol=0.501, rtol=0)  # rounded once, to the nearest
