@@ -400,7 +400,7 @@ def test_a_model_built_here_gives_the_same_answers_in_transformers(name: str, tm
         ("modernbert", MaskedLMConfig(61, 48, 0, modern(first_norm="kept"), GELU), "core.first_norm = 'kept'"),
         ("modernbert", MaskedLMConfig(61, 48, 0, modern(bias="qkv"), GELU), "core.bias = 'qkv'"),
         ("modernbert", MaskedLMConfig(61, 48, 0, modern(), HeadConfig("dense-norm", "tanh")), "head.activation"),
-        ("modernbert", ClassifierConfig(61, 48, 0, modern(), ("a", "b"), "max", GELU), "pooling = 'max'"),
+        ("modernbert", ClassifierConfig(61, 48, 0, modern(), ("a", "b"), pooling="max", head=GELU), "pooling = 'max'"),
     ],
 )  # fmt: skip
 def test_what_a_family_cannot_express_is_refused_by_name(

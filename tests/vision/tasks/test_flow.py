@@ -83,7 +83,7 @@ def test_a_model_of_one_image_a_class_learns_to_draw_it() -> None:
     torch.manual_seed(0)
     model = DiT(replace(CONFIG.model, channels=1, classes=2, core=replace(CORE, dim=32)))
     optimizer, labels = torch.optim.AdamW(model.parameters(), lr=3e-3), torch.arange(32) % 2
-    for _ in range(120):
+    for _ in range(240):
         times, noise = torch.rand(32, generator=generator), torch.randn(32, 1, 8, 8, generator=generator)
         (FlowLoss(model)(images[labels], labels, times, noise) / 32).backward()
         optimizer.step()
@@ -96,7 +96,7 @@ def test_a_model_of_one_image_a_class_learns_to_draw_it() -> None:
 
     *_, drawn = integrate(velocity, start, Drawing(steps=10, sampler="euler"))
     own, swapped = ((drawn - each).square().mean() for each in (images, images.flip(0)))
-    assert own < 0.3 * swapped
+    assert own < 0.1 * swapped
 
 
 def test_copies_are_found_out(task: Flow) -> None:
