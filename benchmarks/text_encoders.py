@@ -16,33 +16,27 @@ Each comparison replaces its own figures in benchmarks/results/text_encoders.jso
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
-from benchmarks.measure.harness import Comparison, Contestant, compare
-from benchmarks.measure.options import add_results, check_known, names, parser_of
-from benchmarks.measure.record import update
+from benchmarks.measure.harness import Contestant, compare
+from benchmarks.measure.options import check_known, names, parser_of
+from benchmarks.measure.parts import Measured, Part, add_parts, pace, run_parts
 from benchmarks.peers.sentence_encoding import installed
 from benchmarks.steps.encoding import random_model
 from core.cli.exits import main
 
 NAME = "text_encoders"
 ENCODE, STEP = "benchmarks.steps.encoding:encode", "benchmarks.steps.text_models:train_step"
-ROUNDS = {"encode": 3, "step": 5}
-SHOWN = {
-    "encode": ("encoding_core_seconds", "texts_per_core_second"),
-    "step": ("step_core_seconds", "tokens_per_core_second", "first_loss"),
-}
 
 
 # ---------------------------------------------------------------------------------------------- comparisons
 
 
-def compare_encoding(options: argparse.Namespace) -> Iterator[tuple[Comparison, Mapping[str, Any]]]:
+def compare_encoding(options: argparse.Namespace) -> Measured:
     """Ours in float32 and bfloat16, theirs in float32."""
     peer = "sentence-transformers" if installed() else "its loop"
     with TemporaryDirectory() as parent:
@@ -67,12 +61,12 @@ def compare_encoding(options: argparse.Namespace) -> Iterator[tuple[Comparison, 
                 (peer, "theirs", "fp32"),
             )
         ]
-        measured = compare("encode", sides, **_rounds(options, "encode"))
+        measured = compare("encode", sides, **pace(options))
         ours, theirs = (np.load(Path(parent) / f"{side}-fp32.npy") for side in ("ours", "theirs"))
         yield measured, {"difference": float(np.abs(ours - theirs).max())}
 
 
-def compare_steps(options: argparse.Namespace) -> Iterator[tuple[Comparison, Mapping[str, Any]]]:
+def compare_steps(options: argparse.Namespace) -> Measured:
     """Each family in float32 and in bfloat16."""
     for family in options.families:
         for precision in options.precisions:
@@ -81,14 +75,13 @@ def compare_steps(options: argparse.Namespace) -> Iterator[tuple[Comparison, Map
                 Contestant(side, STEP, {"side": side, **work, "tiny": options.tiny})
                 for side in ("ours", "transformers")
             ]
-            yield compare(f"step {family} {precision}", sides, **_rounds(options, "step")), {}
+            yield compare(f"step {family} {precision}", sides, **pace(options)), {}
 
 
-def _rounds(options: argparse.Namespace, part: str) -> dict[str, Any]:
-    return {"rounds": options.rounds or ROUNDS[part], "threads": options.threads}
-
-
-PARTS = {"encode": compare_encoding, "step": compare_steps}
+PARTS = {
+    "encode": Part(compare_encoding, 3, ("encoding_core_seconds", "texts_per_core_second")),
+    "step": Part(compare_steps, 5, ("step_core_seconds", "tokens_per_core_second", "first_loss")),
+}
 
 
 # ---------------------------------------------------------------------------------------------- the command
@@ -98,10 +91,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ValueError for a part, family or precision that is none, or a folder without a vocabulary."""
     parser = parser_of(NAME, __doc__)
     parser.add_argument("--model", type=Path, help="encode: a folder in sentence-transformers' layout")
-    parser.add_argument("--parts", type=names, default=list(PARTS), help="of encode,step")
-    parser.add_argument("--rounds", type=int, help=f"of each comparison; default {ROUNDS}")
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
-    add_results(parser)
+    add_parts(parser, PARTS)
     parser.add_argument("--texts", type=int, default=256, help="encode")
     parser.add_argument("--families", type=names, default=["bert", "modernbert"], help="step: of bert,modernbert")
     parser.add_argument("--precisions", type=names, default=["fp32", "bf16"], help="step: of fp32,bf16")
@@ -115,17 +105,5 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def run(options: argparse.Namespace) -> None:
-    """Every part asked for, printed and saved as soon as it is measured."""
-    for part in options.parts:
-        for comparison, more in PARTS[part](options):
-            print(
-                f"\n## {comparison.name}, {options.threads} thread(s)\n\n{comparison.table(*SHOWN[part])}", flush=True
-            )
-            print(*(f"\n{name}: {value}" for name, value in more.items()), sep="")
-            update(NAME, {comparison.name: {**comparison.as_dict(), **more}}, options.results)
-    print(f"saved to {options.results / NAME}.json")
-
-
 if __name__ == "__main__":
-    main(lambda: run(parse()))
+    main(lambda: run_parts(NAME, PARTS, parse()))

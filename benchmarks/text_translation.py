@@ -18,32 +18,27 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.measure.harness import Comparison, Contestant, compare
-from benchmarks.measure.options import add_results, check_known, names, parser_of
-from benchmarks.measure.record import update
+from benchmarks.measure.options import check_known, names, parser_of
+from benchmarks.measure.parts import Measured, Part, add_parts, pace, run_parts
 from benchmarks.steps.translating import prepare
 from core.cli.exits import main
 from core.files.downloads import data_root
 
 NAME = "text_translation"
 DECODE, STEP = "benchmarks.steps.translating:translate", "benchmarks.steps.text_models:train_step"
-ROUNDS = {"decode": 3, "step": 5}
 TEST = Path("multi30k") / "test_2016_flickr.en"
-SHOWN = {
-    "decode": ("decoding_core_seconds", "sentences_per_core_second", "tokens"),
-    "step": ("step_core_seconds", "tokens_per_core_second", "first_loss"),
-}
 
 
 # ---------------------------------------------------------------------------------------------- comparisons
 
 
-def compare_decoding(options: argparse.Namespace) -> Iterator[tuple[Comparison, Mapping[str, Any]]]:
+def compare_decoding(options: argparse.Namespace) -> Measured:
     """In every precision on both sides; ours in bfloat16 against theirs in float32 can be read off."""
     sentences = test_sentences(options)
     with TemporaryDirectory() as parent:
@@ -65,7 +60,7 @@ def compare_decoding(options: argparse.Namespace) -> Iterator[tuple[Comparison, 
             for precision in reversed(options.precisions)
             for side, rows in (("ours", options.rows), ("transformers", options.their_rows))
         ]
-        measured = compare("decode", sides, **_rounds(options, "decode"))
+        measured = compare("decode", sides, **pace(options))
         yield measured, {"times_as_fast": times_as_fast(measured, options), **agreement(folder, options)}
 
 
@@ -116,21 +111,20 @@ def bleu(found: Mapping[str, Sequence[Sequence[int]]], options: argparse.Namespa
     return {side: cased(lines, references).score for side, lines in texts.items()}
 
 
-def compare_steps(options: argparse.Namespace) -> Iterator[tuple[Comparison, Mapping[str, Any]]]:
+def compare_steps(options: argparse.Namespace) -> Measured:
     """In float32 and in bfloat16."""
     for precision in options.precisions:
         work = {"family": "marian", "rows": options.batch, "precision": precision, "steps": options.steps}
         sides = [
             Contestant(side, STEP, {"side": side, **work, "tiny": options.tiny}) for side in ("ours", "transformers")
         ]
-        yield compare(f"step {precision}", sides, **_rounds(options, "step")), {}
+        yield compare(f"step {precision}", sides, **pace(options)), {}
 
 
-def _rounds(options: argparse.Namespace, part: str) -> dict[str, Any]:
-    return {"rounds": options.rounds or ROUNDS[part], "threads": options.threads}
-
-
-PARTS = {"decode": compare_decoding, "step": compare_steps}
+PARTS = {
+    "decode": Part(compare_decoding, 3, ("decoding_core_seconds", "sentences_per_core_second", "tokens")),
+    "step": Part(compare_steps, 5, ("step_core_seconds", "tokens_per_core_second", "first_loss")),
+}
 
 
 # ---------------------------------------------------------------------------------------------- the command
@@ -140,10 +134,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ValueError for a part or precision that is none."""
     parser = parser_of(NAME, __doc__)
     parser.add_argument("--run", type=Path, help="decode: a run of text.train multi30k; default random weights")
-    parser.add_argument("--parts", type=names, default=list(PARTS), help="of decode,step")
-    parser.add_argument("--rounds", type=int, help=f"of each comparison; default {ROUNDS}")
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
-    add_results(parser)
+    add_parts(parser, PARTS)
     parser.add_argument("--precisions", type=names, default=["fp32", "bf16"], help="of fp32,bf16")
     parser.add_argument("--sentences", type=int, default=1000, help="decode")
     parser.add_argument("--beams", type=int, default=5, help="decode")
@@ -158,17 +149,5 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def run(options: argparse.Namespace) -> None:
-    """Every part asked for, printed and saved as soon as it is measured."""
-    for part in options.parts:
-        for comparison, more in PARTS[part](options):
-            print(
-                f"\n## {comparison.name}, {options.threads} thread(s)\n\n{comparison.table(*SHOWN[part])}", flush=True
-            )
-            print(*(f"\n{name}: {value}" for name, value in more.items()), sep="")
-            update(NAME, {comparison.name: {**comparison.as_dict(), **more}}, options.results)
-    print(f"saved to {options.results / NAME}.json")
-
-
 if __name__ == "__main__":
-    main(lambda: run(parse()))
+    main(lambda: run_parts(NAME, PARTS, parse()))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure.harness import Comparison, Contestant, compare, last_json, run_once
-from benchmarks.measure.options import add_results, check_known, integers, names, numbers, parser_of
-from benchmarks.measure.record import ROOT, provenance, update
+from benchmarks.measure.options import check_known, integers, names, numbers, parser_of
+from benchmarks.measure.parts import Measured, Part, add_parts, pace, run_parts
+from benchmarks.measure.record import ROOT, provenance
 from benchmarks.measure.timing import time_steps, time_to_loss, time_tokens
 from benchmarks.peers import nanogpt
 from benchmarks.peers.nanogpt import SHAPES, initial_model, random_batch, run_timed
@@ -47,7 +48,6 @@ from text.tasks.language_modelling import LanguageModelling, NextTokenLoss
 
 NAME = "text_vs_nanogpt"
 HERE, THEIRS = f"benchmarks.{NAME}", "benchmarks.peers.nanogpt"
-ROUNDS = {"step": 5, "loss": 3, "sampling": 3}
 MANY = 1_000_000  # steps: never reached
 
 
@@ -131,7 +131,7 @@ def train(
 # ---------------------------------------------------------------------------------------------- comparisons
 
 
-def compare_steps(options: argparse.Namespace) -> Iterator[Comparison]:
+def compare_steps(options: argparse.Namespace) -> Measured:
     """Eager against eager, compiled against compiled, for every shape."""
     for shape in options.shapes:
         for way, compiled in (("eager", "off"), ("compiled", "default")):
@@ -142,10 +142,10 @@ def compare_steps(options: argparse.Namespace) -> Iterator[Comparison]:
                 Contestant("ours, precision auto", f"{HERE}:train_step", {**work, "precision": "auto"}),
                 Contestant("nanoGPT", f"{THEIRS}:train_step", {"clone": str(options.nanogpt), **work}),
             ]
-            yield compare(f"step {shape} {way}", sides, **_rounds(options, "step"))
+            yield compare(f"step {shape} {way}", sides, **pace(options)), beside(options)
 
 
-def compare_sampling(options: argparse.Namespace) -> Iterator[Comparison]:
+def compare_sampling(options: argparse.Namespace) -> Measured:
     """Short of the context and past it."""
     for tokens in options.tokens:
         work = {"shape": options.sampling_shape, "tokens": tokens}
@@ -154,10 +154,10 @@ def compare_sampling(options: argparse.Namespace) -> Iterator[Comparison]:
             Contestant("ours, bfloat16 weights", f"{HERE}:sample", {**work, "dtype": "bfloat16"}),
             Contestant("nanoGPT", f"{THEIRS}:sample", {"clone": str(options.nanogpt), **work}),
         ]
-        yield compare(f"sampling {tokens}", sides, **_rounds(options, "sampling"))
+        yield compare(f"sampling {tokens}", sides, **pace(options)), beside(options)
 
 
-def compare_losses(options: argparse.Namespace) -> Iterator[Comparison]:
+def compare_losses(options: argparse.Namespace) -> Measured:
     """nanoGPT's run, then ours with fractions of the time it took; every other round in the opposite order.
 
     A round in the opposite order takes its budget from the nanoGPT run of the round before, its neighbour.
@@ -168,15 +168,14 @@ def compare_losses(options: argparse.Namespace) -> Iterator[Comparison]:
         folder = Path(parent) / "nanogpt"
         nanogpt.prepare(options.nanogpt, text, folder)
         theirs = Contestant("nanoGPT", f"{THEIRS}:train", {"folder": str(folder), "steps": options.nanogpt_steps})
-        yield alternate(theirs, options)
+        yield alternate(theirs, options), beside(options)
 
 
 def alternate(theirs: Contestant, options: argparse.Namespace) -> Comparison:
     """The rounds of `compare_losses`."""
-    settings = _rounds(options, "loss")
     names = {f"ours, {fraction:.3g} x its time": fraction for fraction in options.fractions}
     rounds: dict[str, list[Mapping[str, float]]] = {name: [] for name in (*names, theirs.name)}
-    order, seeds = [theirs.name, *names], range(settings["rounds"])
+    order, seeds = [theirs.name, *names], range(options.rounds)
     for seed in seeds:
         for name in order:
             side = theirs if name == theirs.name else _ours(name, names[name], rounds[theirs.name][-1], options)
@@ -199,15 +198,16 @@ def _brief(measured: Mapping[str, float]) -> str:
     return f"loss {measured['val_loss']:.4f}, {measured['steps']} steps, {wall:.1f} s, {core:.1f} core-s"
 
 
-def _rounds(options: argparse.Namespace, part: str) -> dict[str, Any]:
-    return {"rounds": options.rounds or ROUNDS[part], "threads": options.threads}
+def beside(options: argparse.Namespace) -> dict[str, str]:
+    """What is saved with every comparison."""
+    return {"nanogpt_commit": nanogpt.clone_commit(options.nanogpt)}
 
 
-PARTS = {"step": compare_steps, "loss": compare_losses, "sampling": compare_sampling}
-SHOWN = {
-    "step": ("step_core_seconds", "step_seconds"),
-    "loss": ("val_loss", "steps", "loop_seconds", "train_seconds", "train_core_seconds"),
-    "sampling": ("tokens_per_second", "tokens_per_core_second"),
+LOSS = ("val_loss", "steps", "loop_seconds", "train_seconds", "train_core_seconds")
+PARTS = {
+    "step": Part(compare_steps, 5, ("step_core_seconds", "step_seconds")),
+    "loss": Part(compare_losses, 3, LOSS),
+    "sampling": Part(compare_sampling, 3, ("tokens_per_second", "tokens_per_core_second")),
 }
 
 
@@ -218,10 +218,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ValueError for a clone, part or preset that is none."""
     parser = parser_of(NAME, __doc__)
     parser.add_argument("--nanogpt", type=Path, required=True, help="a clone of karpathy/nanoGPT")
-    parser.add_argument("--parts", type=names, default=list(PARTS), help="of step,loss,sampling")
-    parser.add_argument("--rounds", type=int, help=f"of each comparison; default {ROUNDS}")
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
-    add_results(parser)
+    add_parts(parser, PARTS)
     parser.add_argument("--shapes", type=names, default=["cpu"], help="step: of cpu,gpu, nanoGPT's two configurations")
     parser.add_argument("--gpu-batch", type=int, default=4, help="step: sequences of 256 for the shape gpu")
     parser.add_argument("--steps", type=int, default=50, help="step: measured in each process")
@@ -240,15 +237,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> None:
     """Every part asked for, printed and saved as soon as it is measured. Raises ValueError where there is no clone."""
     options.nanogpt = nanogpt.find_clone(options.nanogpt)
-    theirs = nanogpt.clone_commit(options.nanogpt)
-    for part in options.parts:
-        for comparison in PARTS[part](options):
-            print(
-                f"\n## {comparison.name}, {options.threads} thread(s)\n\n{comparison.table(*SHOWN[part])}\n", flush=True
-            )
-            result = {"nanogpt_commit": theirs, **comparison.as_dict()}
-            update(NAME, {comparison.name: result}, options.results)
-    print(f"saved to {options.results / NAME}.json")
+    run_parts(NAME, PARTS, options)
 
 
 if __name__ == "__main__":

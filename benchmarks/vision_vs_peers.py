@@ -19,20 +19,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
 
 from benchmarks.measure.harness import Comparison, Contestant, compare
-from benchmarks.measure.options import add_results, check_known, integers, names, parser_of
+from benchmarks.measure.options import check_known, integers, names, parser_of
+from benchmarks.measure.parts import Measured, Part, add_parts, measured, pace
 from benchmarks.measure.record import update
 from benchmarks.peers.vision import PACKAGES, installed
 from core.cli.exits import main
 
 NAME = "vision_vs_peers"
 STEP, EPOCH = "benchmarks.steps.vision:train_step", "benchmarks.steps.vision_epoch:epoch"
-ROUNDS = {"step": 5, "epoch": 3}
 WAYS = {
     "eager-fp32": ("off", "fp32"),
     "eager-bf16": ("off", "bf16"),
@@ -44,7 +43,7 @@ WAYS = {
 # ---------------------------------------------------------------------------------------------- comparisons
 
 
-def compare_steps(options: argparse.Namespace) -> Iterator[tuple[Comparison, Sequence[str]]]:
+def compare_steps(options: argparse.Namespace) -> Measured:
     """Eager and compiled, in float32 and bfloat16; with each comparison the names of the peers in it."""
     plain, modern = ("tiny", "tiny-modern") if options.tiny else ("plain", "modern")
     for way in options.ways:
@@ -57,10 +56,10 @@ def compare_steps(options: argparse.Namespace) -> Iterator[tuple[Comparison, Seq
             Contestant("ours in vision.train", f"{STEP}_in_run", work),
             *(Contestant(peer, STEP, {"side": peer, **work}) for peer in options.peers),
         ]
-        yield compare(f"step {way}", sides, **_rounds(options, "step")), options.peers
+        yield compare(f"step {way}", sides, **pace(options)), {"peers": options.peers}
 
 
-def compare_epochs(options: argparse.Namespace) -> Iterator[tuple[Comparison, Sequence[str]]]:
+def compare_epochs(options: argparse.Namespace) -> Measured:
     """The data alone, then with a model that learns; with each comparison the names of the peers in it."""
     loaders = {f"torchvision, {n} workers": n for n in options.workers}
     for shape in ("none", "tiny" if options.tiny else "small"):
@@ -71,7 +70,7 @@ def compare_epochs(options: argparse.Namespace) -> Iterator[tuple[Comparison, Se
             *(Contestant(name, EPOCH, {**theirs, "workers": n}) for name, n in loaders.items()),
         ]
         kind = "data alone" if shape == "none" else "with a training step"
-        yield compare(f"epoch, {kind}", sides, **_rounds(options, "epoch")), list(loaders)
+        yield compare(f"epoch, {kind}", sides, **pace(options)), {"peers": list(loaders)}
 
 
 def against_fastest(comparison: Comparison, peers: Sequence[str], metric: str) -> Comparison:
@@ -82,12 +81,8 @@ def against_fastest(comparison: Comparison, peers: Sequence[str], metric: str) -
     return replace(comparison, contestants=tuple(sorted(comparison.contestants, key=lambda side: side.name == fastest)))
 
 
-def _rounds(options: argparse.Namespace, part: str) -> dict[str, Any]:
-    return {"rounds": options.rounds or ROUNDS[part], "threads": options.threads}
-
-
-PARTS = {"step": compare_steps, "epoch": compare_epochs}
 CORE, WALL = "images_per_core_second", "images_per_second"
+PARTS = {"step": Part(compare_steps, 5, (CORE, "growth_bytes")), "epoch": Part(compare_epochs, 3, (CORE,))}
 
 
 # ---------------------------------------------------------------------------------------------- the command
@@ -96,10 +91,7 @@ CORE, WALL = "images_per_core_second", "images_per_second"
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; ValueError for a part, peer or way that is none."""
     parser = parser_of(NAME, __doc__)
-    parser.add_argument("--parts", type=names, default=list(PARTS), help="of step,epoch")
-    parser.add_argument("--rounds", type=int, help=f"of each comparison; default {ROUNDS}")
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
-    add_results(parser)
+    add_parts(parser, PARTS)
     parser.add_argument("--batch", type=int, default=128, help="images of a step")
     parser.add_argument("--steps", type=int, default=10, help="step: measured in each process")
     parser.add_argument("--peers", type=names, default=list(PACKAGES), help="step: of timm,vit-pytorch")
@@ -115,17 +107,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> None:
     """Every part asked for, printed and saved as soon as it is measured."""
     options.peers = present(options.peers)
-    for part in options.parts:
-        for comparison, peers in PARTS[part](options):
-            core, wall = (against_fastest(comparison, peers, metric) for metric in (CORE, WALL))
-            tables = core.table(CORE, *(["growth_bytes"] if part == "step" else [])), wall.table(WALL)
-            print(f"\n## {comparison.name}, {options.threads} thread(s)", *tables, sep="\n\n", flush=True)
-            found = {
-                "peer_versions": {peer: version(peer) for peer in options.peers},
-                **wall.as_dict(),
-                **core.as_dict(),
-            }
-            update(NAME, {comparison.name: found}, options.results)
+    versions = {peer: version(peer) for peer in options.peers}
+    for part, comparison, more in measured(PARTS, options):
+        core, wall = (against_fastest(comparison, more["peers"], metric) for metric in (CORE, WALL))
+        tables = core.table(*part.shown), wall.table(WALL)
+        print(f"\n## {comparison.name}, {options.threads} thread(s)", *tables, sep="\n\n", flush=True)
+        update(
+            NAME, {comparison.name: {"peer_versions": versions, **wall.as_dict(), **core.as_dict()}}, options.results
+        )
     print(f"saved to {options.results / NAME}.json")
 
 

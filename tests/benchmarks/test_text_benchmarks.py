@@ -12,6 +12,7 @@ import pytest
 from benchmarks import text_encoders, text_translation
 from benchmarks.measure import harness
 from benchmarks.measure.harness import Contestant
+from benchmarks.measure.parts import run_parts
 from benchmarks.peers.sentence_encoding import its_loop
 from benchmarks.steps.encoding import our_encoder, random_model, texts_of, words_of
 from benchmarks.steps.text_models import SHAPES, train_step
@@ -39,7 +40,7 @@ def test_both_sides_of_a_step_begin_with_the_same_loss(family: str) -> None:
 
 def test_translations_run_in_small_and_are_those_of_transformers(tmp_path: Path, here: None) -> None:
     words = ["--tiny", "--rounds", "1", "--steps", "1", "--batch", "4", "--sentences", "12", "--beams", "3"]
-    text_translation.run(text_translation.parse([*words, "--results", str(tmp_path)]))
+    run_parts("text_translation", text_translation.PARTS, text_translation.parse([*words, "--results", str(tmp_path)]))
     found = json.loads((tmp_path / "text_translation.json").read_text())
     assert set(found) == {"decode", "step fp32", "step bf16"}
     assert found["decode"]["same_hypotheses"]["fp32"] == 1
@@ -61,7 +62,7 @@ def test_vectors_are_those_of_sentence_transformers(tmp_path: Path) -> None:
 
 def test_the_comparisons_of_encoders_run_in_small(tmp_path: Path, here: None) -> None:
     words = ["--tiny", "--rounds", "1", "--steps", "1", "--batch", "2", "--texts", "9", "--precisions", "fp32"]
-    text_encoders.run(text_encoders.parse([*words, "--results", str(tmp_path)]))
+    run_parts("text_encoders", text_encoders.PARTS, text_encoders.parse([*words, "--results", str(tmp_path)]))
     found = json.loads((tmp_path / "text_encoders.json").read_text())
     assert set(found) == {"encode", "step bert fp32", "step modernbert fp32"}
     assert found["encode"]["difference"] < 1e-5

@@ -101,7 +101,7 @@ def test_budgets_follow_the_run_before_and_the_order_turns(monkeypatch: pytest.M
         *[("nanoGPT", 2, 0), (whole, 2, 62.0), (half, 2, 31.0)],
     ]
     assert result.contestants[0].arguments["options"] == ["--ema", "0.9"]
-    assert "val_loss" in result.table(*text_vs_nanogpt.SHOWN["loss"])
+    assert "val_loss" in result.table(*text_vs_nanogpt.PARTS["loss"].shown)
 
 
 @pytest.mark.slow
