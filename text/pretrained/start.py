@@ -58,6 +58,12 @@ def start_shape(name: str, shape: Config) -> Config:
     return from_dict(type(shape), _saved_shape(folder), "model")
 
 
+def reads_whole_words(name: str) -> bool:
+    """Whether it is a run whose encoder was trained on words, not on their tokens (`words = early-mean`)."""
+    folder = start_folder(name)
+    return is_run(folder) and _saved_shape(folder).get("words") == "early-mean"
+
+
 def _start_encoder(folder: Path, name: str) -> EncoderConfig:
     """The shape of the encoder of a model, whatever its head."""
     if not is_run(folder):

@@ -69,7 +69,7 @@ class ClassificationConfig(LabelsConfig):
 
     def adapted(self, given: Mapping[str, Any]) -> Self:
         """With init_from: the encoder that comes with the weights, and its tokens unless words are asked for."""
-        return _as_pretrained(self, super().adapted(given), given, "tokens")
+        return super(ClassificationConfig, _as_pretrained(self, given, "tokens")).adapted(given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +105,14 @@ class TaggingConfig(LabelsConfig):
 
     def adapted(self, given: Mapping[str, Any]) -> Self:
         """With init_from: the encoder that comes with the weights, and their tokenizer unless one is asked for."""
-        return _as_pretrained(self, super().adapted(given), given, "first")
+        return super(TaggingConfig, _as_pretrained(self, given, "first")).adapted(given)
 
 
-def _as_pretrained(asked: C, adapted: C, given: Mapping[str, Any], words: str) -> C:
+def _as_pretrained(asked: C, given: Mapping[str, Any], words: str) -> C:
+    """Reads words as the model to start from does, or as most do, unless it is said how."""
     if not asked.init_from or asked.resume or "model.words" in given:
-        return adapted
-    return replace(adapted, model=replace(adapted.model, words=words))
+        return asked
+    from text.pretrained.start import reads_whole_words
+
+    words = "early-mean" if reads_whole_words(asked.init_from) else words
+    return replace(asked, model=replace(asked.model, words=words))

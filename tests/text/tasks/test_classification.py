@@ -152,6 +152,15 @@ def test_the_rule_is_learned_from_words_too_whatever_the_batch(command: Command,
     torch.testing.assert_close(alone.probabilities(alone.encode(TEXTS)), expected, atol=1e-6, rtol=0)
 
 
+def test_a_classifier_of_words_starts_one_of_words(place: Path) -> None:
+    """The preset's way to read gives way to that of the weights, not to what is asked for."""
+    data = ("--data", str(moods(place / "moods.tsv")))
+    train(parse(CONFIGS, PRESETS, (*CLASSIFY, *WORDS, *data, "--out", str(place / "words again"), "--steps", "1")))
+    start = ("sst2", *toys.PLAIN, "--init-from", str(place / "words again"), *data, "--out", str(place / "x"))
+    config = parse(CONFIGS, PRESETS, (*start, "--steps", "1"))
+    assert Classification.prepare(config).config.model.words == "early-mean"  # type: ignore[arg-type]
+
+
 def test_a_part_of_each_word_is_left_whoever_reads_it(place: Path) -> None:
     prepared = task(place, *WORDS, "--token-dropout", "0.8")
 
@@ -204,7 +213,7 @@ def test_the_encoder_of_a_masked_model_is_taken_over_with_its_tokenizer(
 ) -> None:
     shape = (*toys.PLAIN, *toys.SMALL, "--model.context", "64", "--batch-size", "8", "--bpe-size", "300")
     words = ("mlm-cpu", *shape, "--data", place / "text.txt", "--steps", "2", "--out", place / "masked")
-    code, _, err = command("train", *words)
+    code, _, err = command("train", *words, "--model.types", "2")
     assert code == 0, err
     data = ("--data", place / "moods.tsv", "--steps", "40", "--eval-every", "40", "--model.core.dropout", "0")
     words = ("sst2", *toys.PLAIN, "--init-from", place / "masked", *data, "--batch-size", "32", "--ema", "0.9")
