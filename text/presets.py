@@ -183,7 +183,9 @@ PRESETS: dict[str, TextConfig] = {
     # The 2017 Transformer on Multi30k. Not measured yet.
     "multi30k": MULTI30K,
     # The same budget and size with the modern block and Muon, which finds in 300 steps how words belong together, where
-    # Adam and the paper's block need 2,000. Not measured yet.
+    # Adam and the paper's block need 2,000. English to German, test_2016, beams of 5: BLEU 40.3 lower-cased and
+    # tokenised, 39.9 cased by 13a; greedily 38.9 and 38.5. 2,515 steps, 2,400 core-seconds of one thread, --minutes 40
+    # --clock cpu (Intel Xeon with AMX, shared; seed 0, bf16).
     "multi30k-modern": replace(
         MULTI30K,
         optimizer=MUON,
