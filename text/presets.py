@@ -248,8 +248,8 @@ PRESETS: dict[str, TextConfig] = {
         model=TaggerConfig(context=256, words="early-mean", core=modern_core(128, 2, 4, dropout=0.2)),
     ),
     # Secondary structure of proteins (helix, strand, coil) from a single sequence, residues with their neighbours.
-    # 71.4 % of the residues of CB513, 72.2 % of NEW364's and 72.4 % of the validation ones after 761 steps, 26 minutes of
-    # one thread, --minutes 26 --clock cpu (Intel Xeon with AMX, shared; seed 0, bf16).
+    # 71.4 % of the residues of CB513, 72.2 % of NEW364's and 72.4 % of the validation ones after 761 steps, 26 minutes
+    # of one thread, --minutes 26 --clock cpu (Intel Xeon with AMX, shared; seed 0, bf16).
     "protein-q3": TaggingConfig(
         minutes=15,
         data="protein_ss",
