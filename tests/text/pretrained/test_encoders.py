@@ -362,9 +362,7 @@ OURS: dict[str, EncoderConfig] = {
     ),
     "modernbert": MaskedLMConfig(61, CONTEXT, 0, modern(), head=GELU),
     "modernbert tagger": TaggerConfig(61, CONTEXT, 0, modern(), ("a", "b", "c"), head=GELU),
-    "modernbert of means": ClassifierConfig(
-        61, CONTEXT, 0, modern(), ("a", "b", "c"), pooling="mean", head=GELU
-    ),
+    "modernbert of means": ClassifierConfig(61, CONTEXT, 0, modern(), ("a", "b", "c"), pooling="mean", head=GELU),
 }
 
 
