@@ -17,7 +17,7 @@ from core.training.command import parse
 from decision.tasks.loop import train as train_decision
 from decision.train import parse_command
 from decision.trained import load as load_decision
-from tests.panels.subjects import PLAIN, SUBJECTS
+from tests.panels.subjects import SUBJECTS
 from text.presets import PRESETS as TEXT
 from text.tasks.configs import CONFIGS as TEXT_CONFIGS
 from text.train import train as train_text
@@ -34,6 +34,7 @@ TRAIN: dict[str, Train] = {
     "vision": lambda argv: train_vision(parse(VISION_CONFIGS, VISION, argv)),
     "decision": lambda argv: train_decision(parse_command(argv)),
 }
+CALM = ("--precision", "fp32", "--device", "cpu", "--optimizer.kind", "adamw")
 IMAGES = ("--model.image-size", 8, "--batch-size", 8)
 CASES: dict[str, tuple[str, tuple[object, ...], Callable[..., Any]]] = {
     "text": ("text", ("char-cpu", "--batch-size", 8, "--sample", 0), load_text),
@@ -55,15 +56,12 @@ def test_a_run_with_adapters(case: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("TRIPTYCH_DATA", str(tmp_path / "cache"))
     start, flags, load = CASES[case]
     subject, base, out = SUBJECTS[start], tmp_path / "base", tmp_path / "adapted"
-    train = TRAIN[subject.panel]
-    short = ("--steps", 2, "--eval-every", 2, "--save-every", 2)
-    idle = ("--eval-episodes", 0, "--eval-targets") if case == "decision" else ()
-    small = subject.small[:-5] if case == "decision" else subject.small  # without targets of an evaluation
-    train([*map(str, (*small, "--data", subject.data(tmp_path), *short, *idle[:2], "--out", base))])
-    data = SUBJECTS[case].data(tmp_path)
+    train, acts = TRAIN[subject.panel], case != "decision"
+    short = ("--steps", 2, "--save-every", 2, *(("--eval-every", 2) if acts else ()))
+    small = subject.small if acts else (*subject.small[:-5], "--eval-episodes", 0)  # without targets of an evaluation
+    train([*map(str, (*small, "--data", subject.data(tmp_path), *short, "--out", base))])
     adapter = ("--adapter", "lora", "--adapter.rank", 4, "--adapter.targets", "q,v", "out", "--init-from", base)
-    words = (*flags, *PLAIN, "--optimizer.kind", "adamw", "--data", data, *adapter)
-    words = tuple(word for word in words if word != "--optimizer.muon-precision" and word != "fp32")
+    words = (*flags, *CALM, "--data", SUBJECTS[case].data(tmp_path), *adapter)
     train([*map(str, (*words, *short, "--out", out))])
     kept = read_tensors(Checkpoints(out).find("last") / "model.safetensors")
     assert kept

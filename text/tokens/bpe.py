@@ -111,8 +111,8 @@ class BPETokenizer(LibraryTokenizer):
             frame_as_roberta(backend)
         return cls(backend, companions)
 
-    def extended(self, names: Sequence[str]) -> BPETokenizer:
-        """The same encoding with more special tokens, whose ids follow the vocabulary.
+    def extended(self, names: Sequence[str], companions: Companions | None = None) -> BPETokenizer:
+        """The same encoding with more special tokens, whose ids follow the vocabulary; companions: default the same.
 
         Where their names are read as these tokens, a space before one is part of what it stands for.
         """
@@ -120,7 +120,7 @@ class BPETokenizer(LibraryTokenizer):
 
         backend = type(self._backend).from_str(self._backend.to_str())
         backend.add_special_tokens([AddedToken(name, lstrip=True, special=True) for name in names])
-        return BPETokenizer(backend, self.companions)
+        return BPETokenizer(backend, companions or self.companions)
 
     def framed(self, before: Sequence[int], after: Sequence[int]) -> BPETokenizer:
         """The same encoding with special tokens before and after a text, as other tools then put them too."""
