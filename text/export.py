@@ -14,6 +14,8 @@ from typing import Literal
 from core.checks import check_choices
 from core.cli.arguments import REQUIRED, parse_fields, run_folder
 from core.cli.exits import main
+from text.conversations.template import FILE as TEMPLATE
+from text.conversations.template import saved_template
 from text.pretrained.families import nearest_family
 from text.pretrained.folders import export_adapter, export_pretrained, pretrained_folder, read_family
 from text.pretrained.start import is_run
@@ -64,6 +66,8 @@ def export(argv: list[str]) -> None:
     trained = load(folder, options.checkpoint)
     family = options.family or nearest_family(trained.config.model)
     export_pretrained(trained.model, options.out, family, trained.tokenizer, options.precision)
+    if (folder / TEMPLATE).is_file():
+        saved_template(folder, trained.tokenizer).save(options.out)
     print(f"wrote step {trained.step} of {folder} to {options.out} as {family}")
 
 

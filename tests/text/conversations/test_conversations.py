@@ -38,7 +38,11 @@ def tokenizers() -> dict[str, Tokenizer]:
     learned = learn_bpe(TEXTS, 270)
     assert isinstance(learned, BPETokenizer)
     written = "".join(ChatTemplate(name, source).write(SAID).text for name, source in BUILT_IN.items())
-    return {"byte": ByteTokenizer(), "char": CharTokenizer(set(written)), "bpe": learned.extended(MARKS)}
+    return {
+        "byte": ByteTokenizer(),
+        "char": CharTokenizer(set(written)),
+        "bpe": learned.extended(MARKS, before="nothing"),
+    }
 
 
 def write(file: Path, *rows: object) -> Path:

@@ -1,7 +1,8 @@
 """The configurations of tasks about conversations."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 from core.checks import check_at_least, check_positive
 from text.config import TextConfig
@@ -36,6 +37,11 @@ class ConversationConfig(TextConfig):
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         return super().unused() | {"column": "the columns of conversations have names of their own"}
+
+    def adapted(self, given: Mapping[str, Any]) -> Self:
+        """With init_from: its template, too, unless one is asked for."""
+        asked = super().adapted(given)
+        return replace(asked, template=given.get("template", "")) if self.init_from and not self.resume else asked
 
 
 @dataclass(frozen=True, kw_only=True)

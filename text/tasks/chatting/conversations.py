@@ -11,12 +11,13 @@ from core.training.run import Run
 from core.training.trained import save_data_record
 from text.conversations.messages import Conversation
 from text.conversations.read import Conversations, load_conversations
-from text.conversations.template import CHATML, MARKS, ChatTemplate, choose_template
+from text.conversations.template import CHATML, FILE, MARKS, ChatTemplate, choose_template
 from text.corpus.parts import Parts
 from text.corpus.sequences import choose_tokenizer
+from text.pretrained.start import start_folder
 from text.tasks.chatting.config import ConversationConfig
 from text.tasks.task import chosen_tokenizer
-from text.tokens.base import Tokenizer
+from text.tokens.base import ByteTokenizer, Tokenizer
 from text.tokens.bpe import BPETokenizer
 from text.using.answering import Answering
 
@@ -39,18 +40,24 @@ def tokens_and_template(config: ConversationConfig, train: Conversations) -> tup
     A learned byte-pair encoding has tokens of their own for chatml's marks.
     """
     choice = chosen_tokenizer(config, config.default_tokenizer)
-    size = config.bpe_size or 8000
-    if choice == "char":
-        template = choose_template(config.template, choose_tokenizer("byte", [], ""))
-        texts = [template.write(messages).text for messages in train.messages]
-    else:
-        texts = [message.content for messages in train.messages for message in messages]
-    tokenizer = choose_tokenizer(choice, texts, train.fingerprint, size)
+    texts, key = [message.content for messages in train.messages for message in messages], train.fingerprint
+    if choice == "char":  # the template's own characters are needed as well
+        written = choose_template(config.template, ByteTokenizer())
+        texts, key = [written.write(messages).text for messages in train.messages], f"{key} {written.source}"
+    tokenizer = choose_tokenizer(choice, texts, key, config.bpe_size or 8000)
     if choice == "bpe" and isinstance(tokenizer, BPETokenizer) and config.template in ("", "chatml"):
         said = {"chat_template": CHATML, "eos_token": MARKS[-1]}
         companions = replace(tokenizer.companions, tokenizer={**tokenizer.companions.tokenizer, **said})
-        tokenizer = tokenizer.extended(MARKS, companions)
-    return tokenizer, choose_template(config.template, tokenizer)
+        tokenizer = tokenizer.extended(MARKS, companions, before="nothing")
+    return tokenizer, _template(config, tokenizer)
+
+
+def _template(config: ConversationConfig, tokenizer: Tokenizer) -> ChatTemplate:
+    """That which is asked for, or else that of a resumed run, of the model to start from, or of the tokenizer."""
+    places = [config.out] if config.resume else []
+    places += [start_folder(config.init_from)] if config.init_from else []
+    found = [str(place / FILE) for place in places if (place / FILE).is_file()]
+    return choose_template(config.template or next(iter(found), ""), tokenizer)
 
 
 def save_conversations(folder: Path, data: Parts[Any], tokenizer: Tokenizer, template: ChatTemplate) -> None:
@@ -65,6 +72,9 @@ def show_answers(run: Run, tokenizer: Tokenizer, template: ChatTemplate, convers
     """Answers the last questions of conversations, into samples/step-*.txt."""
     answering, lines = Answering(run.state.model, tokenizer, template, run.device), []
     for messages in conversations:
-        said = answering.answer(messages[:-1], Sampling(temperature=0), ANSWER)
-        lines.append(f"{messages[-2].content}\n  {''.join(said)}\n  ({messages[-1].content})\n")
+        try:
+            said = "".join(answering.answer(messages[:-1], Sampling(temperature=0), ANSWER))
+        except ValueError as error:  # the question alone is too long
+            said = f"({error})"
+        lines.append(f"{messages[-2].content}\n  {said}\n  ({messages[-1].content})\n")
     write_text(run.folder / "samples" / f"step-{run.step:08d}.txt", "\n".join(lines))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from core.training.config import with_steps
-from core.training.order import Batch, Share, share, shuffled
+from core.training.order import Batch, Share, shuffled
+from core.training.order import share as divided
 from core.training.run import Run
 from text.config import EvaluateConfig
 from text.conversations.encode import Encoded, encode_conversations, pack
@@ -74,12 +75,12 @@ class Instructions(TextTask):
     def objective(self, model: nn.Module) -> nn.Module:
         return AnswerLoss(model)
 
-    def order(self, step: int, part: Share, progress: float) -> list[Batch]:
+    def order(self, step: int, share: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step: (ids, targets, numbers of conversations), see `Encoded.batch`."""
         chosen = shuffled(self.config.seed, step, self.config.batch_size, len(self.rows))
         longest = max(sum(int(self.train.ids.lengths[member]) - 1 for member in self.rows[row]) for row in chosen)
         width = min(-(-longest // TOGETHER) * TOGETHER, self.config.model.context)
-        return [self.train.batch([self.rows[row] for row in micro], width) for micro in share(chosen, *part)]
+        return [self.train.batch([self.rows[row] for row in micro], width) for micro in divided(chosen, *share)]
 
     @staticmethod
     def count(*batch: Tensor) -> Tensor:

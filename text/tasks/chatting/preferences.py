@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from core.files.atomic import atomic_write
 from core.files.tensors import read_tensors, write_tensors
 from core.training.config import with_steps
-from core.training.order import Batch, Share, share, shuffled
+from core.training.order import Batch, Share, shuffled
+from core.training.order import share as divided
 from core.training.run import Run
 from text.config import EvaluateConfig
 from text.conversations.encode import Encoded, encode_conversations
@@ -99,10 +100,10 @@ class Preference(TextTask):
     def objective(self, model: nn.Module) -> nn.Module:
         return PreferenceLoss(model, self.config.loss, self.config.beta)
 
-    def order(self, step: int, part: Share, progress: float) -> list[Batch]:
+    def order(self, step: int, share: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step, chosen answers before rejected ones, see `PreferenceLoss`."""
         chosen = shuffled(self.config.seed, step, self.config.batch_size, self.train.count)
-        return [self._batch("train", self.train, pairs) for pairs in share(chosen, *part)]
+        return [self._batch("train", self.train, pairs) for pairs in divided(chosen, *share)]
 
     @staticmethod
     def count(*batch: Tensor) -> int:
