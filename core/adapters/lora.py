@@ -23,6 +23,7 @@ from core.files.tensors import load_into
 from core.messages import nearest
 from core.scale.remat import blocks_of
 
+SMALLEST = torch.finfo(torch.float32).tiny
 ADAPTABLE = (nn.Linear, StackedLinear)
 """Classes of maps that compute W x + b and nothing else; a class of its own may mean more."""
 
@@ -65,8 +66,8 @@ class WeightDecomposed(LowRank):
         return self.gain(weight)[:, None] * super().merged(weight)
 
     def gain(self, weight: Tensor) -> Tensor:
-        """What each row is multiplied by: (out,)."""
-        return self.magnitude / super().merged(weight).detach().norm(dim=1)
+        """What each row is multiplied by: (out,); 0 for one of zeros."""
+        return self.magnitude / super().merged(weight).detach().norm(dim=1).clamp(min=SMALLEST)
 
 
 M = TypeVar("M", bound=nn.Module)

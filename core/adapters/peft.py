@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from core.adapters.config import AdapterConfig
-from core.adapters.lora import AdaptedLinear, adapted_maps, checkpoint_state
+from core.adapters.lora import SMALLEST, AdaptedLinear, adapted_maps, checkpoint_state
 from core.checks import check_choice
 from core.files.json_files import read_json
 from core.files.tensors import read_tensors
@@ -108,7 +108,7 @@ def _merged(
     if config.use_dora:
         _require(f"{PREFIX}{name}{MAGNITUDE}", tensors, folder)
         magnitude = tensors[f"{PREFIX}{name}{MAGNITUDE}"].float().flatten()
-        merged = (magnitude / merged.norm(dim=1))[:, None] * merged
+        merged = (magnitude / merged.norm(dim=1).clamp(min=SMALLEST))[:, None] * merged
     return merged.t() if config.fan_in_fan_out else merged
 
 

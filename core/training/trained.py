@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -57,7 +58,7 @@ def load_run(
     checkpoints = Checkpoints(folder).find_all(which)
     if len(checkpoints) > config.keep:  # the best may be there as well, from long before
         raise ValueError(f"checkpoint = {which!r}: {folder} keeps the last {config.keep}; train with a larger --keep")
-    with Uninitialised():
+    with Uninitialised(), _naming_the_base(folder, config):
         model = build(config)
     load_checkpoint_state(model, mean_weights(checkpoints, weights), checkpoints[-1])
     if base := base_fingerprint(model):
@@ -66,6 +67,17 @@ def load_run(
         merge(model)
     step = int(checkpoints[-1].name.removeprefix("step-"))
     return TrainedRun(model.eval().to(device), config, step, torch.device(device))
+
+
+@contextmanager
+def _naming_the_base(folder: Path, config: RunConfig) -> Iterator[None]:
+    """Inside, what is wrong is wrong with the weights that a run with adapters started from, if it has any."""
+    try:
+        yield
+    except ValueError as error:
+        if config.adapter.kind == "none":
+            raise
+        raise ValueError(f"{folder} holds an adapter, and the weights beside it cannot be loaded: {error}") from error
 
 
 def checkpoint_base(run_folder: Path, which: str | int = "best") -> str | None:

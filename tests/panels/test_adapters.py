@@ -35,13 +35,17 @@ TRAIN: dict[str, Train] = {
     "decision": lambda argv: train_decision(parse_command(argv)),
 }
 CALM = ("--precision", "fp32", "--device", "cpu", "--optimizer.kind", "adamw")
+DRAWING = (
+    *("--model.core.depth", 2, "--model.core.n_heads", 2, "--model.core.dim", 32),
+    *("--model.image-size", 8, "--model.patch", 4),
+)
 IMAGES = ("--model.image-size", 8, "--batch-size", 8)
 CASES: dict[str, tuple[str, tuple[object, ...], Callable[..., Any]]] = {
     "text": ("text", ("char-cpu", "--batch-size", 8, "--sample", 0), load_text),
-    "classification": ("masked", ("sst2", "--batch-size", 8), load_text),
+    "classification": ("masked", ("sst2", "--batch-size", 8, "--too-long", "truncate"), load_text),
     "translation": ("translation", ("multi30k", "--batch-size", 400), load_text),
     "vision": ("vision", ("vit-cifar-cpu", *IMAGES, "--model.patch", 2), load_vision),
-    "flow": ("flow", ("flow-digits", *SUBJECTS["flow"].small[-10:], "--sample", 0), load_generator),
+    "flow": ("flow", ("flow-digits", *DRAWING, "--batch-size", 8, "--sample", 0), load_generator),
     "decision": (
         "decision",
         ("cartpole", "--batch-size", 8, "--model.context", 5, "--eval-episodes", 0),
@@ -51,7 +55,11 @@ CASES: dict[str, tuple[str, tuple[object, ...], Callable[..., Any]]] = {
 """By the task that gets adapters: the task of the run that it starts from, its own flags, and what loads it."""
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = ("text", "vision")
+MARKED = [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
+
+
+@pytest.mark.parametrize("case", MARKED)
 def test_a_run_with_adapters(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIPTYCH_DATA", str(tmp_path / "cache"))
     start, flags, load = CASES[case]
@@ -84,5 +92,5 @@ def test_a_run_with_adapters(case: str, tmp_path: Path, monkeypatch: pytest.Monk
         merge_command([str(out)])
     train([*map(str, ("--out", base, "--resume", "--steps", 4))])
     for refused in (lambda: load(out), lambda: train([*map(str, ("--out", out, "--resume", "--steps", 6))])):
-        with pytest.raises(ValueError, match="other weights than those the adapter was trained beside"):
+        with pytest.raises(ValueError, match="other weights than those that the adapter was trained beside"):
             refused()

@@ -1,9 +1,9 @@
 """Learning from preferences without a model of rewards: of two answers, the better one becomes more probable relative
 to a reference, the model that the run started from, and the other one less (DPO, Rafailov 2023)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -35,7 +35,8 @@ ROWS = 16  # conversations that are read at once
 TOKENS = 256  # of held-out answers, at most, at which the distance to the reference is measured
 
 
-class Pairs(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Pairs:
     """Answers as tokens, the chosen first: conversation n + i is the rejected one of pair i."""
 
     encoded: Encoded
