@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,18 +116,17 @@ def render(
 
     Raises what the template or the sandbox raises.
     """
-    environment, form = _environment(), "%Y-%m-%d"
-    helpers = {"raise_exception": _refuse, "strftime_now": lambda given=form: given}
-    return environment.from_string(template).render(
-        messages=list(messages), add_generation_prompt=answer, **tokens, **helpers
-    )
+    helpers = {"raise_exception": _refuse, "strftime_now": lambda form: form}
+    return _compiled(template).render(messages=list(messages), add_generation_prompt=answer, **tokens, **helpers)
 
 
-@cache
-def _environment() -> Any:
+@lru_cache(maxsize=16)
+def _compiled(template: str) -> Any:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    extensions = ["jinja2.ext.loopcontrols"]
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+    return environment.from_string(template)
 
 
 def _refuse(message: str) -> None:
