@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from core.messages import first_line
 from text.conversations.messages import Conversation, Message, Role
@@ -15,8 +15,8 @@ from text.corpus.parts import Bad, Parts, Rows, find_files, hold_out, notice_ove
 from text.corpus.sources import Data
 
 ROLES: dict[str, Role] = {"system": "system"}
-ROLES |= dict.fromkeys(("user", "human"), cast(Role, "user"))
-ROLES |= dict.fromkeys(("assistant", "gpt", "model", "bot"), cast(Role, "assistant"))
+ROLES |= {"user": "user", "human": "user"}
+ROLES |= {"assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
 """Who speaks, by the names that files give them."""
 ADVICE = "; --skip-bad leaves such rows out"
 ACCEPTED = (

@@ -107,7 +107,7 @@ def test_a_run_starts_from_answers_and_measures_its_distance_from_them(tmp_path:
     figures = train(parse(CONFIGS, PRESETS, [*map(str, (*words, *adapter, *cut))]))
     measured = {line["step"]: line for line in read_metrics(tmp_path / "run") if "val/kl" in line}
     assert figures["val/accuracy"] == 1
-    assert figures["val/loss"] < math.log(2) < measured[10]["val/loss"] + 0.1
+    assert figures["val/loss"] < measured[10]["val/loss"] < math.log(2)
     assert figures["val/reward_margin"] > measured[10]["val/reward_margin"] > 0
     assert figures["val/kl"] > measured[10]["val/kl"] > 0
     logged = {f"val/{name}" for name in ("reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected")}

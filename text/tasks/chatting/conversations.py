@@ -70,7 +70,8 @@ def save_conversations(folder: Path, data: Parts[Any], tokenizer: Tokenizer, tem
 
 def show_answers(run: Run, tokenizer: Tokenizer, template: ChatTemplate, conversations: Sequence[Conversation]) -> None:
     """Answers the last questions of conversations, into samples/step-*.txt."""
-    answering, lines = Answering(run.state.model, tokenizer, template, run.device), []
+    model: Any = run.state.model
+    answering, lines = Answering(model, tokenizer, template, run.device), []
     for messages in conversations:
         try:
             said = "".join(answering.answer(messages[:-1], Sampling(temperature=0), ANSWER))
