@@ -171,7 +171,7 @@ SUBJECTS = {
         data=questions,
         change=lambda folder: questions(folder, 91),
         small=(
-            *("instruct", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.context", 64, "--batch-size", 8),
+            *("instruct", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.context", 128, "--batch-size", 8),
             *("--tokenizer", "byte"),
         ),
         random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1, "--sample", 1),

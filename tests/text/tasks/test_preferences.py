@@ -93,7 +93,7 @@ def test_three_ways_to_write_a_preference(tmp_path: Path) -> None:
 
 def test_a_run_starts_from_answers_and_measures_its_distance_from_them(tmp_path: Path) -> None:
     small = ("--device", "cpu", "--precision", "fp32", "--sample", 1)
-    shape = ("--model.core.dim", 32, "--model.core.depth", 1, "--model.core.n-heads", 2, "--model.context", 64)
+    shape = ("--model.core.dim", 32, "--model.core.depth", 1, "--model.core.n-heads", 2, "--model.context", 128)
     words = ("instruct", *small, *shape, "--steps", 2, "--batch-size", 4, "--out", tmp_path / "base")
     train(parse(CONFIGS, PRESETS, [*map(str, words)]))
     asked = [f"Say twice: {a}{b}{c}" for a in "abc" for b in "def" for c in "xyz"]
