@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache as memoise
 from typing import Any, NamedTuple
@@ -41,14 +41,19 @@ class LayerContext(NamedTuple):
 
 
 class StackedLinear(nn.Linear):
-    """Several linear maps of one input in one matrix product; `sizes` are their output widths, in order.
+    """Several linear maps of one input in one matrix product; `parts` are their names and output widths, in order.
 
-    An optimiser that treats a matrix as a whole (Muon) treats each part by itself.
+    An optimiser that treats a matrix as a whole (Muon) treats each part by itself, and so do adapters.
     """
 
-    def __init__(self, inputs: int, sizes: tuple[int, ...], bias: bool):
-        super().__init__(inputs, sum(sizes), bias=bias)
-        self.sizes = sizes
+    def __init__(self, inputs: int, parts: Mapping[str, int], bias: bool):
+        super().__init__(inputs, sum(parts.values()), bias=bias)
+        self.parts = dict(parts)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Output widths of the parts."""
+        return tuple(self.parts.values())
 
 
 class Attention(nn.Module):
@@ -68,7 +73,7 @@ class Attention(nn.Module):
 
     def add_projections(self, dim: int, q: int, kv: int, bias: bool) -> None:
         """The linear maps to queries, keys and values, of these widths."""
-        self.qkv = StackedLinear(dim, (q, kv, kv), bias)
+        self.qkv = StackedLinear(dim, {"q": q, "k": kv, "v": kv}, bias)
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         """x (B, T, D) -> (B, T, D). With a cache, tokens also attend to those that it holds."""
@@ -94,7 +99,7 @@ class CrossAttention(Attention):
 
     def add_projections(self, dim: int, q: int, kv: int, bias: bool) -> None:
         self.q = nn.Linear(dim, q, bias)
-        self.kv = StackedLinear(dim, (kv, kv), bias)
+        self.kv = StackedLinear(dim, {"k": kv, "v": kv}, bias)
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         """x (B, T, D) -> (B, T, D). With a cache, keys and values of the memory are computed once."""

@@ -34,13 +34,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class FeedForward(nn.Module):
     """Two linear maps with an activation between: (B, T, D) -> (B, T, D)."""
 
-    parts = 1  # of the first map, each as wide as the layer
+    parts: tuple[str, ...] = ("up",)  # of the first map, each as wide as the layer
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
         bias = config.bias in ("all", "feedforward")
         self.activation = ACTIVATIONS[config.feedforward]
-        self.up = StackedLinear(config.dim, (config.ffn_width,) * self.parts, bias)
+        self.up = StackedLinear(config.dim, dict.fromkeys(self.parts, config.ffn_width), bias)
         self.out = nn.Linear(config.ffn_width, config.dim, bias)
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
@@ -50,7 +50,7 @@ class FeedForward(nn.Module):
 class GatedFeedForward(FeedForward):
     """An activated gate times a linear map, then back (Shazeer 2020): (B, T, D) -> (B, T, D)."""
 
-    parts = 2
+    parts = ("gate", "value")
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         gate, value = self.up(x).chunk(2, dim=-1)  # 2 x (B, T, hidden)

@@ -68,7 +68,8 @@ class ModulatedResidual(Residual):
 
     def __init__(self, branch: nn.Module, config: TransformerConfig, drop_path: float):
         super().__init__(branch, config, drop_path)
-        self.modulation = StackedLinear(config.dim, (config.dim,) * 3, bias=True)  # starts at zero: no branch at all
+        parts = dict.fromkeys(("shift", "scale", "gate"), config.dim)
+        self.modulation = StackedLinear(config.dim, parts, bias=True)  # starts at zero: no branch at all
 
     def forward(self, x: Tensor, context: LayerContext) -> Tensor:
         assert context.condition is not None

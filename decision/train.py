@@ -21,8 +21,20 @@ from decision.tasks.loop import read_data, train
 from decision.trained import require_run
 
 SHOWN = (
-    *("data", "env", "env_args", "out", "resume", *BUDGETS, "batch_size", "seed", "device", "init_from"),
-    *("top_percent", "eval_episodes", "eval_targets", "optimizer.muon_lr"),
+    *(
+        "data",
+        "env",
+        "env_args",
+        "out",
+        "resume",
+        *BUDGETS,
+        "batch_size",
+        "seed",
+        "device",
+        "init_from",
+        "adapter.kind",
+    ),
+    *("adapter.kind", "top_percent", "eval_episodes", "eval_targets", "optimizer.muon_lr"),
     *("model.context", "model.returns", "model.head", "model.core.dim", "model.core.depth"),
 )
 """What `--help` lists without a preset."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.adapters.lora import adapt
 from core.files.json_files import read_json, write_json
 from core.files.serialize import from_dict, to_dict
 from core.training.checkpoints import read_config
@@ -20,8 +21,9 @@ from core.training.trained import TrainedRun, load_run
 from decision.acting.policy import Policy
 from decision.acting.vector import VectorPolicy
 from decision.config import TrainConfig
-from decision.data.summary import Summary
+from decision.data.summary import Normaliser, Summary
 from decision.models.decision_transformer import DecisionTransformer
+from decision.models.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -40,8 +42,31 @@ class Trained(TrainedRun[DecisionTransformer, TrainConfig]):
 def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> Trained:
     """The model of a run folder and the summary of its data, see `core.training.trained.load_run`."""
     summary = read_summary(Path(folder))
-    run = load_run(folder, TrainConfig, lambda config: DecisionTransformer(config.model), which, device)
+    run = load_run(folder, TrainConfig, starting_model, which, device)
     return Trained(**vars(run), summary=summary)
+
+
+def starting_model(config: TrainConfig, started: bool = False) -> DecisionTransformer:
+    """The model that a run begins with: a new one, or one that has `started` from the weights of another.
+
+    Adapters always stand beside those, whether their own weights are new or are to be filled in.
+    """
+    model = DecisionTransformer(config.model)
+    if started or config.adapter.kind != "none":
+        model.load_state_dict(read_initial(config)[0].state_dict())
+    return adapt(model, config.adapter)
+
+
+def read_initial(config: TrainConfig) -> tuple[DecisionTransformer, Normaliser | None]:
+    """The weights to start from, and the statistics that they were trained with, where those are known."""
+    folder = Path(config.init_from).expanduser()
+    if (folder / FILE).is_file() or (folder / "checkpoints").is_dir():
+        trained = load(folder)
+        return trained.model, trained.summary.normaliser
+    if not (folder / "config.json").is_file():
+        accepted = "neither a run folder of decision.train nor a folder in Hugging Face's layout"
+        raise ValueError(f"init_from = {config.init_from!r} is {accepted}")
+    return load_pretrained(folder, config.model.context), None
 
 
 def load_policy(

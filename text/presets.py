@@ -12,6 +12,7 @@ from text.models.gpt import GPTConfig
 from text.models.heads import HeadConfig
 from text.models.recurrent import RecurrentConfig
 from text.models.recurrent_seq2seq import RecurrentSeq2SeqConfig
+from text.tasks.chatting.config import InstructionsConfig, PreferencesConfig
 from text.tasks.embedding_config import EmbeddingConfig
 from text.tasks.label_configs import ClassificationConfig, TaggingConfig
 
@@ -261,5 +262,26 @@ PRESETS: dict[str, TextConfig] = {
         optimizer=MUON,
         schedule=PLATEAU,
         model=TaggerConfig(context=2048, neighbours=8, core=modern_core(128, 4, 4, dropout=0.1)),
+    ),
+    # Answers to six small skills, made by rule, from no weights; with --init-from and --adapter lora, those of a model.
+    "instruct": InstructionsConfig(
+        steps=1000,
+        batch_size=16,
+        tokenizer="char",
+        template="tags",
+        eval_every=250,
+        optimizer=MUON,
+        schedule=PLATEAU,
+        model=GPTConfig(context=128, head="untied", core=modern_core(128, 4, 4)),
+    ),
+    # Which of two answers is better, from a model that answers on. Not measured yet.
+    "prefer": PreferencesConfig(
+        epochs=1,
+        batch_size=16,
+        eval_every=50,
+        save_every=50,
+        optimizer=OptimizerConfig(lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0),
+        schedule=PLAIN,
+        model=GPTConfig(context=128, head="untied", core=modern_core(128, 4, 4)),
     ),
 }

@@ -15,11 +15,10 @@ from core.training.command import parse
 from core.training.folder import resume_point
 from core.training.run import Run
 from text.config import TextConfig
-from text.models.build import build_model
 from text.presets import PRESETS
 from text.tasks.by_name import TASKS
 from text.tasks.configs import CONFIGS
-from text.tasks.task import starting_model
+from text.tasks.task import planned_model, starting_model
 
 
 def train(config: TextConfig) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def train(config: TextConfig) -> dict[str, Any]:
     task = TASKS[config.task].prepare(config)
     config = task.config
     if config.plan != "off":
-        return print_plan(config, task, partial(build_model, config.model))
+        return print_plan(config, task, partial(planned_model, config))
     figures: dict[str, Any] = {}
     with Run(config, unit=task.unit) as run:
         started = bool(config.init_from) and resume_point(config) is None  # else a checkpoint is restored later

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from core.adapters.lora import adapt
 from core.files.tensors import Uninitialised
 from core.training.trained import TrainedRun, load_run
 from text.config import TextConfig
 from text.models.build import build_model
-from text.pretrained.folders import load_pretrained, pretrained_folder
+from text.pretrained.folders import base_folder, load_pretrained, pretrained_folder
 from text.pretrained.start import has_own_head, is_run, start_folder
 from text.tasks.configs import CONFIGS, task_config
 from text.tokens.base import Tokenizer
@@ -24,10 +25,24 @@ class Trained(TrainedRun[Any, TextConfig]):
     tokenizer: Tokenizer
 
 
-def load(folder: Path | str, which: str | int = "best", device: str = "cpu") -> Trained:
+def load(
+    folder: Path | str, which: str | int = "best", device: str = "cpu", adapters: Literal["merged", "apart"] = "merged"
+) -> Trained:
     """The model of a run folder and its tokenizer, see `core.training.trained.load_run`."""
-    run = load_run(folder, CONFIGS, lambda config: build_model(config.model), which, device)
+    run = load_run(folder, CONFIGS, untrained, which, device, adapters=adapters)
     return Trained(**vars(run), tokenizer=load_tokenizer(folder))
+
+
+def untrained(config: TextConfig) -> Any:
+    """The model of a run before its trained weights are filled in: with adapters, that which it stands beside."""
+    if config.adapter.kind == "none":
+        return build_model(config.model)
+    return with_adapters(load_start(config.init_from, config.model), config)
+
+
+def with_adapters(model: Any, config: TextConfig) -> Any:
+    """A model with the adapters of a run, if it has any; a head that did not come with the weights is trained too."""
+    return adapt(model, config.adapter, whole=("head",) if has_own_head(config.model) else ())
 
 
 def load_any(name: str, which: str | int = "best", device: str = "cpu") -> Trained:
@@ -43,7 +58,7 @@ def load_public(name_or_path: str, device: str = "cpu") -> Trained:
     """A public model in Hugging Face's layout and its tokenizer, see `text.pretrained.folders`."""
     folder = pretrained_folder(name_or_path)
     model: Any = load_pretrained(folder)
-    tokenizer, kind = load_tokenizer(folder), task_config(model.config)
+    tokenizer, kind = load_tokenizer(base_folder(folder)), task_config(model.config)
     config = kind(steps=1, init_from=name_or_path, tokenizer=str(folder), model=model.config)
     return Trained(model.to(device), config, 0, torch.device(device), tokenizer)
 

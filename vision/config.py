@@ -37,8 +37,6 @@ class VisionConfig(RunConfig):
     processes; auto holds what fits into half of the free memory."""
     eval_batch: int = 500
     """Images evaluated at once, on each process."""
-    init_from: str = ""
-    """Start from trained weights."""
     model: Any = None
     """The model."""
 
@@ -85,6 +83,8 @@ class TrainConfig(VisionConfig):
         super().__post_init__()
         if self.train == "head" and not self.init_from:
             raise ValueError("train = 'head' needs init_from: the weights that stay as they are")
+        if self.train == "head" and self.adapter.kind != "none":
+            raise ValueError(f"adapter = {self.adapter.kind!r} needs train = 'all': adapters are in the layers")
         check_between(self, 0.0, 1.0, "half_size")
         self._check_media()
         if self.augment.mixes and self.batch_size // self.accumulate % 2:

@@ -6,12 +6,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from core.adapters.lora import adapt
 from core.training.checkpoints import read_config
 from core.training.trained import TrainedRun, Weights, load_run
 from vision.config import TrainConfig
 from vision.data.preparation import Preparation
 from vision.models.dit import DiT
 from vision.models.vit import ViT
+from vision.pretrained.head import ClassNames
+from vision.pretrained.load import Pretrained, read_public
 from vision.tasks.configs import CONFIGS
 from vision.tasks.flow_config import FlowConfig
 
@@ -42,7 +45,7 @@ def load(folder: Path | str, which: str | int = "best", device: str = "cpu", wei
     Raises ValueError for the run of another task.
     """
     require_task(folder, TrainConfig.task, "one that classifies images")
-    run = load_run(folder, TrainConfig, lambda config: ViT(config.model), which, device, weights)
+    run = load_run(folder, TrainConfig, untrained, which, device, weights)
     return Trained(**vars(run), preparation=Preparation.load(Path(folder)))
 
 
@@ -51,8 +54,38 @@ def load_generator(
 ) -> TrainedGenerator:
     """The model of a run folder that draws images, likewise."""
     require_task(folder, FlowConfig.task, "one that draws images")
-    run = load_run(folder, FlowConfig, lambda config: DiT(config.model), which, device, weights)
+    run = load_run(folder, FlowConfig, untrained_generator, which, device, weights)
     return TrainedGenerator(**vars(run), preparation=Preparation.load(Path(folder)))
+
+
+def untrained(config: TrainConfig) -> ViT:
+    """The model of a run before its trained weights are filled in: with adapters, that which it stands beside."""
+    if config.adapter.kind == "none":
+        return ViT(config.model)
+    return adapt(read_pretrained(config.init_from).start(config.model), config.adapter, whole=("head",))
+
+
+def untrained_generator(config: FlowConfig) -> DiT:
+    """The same for a model that draws images."""
+    if config.adapter.kind == "none":
+        return DiT(config.model)
+    return adapt(load_generator(config.init_from).model, config.adapter)
+
+
+def read_pretrained(name: str) -> Pretrained:
+    """A trained model by name: a run folder of vision.train (its best checkpoint, averaged weights where it has any),
+    or a public one, see `read_public`.
+
+    Raises ValueError naming what is missing, damaged, or of an architecture that is not handled.
+    """
+    path = Path(name).expanduser()
+    if not (path / "checkpoints").is_dir():
+        return read_public(name)
+    run = load(path)
+    model, images = run.model, run.preparation
+    return Pretrained(
+        name, model.config, model.state_dict(), images.mean, images.std, classes=ClassNames(images.classes)
+    )
 
 
 def task_of(folder: Path | str) -> str:

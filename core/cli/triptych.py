@@ -72,6 +72,7 @@ def merge(words: Sequence[str]) -> None:
     from core.files.atomic import atomic_write
     from core.files.tensors import WEIGHTS, write_tensors
     from core.training.checkpoints import load_weights
+    from core.training.trained import checkpoint_base
 
     parser = Parser(
         prog="triptych merge RUN", description="Writes the weights of a run, in shards or not, as one file."
@@ -82,6 +83,8 @@ def merge(words: Sequence[str]) -> None:
     given, more = parser.parse_known_args(rest)
     if more:
         raise ValueError(f"unexpected word {more[0]!r}; triptych merge takes --checkpoint and --out")
+    if checkpoint_base(folder, given.checkpoint):
+        raise ValueError(f"{folder} holds an adapter, and not the weights beside it: its panel's export merges them")
     weights, out = load_weights(folder, given.checkpoint), Path(getattr(given, "out", folder / WEIGHTS))
     with atomic_write(out) as aside:
         write_tensors(aside, weights)

@@ -71,13 +71,18 @@ class Safetensors(Mapping[str, Tensor]):
         return len(self._files)
 
 
-def load_into(model: nn.Module, weights: Mapping[str, Tensor], origin: Path) -> None:
-    """Copies `weights` into `model`; ValueError naming those that are missing, unknown or of another shape."""
-    expected = model.state_dict()
+def load_into(
+    model: nn.Module, weights: Mapping[str, Tensor], origin: Path, expected: Mapping[str, Tensor] | None = None
+) -> None:
+    """Copies `weights` into `model`; ValueError naming those that are missing, unknown or of another shape.
+
+    expected: the part of the model's state that they are for; default all of it
+    """
+    part, expected = expected is not None, model.state_dict() if expected is None else expected
     check_names(weights, expected, f"{origin}: ")
     for name, tensor in expected.items():
         check_shape(name, weights[name], tensor.shape, f"{origin}: ")
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=not part)
 
 
 class Uninitialised(TorchFunctionMode):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
+from core.adapters.config import AdapterConfig
 from core.checks import check_at_least, check_between, check_choices, check_positive
 from core.cli.arguments import ALONE
 from core.messages import notice
@@ -77,6 +78,10 @@ class RunConfig:
     """Decay per step of an exponential moving average of the weights, which is then evaluated; 0 is off."""
     clip: float = 1.0
     """Norm that gradients are clipped to; 0 is off."""
+    init_from: str = ""
+    """Start from trained weights."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    """What is learned beside the weights of init_from."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -92,6 +97,8 @@ class RunConfig:
         check_positive(self, "eval_every", "save_every", "log_every", "keep", "shard_size")
         check_at_least(self, 0, "seed", "clip")
         check_between(self, 0.0, 1.0, "ema")
+        if self.adapter.kind != "none" and not self.init_from:
+            raise ValueError(f"adapter = {self.adapter.kind!r} needs init_from: the weights that it stands beside")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate = {self.accumulate} must divide batch_size = {self.batch_size}")
 

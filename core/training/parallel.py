@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
+from core.adapters.lora import base_fingerprint
 from core.cli.arguments import program
 from core.devices import compile_forwards, compile_in_place, device_kind, keep_freed_memory, resolve_precision
 from core.scale.launch import distribution, sharding_ourselves
@@ -88,9 +89,10 @@ def prepare_training(
 ) -> tuple[nn.Module, TrainState]:
     """Makes a model ready to be trained; returns the objective to call, and the state that is then restored.
 
-    The order matters: what blocks forget comes before the compiler, which comes before what distributes the model;
-    the optimiser and the average hold the parameters that are then there.
+    The order matters: adapters are in the model already; what blocks forget comes before the compiler, which comes
+    before what distributes the model; the optimiser and the average hold the parameters that are then there.
     """
+    base = base_fingerprint(model)
     rematerialise(model, config.remat)
     build = _sharded if distribution(config, accelerator.num_processes) == "sharded" else _whole
     distributed = build(accelerator, config, objective.train(), model, say)
@@ -98,7 +100,7 @@ def prepare_training(
     ema = EMA(model, config.ema) if config.ema else None
     if accelerator.num_processes > 1:  # the same weights everywhere, but not the same dropout
         seed_everything(config.seed + 1_000_003 * (accelerator.process_index + 1))
-    return distributed, TrainState(model, objective, optimizer, ema, accelerator.scaler)
+    return distributed, TrainState(model, objective, optimizer, ema, accelerator.scaler, base)
 
 
 def _whole(accelerator: Accelerator, config: RunConfig, objective: nn.Module, _: nn.Module, say: Say) -> nn.Module:

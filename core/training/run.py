@@ -234,7 +234,7 @@ class Run:
             if self._metrics is not None:  # in the main process
                 self._metrics.sync()
                 record = {"step": self.step, "seconds": self.clock.seconds, "best": self.best}
-                record |= {"window": self._meter.state(), "scaler": self.state.scaler_state()}
+                record |= {"window": self._meter.state(), **self.state.record()}
                 objects = {"state": record} | {f"rng-{rank}": state for rank, state in enumerate(states)}
             parallel.write_checkpoint(self.checkpoints, self.step, objects, self.state, self.processes)
             if self.main:
@@ -260,7 +260,7 @@ class Run:
             return
         verify(checkpoint)
         state = read_json(checkpoint / "state.json")
-        self.state.restore(checkpoint, state["scaler"])
+        self.state.restore(checkpoint, state, self.config.init_from)
         self.step, self.clock.before = state["step"], state["seconds"]
         if state["best"] and state["best"]["step"] in self.checkpoints.steps():
             self.best = state["best"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from core.files.tensors import load_into
+from core.adapters.lora import check_base, checkpoint_state, load_checkpoint_state
 from core.scale.parts import read_part, write_part
 from core.scale.shards import gathered, is_sharded, local, whole
 
@@ -80,6 +80,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     ema: EMA | None
     scaler: Any  # torch.amp.GradScaler under fp16, else None
+    base: str | None = None  # the fingerprint of the weights that stay as they are beside adapters
 
     @property
     def sharded(self) -> bool:
@@ -134,25 +135,30 @@ class TrainState:
 
     def write(self, checkpoint: Path) -> None:
         """Writes the tensors of a checkpoint into a folder; where they are sharded, all processes must."""
-        write_part(checkpoint, "model", self.model.state_dict(keep_vars=True))
+        write_part(checkpoint, "model", checkpoint_state(self.model))
         write_part(checkpoint, "optimizer", optimizer_tensors(self.model, self.optimizer))
         if self.ema:
             write_part(checkpoint, "ema", self.ema.averages)
 
-    def scaler_state(self) -> dict[str, Any] | None:
-        """The loss scale under fp16."""
-        return None if self.scaler is None else dict(self.scaler.state_dict())
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint says of it beside tensors: the loss scale under fp16, the fingerprint of adapters' base."""
+        scaler = None if self.scaler is None else dict(self.scaler.state_dict())
+        return {"scaler": scaler} | ({"base": self.base} if self.base else {})
 
-    def restore(self, checkpoint: Path, scaler_state: Mapping[str, Any] | None) -> None:
-        """Restores the tensors of a verified checkpoint; ValueError naming what does not fit."""
+    def restore(self, checkpoint: Path, record: Mapping[str, Any], init_from: str = "") -> None:
+        """Restores a verified checkpoint, which said `record`; ValueError naming what does not fit.
+
+        init_from: what an error calls the weights that adapters stand beside
+        """
+        check_base(self.base, record.get("base"), init_from)
         placed = dict(self.model.named_parameters(remove_duplicate=False))
-        load_into(self.model, read_part(checkpoint, "model", placed), checkpoint / "model.safetensors")
+        load_checkpoint_state(self.model, read_part(checkpoint, "model", placed), checkpoint / "model.safetensors")
         path = checkpoint / "optimizer.safetensors"
         load_optimizer(self.model, self.optimizer, read_part(checkpoint, "optimizer", placed), path)
         if self.ema:
             self.ema.load(read_part(checkpoint, "ema", placed))
-        if self.scaler is not None and scaler_state:
-            self.scaler.load_state_dict(dict(scaler_state))
+        if self.scaler is not None and record["scaler"]:
+            self.scaler.load_state_dict(dict(record["scaler"]))
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

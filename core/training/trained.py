@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -10,10 +11,11 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 from torch import nn
 
+from core.adapters.lora import base_fingerprint, check_base, load_checkpoint_state, merge
 from core.checks import check_choices
 from core.files.json_files import read_json, write_json
-from core.files.tensors import Uninitialised, load_into
-from core.training.checkpoints import Checkpoints, Kinds, mean_weights, read_config
+from core.files.tensors import Uninitialised
+from core.training.checkpoints import STATE, Checkpoints, Kinds, mean_weights, read_config, verify
 from core.training.config import RunConfig
 
 M = TypeVar("M", bound=nn.Module)
@@ -41,10 +43,13 @@ def load_run(
     which: str | int = "best",
     device: str = "cpu",
     weights: Weights = "averaged",
+    adapters: Literal["merged", "apart"] = "merged",
 ) -> TrainedRun[M, C]:
     """The model of a run folder: checkpoint "best", "last", "last-good", a step, or "last-K", the mean of the last K.
 
-    weights: averaged ones, where the run kept any (`--ema`), or those that were trained.
+    build:    makes a model; for a run with adapters, that which it started from, with adapters
+    weights:  averaged ones, where the run kept any (`--ema`), or those that were trained.
+    adapters: added to the weights beside which they were trained, or as they are
 
     Raises ValueError naming the file that is missing, damaged or of another version, and for fewer than K checkpoints.
     """
@@ -53,11 +58,34 @@ def load_run(
     checkpoints = Checkpoints(folder).find_all(which)
     if len(checkpoints) > config.keep:  # the best may be there as well, from long before
         raise ValueError(f"checkpoint = {which!r}: {folder} keeps the last {config.keep}; train with a larger --keep")
-    with Uninitialised():
+    with Uninitialised(), _naming_the_base(folder, config):
         model = build(config)
-    load_into(model, mean_weights(checkpoints, weights), checkpoints[-1])
+    load_checkpoint_state(model, mean_weights(checkpoints, weights), checkpoints[-1])
+    if base := base_fingerprint(model):
+        check_base(base, checkpoint_base(folder, which), config.init_from)
+    if adapters == "merged":
+        merge(model)
     step = int(checkpoints[-1].name.removeprefix("step-"))
     return TrainedRun(model.eval().to(device), config, step, torch.device(device))
+
+
+@contextmanager
+def _naming_the_base(folder: Path, config: RunConfig) -> Iterator[None]:
+    """Inside, what is wrong is wrong with the weights that a run with adapters started from, if it has any."""
+    try:
+        yield
+    except ValueError as error:
+        if config.adapter.kind == "none":
+            raise
+        raise ValueError(f"{folder} holds an adapter, and the weights beside it cannot be loaded: {error}") from error
+
+
+def checkpoint_base(run_folder: Path, which: str | int = "best") -> str | None:
+    """The fingerprint of the weights beside which a checkpoint's adapters were trained; None where it has none."""
+    checkpoint = Checkpoints(run_folder).find_all(which)[-1]
+    verify(checkpoint, only=STATE)
+    base: str | None = read_json(checkpoint / STATE).get("base")
+    return base
 
 
 def save_data_record(folder: Path, data: str, fingerprint: str, **sizes: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from core.adapters.lora import adapt
 from core.files.downloads import data_root
 from core.messages import number
 from core.optim.groups import build_optimizer
@@ -22,7 +23,7 @@ from decision.acting.episodes import without_limit
 from decision.config import TrainConfig
 from decision.data.sources import load_data, locate
 from decision.data.store import Trajectories
-from decision.data.summary import Normaliser, Summary
+from decision.data.summary import Summary
 from decision.environments.make import (
     open_environments,
     registered_limit,
@@ -35,11 +36,10 @@ from decision.environments.observations import Environment, name_of
 from decision.environments.spaces import contains, differences
 from decision.models.config import DecisionConfig
 from decision.models.decision_transformer import DecisionTransformer
-from decision.models.pretrained import load_pretrained
 from decision.presets import RECIPES
 from decision.tasks.imitation import Imitation, eval_targets
 from decision.tasks.online import OnlineRounds
-from decision.trained import FILE, load, read_summary, save_summary
+from decision.trained import read_initial, read_summary, save_summary, starting_model
 
 
 def train(config: TrainConfig) -> dict[str, float]:
@@ -47,12 +47,10 @@ def train(config: TrainConfig) -> dict[str, float]:
     data, summary, config = prepare(config)
     if config.plan != "off":
         task = Imitation(data, summary, config, [], torch.device("cpu"))
-        return print_plan(config, task, partial(DecisionTransformer, config.model))
+        return print_plan(config, task, lambda: adapt(DecisionTransformer(config.model), config.adapter))
     figures: dict[str, float] = {}
     with evaluation_environments(config, summary) as environments, Run(config, unit=Imitation.unit) as run:
-        model = DecisionTransformer(config.model)
-        if config.init_from and resume_point(config) is None:
-            model.load_state_dict(read_initial(config)[0].state_dict())
+        model = starting_model(config, started=bool(config.init_from) and resume_point(config) is None)
         if run.main:
             save_summary(summary, run.folder)
             save_data_record(run.folder, config.data, data.fingerprint(), episodes=len(data), steps=data.steps)
@@ -213,15 +211,3 @@ def check_online(every: int, model: DecisionConfig) -> None:
         raise ValueError(f"online.every = {every} needs a model with model.returns = 'token'")
     if model.spaces()[1].kind == "box" and model.head != "gaussian":
         raise ValueError(f"online.every = {every} needs a head that draws actions: train with --model.head gaussian")
-
-
-def read_initial(config: TrainConfig) -> tuple[DecisionTransformer, Normaliser | None]:
-    """The weights to start from, and the statistics that they were trained with, where those are known."""
-    folder = Path(config.init_from).expanduser()
-    if (folder / FILE).is_file() or (folder / "checkpoints").is_dir():
-        trained = load(folder)
-        return trained.model, trained.summary.normaliser
-    if not (folder / "config.json").is_file():
-        accepted = "neither a run folder of decision.train nor a folder in Hugging Face's layout"
-        raise ValueError(f"init_from = {config.init_from!r} is {accepted}")
-    return load_pretrained(folder, config.model.context), None

@@ -1,4 +1,4 @@
-"""Every line of docs/own-data.md is executed: each panel's section is one shell session, in a folder of its own."""
+"""Every line of some pages is executed: each of their sections is one shell session, in a folder of its own."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ import pytest
 
 from benchmarks.measure.record import ROOT
 
-PAGE = (ROOT / "docs" / "own-data.md").read_text("utf-8")
-SECTIONS = {section.split("\n")[0]: section for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
+
+def sections(page: str) -> dict[str, str]:
+    """The sections of a page of docs/ by their headings."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    return {section.split("\n")[0]: section for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]}
+
+
+OWN_DATA, AFTER_TRAINING = sections("own-data.md"), sections("after-training.md")
+SECTIONS = OWN_DATA | AFTER_TRAINING
 INTERPRETER = {"sh": "bash -e", "python": "python"}
 
 
 def test_every_panel_has_a_section() -> None:
-    assert [*SECTIONS] == ["Text", "Images", "Trajectories"]
+    assert [*OWN_DATA] == ["Text", "Images", "Trajectories"]
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize(
+    "section", [*OWN_DATA, *(pytest.param(each, marks=pytest.mark.slow) for each in AFTER_TRAINING)]
+)
 def test_a_section_runs_from_its_first_line_to_its_last(section: str, tmp_path: Path) -> None:
     found = re.findall(r"^```(\w+)\n(.*?)^```", SECTIONS[section], re.DOTALL | re.MULTILINE)
     assert {language for language, _ in found} <= {*INTERPRETER}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,18 @@ def translations(folder: Path, count: int = 120) -> Path:
     return folder / "pairs.tsv"
 
 
+def questions(folder: Path, count: int = 90) -> Path:
+    """Sums and their answers, one or two in a conversation."""
+    lines = []
+    for row in range(count):
+        said = []
+        for first in (row % 10, row % 7)[: 1 + row % 2]:
+            said += [("user", f"{first} + {row // 10} = ?"), ("assistant", f"{first + row // 10}")]
+        lines.append(json.dumps({"messages": [{"role": role, "content": content} for role, content in said]}))
+    (folder / "questions.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder / "questions.jsonl"
+
+
 SUBJECTS = {
     "translation": Subject(
         "text",
@@ -152,6 +165,17 @@ SUBJECTS = {
         small=("embed-cpu", *PLAIN, *NARROW, *SMALL_BPE, "--model.context", 40, "--batch-size", 8, "--group", 4),
         random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1),
         divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 5),
+    ),
+    "instructions": Subject(
+        "text",
+        data=questions,
+        change=lambda folder: questions(folder, 91),
+        small=(
+            *("instruct", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.context", 128, "--batch-size", 8),
+            *("--tokenizer", "byte"),
+        ),
+        random=("--ema", 0.9, "--model.core.dropout", 0.2, "--model.core.attention-dropout", 0.1, "--sample", 1),
+        divided=("--ema", 0.9, "--sample", 0, "--eval-batch", 5),
     ),
     "text": Subject(
         "text",

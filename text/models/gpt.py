@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from core.checks import check_at_least, check_choices, check_positive
 from core.config import TransformerConfig
 from core.decoding.cache import Cache
-from core.graph import causal, from_place
+from core.graph import causal, from_place, segments
 from core.init import initialise
 from core.positions import index
 from core.transformer import EVERY, LAST, Transformer
@@ -62,9 +63,18 @@ class GPT(nn.Module):
         return self.head(self.features(ids, pads, cache))
 
     def features(
-        self, ids: Tensor, pads: Tensor | None = None, cache: Cache | None = None, read: slice = EVERY
+        self,
+        ids: Tensor,
+        pads: Tensor | None = None,
+        cache: Cache | None = None,
+        read: slice = EVERY,
+        texts: Tensor | None = None,
     ) -> Tensor:
-        """Tokens after the core, which the head reads: (B, T) -> (B, T, D), or only the tokens in `read`."""
+        """Tokens after the core, which the head reads: (B, T) -> (B, T, D), or only the tokens in `read`.
+
+        texts: int64 (B, T), the number of the text that a token is of, where a row holds several one after another:
+               none attends to another, and each begins at position 0
+        """
         start = 0 if cache is None else cache.length
         if start + ids.shape[1] > self.config.context:
             raise ValueError(f"{start + ids.shape[1]} tokens are more than the context of {self.config.context}")
@@ -72,6 +82,8 @@ class GPT(nn.Module):
         if pads is not None:
             coords = (coords - pads.view(-1, 1, 1)).clamp(min=0)  # (B, T, 1): real tokens count from 0
             graph = graph & from_place(pads)
+        if texts is not None:
+            coords, graph = places_within(texts), graph & segments(texts)
         return self.core(self.embed(ids), coords, graph, cache=cache, read=read)
 
     # What decoding needs (core.decoding.window.Decodable)
@@ -93,3 +105,12 @@ class GPT(nn.Module):
         """Its modules by depth (`core.optim.groups`)."""
         below, *blocks = self.core.layered_modules()
         return [[self.embed, *below], *blocks]
+
+
+def places_within(texts: Tensor) -> Tensor:
+    """The place of each token in its text, from 0: int64 (B, T), numbers of texts one after another -> (B, T, 1)."""
+    places = torch.arange(texts.shape[1], device=texts.device)
+    begins = torch.ones_like(texts, dtype=torch.bool)
+    begins[:, 1:] = texts[:, 1:] != texts[:, :-1]
+    starts = torch.where(begins, places, 0).cummax(dim=1).values  # (B, T)
+    return (places - starts).unsqueeze(-1)

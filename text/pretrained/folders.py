@@ -13,6 +13,8 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from core.adapters import peft
+from core.adapters.config import AdapterConfig
 from core.files.atomic import atomic_write, write_text
 from core.files.json_files import read_json, write_json
 from core.files.tensors import WEIGHTS, Safetensors, Uninitialised
@@ -38,6 +40,8 @@ HUB_FILES = [
     "vocab.txt",
     "merges.txt",
     "generation_config.json",
+    peft.CONFIG,
+    peft.WEIGHTS,
     "special_tokens_map.json",
     "chat_template.*",
     MODULES,
@@ -54,7 +58,8 @@ def load_pretrained(name_or_path: str | Path, kind: type[Model]) -> Model: ...
 def load_pretrained(name_or_path: str | Path, kind: type[nn.Module] = nn.Module) -> nn.Module:
     """A public model of one of `families.FAMILIES`, with its weights in float32, in evaluation mode.
 
-    name_or_path: a folder, or the name of a model on the Hugging Face hub, which is downloaded once.
+    name_or_path: a folder, or the name of a model on the Hugging Face hub, which is downloaded once; in it may be an
+                  adapter in peft's layout, which is added to the model that it names.
     kind:         the class of model that is needed, `GPT` for example
 
     Raises ValueError naming the file that is missing or damaged, the field of `config.json` that would change the
@@ -67,7 +72,9 @@ def load_pretrained(name_or_path: str | Path, kind: type[nn.Module] = nn.Module)
     check_kind(family.models[type(config)], kind, folder)
     if passed_over:
         notice(f"{folder / CONFIG}: passed over {', '.join(passed_over)}")
-    weights = Unwrapped(Safetensors(folder))
+    weights: Mapping[str, Tensor] = Unwrapped(Safetensors(base_folder(folder)))
+    if peft.is_adapter(folder):
+        weights = peft.with_adapter(weights, folder)
     with Uninitialised():
         model = family.build(config)
     fill(model, weights, family, folder)
@@ -131,6 +138,13 @@ def pretrained_folder(name_or_path: str | Path) -> Path:
         raise ValueError(f"{name} is not a folder, nor to be had from the hub: {first_line(error)}") from error
 
 
+def base_folder(folder: Path) -> Path:
+    """The folder of the public model that an adapter in peft's layout belongs to; any other folder itself."""
+    return (
+        pretrained_folder(peft.PeftConfig.read(folder).base_model_name_or_path) if peft.is_adapter(folder) else folder
+    )
+
+
 def read_family(folder: Path) -> Family[Any, Any]:
     """What the `config.json` of a folder says. Raises ValueError naming a field that is not supported."""
     return read_fields(folder)[0]
@@ -138,6 +152,7 @@ def read_family(folder: Path) -> Family[Any, Any]:
 
 def read_fields(folder: Path) -> tuple[Family[Any, Any], list[str]]:
     """The same, and the fields that are passed over although they may mean something."""
+    folder = base_folder(folder)
     fields = read_json(folder / CONFIG) | read_sentence_files(folder)
     try:
         family, unknown = find_family(fields.get("model_type")).from_fields(fields)
@@ -187,6 +202,26 @@ def export_pretrained(
         if tokenizer is not None:
             write_text(temporary / FILE, public_json(tokenizer))
         companions.save(temporary)
+
+
+def export_adapter(model: Any, config: AdapterConfig, folder: Path, base: str, family: str | None = None) -> None:
+    """Writes the adapters of a model as a new folder in peft's layout, atomically.
+
+    base:   the public model that they stand beside, by its folder or its name on the hub
+    family: whose names its weights have; by default `nearest_family`
+
+    Raises ValueError for a folder that already exists, and for a map that has no place in the family's layout.
+    """
+    from safetensors.torch import save_file
+
+    if folder.exists():
+        raise ValueError(f"{folder} already exists: give the name of a new folder")
+    exported = find_family(family or nearest_family(model.config)).from_config(model.config)
+    tensors, said = peft.peft_files(model, config, exported.rules(model.config), base)
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
+        save_file(tensors, temporary / peft.WEIGHTS, metadata={"format": "pt"})
+        write_json(temporary / peft.CONFIG, said)
 
 
 def exported_weights(family: Family[Any, Any], model: nn.Module) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from core.files.serialize import from_dict
 from core.training.checkpoints import check_format
 from text.models.encoder import EmbedderConfig, EncoderConfig, LabelledConfig
 from text.pretrained.family import Config, differences
-from text.pretrained.folders import CONFIG, check_kind, pretrained_folder, read_family
+from text.pretrained.folders import CONFIG, base_folder, check_kind, pretrained_folder, read_family
 from text.tokens.base import ByteTokenizer, Tokenizer
 from text.tokens.load import load_tokenizer, published_gpt2
 
@@ -101,7 +101,7 @@ def start_tokenizer(name: str, asked: str) -> Tokenizer | str:
     """The tokenizer that belongs to the model; one that is `asked` for must give the same ids. Raises ValueError."""
     folder = start_folder(name)
     try:
-        own = load_tokenizer(folder)
+        own = load_tokenizer(base_folder(folder))
     except ValueError:
         if not asked:
             raise

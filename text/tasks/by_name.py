@@ -1,5 +1,7 @@
 """The tasks of the panel, by the names in their configurations."""
 
+from text.tasks.chatting.instructions import Instructions
+from text.tasks.chatting.preferences import Preference
 from text.tasks.classification import Classification
 from text.tasks.denoising import Denoising
 from text.tasks.embedding import Embedding
@@ -17,4 +19,6 @@ TASKS: dict[str, type[TextTask]] = {
     "classification": Classification,
     "tagging": Tagging,
     "embedding": Embedding,
+    "instructions": Instructions,
+    "preferences": Preference,
 }

@@ -3,12 +3,13 @@
 from typing import get_args, get_type_hints
 
 from text.config import DenoisingConfig, LanguageModellingConfig, MaskedConfig, TextConfig, TranslationConfig
+from text.tasks.chatting.config import InstructionsConfig, PreferencesConfig
 from text.tasks.embedding_config import EmbeddingConfig
 from text.tasks.label_configs import ClassificationConfig, TaggingConfig
 
 ALL = (
     *(LanguageModellingConfig, TranslationConfig, MaskedConfig, DenoisingConfig),
-    *(ClassificationConfig, TaggingConfig, EmbeddingConfig),
+    *(ClassificationConfig, TaggingConfig, EmbeddingConfig, InstructionsConfig, PreferencesConfig),
 )
 CONFIGS: dict[str, type[TextConfig]] = {config.task: config for config in ALL}
 """By the names of the tasks; a run folder that names none is of the first."""

@@ -15,7 +15,7 @@ from text.pretrained.start import differs_freely, start_shape, start_tokenizer
 from text.tasks.configs import CONFIGS
 from text.tokens.base import FILE, Tokenizer
 from text.tokens.load import load_tokenizer
-from text.trained import Trained, load_start
+from text.trained import Trained, load_start, untrained, with_adapters
 
 Config = TypeVar("Config", bound=TextConfig)
 
@@ -45,7 +45,13 @@ class TextTask(Task, Protocol):
 
 def starting_model(config: TextConfig, started: bool) -> Any:
     """The model that training begins with: a new one, or one that has `started` from the weights of another."""
-    return load_start(config.init_from, config.model) if started else build_model(config.model)
+    plain = started and config.adapter.kind == "none"
+    return load_start(config.init_from, config.model) if plain else untrained(config)
+
+
+def planned_model(config: TextConfig) -> Any:
+    """The same model without the weights that it starts from."""
+    return with_adapters(build_model(config.model), config)
 
 
 def check_same_data(config: TextConfig, fingerprint: str) -> None:

@@ -111,16 +111,23 @@ class BPETokenizer(LibraryTokenizer):
             frame_as_roberta(backend)
         return cls(backend, companions)
 
-    def extended(self, names: Sequence[str]) -> BPETokenizer:
+    def extended(
+        self,
+        names: Sequence[str],
+        companions: Companions | None = None,
+        before: Literal["space", "nothing"] = "space",
+    ) -> BPETokenizer:
         """The same encoding with more special tokens, whose ids follow the vocabulary.
 
-        Where their names are read as these tokens, a space before one is part of what it stands for.
+        companions: default the same
+        before: where their names are read as these tokens, whether a space before one is part of what it stands for
         """
         from tokenizers import AddedToken
 
         backend = type(self._backend).from_str(self._backend.to_str())
-        backend.add_special_tokens([AddedToken(name, lstrip=True, special=True) for name in names])
-        return BPETokenizer(backend, self.companions)
+        spaced = before == "space"
+        backend.add_special_tokens([AddedToken(name, lstrip=spaced, special=True) for name in names])
+        return BPETokenizer(backend, companions or self.companions)
 
     def framed(self, before: Sequence[int], after: Sequence[int]) -> BPETokenizer:
         """The same encoding with special tokens before and after a text, as other tools then put them too."""

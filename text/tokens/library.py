@@ -73,6 +73,19 @@ class LibraryTokenizer(Tokenizer):
     def encode_marked(self, text: str, pair: str | None = None) -> Framed:
         return self._framed(self._marking, text, pair)
 
+    def encode_located(self, text: str) -> tuple[Ids, Ids]:
+        """The ids of a text in which the names of special tokens are these tokens, without any before or after it, and
+        the character at which each begins: 2 x int64 (T,)."""
+        text.encode()
+        encoded = self._marking.encode(text, add_special_tokens=False)
+        starts = [start for start, _ in encoded.offsets]
+        return np.array(encoded.ids, np.int64), np.array(starts, np.int64)
+
+    @property
+    def special_names(self) -> set[str]:
+        """How its special tokens are written."""
+        return {token.content for token in self._backend.get_added_tokens_decoder().values() if token.special}
+
     def _framed(self, backend: tokenizers.Tokenizer, text: str, pair: str | None) -> Framed:
         (text + (pair or "")).encode()
         if pair is not None and not any(self.frame):

@@ -7,8 +7,9 @@ and the chat template, which may be in a file of its own. All are kept with the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,14 +73,15 @@ class Companions:
 
     def end_of_turn(self, special: Iterable[str]) -> str | None:
         """The special token that a chat template writes behind what the assistant says, if it does."""
-        for template in self._chat_templates():
+        for template in self.chat_templates():
             behind = _render(template, self).partition(SAID)[2]
             written = [(behind.index(token), -len(token), token) for token in special if token in behind]
             if written:
                 return min(written)[2]
         return None
 
-    def _chat_templates(self) -> list[str]:
+    def chat_templates(self) -> list[str]:
+        """The chat templates that the files hold, the one to use first."""
         named = self.tokenizer.get("chat_template") or []
         own = [named] if isinstance(named, str) else [entry["template"] for entry in named]
         files = [
@@ -96,20 +98,35 @@ def _read(file: Path) -> dict[str, Any]:
 def _render(template: str, companions: Companions) -> str:
     """A short conversation as the template writes it; nothing where it cannot be used so."""
     from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
     messages = [{"role": "user", "content": "A question."}, {"role": "assistant", "content": SAID}]
     tokens = {f"{name}_token": companions.token(name) or "" for name in ("bos", "eos", "pad")}
-    helpers = {"raise_exception": _refuse, "strftime_now": lambda form: form}
     try:
-        return environment.from_string(template).render(
-            messages=messages, add_generation_prompt=False, **tokens, **helpers
-        )
+        return render(template, messages, tokens)
     except (TemplateError, ValueError, TypeError, LookupError, AttributeError):  # it wants what only a chat has
         return ""
+
+
+def render(
+    template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping[str, str], answer: bool = False
+) -> str:
+    """Messages of `role` and `content` as a chat template writes them, in Jinja's sandbox.
+
+    tokens: how special tokens are written, as `bos_token`; answer: whether the beginning of an answer follows
+
+    Raises what the template or the sandbox raises.
+    """
+    helpers = {"raise_exception": _refuse, "strftime_now": lambda form: form}
+    return _compiled(template).render(messages=list(messages), add_generation_prompt=answer, **tokens, **helpers)
+
+
+@lru_cache(maxsize=16)
+def _compiled(template: str) -> Any:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    extensions = ["jinja2.ext.loopcontrols"]
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+    return environment.from_string(template)
 
 
 def _refuse(message: str) -> None:

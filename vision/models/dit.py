@@ -79,7 +79,7 @@ class DiT(nn.Module):
         self.time = TimeEmbedding(dim)
         self.classes = nn.Embedding(config.classes + 1, dim)
         self.core = Transformer(config.core, (config.side, config.side))
-        self.modulation = StackedLinear(dim, (dim, dim), bias=True)
+        self.modulation = StackedLinear(dim, {"shift": dim, "scale": dim}, bias=True)
         self.head = nn.Linear(dim, config.channels * config.patch**2)
         initialise(config.core, {self.patches.project: "unit-scale", self.classes: "embedding", self.head: "head"})
         for zero in (self.modulation, self.head):  # at first every velocity is 0

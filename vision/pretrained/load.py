@@ -22,7 +22,6 @@ from vision.pretrained.head import ClassNames, describe_head, keep_rows
 from vision.pretrained.names import timm_names
 from vision.pretrained.resize import HEAD, adapt
 from vision.pretrained.timm_layout import from_timm, infer, rules
-from vision.trained import load
 
 TIMM = "timm:"
 CONFIG = "config.json"
@@ -86,10 +85,9 @@ class Pretrained:
         return model
 
 
-def read_pretrained(name: str) -> Pretrained:
-    """A trained model by name:
+def read_public(name: str) -> Pretrained:
+    """A public model by name:
 
-    - a run folder of vision.train: its best checkpoint, averaged weights where it has any
     - timm:NAME, a model of timm, whose weights are downloaded from the Hugging Face hub once
     - a .safetensors file in timm's layout, or a folder with model.safetensors; its shape comes from the
       config.json beside it, as timm writes it, or else from the tensors, as far as possible (`timm_layout.infer`)
@@ -100,12 +98,6 @@ def read_pretrained(name: str) -> Pretrained:
     if name.startswith(TIMM):
         return _from_hub(name.removeprefix(TIMM))
     path = Path(name).expanduser()
-    if (path / "checkpoints").is_dir():
-        run = load(path)
-        images = run.preparation
-        return Pretrained(
-            name, run.model.config, run.model.state_dict(), images.mean, images.std, classes=ClassNames(images.classes)
-        )
     if path.is_dir():
         return _from_tensors(dict(Safetensors(path)), path)
     if path.suffix in PICKLES:

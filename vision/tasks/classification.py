@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.adapters.lora import adapt
 from core.config import TransformerConfig
 from core.devices import to_device
 from core.messages import notice
@@ -27,10 +28,11 @@ from vision.data.preparation import Preparation
 from vision.models.config import ViTConfig
 from vision.models.tokens import WhitenedPatchEmbedding
 from vision.models.vit import ViT
-from vision.pretrained.load import Pretrained, read_pretrained
+from vision.pretrained.load import Pretrained
 from vision.pretrained.resize import dropping, resized
 from vision.sides import in_words
 from vision.tasks.task import VisionTask, check_same_data
+from vision.trained import read_pretrained
 
 NAMED = 12  # classes that are named when a run begins
 WHITENING_IMAGES = 5_000
@@ -66,7 +68,7 @@ class Classification(VisionTask):
     def trained_part(self, model: ViT) -> ViT:
         if self.config.train == "head":
             model.requires_grad_(False).head.requires_grad_(True)
-        return model
+        return adapt(model, self.config.adapter, whole=("head",))
 
     def summary(self) -> str:
         data, names = self.data, self.data.preparation.classes
@@ -167,7 +169,8 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
     Raises ValueError for bad input.
     """
     resumed = resume_point(config) is not None
-    source = read_pretrained(config.init_from) if config.init_from and not resumed else None
+    needed = config.init_from and (not resumed or config.adapter.kind != "none")
+    source = read_pretrained(config.init_from) if needed else None
     shape = choose_shape(config, source)
     data = load_data(
         config.data,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.adapters.lora import adapt
 from core.devices import to_device
 from core.files.serialize import to_dict
 from core.training.config import with_steps
@@ -71,9 +72,13 @@ class Flow(VisionTask):
         self.device, self.images = device, self.data.training(self.config.batch_size, self.config.seed, device)
 
     def first_model(self) -> DiT:
-        if self.config.init_from and resume_point(self.config) is None:
+        resumed = resume_point(self.config) is not None
+        if self.config.init_from and (not resumed or self.config.adapter.kind != "none"):
             return load_generator(self.config.init_from).model.train()
         return DiT(self.config.model)
+
+    def trained_part(self, model: DiT) -> DiT:
+        return adapt(model, self.config.adapter)
 
     def summary(self) -> str:
         data, classes = self.data, len(self.data.preparation.classes)

@@ -16,8 +16,8 @@ from core.files.weights import import_weights
 from tests.core.helpers import awake
 from vision.models.config import ViTConfig
 from vision.models.vit import ViT
-from vision.pretrained.load import read_pretrained
 from vision.pretrained.timm_layout import from_timm
+from vision.trained import read_pretrained
 
 TINY = {"embed_dim": 64, "num_heads": 4, "depth": 2, "img_size": 64, "num_classes": 11}
 GATED = {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": nn.SiLU, "mlp_ratio": 3.0}

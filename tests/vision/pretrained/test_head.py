@@ -17,7 +17,7 @@ from tests.vision.pretrained.models import (
     without,
 )
 from vision.models.vit import ViT
-from vision.pretrained.load import read_pretrained
+from vision.trained import read_pretrained
 
 
 def starts(tmp_path: Path, names: Any, classes: Sequence[str]) -> tuple[ViT, nn.Linear]:

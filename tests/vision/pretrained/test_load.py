@@ -34,9 +34,9 @@ from vision.data.preparation import Preparation
 from vision.models.config import ViTConfig
 from vision.models.vit import ViT
 from vision.pretrained.head import ClassNames
-from vision.pretrained.load import read_pretrained
 from vision.pretrained.resize import adapt, resized
 from vision.pretrained.timm_layout import from_timm
+from vision.trained import read_pretrained
 
 # The same model
 

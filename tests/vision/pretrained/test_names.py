@@ -21,7 +21,7 @@ from tests.vision.pretrained.models import (
     some_images,
     theirs,
 )
-from vision.pretrained.load import read_pretrained
+from vision.trained import read_pretrained
 
 WRAPPED: dict[str, Change] = {
     "compiled": lambda w: {f"_orig_mod.{k}": t for k, t in w.items()},

@@ -18,8 +18,8 @@ from vision.models.config import ViTConfig
 from vision.models.tokens import WhitenedPatchEmbedding
 from vision.models.vit import ViT
 from vision.presets import PRESETS
-from vision.pretrained.load import read_pretrained
 from vision.pretrained.timm_export import save_timm, to_timm
+from vision.trained import read_pretrained
 
 CORE = TransformerConfig(dim=24, depth=2, n_heads=2, norm_eps=1e-6, position=PositionConfig("learned"))
 PLAIN = ViTConfig(image_size=16, channels=3, classes=5, patch=4, pool="class", coordinates="raster", core=CORE)

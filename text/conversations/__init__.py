@@ -1,0 +1,1 @@
+"""Conversations: how files hold them, how a template writes them down, and how several share a row."""

@@ -1,0 +1,1 @@
+"""Tasks about conversations: answering, and answering as people prefer."""
