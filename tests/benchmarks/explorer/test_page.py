@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,17 @@ import pytest
 import torch
 
 from benchmarks.explorer.__main__ import explore
-from benchmarks.explorer.packing import chosen_format, pack, rounded24, rounding_error
+from benchmarks.explorer.packing import chosen_format, rounded24, rounding_error
 from benchmarks.explorer.page import FOLDER, SCRIPTS, assemble
 from benchmarks.explorer.runs import names
 from benchmarks.explorer.stacks import KNOWN, check_known
 from core.config import PositionConfig, RotaryScaling, TransformerConfig
 from decision.environments.spaces import Space
-from tests.benchmarks.explorer.panels import CORE, agent, gpt, images, text_run, translator
-from tests.benchmarks.explorer.visits import visited, write
+from tests.benchmarks.explorer.panels import CORE, agent, gpt, text_run
+from tests.benchmarks.explorer.visits import Visit, visited
 from text.models.encoder import EmbedderConfig, TaggerConfig
 from text.models.recurrent import RecurrentConfig
-from vision.models.config import ViTConfig
 
-VIT = ViTConfig(image_size=12, channels=3, classes=5, patch=3, core=replace(CORE, n_heads=2))
 CARDS = ("input", "tokens", "chances", "graph", "layers", "heads")
 
 
@@ -41,20 +38,19 @@ def test_every_script_is_in_the_page_and_none_is_long() -> None:
 
 
 @pytest.mark.parametrize("width", [1100, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_everything_is_in_sight_on_every_screen(browser: Any, tmp_path: Path, width: int, theme: str) -> None:
+def test_everything_is_in_sight_on_every_screen(panels: Visit, width: int) -> None:
     """By structure: nothing is wider than the screen, no part lies over another, and every map has been drawn."""
-    file = write(tmp_path / "page.html", gpt(), images(VIT), agent(), translator())
-    with visited(browser, file, width, theme) as visit:
-        for run in range(4):
-            visit.ask("(explorer, n) => explorer.open(n)", run)
-            visit.settle()
-            visit.until("explorer.current.grid.drawn === explorer.current.grid.turn")
-            boxes = [visit.page.locator(f"#{card}").bounding_box() for card in CARDS]
-            assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    for theme in ("light", "dark"):
+        panels.start_anew(width, theme)
+        for run in range(5):
+            panels.ask("(explorer, n) => explorer.open(n)", run)
+            panels.until("explorer.current.grid.drawn === explorer.current.grid.turn")
+            boxes = [panels.page.locator(f"#{card}").bounding_box() for card in CARDS]
+            assert panels.page.evaluate("document.documentElement.scrollWidth") <= width
             assert [card for card, box in zip(CARDS, boxes, strict=True) if not box or box["width"] < 250] == []
             assert [pair for pair in pairs(boxes) if overlap(*pair)] == []
-            assert visit.page.evaluate(SINGLE_COLOURED) == []
+            assert panels.page.evaluate(SINGLE_COLOURED) == []
+    panels.check()
 
 
 SINGLE_COLOURED = """[...document.querySelectorAll('#heads canvas')].filter((canvas) => {
@@ -72,31 +68,29 @@ def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
     return not (apart or a["y"] + a["height"] <= b["y"] + 0.5 or b["y"] + b["height"] <= a["y"] + 0.5)
 
 
-def test_the_page_is_saved_as_it_stands(browser: Any, tmp_path: Path) -> None:
+def test_the_page_is_saved_as_it_stands(browser: Any, visit: Visit, tmp_path: Path) -> None:
     state = """({current: s}) =>
       [s.input.value, s.query, s.layer, s.head, [...s.cuts.heads], s.cuts.list(), [...s.chances.now]]"""
-    with visited(browser, write(tmp_path / "page.html", gpt(), agent())) as visit:
-        visit.page.locator("#prompt").fill("on the </script> mat")
-        visit.ask("({current: s}) => { s.look(0, 1); s.select(3); s.toggleHead(1, 2); s.cutEdge(3, 1, true, 'all'); }")
-        visit.settle()
-        before = visit.ask(state)
-        with visit.page.expect_download() as download:
-            visit.page.locator("#save-html").click()
-        download.value.save_as(tmp_path / "saved.html")
-    with visited(browser, tmp_path / "saved.html") as visit:
-        assert visit.ask(state) == before
-        assert visit.page.get_by_role("tab").count() == 2
+    visit.page.locator("#prompt").fill("on the </script> mat")
+    visit.ask("({current: s}) => { s.look(0, 1); s.select(3); s.toggleHead(1, 2); s.cutEdge(3, 1, true, 'all'); }")
+    visit.settle()
+    before, tabs = visit.ask(state), visit.page.get_by_role("tab").count()
+    with visit.page.expect_download() as download:
+        visit.page.locator("#save-html").click()
+    download.value.save_as(tmp_path / "saved.html")
+    with visited(browser, tmp_path / "saved.html") as opened:
+        assert opened.ask(state) == before
+        assert opened.page.get_by_role("tab").count() == tabs
 
 
-def test_a_picture_is_saved(browser: Any, tmp_path: Path) -> None:
+def test_a_picture_is_saved(visit: Visit, tmp_path: Path) -> None:
     from PIL import Image
 
-    with visited(browser, write(tmp_path / "page.html", gpt())) as visit:
-        visit.until("explorer.current.grid.drawn === explorer.current.grid.turn")
-        with visit.page.expect_download() as download:
-            visit.page.locator("#save-png").click()
-        assert download.value.suggested_filename == "gpt.png"
-        download.value.save_as(tmp_path / "gpt.png")
+    visit.until("explorer.current.grid.drawn === explorer.current.grid.turn")
+    with visit.page.expect_download() as download:
+        visit.page.locator("#save-png").click()
+    assert download.value.suggested_filename == "gpt.png"
+    download.value.save_as(tmp_path / "gpt.png")
     picture = Image.open(tmp_path / "gpt.png").convert("L")
     assert picture.size == (1400, 1000)
     left, right = (picture.crop(box).getextrema() for box in ((40, 100, 680, 900), (740, 390, 1340, 900)))
@@ -104,7 +98,7 @@ def test_a_picture_is_saved(browser: Any, tmp_path: Path) -> None:
     assert right[0] < 128 < right[1]
 
 
-def test_512_tokens_are_read_without_holding_up_the_page(browser: Any, tmp_path: Path) -> None:
+def test_512_tokens_are_read_without_holding_up_the_page(visit: Visit) -> None:
     """The page goes on drawing while it reads; a key more costs one token."""
     script = """async (explorer, text) => {
       const { current } = explorer;
@@ -117,11 +111,11 @@ def test_512_tokens_are_read_without_holding_up_the_page(browser: Any, tmp_path:
       watching = false;
       return [current.ids.length, looks];
     }"""
-    with visited(browser, write(tmp_path / "page.html", gpt(context=512))) as visit:
-        tokens, looks = visit.ask(script, ("the cat sat on a mat, " * 24)[:512])
-        assert tokens == 512
-        assert looks > 5
-        visit.until("explorer.current.grid.drawn === explorer.current.grid.turn")
+    visit.open("long")
+    tokens, looks = visit.ask(script, ("the cat sat on a mat, " * 24)[:512])
+    assert tokens == 512
+    assert looks > 5
+    visit.until("explorer.current.grid.drawn === explorer.current.grid.turn")
 
 
 # ---------------------------------------------------------------------------------------------- weights
@@ -150,17 +144,6 @@ def test_the_smallest_format_is_chosen_that_changes_nothing_much() -> None:
         for parameter in model.parameters():
             parameter.copy_(parameter.half().float())
     assert chosen_format(model, lambda: model(x)) == ("fp16", 0.0)
-
-
-@pytest.mark.parametrize("format", ["fp16", "fp24", "fp32"])
-def test_weights_come_out_of_the_page_as_they_went_in(browser: Any, tmp_path: Path, format: Any) -> None:
-    run = gpt()
-    run = replace(run, packed=pack(run.described.tensors, format))
-    wanted = run.described.tensors["embed.weight"].flatten()
-    wanted = {"fp16": wanted.half().float(), "fp24": rounded24(wanted), "fp32": wanted}[format]
-    with visited(browser, write(tmp_path / "page.html", run)) as visit:
-        found = visit.ask("(explorer) => [...explorer.session(0).weights.get('embed.weight')]")
-    assert torch.equal(torch.tensor(found, dtype=torch.float32), wanted)
 
 
 # ---------------------------------------------------------------------------------------------- refusals
