@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.explorer.packing import FORMATS
 from benchmarks.explorer.page import TOO_LARGE, assemble
 from benchmarks.explorer.runs import Wanted, read_runs
 from benchmarks.measure.options import parser_of
@@ -26,9 +27,9 @@ def parse(argv: Sequence[str] | None = None) -> Namespace:
     parser.add_argument("--prompt", default="", help="the text that text models begin with")
     parser.add_argument(
         "--weights",
-        choices=("auto", "fp16", "fp24", "fp32"),
+        choices=("auto", *FORMATS),
         default="auto",
-        help="how weights are kept; auto takes the smallest that changes no logit by more than 1e-4",
+        help="how weights are kept; auto takes what changes no logit by more than 1e-4, int6 makes the smallest page",
     )
     parser.add_argument("--most", type=float, default=TOO_LARGE, help=f"MB of the page (default: {TOO_LARGE:g})")
     return parser.parse_args(argv)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.explorer.agents import random_window
-from benchmarks.explorer.images import random_images
-from benchmarks.explorer.packing import ROUND
+from benchmarks.explorer.images import random_images, without_whitening
+from benchmarks.explorer.packing import FORMATS, round_weights
 from benchmarks.explorer.runs import Run
 from benchmarks.explorer.texts import random_ids
 from core.config import TransformerConfig
 from core.graph import arbitrary, causal
 from core.positions import index
-from tests.benchmarks.explorer.panels import difference, gpt
-from tests.benchmarks.explorer.variants import CHOICES, FORMATS, Computed, one_each
+from tests.benchmarks.explorer.panels import VIT, difference, gpt
+from tests.benchmarks.explorer.variants import CHOICES, Computed, one_each
+from tests.core.helpers import awake
+from vision.models.vit import ViT
 
 TOLERANCE = 1e-4
 MANY, FEW = 100, 4  # random inputs of the main model of a panel, and of its variants
@@ -94,13 +98,28 @@ def raw(run: Run, window: Any) -> list[list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_weights_come_out_of_the_page_as_they_went_in(computed: Computed, format: Any) -> None:
+def test_weights_come_out_of_the_page_as_they_were_rounded(computed: Computed, format: Any) -> None:
+    """Every number of every format, and what the rounded model computes."""
     run = next(run for run in computed.groups["formats"] if run.name == format)
-    found = computed.visit.ask(
-        "(explorer, n) => [...explorer.session(n).weights.get('embed.weight')]", computed.place(run)
-    )
-    wanted = ROUND.get(format, torch.clone)(run.described.tensors["embed.weight"])
-    assert torch.equal(torch.tensor(found, dtype=torch.float32), wanted.flatten())
+    model = copy.deepcopy(run.described.model)
+    round_weights(model, run.described.tensors, format)
+    ids = random_ids(model, FEW, seed=1)  # type: ignore[arg-type]
+    script = "(explorer, [n, name]) => [...explorer.session(n).weights.get(name)]"
+    for name, tensor in model.state_dict().items():
+        found = torch.tensor(computed.visit.ask(script, [computed.place(run), name]), dtype=torch.float32)
+        assert torch.equal(found, tensor.flatten()), name
+    with torch.no_grad():
+        assert difference(computed.logits(run, one_each(ids)), model(ids)) < TOLERANCE
+
+
+def test_a_whitening_is_part_of_the_map_behind_it() -> None:
+    model = awake(ViT(replace(VIT, inputs="whitened")))
+    pixels = random_images(model, FEW)
+    model.embed.patches.fit(pixels)  # type: ignore[operator]
+    plain = without_whitening(model)
+    assert torch.equal(plain.embed.patches.whitening, torch.eye(27))  # type: ignore[arg-type]
+    with torch.no_grad():
+        assert (plain(pixels) - model(pixels)).abs().max() < 1e-5
 
 
 # ---------------------------------------------------------------------------------------------- cuts and caches

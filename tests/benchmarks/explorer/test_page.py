@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.explorer.__main__ import explore
-from benchmarks.explorer.packing import chosen_format, rounded24, rounding_error
+from benchmarks.explorer.packing import FORMATS, LEVELS, chosen_format, pack, rounded, rounded24, rounding_error
 from benchmarks.explorer.page import FOLDER, SCRIPTS, assemble
 from benchmarks.explorer.runs import names
 from benchmarks.explorer.stacks import KNOWN, check_known
@@ -127,23 +127,34 @@ def test_tied_weights_are_kept_once() -> None:
 
 
 def test_weights_are_rounded_to_nearest() -> None:
-    x = torch.randn(1000)
+    x = torch.randn(10, 100)
     assert ((rounded24(x) - x).abs() <= x.abs() * 2**-16).all()
     assert (rounded24(x).view(torch.int32) & 0xFF == 0).all()
+    for format, levels in LEVELS.items():
+        step = x.abs().amax(1, keepdim=True) / levels
+        assert ((rounded(x, format) - x).abs() <= 0.501 * step).all()
+        assert torch.equal(rounded(torch.zeros(2, 3), format), torch.zeros(2, 3))
+        assert torch.equal(rounded(x[0], format), rounded24(x[0]))  # a vector
+
+
+def test_whole_numbers_make_the_smallest_page() -> None:
+    tensors = {"weight": torch.randn(256, 256)}
+    sizes = {format: len(pack(tensors, format).text) / 256**2 for format in FORMATS}
+    assert sizes["int6"] < 0.9 < sizes["int8"] < 1.25 < sizes["fp16"] < sizes["fp24"] < sizes["fp32"] < 5
 
 
 def test_the_smallest_format_is_chosen_that_changes_nothing_much() -> None:
     model = torch.nn.Linear(4, 4)
-    x = torch.randn(3, 4)
+    x, names = torch.randn(3, 4), ("weight", "bias")
     kept = model.weight.clone()
-    format, change = chosen_format(model, lambda: model(x))
+    format, change = chosen_format(model, names, lambda: model(x))
     assert format == "fp24"
-    assert change <= 5e-5 < rounding_error(model, lambda: model(x), "fp16")
+    assert change <= 5e-5 < rounding_error(model, names, lambda: model(x), "fp16")
     assert torch.equal(model.weight, kept)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.half().float())
-    assert chosen_format(model, lambda: model(x)) == ("fp16", 0.0)
+    assert chosen_format(model, names, lambda: model(x)) == ("fp16", 0.0)
 
 
 # ---------------------------------------------------------------------------------------------- refusals

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.explorer.packing import Format, pack
+from benchmarks.explorer.packing import FORMATS, pack
 from benchmarks.explorer.runs import Run
 from core.config import PositionConfig, RotaryScaling
 from decision.environments.spaces import Space
@@ -57,7 +57,6 @@ CHOICES: dict[str, dict[str, Any]] = {
     "a layer without positions": {"unpositioned_layers": (0,)},
 }  # fmt: skip
 
-FORMATS: tuple[Format, ...] = ("fp16", "fp24", "fp32")
 BOX = Space("box", (2,), "float32", (-2.0, 0.0), (2.0, 1.0))
 OPEN = Space("box", (2,), "float32", (None,), (None,))
 SEVERAL = Space("multidiscrete", (2,), "int64", counts=(3, 4), start=(0, 1))
