@@ -35,12 +35,23 @@ def parse(argv: Sequence[str] | None = None) -> Namespace:
     return parser.parse_args(argv)
 
 
+def check(options: Namespace) -> None:
+    """Raise ValueError for options that make no page, before a model is read."""
+    if options.out.suffix not in (".html", ".htm"):
+        raise ValueError(f"out = {str(options.out)!r} must be a file that ends in .html")
+    if options.out.is_dir():
+        raise ValueError(f"out = {str(options.out)!r} is a folder: name a file")
+    if not options.most > 0:
+        raise ValueError(f"most = {options.most:g} must be above 0 MB")
+
+
 def explore(argv: Sequence[str] | None = None) -> None:
     """Write the page. Raises ValueError for bad input, before anything is written."""
     options = parse(argv)
-    if options.out.suffix not in (".html", ".htm"):
-        raise ValueError(f"out = {str(options.out)!r} must be a file that ends in .html")
+    check(options)
     runs = read_runs(options.runs, Wanted(options.checkpoint, options.prompt, options.weights))
+    if options.prompt and not any(run.described.panel == "text" for run in runs):
+        raise ValueError(f"prompt = {options.prompt!r} has no effect: none of the runs reads text")
     page = assemble(runs, options.most)
     write_text(options.out, page)
     for run in runs:

@@ -168,9 +168,8 @@ function cutStrongest(session) {
 function facts({ kind, parameters, format, change, stacks }) {
   const { core } = stacks.core ?? stacks.decoder,
     places = (stacks.core ?? stacks.decoder).position.kind;
-  const rounding = change > 0 ? ` (rounding to it moved logits by up to ${change.toPrecision(1)})` : "";
   const said = [
-    `${(parameters / 1e6).toFixed(2)} million parameters in ${format}${rounding}`,
+    `${(parameters / 1e6).toFixed(2)} million parameters in ${format}${roundingNote(change)}`,
     `${core.depth} blocks, ${core.dim} wide, ${core.n_heads} heads`,
     `${places} positions`,
     core.norm,
@@ -178,8 +177,14 @@ function facts({ kind, parameters, format, change, stacks }) {
     kind,
   ];
   return element("footer", {
-    text: `${said.join(" · ")}. Everything is computed on this page; nothing is sent anywhere.`,
+    text: `${said.join(" · ")}. Everything is computed on this page, to 1e-4 as PyTorch computes it with these weights; nothing is sent anywhere.`,
   });
+}
+
+// What rounding did, where it is more than the page may differ by from PyTorch.
+function roundingNote(change) {
+  if (change <= 1e-4) return "";
+  return ` (rounded for a small page: the logits of the weights as trained differ by up to ${change.toPrecision(1)})`;
 }
 
 async function start() {

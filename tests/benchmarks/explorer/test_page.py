@@ -203,4 +203,10 @@ def test_a_folder_without_a_run_and_an_odd_name_are_refused(tmp_path: Path) -> N
         explore([str(tmp_path), "--out", str(tmp_path / "page.html")])
     with pytest.raises(ValueError, match=r"must be a file that ends in .html$"):
         explore([str(tmp_path), "--out", str(tmp_path / "page.pdf")])
+    for value in ("0", "-1", "nan"):
+        with pytest.raises(ValueError, match=r"^most = \S+ must be above 0 MB$"):
+            explore([str(tmp_path), "--out", str(tmp_path / "page.html"), "--most", value])
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(ValueError, match=r"is a folder: name a file$"):
+        explore([str(tmp_path), "--out", str(tmp_path / "page.html")])
