@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.explorer.packing import FORMATS
 from benchmarks.explorer.page import TOO_LARGE, assemble
-from benchmarks.explorer.runs import Wanted, read_runs
+from benchmarks.explorer.runs import Run, Wanted, read_runs
 from benchmarks.measure.options import parser_of
 from core.cli.exits import main
 from core.files.atomic import write_text
@@ -45,13 +45,18 @@ def check(options: Namespace) -> None:
         raise ValueError(f"most = {options.most:g} must be above 0 MB")
 
 
+def check_prompt(prompt: str, runs: Sequence[Run]) -> None:
+    """Raise ValueError for a prompt that no run reads."""
+    if prompt and not any(run.described.panel == "text" for run in runs):
+        raise ValueError(f"prompt = {prompt!r} has no effect: none of the runs reads text")
+
+
 def explore(argv: Sequence[str] | None = None) -> None:
     """Write the page. Raises ValueError for bad input, before anything is written."""
     options = parse(argv)
     check(options)
     runs = read_runs(options.runs, Wanted(options.checkpoint, options.prompt, options.weights))
-    if options.prompt and not any(run.described.panel == "text" for run in runs):
-        raise ValueError(f"prompt = {options.prompt!r} has no effect: none of the runs reads text")
+    check_prompt(options.prompt, runs)
     page = assemble(runs, options.most)
     write_text(options.out, page)
     for run in runs:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 Format = Literal["int6", "int8", "fp16", "fp24", "fp32"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 LEVELS: Mapping[Format, int] = {"int6": 23, "int8": 127}
-"""The largest whole number in a row of a matrix, above zero and below; of int6 so that the demo's page is below 2 MB."""
+"""The largest whole number in a row of a matrix, above zero and below; int6 keeps the demo below 2 MB."""
 EXACT: tuple[Format, ...] = ("fp16", "fp24")
 """What `auto` tries, the smallest first."""
 TOLERANCE = 5e-5

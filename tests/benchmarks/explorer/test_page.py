@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.explorer.__main__ import explore
+from benchmarks.explorer.__main__ import check_prompt, explore
 from benchmarks.explorer.packing import FORMATS, LEVELS, chosen_format, pack, rounded, rounded24, rounding_error
 from benchmarks.explorer.page import FOLDER, SCRIPTS, assemble
 from benchmarks.explorer.runs import names
@@ -37,22 +37,25 @@ def test_every_script_is_in_the_page_and_none_is_long() -> None:
     assert {name for name, text in files.items() if len(text.splitlines()) > 240} == set()
 
 
-@pytest.mark.parametrize("width", [1100, 390])
-def test_everything_is_in_sight_on_every_screen(panels: Visit, width: int) -> None:
+@pytest.mark.parametrize(("width", "theme"), [(1100, "light"), (390, "dark")])
+def test_everything_is_in_sight_on_every_screen(panels: Visit, width: int, theme: str) -> None:
     """By structure: nothing is wider than the screen, no part lies over another, and every map has been drawn."""
-    for theme in ("light", "dark"):
-        panels.start_anew(width, theme)
-        for run in range(5):
-            panels.ask("(explorer, n) => explorer.open(n)", run)
-            panels.until("explorer.current.grid.drawn === explorer.current.grid.turn")
-            boxes = [panels.page.locator(f"#{card}").bounding_box() for card in CARDS]
-            assert panels.page.evaluate("document.documentElement.scrollWidth") <= width
-            assert [card for card, box in zip(CARDS, boxes, strict=True) if not box or box["width"] < 250] == []
-            assert [pair for pair in pairs(boxes) if overlap(*pair)] == []
-            assert panels.page.evaluate(SINGLE_COLOURED) == []
+    panels.start_anew(width, theme)
+    for run in range(5):
+        panels.ask("(explorer, n) => explorer.open(n)", run)
+        panels.until("explorer.current.grid.drawn === explorer.current.grid.turn")
+        boxes = panels.ask(BOXES, CARDS)
+        assert panels.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert [card for card, box in zip(CARDS, boxes, strict=True) if box["width"] < 250] == []
+        assert [pair for pair in pairs(boxes) if overlap(*pair)] == []
+        assert panels.page.evaluate(SINGLE_COLOURED) == []
     panels.check()
 
 
+BOXES = """(explorer, cards) => cards.map((card) => {
+  const { x, y, width, height } = document.getElementById(card).getBoundingClientRect();
+  return { x, y, width, height };
+})"""
 SINGLE_COLOURED = """[...document.querySelectorAll('#heads canvas')].filter((canvas) => {
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
   return new Set(new Uint32Array(data.buffer)).size < 2;
@@ -196,6 +199,12 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert names([str(tmp_path / "a"), str(tmp_path / "b")]) == ["a", "b"]
     with pytest.raises(ValueError, match=r"is given twice: name each run once$"):
         explore([str(tmp_path), str(tmp_path), "--out", str(tmp_path / "page.html")])
+
+
+def test_a_prompt_that_nothing_reads_is_refused() -> None:
+    check_prompt("the cat", [agent(), gpt()])
+    with pytest.raises(ValueError, match=r"^prompt = 'the cat' has no effect: none of the runs reads text$"):
+        check_prompt("the cat", [agent()])
 
 
 def test_a_folder_without_a_run_and_an_odd_name_are_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,12 +28,14 @@ class Visit:
         """Waits until everything is computed and drawn."""
         self.until("!document.querySelector('.busy')")
 
-    def until(self, expression: str, seconds: float = 20.0) -> None:
-        """Waits until an expression is true of the page, whose own rules let no text be run as a script."""
-        end = time.monotonic() + seconds
-        while not self.page.evaluate(expression):
-            assert time.monotonic() < end, f"not in {seconds:g} s: {expression}"
-            self.page.wait_for_timeout(20)
+    def until(self, expression: str, seconds: float = 60.0) -> None:
+        """Waits until an expression is true of the page, which asks itself."""
+        asking = f"""async (milliseconds) => {{
+          const end = performance.now() + milliseconds;
+          while (!({expression}) && performance.now() < end) await new Promise((after) => setTimeout(after, 10));
+          return Boolean({expression});
+        }}"""
+        assert self.page.evaluate(asking, 1000 * seconds), f"not in {seconds:g} s: {expression}"
 
     def open(self, name: str) -> None:
         """Opens the tab of a run, by a click."""
