@@ -32,7 +32,7 @@ class Visit:
         """Waits until an expression is true of the page, which asks itself."""
         asking = f"""async (milliseconds) => {{
           const end = performance.now() + milliseconds;
-          while (!({expression}) && performance.now() < end) await new Promise((after) => setTimeout(after, 10));
+          while (!({expression}) && performance.now() < end) await new Promise((after) => setTimeout(after, 25));
           return Boolean({expression});
         }}"""
         assert self.page.evaluate(asking, 1000 * seconds), f"not in {seconds:g} s: {expression}"
