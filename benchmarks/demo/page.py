@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def explored(file: Path) -> Path:
     """A page in which the three models run, see `benchmarks.explorer`."""
     runs = ("text", "vision", "decision/run")
-    run("benchmarks.explorer", *(str(OUT / name) for name in runs), "--out", str(file))
+    run("benchmarks.explorer", *(str(OUT / name) for name in runs), "--weights", "int6", "--out", str(file))
     return file
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ EXAMPLES = 10  # images that come with the page
 
 def describe_images(trained: Trained) -> Described:
     """An image model for the page. Raises ValueError naming what the page does not know."""
-    model, config, preparation = trained.model, trained.model.config, trained.preparation
+    model, config, preparation = without_whitening(trained.model), trained.model.config, trained.preparation
     if not (isinstance(config.image_size, int) and isinstance(config.patch, int)):
         raise ValueError(f"image_size = {config.image_size}, patch = {config.patch}: the page knows squares alone")
     side = config.grid[0]
@@ -49,7 +50,8 @@ def describe_images(trained: Trained) -> Described:
         "stacks": {"core": stack},
         "examples": examples(trained),
     }
-    return Described("vit", "vision", said, tensors(model), model, lambda: model(random_images(model)))
+    weights = weights_of(model, "embed.patches.whitening")
+    return Described("vit", "vision", said, weights, model, lambda: model(random_images(model)))
 
 
 def convolutions(model: ViT) -> list[str]:
@@ -60,14 +62,18 @@ def convolutions(model: ViT) -> list[str]:
     return [f"embed.patches.{name}.weight" for name in found]
 
 
-def tensors(model: ViT) -> dict[str, Tensor]:
-    """Its weights; a whitening and the map behind it are one map."""
-    weights, patches = weights_of(model), model.embed.patches
-    if isinstance(patches, WhitenedPatchEmbedding):
-        whitening = weights.pop("embed.patches.whitening").double()
-        joined = weights["embed.patches.project.weight"].double() @ whitening  # (D, P) (P, P) -> (D, P)
-        weights["embed.patches.project.weight"] = joined.float()
-    return weights
+def without_whitening(model: ViT) -> ViT:
+    """The same function: a whitening and the map behind it are one map."""
+    if not isinstance(model.embed.patches, WhitenedPatchEmbedding):
+        return model
+    model = copy.deepcopy(model)
+    patches = model.embed.patches
+    assert isinstance(patches, WhitenedPatchEmbedding)
+    with torch.no_grad():
+        joined = patches.project.weight.double() @ patches.whitening.double()  # (D, P) (P, P) -> (D, P)
+        patches.project.weight.copy_(joined)
+        patches.whitening.copy_(torch.eye(len(patches.whitening)))
+    return model
 
 
 def random_images(model: ViT, rows: int = TRIES, seed: int = SEED) -> Tensor:

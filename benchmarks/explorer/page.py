@@ -24,11 +24,11 @@ def assemble(runs: Sequence[Run], most: float = TOO_LARGE) -> str:
     page = fill((FOLDER / "page.html").read_text("utf-8"), runs)
     size = len(page.encode()) / 1e6
     if size > most:
-        largest = max(runs, key=lambda run: len(run.packed.base64))
-        share = len(largest.packed.base64) / 1e6
+        largest = max(runs, key=lambda run: len(run.packed.text))
+        share = len(largest.packed.text) / 1e6
         raise ValueError(
             f"the page would be {size:.1f} MB, {share:.1f} MB of them the weights of {largest.name} in "
-            f"{largest.packed.format}, and at most {most:g} are allowed: use --weights fp16, fewer runs, a smaller "
+            f"{largest.packed.format}, and at most {most:g} are allowed: use --weights int6, fewer runs, a smaller "
             f"model, or a larger --most"
         )
     return page
@@ -41,7 +41,7 @@ def fill(template: str, runs: Sequence[Run]) -> str:
         "STYLE": (FOLDER / "style.css").read_text("utf-8"),
         "RUNS": as_script(json.dumps([run.header() for run in runs], allow_nan=False, separators=(",", ":"))),
         "WEIGHTS": "\n".join(
-            f'<script type="text/plain" id="weights-{n}">{run.packed.base64}</script>' for n, run in enumerate(runs)
+            f'<script type="text/plain" id="weights-{n}">{run.packed.text}</script>' for n, run in enumerate(runs)
         ),
         "SCRIPT": as_script(f'"use strict";\n(() => {{\n{script}\n}})();'),
     }

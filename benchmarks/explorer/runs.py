@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.explorer.agents import describe_agent
 from benchmarks.explorer.described import Described
 from benchmarks.explorer.images import describe_images
-from benchmarks.explorer.packing import Packed, chosen_format, pack, rounding_error
+from benchmarks.explorer.packing import Format, Packed, chosen_format, pack, rounding_error
 from benchmarks.explorer.texts import describe_text
 from decision.trained import load as load_agent
 from text.trained import load_any as load_text
@@ -27,7 +27,7 @@ class Wanted:
 
     checkpoint: str = "best"
     prompt: str = ""
-    weights: str = "auto"
+    weights: Format | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ def read_run(folder: str, name: str, wanted: Wanted) -> Run:
         described = describe(folder, wanted)
     except ValueError as error:
         raise ValueError(str(error) if folder in str(error) else f"{folder}: {error}") from error
-    model = described.model
+    model, names = described.model, described.tensors.keys()
     if wanted.weights == "auto":
-        format, change = chosen_format(model, described.outputs)
+        format, change = chosen_format(model, names, described.outputs)
     else:
-        format = wanted.weights  # type: ignore[assignment]
-        change = rounding_error(model, described.outputs, format)
+        format = wanted.weights
+        change = rounding_error(model, names, described.outputs, format)
     return Run(name, described, pack(described.tensors, format), change)
 
 

@@ -22,8 +22,9 @@ const KEYS = [
 const jsonOf = (id) => JSON.parse(document.getElementById(id).textContent);
 
 class App {
-  constructor() {
-    this.runs = jsonOf("runs");
+  // bytes: of each run's weights
+  constructor(runs, bytes) {
+    Object.assign(this, { runs, bytes });
     this.sessions = [];
     this.stage = element("main", {});
     const saved = jsonOf("state");
@@ -80,9 +81,8 @@ class App {
   // The session of a run, its weights decoded when it is first opened.
   session(n) {
     if (!this.sessions[n]) {
-      const run = this.runs[n],
-        base64 = document.getElementById(`weights-${n}`).textContent;
-      this.sessions[n] = new PANELS[run.kind](run, new Weights(run.tensors, run.format, base64));
+      const run = this.runs[n];
+      this.sessions[n] = new PANELS[run.kind](run, new Weights(run.tensors, run.format, this.bytes[n]));
     }
     return this.sessions[n];
   }
@@ -168,9 +168,8 @@ function cutStrongest(session) {
 function facts({ kind, parameters, format, change, stacks }) {
   const { core } = stacks.core ?? stacks.decoder,
     places = (stacks.core ?? stacks.decoder).position.kind;
-  const rounding = change > 0 ? ` (rounding moves logits by up to ${change.toExponential(0)})` : "";
   const said = [
-    `${(parameters / 1e6).toFixed(2)} million parameters in ${format}${rounding}`,
+    `${(parameters / 1e6).toFixed(2)} million parameters in ${format}${roundingNote(change)}`,
     `${core.depth} blocks, ${core.dim} wide, ${core.n_heads} heads`,
     `${places} positions`,
     core.norm,
@@ -178,9 +177,24 @@ function facts({ kind, parameters, format, change, stacks }) {
     kind,
   ];
   return element("footer", {
-    text: `${said.join(" · ")}. Everything is computed on this page; nothing is sent anywhere.`,
+    text: `${said.join(" · ")}. Everything is computed on this page, to 1e-4 as PyTorch computes it with these weights; nothing is sent anywhere.`,
   });
 }
 
-window.explorer = new App();
-Object.assign(window.explorer, { Cuts, probabilities });
+// What rounding did, where it is more than the page may differ by from PyTorch.
+function roundingNote(change) {
+  if (change <= 1e-4) return "";
+  return ` (rounded for a small page: the logits of the weights as trained differ by up to ${change.toPrecision(1)})`;
+}
+
+async function start() {
+  if (!window.DecompressionStream) throw new Error("it cannot unpack the models (DecompressionStream)");
+  const runs = jsonOf("runs");
+  const bytes = await Promise.all(runs.map((_, n) => inflated(document.getElementById(`weights-${n}`).textContent)));
+  window.explorer = Object.assign(new App(runs, bytes), { Cuts, probabilities });
+}
+
+start().catch((error) => {
+  document.getElementById("app").textContent = `This browser cannot show the page: ${error.message}.`;
+  throw error;
+});

@@ -85,3 +85,8 @@ function short(number) {
 function nextFrame() {
   return new Promise((resolve) => setTimeout(resolve));
 }
+
+// Whether nothing is to move by itself.
+function calm() {
+  return matchMedia("(prefers-reduced-motion: reduce)").matches;
+}

@@ -190,7 +190,7 @@ class Walk {
     this.marked?.classList.remove("pointed");
     this.marked = document.getElementById(STEPS[this.step].at);
     this.marked?.classList.add("pointed");
-    this.marked?.scrollIntoView({ block: "start", behavior: "smooth" });
+    this.marked?.scrollIntoView({ block: "start", behavior: calm() ? "auto" : "smooth" });
   }
 
   render() {

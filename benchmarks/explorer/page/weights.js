@@ -1,11 +1,31 @@
-// The weights of a model, from base64 in the page to Float32Arrays, when they are first needed.
+// The weights of a model, from the text in the page to Float32Arrays, when they are first needed.
 
-const FORMATS = {
-  fp32: (bytes, from, count) => new Float32Array(bytes.slice(from, from + 4 * count).buffer),
-  fp24: decode24,
-  fp16: decode16,
-};
-const WIDTHS = { fp32: 4, fp24: 3, fp16: 2 };
+// Numbers of `width` bytes in planes, the lowest bytes of all of them first; zeros below where these are the upper ones.
+function bitsOf(bytes, from, count, width, above = 0) {
+  const bits = new Uint32Array(count);
+  for (let plane = 0, at = from; plane < width; plane++) {
+    const shift = 8 * (plane + above);
+    for (let i = 0; i < count; i++) bits[i] |= bytes[at++] << shift;
+  }
+  return bits;
+}
+
+const decode32 = (bytes, from, count) => new Float32Array(bitsOf(bytes, from, count, 4).buffer);
+const decode24 = (bytes, from, count) => new Float32Array(bitsOf(bytes, from, count, 3, 1).buffer);
+const decode16 = (bytes, from, count) => Float32Array.from(bitsOf(bytes, from, count, 2), halfFloat);
+
+// Whole numbers, row by row, behind what one is worth in each row; vectors are not made whole.
+function decodeWhole(bytes, from, count, shape) {
+  if (shape.length < 2) return decode24(bytes, from, count);
+  const [rows] = shape,
+    values = new Float32Array(count),
+    scales = decode24(bytes, from, rows),
+    start = from + 3 * rows;
+  for (let i = 0; i < count; i++) values[i] = ((bytes[start + i] << 24) >> 24) * scales[Math.floor((i * rows) / count)];
+  return values;
+}
+
+const FORMATS = { fp32: decode32, fp24: decode24, fp16: decode16, int8: decodeWhole, int6: decodeWhole };
 
 function bytesOf(base64) {
   const text = atob(base64),
@@ -14,19 +34,28 @@ function bytesOf(base64) {
   return bytes;
 }
 
-// The upper three bytes of a float32.
-function decode24(bytes, from, count) {
-  const bits = new Uint32Array(count);
-  for (let i = 0, at = from; i < count; i++, at += 3) {
-    bits[i] = (bytes[at] << 8) | (bytes[at + 1] << 16) | (bytes[at + 2] << 24);
+const DIGITS =
+  "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%.()*+-;,=>?@^_`{|}~"; // RFC 1924, without < and &
+
+// Base 85: four bytes for every five characters; the last ones may be fewer.
+function bytesOf85(text) {
+  const values = new Uint8Array(128),
+    groups = Math.ceil(text.length / 5),
+    bytes = new DataView(new ArrayBuffer(4 * groups));
+  [...DIGITS].forEach((digit, n) => (values[digit.charCodeAt(0)] = n));
+  for (let group = 0; group < groups; group++) {
+    let number = 0;
+    for (let at = 5 * group; at < 5 * group + 5; at++)
+      number = 85 * number + (at < text.length ? values[text.charCodeAt(at)] : 84);
+    bytes.setUint32(4 * group, number);
   }
-  return new Float32Array(bits.buffer);
+  return new Uint8Array(bytes.buffer, 0, Math.floor((text.length * 4) / 5));
 }
 
-function decode16(bytes, from, count) {
-  const values = new Float32Array(count);
-  for (let i = 0, at = from; i < count; i++, at += 2) values[i] = halfFloat(bytes[at] | (bytes[at + 1] << 8));
-  return values;
+// The bytes of a model's weights.
+async function inflated(text) {
+  const stream = new Blob([bytesOf85(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 function halfFloat(bits) {
@@ -37,10 +66,10 @@ function halfFloat(bits) {
   return sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
-// Tensors by name: {name: {shape, from}} over one base64 text. `linear` and `norm` find what belongs together.
+// Tensors by name: {name: {shape, from}} over some bytes. `linear` and `norm` find what belongs together.
 class Weights {
-  constructor(tensors, format, base64) {
-    Object.assign(this, { tensors, format, base64 });
+  constructor(tensors, format, bytes) {
+    Object.assign(this, { tensors, format, bytes });
     this.made = {};
   }
 
@@ -60,9 +89,8 @@ class Weights {
   read(name) {
     const { shape, from, same } = this.tensors[name];
     if (same) return this.get(same);
-    this.bytes ??= bytesOf(this.base64);
     const count = shape.reduce((product, side) => product * side, 1);
-    return FORMATS[this.format](this.bytes, from * WIDTHS[this.format], count);
+    return FORMATS[this.format](this.bytes, from, count, shape);
   }
 
   optional(name) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,6 +39,8 @@ CORE = TransformerConfig(dim=24, depth=2, n_heads=3, ffn_dim=32)
 LETTERS = CharTokenizer("\n abcdefghijklmnopqrstuvwxyz,.")
 CART = Space("box", (4,), "float32", (None,), (None,))
 PUSH = Space("discrete", (), "int64", counts=(2,), start=(0,))
+VIT = ViTConfig(image_size=12, channels=3, classes=5, patch=3, core=replace(CORE, n_heads=2))
+PROSE = "It's 12,345.67 o'clock — I'm “fine”\n\n\tnaïve  日本語 🙂 x\u3000y\u0085z ... don't" * 2
 CPU = torch.device("cpu")
 
 
@@ -68,15 +71,15 @@ def seq2seq(config: EncoderDecoderConfig, name: str) -> Run:
     return text_run(config, LETTERS, name)
 
 
-def images(config: ViTConfig, name: str = "images") -> Run:
-    """An image model; its data cannot be loaded, so that it comes without examples."""
+def images(config: ViTConfig, name: str = "images", data: Path = Path("nowhere")) -> Run:
+    """An image model; from nowhere it comes without examples."""
     model = awake(ViT(config))
     if config.inputs == "whitened":
         model.embed.patches.fit(torch.randn(8, config.channels, config.image_size, config.image_size))  # type: ignore[operator]
     classes = tuple(f"class {label}" for label in range(config.classes))
     mean, std = (0.3, 0.4, 0.5)[: config.channels], (0.25, 0.3, 0.35)[: config.channels]
     preparation = Preparation(classes, config.channels, mean, std, config.image_size)
-    run = ImageConfig(steps=1, data="digits" if config.image_size == 8 else "nowhere", model=config)
+    run = ImageConfig(steps=1, data=str(data), model=config)
     return as_run(describe_images(TrainedImages(model, run, 0, CPU, preparation)), name)
 
 

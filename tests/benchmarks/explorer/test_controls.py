@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.config import PositionConfig
-from tests.benchmarks.explorer.panels import CORE, LETTERS, agent, gpt, images, text_run, translator
-from tests.benchmarks.explorer.visits import Visit, visited, write
-from text.models.encoder import ClassifierConfig, MaskedLMConfig
+from tests.benchmarks.explorer.panels import LETTERS, PROSE
+from tests.benchmarks.explorer.visits import Visit
 from text.tokens.bpe import BPETokenizer
-from vision.models.config import ViTConfig
 
 TOKENS = "#tokens .token"
-VIT = ViTConfig(image_size=12, channels=3, classes=5, patch=3, core=replace(CORE, n_heads=2))
-
-
-@pytest.fixture(scope="module")
-def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of all panels."""
-    bpe = BPETokenizer.train(["the cat sat on the mat " * 20], 270).extended(["<mask>"])
-    masked = text_run(MaskedLMConfig(context=32, core=CORE), bpe, "masked", "the cat sat on the mat")
-    labels = text_run(ClassifierConfig(context=32, labels=("good", "bad"), core=CORE), name="labels")
-    runs = [gpt(), images(VIT), agent(), translator(), masked, labels]
-    return write(tmp_path_factory.mktemp("explorer") / "page.html", *runs)
-
-
-@pytest.fixture
-def visit(browser: Any, page: Path) -> Iterator[Visit]:
-    with visited(browser, page) as visit:
-        yield visit
-
-
-def open_tab(visit: Visit, name: str) -> None:
-    visit.page.get_by_role("tab", name=name).click()
-    visit.settle()
 
 
 def chances(visit: Visit) -> list[float]:
@@ -152,19 +125,18 @@ def test_heads_are_chosen_and_switched_off(visit: Visit) -> None:
     assert visit.page.locator(".moved").inner_text() == ""
 
 
-@pytest.mark.parametrize(("where", "edges"), [("this map", 1), ("this layer", 3), ("all layers", 6)])
-def test_edges_are_cut_from_the_list_and_restored(visit: Visit, where: str, edges: int) -> None:
+def test_edges_are_cut_from_the_list_and_restored(visit: Visit) -> None:
     before = chances(visit)
     visit.page.get_by_role("button", name="layer 2, head 1", exact=True).click()
-    visit.page.get_by_role("radio", name=where).click()
-    first = visit.page.locator(".edges button").first
-    first.click()
-    visit.settle()
-    assert visit.ask("(explorer) => explorer.current.cuts.list().length") == edges
-    assert chances(visit) != before
-    visit.page.locator(".edges .severed button").click()
-    visit.settle()
-    assert chances(visit) == before
+    for where, edges in {"this map": 1, "this layer": 3, "all layers": 6}.items():
+        visit.page.get_by_role("radio", name=where).click()
+        visit.page.locator(".edges button").first.click()
+        visit.settle()
+        assert visit.ask("(explorer) => explorer.current.cuts.list().length") == edges
+        assert chances(visit) != before
+        visit.page.locator(".edges .severed button").click()
+        visit.settle()
+        assert chances(visit) == before
 
 
 def test_edges_are_cut_in_the_graph(visit: Visit) -> None:
@@ -209,13 +181,17 @@ def test_keys(visit: Visit) -> None:
 
 
 def test_the_walk_has_eight_steps_in_every_panel(visit: Visit) -> None:
+    script = (
+        """() => [document.querySelector(".walk h3").textContent, document.querySelectorAll(".card.pointed").length]"""
+    )
     for tab in ("gpt", "images", "agent", "translator", "masked"):
-        open_tab(visit, tab)
+        visit.open(tab)
         visit.page.locator("#walk").click()
         for step in range(1, 9):
-            assert visit.page.locator(".walk h3").inner_text().startswith(f"{step} of 8")
-            assert visit.page.locator(".card.pointed").count() == 1
-            visit.page.locator(".walk .primary").click()
+            heading, pointed = visit.page.evaluate(script)
+            assert heading.startswith(f"{step} of 8")
+            assert pointed == 1
+            visit.page.keyboard.press("Enter")  # the focus is on the next step
         assert not visit.page.locator(".walk").is_visible()
 
 
@@ -231,7 +207,11 @@ def test_dark_and_light(visit: Visit) -> None:
 
 
 def test_an_image_is_chosen_dropped_and_looked_at(visit: Visit, tmp_path: Path) -> None:
-    open_tab(visit, "images")
+    visit.open("images")
+    before = chances(visit)
+    visit.page.get_by_role("button", name="image: class 3").click()
+    visit.settle()
+    assert chances(visit) != before
     before = chances(visit)
     file = tmp_path / "own.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(file)
@@ -258,7 +238,7 @@ def test_an_image_is_chosen_dropped_and_looked_at(visit: Visit, tmp_path: Path) 
 
 
 def test_an_image_of_the_right_size_is_read_as_it_is(visit: Visit, tmp_path: Path) -> None:
-    open_tab(visit, "images")
+    visit.open("images")
     pixels = np.random.default_rng(0).integers(0, 255, (12, 12, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "own.png")
     visit.page.locator("#file").set_input_files(tmp_path / "own.png")
@@ -269,7 +249,7 @@ def test_an_image_of_the_right_size_is_read_as_it_is(visit: Visit, tmp_path: Pat
 
 
 def test_an_agent_acts_and_is_asked_for_another_return(visit: Visit) -> None:
-    open_tab(visit, "agent")
+    visit.open("agent")
     before = chances(visit)
     move(visit, "#asked", 20)
     assert chances(visit) != before
@@ -281,7 +261,7 @@ def test_an_agent_acts_and_is_asked_for_another_return(visit: Visit) -> None:
 
 
 def test_a_translation_is_written_and_its_alignment_cut(visit: Visit) -> None:
-    open_tab(visit, "translator")
+    visit.open("translator")
     assert visit.page.locator(".alignment td[title]").count() > 20
     before = visit.ask("(explorer) => [...explorer.current.now.target]")
     script = "(explorer) => explorer.current.current.row(0, 0, 0).reduce((a, b) => a + b)"
@@ -301,38 +281,36 @@ def test_a_translation_is_written_and_its_alignment_cut(visit: Visit) -> None:
 
 
 def test_a_token_is_hidden_and_filled_in(visit: Visit) -> None:
-    open_tab(visit, "masked")
+    visit.open("masked")
     assert visit.page.locator("#tokens .hidden").count() == 1
     before = chances(visit)
     visit.page.locator("#hide").click()
     visit.settle()
     assert visit.page.locator("#tokens .hidden").count() == 0
     assert chances(visit) != before
-    open_tab(visit, "labels")
+    visit.open("labels")
     assert len(chances(visit)) == 2
 
 
-def test_agents_of_other_environments_are_set_by_hand(browser: Any, tmp_path: Path) -> None:
-    run = agent(env="Other-v0", core=replace(CORE, position=PositionConfig("none")))
-    with visited(browser, write(tmp_path / "page.html", run)) as visit:
-        before = chances(visit)
-        visit.page.get_by_label("state 1").evaluate("e => { e.value = 1.2; e.dispatchEvent(new Event('input')); }")
-        visit.settle()
-        assert chances(visit) != before
+def test_agents_of_other_environments_are_set_by_hand(visit: Visit) -> None:
+    visit.open("by hand")
+    before = chances(visit)
+    visit.page.get_by_label("state 1").evaluate("e => { e.value = 1.2; e.dispatchEvent(new Event('input')); }")
+    visit.settle()
+    assert chances(visit) != before
 
 
-def test_words_of_bytes_are_encoded_as_python_encodes_them(browser: Any, tmp_path: Path) -> None:
-    prose = "It's 12,345.67 o'clock — I'm “fine”\n\n\tnaïve  日本語 🙂 x\u3000y\u0085z ... don't" * 2
-    tokenizer = BPETokenizer.train([prose * 30], 330)
-    script = "(explorer, text) => explorer.session(0).tokenizer.encode(text).ids"
-    with visited(browser, write(tmp_path / "page.html", gpt(tokenizer=tokenizer))) as visit:
-        assert visit.ask(script, prose) == tokenizer.encode(prose).tolist()
-        visit.page.locator("#prompt").fill("日")
-        visit.settle()
-        shown = "".join(visit.page.locator(TOKENS).all_text_contents())
-        assert "\ufffd" not in shown
-        script = "(explorer, ids) => explorer.session(0).tokenizer.decode(ids)"
-        assert visit.ask(script, tokenizer.encode("日").tolist()) == "日"
+def test_words_of_bytes_are_encoded_as_python_encodes_them(visit: Visit) -> None:
+    tokenizer = BPETokenizer.train([PROSE * 30], 330)
+    visit.open("prose")
+    script = "({current}, text) => current.tokenizer.encode(text).ids"
+    assert visit.ask(script, PROSE) == tokenizer.encode(PROSE).tolist()
+    visit.page.locator("#prompt").fill("日")
+    visit.settle()
+    shown = "".join(visit.page.locator(TOKENS).all_text_contents())
+    assert "\ufffd" not in shown
+    script = "({current}, ids) => current.tokenizer.decode(ids)"
+    assert visit.ask(script, tokenizer.encode("日").tolist()) == "日"
 
 
 def test_letters_of_the_vocabulary_come_back(visit: Visit) -> None:
