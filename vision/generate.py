@@ -1,6 +1,7 @@
 """Draw images with a trained model.
 
 python -m vision.generate DIR [--class NAME...] [--number 16] [--guidance 2] --out sheet.png [--film film.gif]
+python -m vision.generate DIR --prompt "red folder with arrow" "green book" --out sheet.png
 """
 
 import sys
@@ -10,12 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from core.checks import check_at_least, check_positive
 from core.cli.arguments import OPTION, REQUIRED, parse_fields, run_folder
 from core.cli.exits import main
 from core.devices import autocast, device_kind
 from core.messages import nearest
 from core.training.trained import Weights
+from vision.captions.prompts import Prompts
 from vision.generation.draw import ImageGenerator
 from vision.reports.sheets import write_film, write_images, write_sheet
 from vision.tasks.flow_config import drawing_of
@@ -33,6 +37,8 @@ class GenerateConfig:
     """The picture to write, all images in one: .png; it replaces an earlier one."""
     classes: tuple[str, ...] = field(default=(), metadata={OPTION: "--class"})
     """What to draw, by the names of the classes, in turn; default all."""
+    prompt: tuple[str, ...] = ()
+    """What to draw, by captions, in turn, of a model that was trained on captions."""
     number: int = 16
     """How many images."""
     columns: int | None = None
@@ -44,7 +50,7 @@ class GenerateConfig:
     sampler: Literal["own", "euler", "heun"] = "own"
     """euler, or heun, which takes twice as long and is more exact; own is the run's drawing.sampler."""
     guidance: float | None = None
-    """How far the class is exaggerated: 1 = not at all, 0 = none is asked for; default the run's drawing.guidance."""
+    """How far what is asked for is exaggerated: 1 = not at all, 0 = nothing is asked for; default the run's own."""
     film: Path | None = None
     """Also a film from noise to image: .gif."""
     images: Path | None = None
@@ -69,31 +75,39 @@ class GenerateConfig:
             raise ValueError(f"number = {self.number} is more than the {FILMED} images that fit into a film")
 
 
-def chosen_labels(classes: Sequence[str], known: Sequence[str], number: int) -> list[int]:
-    """The labels of what is drawn: the classes asked for, or all, in turn. Raises ValueError for an unknown class."""
-    for name in classes:
-        if name not in known:
-            raise ValueError(f"class {name!r} is not one that the model draws; {nearest(name, known)}")
-    turns = [known.index(name) for name in classes] or [*range(len(known))]
-    return [turns[index % len(turns)] for index in range(number)]
+def asked(prompts: Prompts, known: Sequence[str], options: GenerateConfig) -> tuple[Tensor, list[str]]:
+    """What takes turns in being drawn: what the model is told of it, a row each, and its names.
+
+    Raises ValueError for an unknown class or word, and for what is not asked of such a model.
+    """
+    if prompts.words is None and not options.prompt:
+        for name in options.classes:
+            if name not in known:
+                raise ValueError(f"class {name!r} is not one that the model draws; {nearest(name, known)}")
+        names = [*options.classes] or [*known]
+        return prompts.of([known.index(name) for name in names]), names
+    if options.classes:
+        raise ValueError(f"class {options.classes[0]!r} is for models of classes: this one draws captions, --prompt")
+    if prompts.words is not None and not options.prompt:
+        raise ValueError('prompt is missing: say what to draw with --prompt "A CAPTION"')
+    return prompts.read(options.prompt), [*options.prompt]
 
 
 def draw(trained: TrainedGenerator, options: GenerateConfig) -> float:
     """Draws and writes what is asked for; returns the seconds that drawing took."""
-    names = trained.preparation.classes
-    labels = chosen_labels(options.classes, names, options.number)
+    turns, names = asked(trained.prompts, trained.preparation.classes, options)
+    order = [index % len(names) for index in range(options.number)]
     drawing = drawing_of(trained.config, options.steps, options.sampler, options.guidance)
-    generator = ImageGenerator(trained.model, trained.preparation, trained.device)
+    generator = ImageGenerator(trained.model, trained.preparation, trained.prompts, trained.device)
     started = time.monotonic()
     with autocast(options.precision, trained.device):
         if options.film is None:
-            frames = [generator.draw(labels, drawing, options.seed)]
+            frames = [generator.draw(turns[order], drawing, options.seed)]
         else:
-            frames = [*generator.film(labels, drawing, options.seed)]
+            frames = [*generator.film(turns[order], drawing, options.seed)]
     seconds = time.monotonic() - started
-    turns = len(options.classes) or len(names)
-    columns = options.columns or (turns if 4 <= turns <= 12 else max(1, round(options.number**0.5)))
-    captions = [names[label] for label in labels]
+    columns = options.columns or (len(names) if 4 <= len(names) <= 12 else max(1, round(options.number**0.5)))
+    captions = [names[turn] for turn in order]
     write_sheet(frames[-1], options.out, columns, captions)
     if options.film is not None:
         write_film(frames, options.film, columns)

@@ -8,11 +8,14 @@ from torch import Tensor
 
 from core.training.checkpoints import read_config
 from core.training.trained import TrainedRun, Weights, load_run
+from vision.captions.prompts import Prompts
 from vision.config import TrainConfig
 from vision.data.preparation import Preparation
+from vision.models.contrastive import Contrastive
 from vision.models.dit import DiT
 from vision.models.vit import ViT
 from vision.tasks.configs import CONFIGS
+from vision.tasks.contrastive_config import ContrastiveRunConfig
 from vision.tasks.flow_config import FlowConfig
 
 
@@ -34,6 +37,15 @@ class TrainedGenerator(TrainedRun[DiT, FlowConfig]):
     """A model that draws images, in evaluation mode, with what it needs to be used."""
 
     preparation: Preparation
+    prompts: Prompts
+
+
+@dataclass(frozen=True)
+class TrainedContrastive(TrainedRun[Contrastive, ContrastiveRunConfig]):
+    """A model of images and captions, in evaluation mode, with what it needs to be used."""
+
+    preparation: Preparation
+    prompts: Prompts
 
 
 def load(folder: Path | str, which: str | int = "best", device: str = "cpu", weights: Weights = "averaged") -> Trained:
@@ -52,7 +64,20 @@ def load_generator(
     """The model of a run folder that draws images, likewise."""
     require_task(folder, FlowConfig.task, "one that draws images")
     run = load_run(folder, FlowConfig, lambda config: DiT(config.model), which, device, weights)
-    return TrainedGenerator(**vars(run), preparation=Preparation.load(Path(folder)))
+    preparation, shape = Preparation.load(Path(folder)), run.config.model
+    prompts = Prompts.load(Path(folder), shape.told, preparation.classes, shape.caption_length)
+    return TrainedGenerator(**vars(run), preparation=preparation, prompts=prompts)
+
+
+def load_contrastive(
+    folder: Path | str, which: str | int = "best", device: str = "cpu", weights: Weights = "averaged"
+) -> TrainedContrastive:
+    """The model of a run folder that knows which caption an image has, likewise."""
+    require_task(folder, ContrastiveRunConfig.task, "one of images and captions")
+    run = load_run(folder, ContrastiveRunConfig, lambda config: Contrastive(config.model), which, device, weights)
+    preparation = Preparation.load(Path(folder))
+    prompts = Prompts.load(Path(folder), "caption", preparation.classes, run.config.model.caption_length)
+    return TrainedContrastive(**vars(run), preparation=preparation, prompts=prompts)
 
 
 def task_of(folder: Path | str) -> str:

@@ -59,6 +59,7 @@ def _held_out(
         matches=partial(matches_data, folder),
         skip_bad=skip_bad,
         storage=config.storage,
+        labelling=config.labelling,
     )
     if not len(data.validation):
         raise ValueError(f"{name} has no validation images: the run was trained on all of them (--validation 0)")

@@ -121,6 +121,7 @@ def training_images(folder: Path, trained: TrainedGenerator) -> ImageSet:
         matches=partial(matches_data, folder),
         skip_bad=config.skip_bad,
         storage=config.storage,
+        labelling=config.labelling,
     )
     if not matches_data(folder, data.fingerprint):
         notice(f"{config.data} no longer holds the images that the run was trained on")

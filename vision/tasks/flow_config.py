@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from core.checks import check_at_least, check_between, check_positive
+from vision.captions.held_out import Labelling
 from vision.config import VisionConfig
 from vision.generation.samplers import Drawing
 from vision.models.dit import DiTConfig
@@ -11,7 +12,7 @@ from vision.models.dit import DiTConfig
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig(VisionConfig):
-    """Images drawn from noise, each of the class that is asked for, by flow matching."""
+    """Images drawn from noise, each of the class or the caption that is asked for, by flow matching."""
 
     task = "flow"
     resumable = (*VisionConfig.resumable, "sample")
@@ -21,7 +22,7 @@ class FlowConfig(VisionConfig):
     flip: Literal["none", "random"] = "none"
     """Whether half of the training images are mirrored."""
     class_dropout: float = 0.1
-    """Probability that a training image's class is not told, without which there is no guidance later."""
+    """Probability that a training image's class or caption is not told, without which there is no guidance later."""
     times: Literal["logit-normal", "uniform"] = "logit-normal"
     """How the times between noise (0) and image (1) are drawn at which velocities are learned."""
     times_mean: float = 0.0
@@ -41,6 +42,10 @@ class FlowConfig(VisionConfig):
         check_positive(self, "times_std")
         check_at_least(self, 0, "sample")
         check_guidance(self.drawing.guidance, self.class_dropout)
+
+    @property
+    def labelling(self) -> Labelling:
+        return "captions" if self.model.told == "caption" else "classes"
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
