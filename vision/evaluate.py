@@ -1,7 +1,7 @@
 """Evaluate an image model on images that it was not trained on.
 
 python -m vision.evaluate DIR [--checkpoint best|last|last-good|last-K|STEP] [--split test|validation] [--json]
-python -m vision.evaluate DIR --judge CLASSIFIER_DIR [--retrain] [--samples N] [--json]
+python -m vision.evaluate DIR --judge JUDGE_DIR [--retrain] [--samples N] [--json]
 
 No other command reads the test images.
 """
@@ -22,10 +22,14 @@ from core.training.trained import EvaluateOptions, Weights, print_json
 from vision.data.batches import image_names
 from vision.data.evaluation import Split, choose_images
 from vision.reports.report import key_figures, tables, write_figures
+from vision.tasks.contrastive import retrieval, vectors
 from vision.tasks.drawn import DrawnOptions, evaluate_drawn
 from vision.tasks.evaluation import Views, evaluate_all, variants
 from vision.tasks.flow_config import drawing_of
-from vision.trained import Trained, load, load_generator, task_of
+from vision.trained import Trained, load, load_contrastive, load_generator, task_of
+
+DRAWING = ("judge", "retrain", "samples", "steps", "sampler", "guidance")
+"""Settings of models that draw."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,13 @@ class EvaluateConfig(EvaluateOptions):
     batch_size: int | None = None
     """Images at once; default the run's eval_batch."""
     judge: Path | None = None
-    """Of a model that draws: the run folder of a classifier of the same images, by which those drawn are judged."""
+    """Of a model that draws: the run folder of a classifier of the same images, by which those drawn are judged, or,
+    where it draws captions, of a model of images and captions."""
     retrain: bool = False
     """Also train a classifier like the judge, by its own recipe, on the images drawn alone."""
     samples: int = 2000
-    """Images drawn, of the classes that the training images have; at most as many as these."""
+    """Images drawn, of the classes that the training images have, or of captions of unseen images; at most as many as
+    these."""
     steps: int | None = None
     """Steps from noise to image; default the run's own drawing.steps."""
     sampler: Literal["own", "euler", "heun"] = "own"
@@ -116,10 +122,32 @@ def evaluate_generator(folder: Path, options: EvaluateConfig) -> None:
         print_json(figures)
 
 
+def evaluate_captioning(folder: Path, options: EvaluateConfig) -> None:
+    """Of a model of images and captions: how well captions that were not trained on are found by their images."""
+    started = time.monotonic()
+    options.refuse_others("data", "skip_bad", "tta", *DRAWING, task="contrastive")
+    if options.weights == "both":
+        raise ValueError("weights = 'both' is for classifiers: name averaged or raw")
+    trained = load_contrastive(folder, options.checkpoint, device_kind(options.device), options.weights)
+    config, place = trained.config, options.out or folder / "evaluation"
+    split, images = choose_images(folder, trained, config.data, options.split, config.skip_bad)
+    rows = options.batch_size or config.eval_batch
+    with autocast(options.precision, trained.device):
+        found = retrieval(*vectors(trained.model, images, trained.preparation, trained.prompts, rows))
+    figures: dict[str, Any] = {"step": trained.step, "data": config.data, "split": split, "images": len(images)}
+    figures |= {f"{split}/{name}": value for name, value in found.items()}
+    figures["seconds"] = round(time.monotonic() - started, 2)
+    write_json(place / "figures.json", figures)
+    print(f"{config.data}: {len(images):,} images ({split}), checkpoint of step {trained.step}\n")
+    print(*(f"{name:<30} {value:>10.4f}" for name, value in found.items()), sep="\n")
+    if options.json:
+        print_json(figures)
+
+
 def evaluate_classifier(folder: Path, options: EvaluateConfig) -> None:
     """Of a classifier: prints tables and keeps pictures, predictions and figures."""
     started = time.monotonic()
-    options.refuse_others("judge", "retrain", "samples", "steps", "sampler", "guidance", task="classification")
+    options.refuse_others(*DRAWING, task="classification")
     models = load_models(folder, options)
     weights, trained = next(iter(models.items()))
     config, classes = trained.config, trained.preparation.classes
@@ -159,7 +187,11 @@ def load_models(folder: Path, options: EvaluateConfig) -> dict[str, Trained]:
     return {"raw": first}
 
 
-EVALUATIONS = {"classification": evaluate_classifier, "flow": evaluate_generator}
+EVALUATIONS = {
+    "classification": evaluate_classifier,
+    "flow": evaluate_generator,
+    "contrastive": evaluate_captioning,
+}
 """By the names of the tasks."""
 
 

@@ -9,7 +9,9 @@ from vision.config import TrainConfig, VisionConfig
 from vision.data.spectrograms import SoundConfig
 from vision.generation.samplers import Drawing
 from vision.models.config import ViTConfig
+from vision.models.contrastive import ContrastiveConfig
 from vision.models.dit import DiTConfig
+from vision.tasks.contrastive_config import ContrastiveRunConfig
 from vision.tasks.flow_config import FlowConfig
 
 PLATEAU = ScheduleConfig(kind="wsd", warmup=0.05, decay=0.5, final=0.0)
@@ -225,6 +227,33 @@ PRESETS: dict[str, VisionConfig] = {
         optimizer=MUON,
         schedule=PLATEAU,
         model=DiTConfig(image_size=28, patch=4, core=drawing_core(128, 6, 4)),
+    ),
+    # Icons of 16 x 16 pixels by their captions: text to image. Not measured yet.
+    "flow-icons": FlowConfig(
+        steps=2500,
+        batch_size=128,
+        data="fugue-icons",
+        eval_every=500,
+        ema=0.998,
+        drawing=Drawing(steps=25, sampler="heun", guidance=2.0),
+        optimizer=MUON,
+        schedule=PLATEAU,
+        model=DiTConfig(image_size=16, patch=4, told="caption", caption_depth=1, core=drawing_core(128, 6, 4)),
+    ),
+    # Which caption an icon has, to judge those drawn. Not measured yet.
+    "judge-icons": ContrastiveRunConfig(
+        steps=600,
+        batch_size=128,
+        data="fugue-icons",
+        eval_every=100,
+        optimizer=MUON,
+        schedule=PLATEAU,
+        model=ContrastiveConfig(
+            image_size=16,
+            patch=4,
+            caption_depth=1,
+            core=replace(modern_core(128, 3, 4), position=PositionConfig("learned"), dropout=0.1),
+        ),
     ),
     # CIFAR-10 in ten minutes of a large GPU. Not measured yet: no GPU was available.
     "flow-cifar": FlowConfig(
