@@ -11,12 +11,17 @@ from core.training.trained import TrainedRun, Weights, load_run
 from vision.captions.prompts import Prompts
 from vision.config import TrainConfig
 from vision.data.preparation import Preparation
+from vision.generation.codebook import Codebook
+from vision.generation.draw import ImageGenerator
+from vision.generation.pixels import PixelGenerator
 from vision.models.contrastive import Contrastive
 from vision.models.dit import DiT
+from vision.models.image_gpt import ImageGPT
 from vision.models.vit import ViT
 from vision.tasks.configs import CONFIGS
 from vision.tasks.contrastive_config import ContrastiveRunConfig
 from vision.tasks.flow_config import FlowConfig
+from vision.tasks.pixels_config import PixelsConfig
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,23 @@ class TrainedGenerator(TrainedRun[DiT, FlowConfig]):
 
     preparation: Preparation
     prompts: Prompts
+
+    def generator(self, rows: int = 250) -> ImageGenerator:
+        """What draws; rows: images at once."""
+        return ImageGenerator(self.model, self.preparation, self.prompts, self.device, rows)
+
+
+@dataclass(frozen=True)
+class TrainedPixels(TrainedRun[ImageGPT, PixelsConfig]):
+    """A model that draws images token by token, in evaluation mode, with what it needs to be used."""
+
+    preparation: Preparation
+    prompts: Prompts
+    codebook: Codebook
+
+    def generator(self, rows: int = 250, begun: Tensor | None = None) -> PixelGenerator:
+        """What draws; rows: images at once; begun: tokens that every image begins with, int64 (m,)."""
+        return PixelGenerator(self.model, self.codebook, self.prompts, self.device, rows, begun)
 
 
 @dataclass(frozen=True)
@@ -67,6 +89,26 @@ def load_generator(
     preparation, shape = Preparation.load(Path(folder)), run.config.model
     prompts = Prompts.load(Path(folder), shape.told, preparation.classes, shape.caption_length)
     return TrainedGenerator(**vars(run), preparation=preparation, prompts=prompts)
+
+
+def load_pixels(
+    folder: Path | str, which: str | int = "best", device: str = "cpu", weights: Weights = "averaged"
+) -> TrainedPixels:
+    """The model of a run folder that draws images token by token, likewise."""
+    require_task(folder, PixelsConfig.task, "one that draws images token by token")
+    run = load_run(folder, PixelsConfig, lambda config: ImageGPT(config.model), which, device, weights)
+    preparation, config = Preparation.load(Path(folder)), run.config
+    prompts = Prompts.load(Path(folder), config.told, preparation.classes, config.caption_length)
+    return TrainedPixels(**vars(run), preparation=preparation, prompts=prompts, codebook=Codebook.load(Path(folder)))
+
+
+def load_drawing(
+    folder: Path | str, which: str | int = "best", device: str = "cpu", weights: Weights = "averaged"
+) -> TrainedGenerator | TrainedPixels:
+    """The model of a run folder that draws images, by either way. Raises ValueError for the run of another task."""
+    if task_of(folder) == PixelsConfig.task:
+        return load_pixels(folder, which, device, weights)
+    return load_generator(folder, which, device, weights)
 
 
 def load_contrastive(

@@ -18,6 +18,7 @@ from core.training.config import OptimizerConfig
 from decision.environments.spaces import describe
 from decision.models.decision_transformer import DecisionTransformer
 from decision.presets import PRESETS as DECISION
+from tests.panels.models import of_the_data
 from text.models.build import build_model
 from text.models.encoder import LabelledConfig
 from text.presets import PRESETS as TEXT
@@ -36,7 +37,8 @@ def gpt(name: str) -> nn.Module:
 
 def vit(name: str) -> nn.Module:
     with torch.device("meta"):
-        return build_vision_model(replace(VISION[name].model, channels=3, classes=10))
+        shape = VISION[name].model
+        return build_vision_model(replace(shape, channels=3, **of_the_data(shape)))
 
 
 def decision_transformer(name: str) -> nn.Module:

@@ -58,6 +58,11 @@ class Prompts:
         """Numbers that are told of an image."""
         return 1 if self.table.dim() == 1 else self.table.shape[1]
 
+    @property
+    def size(self) -> int:
+        """Different numbers that may be told."""
+        return max(int(self.table.max()), len(self.words or ())) + 1
+
     def of(self, labels: Tensor | Sequence[int]) -> Tensor:
         """What is told of these labels, -1 being none, int64 (N,): int64 (N,) or (N, L), on their device."""
         labels = torch.as_tensor(labels)

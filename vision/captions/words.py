@@ -45,14 +45,14 @@ class Words:
 
     def save(self, folder: Path) -> None:
         """Writes `words.json`."""
-        write_json(folder / FILE, list(self.words))
+        write_json(folder / FILE, {"words": list(self.words)})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Reads it. Raises ValueError naming the file if it is damaged."""
-        words = read_json(folder / FILE)
+        words = read_json(folder / FILE).get("words")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise ValueError(f"{folder / FILE} is not a list of words")
+            raise ValueError(f"{folder / FILE} holds no list of words")
         return cls(words)
 
     def _number(self, word: str, caption: str) -> int:

@@ -10,9 +10,9 @@ from core.training.trained import matches_data
 from vision.data.batches import ImageSet
 from vision.data.folder import Part
 from vision.data.load import load_data, load_part, parts_named
-from vision.trained import Trained, TrainedContrastive, TrainedGenerator
+from vision.trained import Trained, TrainedContrastive, TrainedGenerator, TrainedPixels
 
-Evaluated = Trained | TrainedContrastive | TrainedGenerator
+Evaluated = Trained | TrainedContrastive | TrainedGenerator | TrainedPixels
 Split = Literal["auto", "test", "validation"]
 
 FAIRNESS = {

@@ -3,6 +3,12 @@
 from vision.tasks.classification import Classification
 from vision.tasks.contrastive import Captioning
 from vision.tasks.flow import Flow
+from vision.tasks.pixels import Pixels
 from vision.tasks.task import VisionTask
 
-TASKS: dict[str, type[VisionTask]] = {"classification": Classification, "flow": Flow, "contrastive": Captioning}
+TASKS: dict[str, type[VisionTask]] = {
+    "classification": Classification,
+    "flow": Flow,
+    "contrastive": Captioning,
+    "pixels": Pixels,
+}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,13 +14,12 @@ from core.training.trained import matches_data
 from vision.data.batches import Images, ImageSet
 from vision.data.evaluation import Split, choose_images
 from vision.data.load import load_data
-from vision.generation.draw import ImageGenerator
 from vision.generation.measures import chosen, frechet_distance, kernel_distance, nearest
-from vision.generation.samplers import Drawing
 from vision.reports.sheets import write_sheet
 from vision.tasks.flow import held_out_loss
 from vision.tasks.judges import Judge, as_drawn, load_judge
-from vision.trained import TrainedGenerator
+from vision.tasks.pixels import coding_error, nats, per_unit
+from vision.trained import TrainedGenerator, TrainedPixels
 
 SHOWN = 20
 """Images drawn that are shown above the nearest training image."""
@@ -37,8 +37,8 @@ class DrawnOptions:
     """Whether a classifier like the judge is trained on the images drawn alone."""
     samples: int
     """Images drawn, at most as many as there are training images, or unseen ones where captions are told."""
-    drawing: Drawing
-    """How they are drawn."""
+    how: Any
+    """How they are drawn: what `how` of the run's configuration says."""
     rows: int
     """Images at once."""
 
@@ -49,33 +49,45 @@ class DrawnOptions:
 
 
 def evaluate_drawn(
-    folder: Path, trained: TrainedGenerator, options: DrawnOptions, out: Path
+    folder: Path, trained: TrainedGenerator | TrainedPixels, options: DrawnOptions, out: Path
 ) -> tuple[str, dict[str, float]]:
     """The split of real images that was read, and all figures; writes samples.png and nearest.png into `out`.
 
-    SPLIT/loss is that of the velocity on real images. samples/nearest is the median difference of an image drawn from
-    the nearest training image (root mean square, pixels being 0 to 1), and nearest_real that of a real image that was
-    not trained on: far below it, the model copies. With a judge there are also the figures of `judged`.
+    SPLIT/loss is that of `figures_of_real`, with others beside it. samples/nearest is the median difference of an image
+    drawn from the nearest training image (root mean square, pixels being 0 to 1), and nearest_real that of a real image
+    that was not trained on: far below it, the model copies. With a judge there are also the figures of `judged`.
 
     Drawn are the classes of training images, or the captions of unseen ones.
     """
     config, preparation, prompts = trained.config, trained.preparation, trained.prompts
     judge = None if options.judge is None else load_judge(options.judge, trained, options.rows)
     split, real = choose_images(folder, trained, config.data, options.split, config.skip_bad)
-    total = held_out_loss(trained.model, real, preparation, prompts, config)
+    real_figures = {f"{split}/{name}": value for name, value in figures_of_real(trained, real, options.rows).items()}
     size = config.model.image_size
     seen, unseen = (as_drawn(images, preparation, size) for images in (training_images(folder, trained), real))
     source = seen if prompts.words is None else unseen
     labels = source.labels[chosen(options.samples, len(source))]
-    generator = ImageGenerator(trained.model, preparation, prompts, trained.device, options.rows)
-    drawn = Images(generator.draw(prompts.of(labels), options.drawing), labels)
-    figures = {f"{split}/loss": float(total) / len(real)} | nearest_figures(drawn, seen, unseen)
+    drawn = Images(trained.generator(options.rows).draw(prompts.of(labels), options.how), labels)
+    figures = real_figures | nearest_figures(drawn, seen, unseen)
     names = () if prompts.words is None else [preparation.classes[label] for label in labels]
     draw_pictures(drawn, seen, out, names)
     if judge is None:
         notice("judge is missing: name the run folder of one with --judge to have the images judged")
         return split, figures
     return split, figures | judged(judge, drawn, seen, unseen, options.retrain)
+
+
+def figures_of_real(trained: TrainedGenerator | TrainedPixels, real: ImageSet, rows: int) -> dict[str, float]:
+    """What a model makes of real images: the loss of their velocity, or of their tokens, and bits per dimension of the
+    images that these stand for, with the root mean square (`coding_error`) by which they differ from the real ones.
+    """
+    preparation, prompts, config = trained.preparation, trained.prompts, trained.config
+    if isinstance(trained, TrainedGenerator):
+        return {"loss": float(held_out_loss(trained.model, real, preparation, prompts, config)) / len(real)}
+    codebook, side = trained.codebook, trained.config.model.image_size
+    total = float(nats(trained.model, real, preparation, prompts, codebook, rows))
+    error = coding_error(real, preparation, codebook, side)
+    return per_unit(total, len(real), trained.model) | {"coding_error": error}
 
 
 def judged(judge: Judge, drawn: Images, seen: Images, unseen: Images, retrain: bool) -> dict[str, float]:
@@ -110,7 +122,7 @@ def draw_pictures(drawn: Images, seen: Images, out: Path, names: Sequence[str] =
     write_sheet(torch.cat(rows), out / "nearest.png", columns=10)
 
 
-def training_images(folder: Path, trained: TrainedGenerator) -> ImageSet:
+def training_images(folder: Path, trained: TrainedGenerator | TrainedPixels) -> ImageSet:
     """The images that a run was trained on, as far as they are still the same."""
     config = trained.config
     data = load_data(

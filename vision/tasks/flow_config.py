@@ -6,6 +6,7 @@ from typing import Literal
 from core.checks import check_at_least, check_between, check_positive
 from vision.captions.held_out import Labelling
 from vision.config import VisionConfig
+from vision.generation.options import DrawingOptions
 from vision.generation.samplers import Drawing
 from vision.models.dit import DiTConfig
 
@@ -47,6 +48,13 @@ class FlowConfig(VisionConfig):
     def labelling(self) -> Labelling:
         return "captions" if self.model.told == "caption" else "classes"
 
+    def how(self, options: DrawingOptions) -> Drawing:
+        """How images of the run are drawn: as it says itself, but for what is given."""
+        given = options.given(self.task, "steps", "sampler", "guidance")
+        drawing = replace(self.drawing, **given)
+        check_guidance(drawing.guidance, self.class_dropout)
+        return drawing
+
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         names = ("times_mean", "times_std") if self.times == "uniform" else ()
@@ -59,11 +67,3 @@ def check_guidance(guidance: float, class_dropout: float) -> None:
         raise ValueError(
             f"guidance = {guidance:g} must be 1: with class_dropout = 0 a model never learns to draw without a class"
         )
-
-
-def drawing_of(config: FlowConfig, steps: int | None, sampler: str, guidance: float | None) -> Drawing:
-    """How the images of a run are drawn: as it says itself, but for what is given."""
-    given = {"steps": steps, "sampler": None if sampler == "own" else sampler, "guidance": guidance}
-    drawing = replace(config.drawing, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    check_guidance(drawing.guidance, config.class_dropout)
-    return drawing

@@ -18,7 +18,7 @@ from vision.tasks.classification import Classification, evaluate
 from vision.tasks.contrastive import retrieval, vectors
 from vision.tasks.contrastive_config import ContrastiveRunConfig
 from vision.tasks.loop import train_task
-from vision.trained import Trained, TrainedContrastive, TrainedGenerator, load, load_contrastive, task_of
+from vision.trained import Trained, TrainedContrastive, TrainedGenerator, TrainedPixels, load, load_contrastive, task_of
 
 
 class Judge(Protocol):
@@ -100,7 +100,7 @@ class CaptionJudge:
         return retrieval(*vectors(own.model, images, own.preparation, own.prompts, self.rows))
 
 
-def load_judge(folder: Path, trained: TrainedGenerator, rows: int) -> Judge:
+def load_judge(folder: Path, trained: TrainedGenerator | TrainedPixels, rows: int) -> Judge:
     """A judge of the same classes or captions. Raises ValueError for one of others, or of another task."""
     captioned = trained.prompts.words is not None
     found, wanted = task_of(folder), ContrastiveRunConfig.task if captioned else TrainConfig.task
