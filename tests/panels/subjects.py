@@ -61,13 +61,10 @@ def captioned(folder: Path, count: int = 4) -> Path:
     """Squares and bars in four colours, so many of each, with captions in a table."""
     place, rows = folder / "captioned", ["file,label"]
     place.mkdir(exist_ok=True)
-    for colour, values in {
-        "red": (200, 40, 40),
-        "green": (40, 180, 60),
-        "blue": (60, 90, 210),
-        "grey": (90,) * 3,
-    }.items():
-        for name, part in {"square": np.s_[3:9, 3:9], "bar": np.s_[:, 5:8], "beam": np.s_[5:8, :]}.items():
+    colours = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (60, 90, 210), "grey": (90, 90, 90)}
+    parts = {"square": np.s_[3:9, 3:9], "bar": np.s_[:, 5:8], "beam": np.s_[5:8, :]}
+    for colour, values in colours.items():
+        for name, part in parts.items():
             for number in range(count):
                 pixels = np.full((12, 12, 3), 240 + number, np.uint8)
                 pixels[part] = values

@@ -62,13 +62,11 @@ def test_half_of_the_images_are_mirrored_where_that_is_wanted() -> None:
 
 
 def test_the_held_out_loss_does_not_depend_on_batches_or_processes(task: Flow) -> None:
-    model, (images, preparation) = awake(DiT(task.config.model)), (task.data.validation, task.data.preparation)
-    whole = held_out_loss(model, images, preparation, task.prompts, task.config)
+    model, given = awake(DiT(task.config.model)), (task.data.validation, task.data.preparation, task.prompts)
+    whole = held_out_loss(model, *given, task.config)
     for rows, world in ((7, 1), (50, 3)):
         config = replace(task.config, eval_batch=rows)
-        shares = [
-            held_out_loss(model, images, preparation, task.prompts, config, (rank, world)) for rank in range(world)
-        ]
+        shares = [held_out_loss(model, *given, config, (rank, world)) for rank in range(world)]
         torch.testing.assert_close(torch.stack(shares).sum(), whole, atol=1e-4, rtol=1e-6)
 
 

@@ -19,13 +19,14 @@ from vision.generation.options import DrawingOptions
 from vision.models.contrastive import ContrastiveConfig
 from vision.models.dit import DiTConfig
 from vision.models.image_gpt import ImageGPT, ImageGPTConfig
-from vision.tasks.contrastive import Captioning, moved, retrieval
+from vision.tasks.contrastive import Captioning, moved, retrieval, vectors
 from vision.tasks.contrastive_config import ContrastiveRunConfig
 from vision.tasks.flow import Flow
 from vision.tasks.flow_config import FlowConfig
 from vision.tasks.loop import train
 from vision.tasks.pixels import Pixels, coding_error, nats, per_unit
 from vision.tasks.pixels_config import PixelsConfig
+from vision.trained import load_contrastive
 
 CORE = TransformerConfig(dim=16, depth=1, n_heads=2, position=PositionConfig("learned"))
 SETTINGS = {"steps": 3, "batch_size": 16, "precision": "fp32", "device": "cpu"}
@@ -118,9 +119,6 @@ def test_a_judge_learns_which_caption_an_image_has(judging: ContrastiveRunConfig
     quick = replace(judging.optimizer, lr=3e-3)
     train(replace(judging, optimizer=quick))
     task = Captioning.prepare(replace(judging, resume=True))
-    from vision.tasks.contrastive import vectors
-    from vision.trained import load_contrastive
-
     trained = load_contrastive(judging.out, "last")
     found = retrieval(*vectors(trained.model, task.data.train, trained.preparation, trained.prompts))
     assert found["accuracy"] > 0.5 > 5 * found["chance"]
