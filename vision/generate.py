@@ -102,7 +102,11 @@ def begun(trained: TrainedGenerator | TrainedPixels, image: Path) -> tuple[Tenso
     if isinstance(trained, TrainedGenerator):
         raise ValueError("complete is for models that draw token by token: this one draws whole images from noise")
     shape, book = trained.config.model, trained.codebook
-    pixels = sized(trained.preparation.read(image).unsqueeze(0), trained.preparation, shape.image_size)
+    try:
+        stored = trained.preparation.read(image).unsqueeze(0)
+    except OSError as error:
+        raise ValueError(f"complete = {str(image)!r} cannot be read: {error.strerror}") from error
+    pixels = sized(stored, trained.preparation, shape.image_size)
     codes = book.encode(pixels)
     return book.decode(codes), codes[0, : shape.side // 2 * shape.side]
 

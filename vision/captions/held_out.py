@@ -21,7 +21,7 @@ def held_out_captions(captions: Sequence[str], labels: Indices, count: int | Non
     labels: int64 (N,), the caption of each image among `captions`. Every word of what is held out stays in at least
     REMAINING other captions, and images of the same caption stay together. count None: a tenth, or as many as can be.
 
-    Raises ValueError where there are fewer than `count` such images.
+    Raises ValueError where there are fewer than `count` such images, or none.
     """
     images = np.bincount(labels, minlength=len(captions))
     present = np.flatnonzero(images)
@@ -33,9 +33,9 @@ def held_out_captions(captions: Sequence[str], labels: Indices, count: int | Non
             left.subtract(words)
             chosen.append(label)
             number += images[label]
-    if count is not None and number < count:
+    if number < (least := 1 if count is None else count):
         raise ValueError(
-            f"{number} of {len(labels):,} images can be held out, not {count}: every word of their captions must be "
+            f"{number} of {len(labels):,} images can be held out, not {least}: every word of their captions must be "
             f"in {REMAINING} captions that are trained on"
         )
     return np.flatnonzero(np.isin(labels, chosen))

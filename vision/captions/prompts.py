@@ -1,7 +1,7 @@
 """What a model that draws is told of each label: the class, or the numbers of a caption's words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -42,6 +42,10 @@ class Prompts:
         if told == "class":
             return cls.of_classes(len(classes))
         return cls.of_captions(classes, Words.load(folder), length)
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        return replace(self, table=self.table.to(device))
 
     def save(self, folder: Path) -> None:
         """Keeps in a run folder what `load` needs."""

@@ -49,6 +49,7 @@ class Captioning(VisionTask):
 
     def to(self, device: torch.device) -> None:
         self.device, self.images = device, self.data.training(self.config.batch_size, self.config.seed, device)
+        self.prompts = self.prompts.to(device)
 
     def first_model(self) -> Contrastive:
         if self.config.init_from and resume_point(self.config) is None:

@@ -106,7 +106,7 @@ def load_judge(folder: Path, trained: TrainedGenerator | TrainedPixels, rows: in
     found, wanted = task_of(folder), ContrastiveRunConfig.task if captioned else TrainConfig.task
     if found != wanted:
         raise ValueError(
-            f"judge = {str(folder)!r} is a model for {found!r}: images of this run need one for {wanted!r}"
+            f"judge = {str(folder)!r} holds a model for {found!r}: here one for {wanted!r} is needed"
         )
     device, own = trained.device.type, trained.preparation
     judge: Judge

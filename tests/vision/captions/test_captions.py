@@ -77,7 +77,9 @@ def test_what_is_held_out_is_a_new_combination_of_known_words(seed: int, copies:
 def test_more_than_can_be_held_out_is_refused() -> None:
     with pytest.raises(ValueError, match="images can be held out, not 14"):
         held_out_captions(CAPTIONS, np.arange(16), 14, 0)
-    assert len(held_out_captions(("alone", "as well"), np.arange(2), None, 0)) == 0
+    with pytest.raises(ValueError, match="0 of 2 images can be held out, not 1"):
+        held_out_captions(("alone", "as well"), np.arange(2), None, 0)
+    assert len(held_out_captions(("alone", "as well"), np.arange(2), 0, 0)) == 0
 
 
 def test_icons_are_read_on_white_and_kept_in_two_parts(tmp_path: Path) -> None:
