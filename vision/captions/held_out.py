@@ -16,7 +16,7 @@ REMAINING = 2
 
 
 def held_out_captions(captions: Sequence[str], labels: Indices, count: int | None, seed: int) -> Indices:
-    """Indices, ascending, of about `count` images whose captions no other image has, drawn without replacement.
+    """Indices, ascending, of `count` images or a few more, whose captions no other image has, drawn without replacement.
 
     labels: int64 (N,), the caption of each image among `captions`. Every word of what is held out stays in at least
     REMAINING other captions, and images of the same caption stay together. count None: a tenth, or as many as can be.
@@ -24,12 +24,12 @@ def held_out_captions(captions: Sequence[str], labels: Indices, count: int | Non
     Raises ValueError where there are fewer than `count` such images, or none.
     """
     images = np.bincount(labels, minlength=len(captions))
-    present = np.flatnonzero(images)
+    present = np.flatnonzero(images).tolist()
     left = Counter(word for label in present for word in set(words_of(captions[label])))
     wanted, chosen, number = len(labels) // 10 if count is None else count, list[int](), 0
     for label in np.random.RandomState(stream(seed, "held out captions")).permutation(present):
         words = set(words_of(captions[label]))
-        if number + images[label] <= wanted and all(left[word] > REMAINING for word in words):
+        if number < wanted and all(left[word] > REMAINING for word in words):
             left.subtract(words)
             chosen.append(label)
             number += images[label]

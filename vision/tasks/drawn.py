@@ -81,9 +81,9 @@ def figures_of_real(trained: TrainedGenerator | TrainedPixels, real: ImageSet, r
     """What a model makes of real images: the loss of their velocity, or of their tokens, and bits per dimension of the
     images that these stand for, with the root mean square (`coding_error`) by which they differ from the real ones.
     """
-    preparation, prompts, config = trained.preparation, trained.prompts, trained.config
+    preparation, prompts = trained.preparation, trained.prompts
     if isinstance(trained, TrainedGenerator):
-        return {"loss": float(held_out_loss(trained.model, real, preparation, prompts, config)) / len(real)}
+        return {"loss": float(held_out_loss(trained.model, real, preparation, prompts, trained.config)) / len(real)}
     codebook, side = trained.codebook, trained.config.model.image_size
     total = float(nats(trained.model, real, preparation, prompts, codebook, rows))
     error = coding_error(real, preparation, codebook, side)

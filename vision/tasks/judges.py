@@ -105,9 +105,7 @@ def load_judge(folder: Path, trained: TrainedGenerator | TrainedPixels, rows: in
     captioned = trained.prompts.words is not None
     found, wanted = task_of(folder), ContrastiveRunConfig.task if captioned else TrainConfig.task
     if found != wanted:
-        raise ValueError(
-            f"judge = {str(folder)!r} holds a model for {found!r}: here one for {wanted!r} is needed"
-        )
+        raise ValueError(f"judge = {str(folder)!r} holds a model for {found!r}: here one for {wanted!r} is needed")
     device, own = trained.device.type, trained.preparation
     judge: Judge
     if captioned:
