@@ -16,7 +16,7 @@ REMAINING = 2
 
 
 def held_out_captions(captions: Sequence[str], labels: Indices, count: int | None, seed: int) -> Indices:
-    """Indices, ascending, of `count` images or a few more, whose captions no other image has, drawn without replacement.
+    """Indices, ascending, of at least `count` images whose captions no other image has, drawn without replacement.
 
     labels: int64 (N,), the caption of each image among `captions`. Every word of what is held out stays in at least
     REMAINING other captions, and images of the same caption stay together. count None: a tenth, or as many as can be.
