@@ -30,9 +30,9 @@ def encoder_core(core: TransformerConfig, depth: int) -> TransformerConfig:
 
 
 class CaptionEncoder(nn.Module):
-    """The numbers of words, 0 being none, int64 (B, L), as `Told`: a mark before the words is the vector of them all.
+    """The numbers of words, 0 being none, int64 (B, L), as `Told`: each token, and the mean of those that are there.
 
-    A caption without words is its mark alone.
+    A mark comes before the words; of a caption without any there is nothing else.
     """
 
     def __init__(self, words: int, length: int, core: TransformerConfig):
@@ -44,9 +44,11 @@ class CaptionEncoder(nn.Module):
 
     def forward(self, numbers: Tensor) -> Told:
         marked = F.pad(numbers, (1, 0), value=self.mark)  # (B, L + 1)
-        there = padding((marked > 0).sum(1))
+        real = marked > 0
+        there = padding(real.sum(1))
         x = self.core(self.words(marked), index(marked.shape[1], device=marked.device), there)
-        return Told(x[:, 0], x, there)
+        mean = (x * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True)
+        return Told(mean.type_as(x), x, there)
 
     def layered_modules(self) -> list[list[nn.Module]]:
         """Its modules by depth (`core.optim.groups`)."""
