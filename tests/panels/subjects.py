@@ -223,7 +223,7 @@ SUBJECTS = {
             *("--batch-size", 8, "--group", 4),
         ),
         random=("--ema", 0.9, "--model.core.dropout", 0.1),
-        divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 2),
+        divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 2, "--temperature", 1.0),
     ),
     "sounds": Subject(
         "vision",
