@@ -79,7 +79,7 @@ def load_data(
     labelling: Labelling = "classes",
     root: Path | None = None,
 ) -> Data:
-    """Training and validation images; the test part is not read.
+    """Training and validation images; the test part is not read. ValueError of one sentence for bad input.
 
     name: one of `vision.data.named.NAMES`, under `root` (default: `data_root()`) or downloaded; a folder or a table
         (see `vision.data.tables.list_images`), or hf:NAME.
@@ -93,8 +93,6 @@ def load_data(
     skip_bad: leave out files of a folder that cannot be decoded, with a notice, in place of an error.
     sound: how sounds become images, where the files are sounds; `size` is then of bands and windows.
     labelling: whether images are held out stratified by class, or as `vision.captions.held_out` does.
-
-    Raises ValueError of one sentence for bad input.
     """
     root = root or data_root()
     if channels not in (None, 1, 3):
