@@ -75,9 +75,10 @@ class CaptionJudge:
 
     def figures(self, drawn: Images, unseen: Images) -> dict[str, float]:
         """retrieved: the share whose own caption is nearest among the different ones of all; retrieved_top5: is among
-        the nearest five; retrieved_chance: the share if captions were guessed.
+        the nearest five; retrieved_chance: the share if captions were guessed. Real images are those of these captions.
         """
-        ours, real = self._retrieval(drawn), self._retrieval(unseen)
+        same = unseen.subset(torch.isin(unseen.labels, drawn.labels).nonzero().flatten().numpy())
+        ours, real = self._retrieval(drawn), self._retrieval(same)
         return {
             "retrieved": ours["accuracy"],
             "retrieved_real": real["accuracy"],
