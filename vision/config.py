@@ -7,6 +7,7 @@ from core.checks import check_at_least, check_between, check_choices, check_posi
 from core.config import TransformerConfig
 from core.training.config import RunConfig
 from vision.augmentation.config import AugmentConfig
+from vision.captions.held_out import Labelling
 from vision.data.files import Fit
 from vision.data.named import NAMES
 from vision.data.recordings import is_fsdd
@@ -21,10 +22,10 @@ class VisionConfig(RunConfig):
     resumable = (*RunConfig.resumable, "data", "eval_batch", "storage")
 
     data: str = "digits"
-    """A name (digits, cifar10, cifar100, mnist, fashion-mnist, kmnist); a folder of images: ROOT/CLASS/*.jpg or
-    ROOT/{train,val,test}/CLASS/*.jpg; a folder of images with a labels.csv beside them; or hf:NAME[:CONFIG]. Where
-    media is sounds: a folder of sounds, ROOT/CLASS/*.wav and so on; fsdd; or fsdd:SPEAKER, whose recordings are for the
-    test alone."""
+    """A name (digits, cifar10, cifar100, mnist, fashion-mnist, kmnist, fugue-icons); a folder of images:
+    ROOT/CLASS/*.jpg or ROOT/{train,val,test}/CLASS/*.jpg; a folder of images with a labels.csv beside them; or
+    hf:NAME[:CONFIG]. Where media is sounds: a folder of sounds, ROOT/CLASS/*.wav and so on; fsdd; or fsdd:SPEAKER,
+    whose recordings are for the test alone."""
     validation: float | None = None
     """Training images held out for validation, or a fraction of them below 1, stratified and always the same; default
     a tenth, or the folder's own; 0 = none, for the final run of a recipe."""
@@ -48,6 +49,11 @@ class VisionConfig(RunConfig):
         check_positive(self, "eval_batch")
         if self.validation is not None:
             check_at_least(self, 0, "validation")
+
+    @property
+    def labelling(self) -> Labelling:
+        """Whether the names of classes are captions."""
+        return "classes"
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""

@@ -1,7 +1,7 @@
 """Evaluate an image model on images that it was not trained on.
 
 python -m vision.evaluate DIR [--checkpoint best|last|last-good|last-K|STEP] [--split test|validation] [--json]
-python -m vision.evaluate DIR --judge CLASSIFIER_DIR [--retrain] [--samples N] [--json]
+python -m vision.evaluate DIR --judge JUDGE_DIR [--retrain] [--samples N] [--json]
 
 No other command reads the test images.
 """
@@ -21,15 +21,19 @@ from core.messages import notice
 from core.training.trained import EvaluateOptions, Weights, print_json
 from vision.data.batches import image_names
 from vision.data.evaluation import Split, choose_images
+from vision.generation.options import DrawingOptions
 from vision.reports.report import key_figures, tables, write_figures
+from vision.tasks.contrastive import retrieval, vectors
 from vision.tasks.drawn import DrawnOptions, evaluate_drawn
 from vision.tasks.evaluation import Views, evaluate_all, variants
-from vision.tasks.flow_config import drawing_of
-from vision.trained import Trained, load, load_generator, task_of
+from vision.trained import Trained, load, load_contrastive, load_drawing, task_of
+
+DRAWING = ("judge", "retrain", "samples", *(f.name for f in fields(DrawingOptions)))
+"""Settings of models that draw."""
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(EvaluateOptions):
+class EvaluateConfig(DrawingOptions, EvaluateOptions):
     """Settings of `vision.evaluate`."""
 
     split: Split = "auto"
@@ -47,17 +51,13 @@ class EvaluateConfig(EvaluateOptions):
     batch_size: int | None = None
     """Images at once; default the run's eval_batch."""
     judge: Path | None = None
-    """Of a model that draws: the run folder of a classifier of the same images, by which those drawn are judged."""
+    """Of a model that draws: the run folder of a classifier of the same images, by which those drawn are judged, or,
+    where it draws captions, of a model of images and captions."""
     retrain: bool = False
     """Also train a classifier like the judge, by its own recipe, on the images drawn alone."""
     samples: int = 2000
-    """Images drawn, of the classes that the training images have; at most as many as these."""
-    steps: int | None = None
-    """Steps from noise to image; default the run's own drawing.steps."""
-    sampler: Literal["own", "euler", "heun"] = "own"
-    """How the steps are taken; own is the run's drawing.sampler."""
-    guidance: float | None = None
-    """How far the class is exaggerated, 1 = not at all; default the run's own drawing.guidance."""
+    """Images drawn, of the classes that the training images have, or of captions of unseen images; at most as many as
+    these."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Arithmetic; auto is what training chooses by itself."""
     out: Path | None = None
@@ -65,7 +65,8 @@ class EvaluateConfig(EvaluateOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "batch_size", "samples", "steps")
+        EvaluateOptions.__post_init__(self)
+        check_positive(self, "batch_size", "samples")
 
     def refuse_others(self, *names: str, task: str) -> None:
         """Raises ValueError for one of these settings, which other tasks have."""
@@ -89,18 +90,18 @@ def evaluate(argv: list[str]) -> None:
 def evaluate_generator(folder: Path, options: EvaluateConfig) -> None:
     """Of a model that draws: prints its figures and keeps pictures."""
     started = time.monotonic()
-    options.refuse_others("data", "skip_bad", "tta", task="flow")
+    options.refuse_others("data", "skip_bad", "tta", task=task_of(folder))
     if options.weights == "both":
         raise ValueError("weights = 'both' is for classifiers: name averaged or raw")
-    trained = load_generator(folder, options.checkpoint, device_kind(options.device), options.weights)
-    asked = drawing_of(trained.config, options.steps, options.sampler, options.guidance)
+    trained = load_drawing(folder, options.checkpoint, device_kind(options.device), options.weights)
+    asked = trained.config.how(options)
     place, rows = options.out or folder / "evaluation", options.batch_size or trained.config.eval_batch
     how = DrawnOptions(
         split=options.split,
         judge=options.judge,
         retrain=options.retrain,
         samples=options.samples,
-        drawing=asked,
+        how=asked,
         rows=rows,
     )
     with autocast(options.precision, trained.device):
@@ -108,10 +109,32 @@ def evaluate_generator(folder: Path, options: EvaluateConfig) -> None:
     about = {"step": trained.step, "data": trained.config.data, "split": split, "judge": str(options.judge or "")}
     figures = about | asdict(asked) | found | {"seconds": round(time.monotonic() - started, 2)}
     write_json(place / "figures.json", figures)
-    print(f"{trained.config.data}: {split} images, checkpoint of step {trained.step}, {asked.steps} steps of ", end="")
-    print(f"{asked.sampler}, guidance {asked.guidance:g}\n")
+    words = ", ".join(f"{name} {value}" for name, value in asdict(asked).items() if value is not None)
+    print(f"{trained.config.data}: {split} images, checkpoint of step {trained.step}, {words}\n")
     print(*(f"{name:<30} {value:>10.4f}" for name, value in found.items()), sep="\n")
     print(f"\npictures and figures are in {place}")
+    if options.json:
+        print_json(figures)
+
+
+def evaluate_captioning(folder: Path, options: EvaluateConfig) -> None:
+    """Of a model of images and captions: how well captions that were not trained on are found by their images."""
+    started = time.monotonic()
+    options.refuse_others("data", "skip_bad", "tta", *DRAWING, task="contrastive")
+    if options.weights == "both":
+        raise ValueError("weights = 'both' is for classifiers: name averaged or raw")
+    trained = load_contrastive(folder, options.checkpoint, device_kind(options.device), options.weights)
+    config, place = trained.config, options.out or folder / "evaluation"
+    split, images = choose_images(folder, trained, config.data, options.split, config.skip_bad)
+    rows = options.batch_size or config.eval_batch
+    with autocast(options.precision, trained.device):
+        found = retrieval(*vectors(trained.model, images, trained.preparation, trained.prompts, rows))
+    figures: dict[str, Any] = {"step": trained.step, "data": config.data, "split": split, "images": len(images)}
+    figures |= {f"{split}/{name}": value for name, value in found.items()}
+    figures["seconds"] = round(time.monotonic() - started, 2)
+    write_json(place / "figures.json", figures)
+    print(f"{config.data}: {len(images):,} images ({split}), checkpoint of step {trained.step}\n")
+    print(*(f"{name:<30} {value:>10.4f}" for name, value in found.items()), sep="\n")
     if options.json:
         print_json(figures)
 
@@ -119,7 +142,7 @@ def evaluate_generator(folder: Path, options: EvaluateConfig) -> None:
 def evaluate_classifier(folder: Path, options: EvaluateConfig) -> None:
     """Of a classifier: prints tables and keeps pictures, predictions and figures."""
     started = time.monotonic()
-    options.refuse_others("judge", "retrain", "samples", "steps", "sampler", "guidance", task="classification")
+    options.refuse_others(*DRAWING, task="classification")
     models = load_models(folder, options)
     weights, trained = next(iter(models.items()))
     config, classes = trained.config, trained.preparation.classes
@@ -159,7 +182,12 @@ def load_models(folder: Path, options: EvaluateConfig) -> dict[str, Trained]:
     return {"raw": first}
 
 
-EVALUATIONS = {"classification": evaluate_classifier, "flow": evaluate_generator}
+EVALUATIONS = {
+    "classification": evaluate_classifier,
+    "flow": evaluate_generator,
+    "pixels": evaluate_generator,
+    "contrastive": evaluate_captioning,
+}
 """By the names of the tasks."""
 
 

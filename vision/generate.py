@@ -1,6 +1,8 @@
 """Draw images with a trained model.
 
 python -m vision.generate DIR [--class NAME...] [--number 16] [--guidance 2] --out sheet.png [--film film.gif]
+python -m vision.generate DIR --prompt "red folder with arrow" "green book" --out sheet.png
+python -m vision.generate DIR --complete photo.png --number 8 --out sheet.png
 """
 
 import sys
@@ -8,7 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
 
 from core.checks import check_at_least, check_positive
 from core.cli.arguments import OPTION, REQUIRED, parse_fields, run_folder
@@ -16,37 +21,36 @@ from core.cli.exits import main
 from core.devices import autocast, device_kind
 from core.messages import nearest
 from core.training.trained import Weights
-from vision.generation.draw import ImageGenerator
+from vision.captions.prompts import Prompts
+from vision.generation.options import DrawingOptions
 from vision.reports.sheets import write_film, write_images, write_sheet
-from vision.tasks.flow_config import drawing_of
-from vision.trained import TrainedGenerator, load_generator
+from vision.tasks.pixels import sized
+from vision.trained import TrainedGenerator, TrainedPixels, load_drawing
 
 FILMED = 100
 """Images that fit into one film."""
 
 
 @dataclass(frozen=True)
-class GenerateConfig:
+class GenerateConfig(DrawingOptions):
     """Settings of `vision.generate`."""
 
     out: Path = field(default=Path(), metadata={REQUIRED: True})
     """The picture to write, all images in one: .png; it replaces an earlier one."""
     classes: tuple[str, ...] = field(default=(), metadata={OPTION: "--class"})
     """What to draw, by the names of the classes, in turn; default all."""
+    prompt: tuple[str, ...] = ()
+    """What to draw, by captions, in turn, of a model that was trained on captions."""
     number: int = 16
     """How many images."""
     columns: int | None = None
     """Images beside each other; default as many as classes that take turns, or a square."""
     seed: int = 0
     """Of the noise that the images begin as: the same seed and number give the same image of a class."""
-    steps: int | None = None
-    """Steps from noise to image; default the run's own drawing.steps."""
-    sampler: Literal["own", "euler", "heun"] = "own"
-    """euler, or heun, which takes twice as long and is more exact; own is the run's drawing.sampler."""
-    guidance: float | None = None
-    """How far the class is exaggerated: 1 = not at all, 0 = none is asked for; default the run's drawing.guidance."""
+    complete: Path | None = None
+    """An image whose upper half every image begins with, of a model that draws token by token; it is shown first."""
     film: Path | None = None
-    """Also a film from noise to image: .gif."""
+    """Also a film of how they are drawn: .gif."""
     images: Path | None = None
     """Also every image by itself, enlarged by nothing: FOLDER/CLASS/NUMBER.png, as `--data FOLDER` takes them."""
     checkpoint: str = "best"
@@ -59,7 +63,8 @@ class GenerateConfig:
     """Where to run."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "number", "columns", "steps")
+        super().__post_init__()
+        check_positive(self, "number", "columns")
         check_at_least(self, 0, "seed")
         for name, ending in (("out", ".png"), ("film", ".gif")):
             path = getattr(self, name)
@@ -69,32 +74,76 @@ class GenerateConfig:
             raise ValueError(f"number = {self.number} is more than the {FILMED} images that fit into a film")
 
 
-def chosen_labels(classes: Sequence[str], known: Sequence[str], number: int) -> list[int]:
-    """The labels of what is drawn: the classes asked for, or all, in turn. Raises ValueError for an unknown class."""
-    for name in classes:
-        if name not in known:
-            raise ValueError(f"class {name!r} is not one that the model draws; {nearest(name, known)}")
-    turns = [known.index(name) for name in classes] or [*range(len(known))]
-    return [turns[index % len(turns)] for index in range(number)]
+def asked(prompts: Prompts, known: Sequence[str], options: GenerateConfig) -> tuple[Tensor, list[str]]:
+    """What takes turns in being drawn: what the model is told of it, a row each, and its names.
+
+    Raises ValueError for an unknown class or word, and for what is not asked of such a model.
+    """
+    if options.complete is not None and not options.classes and not options.prompt:
+        return prompts.nothing.unsqueeze(0), [""]
+    if prompts.words is None and not options.prompt:
+        for name in options.classes:
+            if name not in known:
+                raise ValueError(f"class {name!r} is not one that the model draws; {nearest(name, known)}")
+        names = [*options.classes] or [*known]
+        return prompts.of([known.index(name) for name in names]), names
+    if options.classes:
+        raise ValueError(f"class {options.classes[0]!r} is for models of classes: this one draws captions, --prompt")
+    if prompts.words is not None and not options.prompt and options.complete is None:
+        raise ValueError('prompt is missing: say what to draw with --prompt "A CAPTION"')
+    return prompts.read(options.prompt), [*options.prompt]
 
 
-def draw(trained: TrainedGenerator, options: GenerateConfig) -> float:
+def begun(trained: TrainedGenerator | TrainedPixels, image: Path) -> tuple[Tensor, Tensor]:
+    """An image as the model's tokens stand for it, uint8 (1, C, S, S), and the tokens of its upper half, int64 (m,).
+
+    Raises ValueError for what is no image, and for a model that does not draw token by token, or needs to be told what.
+    """
+    if isinstance(trained, TrainedGenerator):
+        raise ValueError("complete is for models that draw token by token: this one draws whole images from noise")
+    shape, book = trained.config.model, trained.codebook
+    try:
+        stored = trained.preparation.read(image).unsqueeze(0)
+    except OSError as error:
+        raise ValueError(f"complete = {str(image)!r} cannot be read: {error.strerror}") from error
+    pixels = sized(stored, trained.preparation, shape.image_size)
+    codes = book.encode(pixels)
+    return book.decode(codes), codes[0, : shape.side // 2 * shape.side]
+
+
+def drawer(trained: TrainedGenerator | TrainedPixels, options: GenerateConfig) -> tuple[Tensor, Any]:
+    """Images that are shown before those that are drawn, uint8 (n, C, S, S), and what draws."""
+    shape = trained.config.model
+    if options.complete is None:
+        return torch.empty(
+            0, shape.channels, shape.image_size, shape.image_size, dtype=torch.uint8
+        ), trained.generator()
+    shown, codes = begun(trained, options.complete)
+    assert isinstance(trained, TrainedPixels)
+    if not (options.classes or options.prompt or trained.config.class_dropout):
+        raise ValueError(
+            "complete needs --class or --prompt: with class_dropout = 0 a model is always told what to draw"
+        )
+    return shown, trained.generator(begun=codes)
+
+
+def draw(trained: TrainedGenerator | TrainedPixels, options: GenerateConfig) -> float:
     """Draws and writes what is asked for; returns the seconds that drawing took."""
-    names = trained.preparation.classes
-    labels = chosen_labels(options.classes, names, options.number)
-    drawing = drawing_of(trained.config, options.steps, options.sampler, options.guidance)
-    generator = ImageGenerator(trained.model, trained.preparation, trained.device)
+    turns, names = asked(trained.prompts, trained.preparation.classes, options)
+    order = [index % len(names) for index in range(options.number)]
+    how = trained.config.how(options)
+    shown, generator = drawer(trained, options)
     started = time.monotonic()
     with autocast(options.precision, trained.device):
         if options.film is None:
-            frames = [generator.draw(labels, drawing, options.seed)]
+            frames = [generator.draw(turns[order], how, options.seed)]
         else:
-            frames = [*generator.film(labels, drawing, options.seed)]
+            frames = [*generator.film(turns[order], how, options.seed)]
     seconds = time.monotonic() - started
-    turns = len(options.classes) or len(names)
-    columns = options.columns or (turns if 4 <= turns <= 12 else max(1, round(options.number**0.5)))
-    captions = [names[label] for label in labels]
-    write_sheet(frames[-1], options.out, columns, captions)
+    columns = options.columns or (len(names) if 4 <= len(names) <= 12 else max(1, round(options.number**0.5)))
+    captions = [names[turn] for turn in order]
+    titles = ["to be completed"] * len(shown) + captions
+    write_sheet(torch.cat([shown, frames[-1]]), options.out, columns, titles)
     if options.film is not None:
         write_film(frames, options.film, columns)
     if options.images is not None:
@@ -113,7 +162,7 @@ def generate(argv: list[str]) -> None:
     )
     if options.out == Path():
         raise ValueError("out is missing: name the picture with --out FILE.png")
-    trained = load_generator(folder, options.checkpoint, device_kind(options.device), options.weights)
+    trained = load_drawing(folder, options.checkpoint, device_kind(options.device), options.weights)
     seconds = draw(trained, options)
     print(f"wrote {options.out}: {options.number:,} images, {seconds / options.number:.3g} seconds each")
 

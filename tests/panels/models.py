@@ -19,14 +19,17 @@ from text.models.gpt import GPT
 from text.models.recurrent import RecurrentLM
 from text.models.recurrent_seq2seq import RecurrentSeq2Seq
 from vision.models.build import build_model as build_vision_model
+from vision.models.contrastive import Contrastive, ContrastiveConfig
 from vision.models.dit import DiT
+from vision.models.image_gpt import ImageGPT, ImageGPTConfig
 from vision.models.vit import ViT
 
 CHARACTERS = 65  # of tiny Shakespeare
 SPACES = {"cartpole": (4, 2), "lunarlander": (8, 4), "hopper": (11, 3), "halfcheetah": (17, 6), "walker2d": (17, 6)}
 """Observed numbers, and actions to choose from or numbers to set."""
 DISCRETE = ("cartpole", "lunarlander")
-GREY = ("vit-digits", "fsdd", "fsdd-speakers", "flow-digits", "flow-mnist")
+GREY = ("vit-digits", "fsdd", "fsdd-speakers", "flow-digits", "flow-mnist", "pixels-digits")
+WORDS = 1063  # of the captions of Fugue icons
 
 
 def build(name: str) -> nn.Module:
@@ -37,9 +40,19 @@ def build(name: str) -> nn.Module:
         labels = {"labels": ("no", "yes")} if isinstance(shape, LabelledConfig) else {}
         return build_model(replace(shape, vocab_size=shape.vocab_size or CHARACTERS, **labels))
     if panel == "vision":
-        return build_vision_model(replace(shape, channels=1 if preset in GREY else 3, classes=10))
+        filled = {"channels": 1 if preset in GREY else 3, **of_the_data(shape)}
+        return build_vision_model(replace(shape, **filled))
     observed, acted = spaces(preset)
     return DecisionTransformer(replace(shape, observation_space=observed, action_space=acted, max_timestep=1000))
+
+
+def of_the_data(shape: Any) -> dict[str, int]:
+    """What a vision preset's data decides beside the channels: ten classes, or the words of captions."""
+    if isinstance(shape, ImageGPTConfig):
+        length, codes = (1, 11) if shape.codes == 17 else (8, WORDS + 1)
+        return {"prompt_length": length, "prompt_codes": codes}
+    captioned = isinstance(shape, ContrastiveConfig) or getattr(shape, "told", "class") == "caption"
+    return {"words": WORDS} if captioned else {"classes": 10}
 
 
 def spaces(preset: str) -> tuple[Space, Space]:
@@ -67,7 +80,14 @@ def example(model: nn.Module) -> tuple[Tensor | Window | int | None, ...]:
         return (torch.zeros(2, model.config.channels, *model.config.size),)
     if isinstance(model, DiT):
         side = model.config.image_size
-        return torch.zeros(2, model.config.channels, side, side), torch.zeros(2), torch.zeros(2, dtype=torch.int64)
+        told = torch.zeros(2, *([8] if model.config.told == "caption" else []), dtype=torch.int64)
+        return torch.zeros(2, model.config.channels, side, side), torch.zeros(2), told
+    if isinstance(model, Contrastive):
+        side = model.config.image_size
+        return torch.zeros(2, model.config.channels, side, side), torch.zeros(2, 8, dtype=torch.int64)
+    if isinstance(model, ImageGPT):
+        lengths = model.config.prompt_length, model.config.tokens
+        return tuple(torch.zeros(2, length, dtype=torch.int64) for length in lengths)
     assert isinstance(model, DecisionTransformer)
     observed, acted = model.config.observation_space, model.config.action_space
     assert observed is not None

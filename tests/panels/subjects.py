@@ -58,6 +58,23 @@ def pictures(folder: Path, count: int = 24) -> Path:
     return folder / "pictures"
 
 
+def captioned(folder: Path, count: int = 4) -> Path:
+    """Squares and bars in four colours, so many of each, with captions in a table."""
+    place, rows = folder / "captioned", ["file,label"]
+    place.mkdir(exist_ok=True)
+    colours = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (60, 90, 210), "grey": (90, 90, 90)}
+    parts = {"square": np.s_[3:9, 3:9], "bar": np.s_[:, 5:8], "beam": np.s_[5:8, :]}
+    for colour, values in colours.items():
+        for name, part in parts.items():
+            for number in range(count):
+                pixels = np.full((12, 12, 3), 240 + number, np.uint8)
+                pixels[part] = values
+                Image.fromarray(pixels).save(place / f"{colour}-{name}-{number}.png")
+                rows.append(f"{colour}-{name}-{number}.png,{colour} {name}")
+    (place / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    return place
+
+
 def sounds(folder: Path, count: int = 24) -> Path:
     """Three classes of sounds, each a chord with noise, of different lengths."""
     return write_sounds(folder / "sounds", count)
@@ -209,6 +226,28 @@ SUBJECTS = {
         ),
         random=("--ema", 0.9, "--model.core.dropout", 0.1, "--flip", "random", "--sample", 3, "--drawing.steps", 2),
         divided=("--ema", 0.9, "--flip", "random", "--sample", 0, "--eval-batch", 2),
+    ),
+    "pixels": Subject(
+        "vision",
+        data=captioned,
+        change=lambda folder: captioned(folder, 5),
+        small=(
+            *("pixels-icons", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.image-size", 8, "--model.patch", 2),
+            *("--batch-size", 8, "--model.codes", 20, "--sample", 3),
+        ),
+        random=("--ema", 0.9, "--model.core.dropout", 0.1),
+        divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--sample", 0, "--eval-batch", 2),
+    ),
+    "contrastive": Subject(
+        "vision",
+        data=captioned,
+        change=lambda folder: captioned(folder, 5),
+        small=(
+            *("judge-icons", *PLAIN, *NARROW, "--model.core.dim", 32, "--model.image-size", 8, "--model.patch", 4),
+            *("--batch-size", 8, "--group", 4),
+        ),
+        random=("--ema", 0.9, "--model.core.dropout", 0.1),
+        divided=("--ema", 0.9, "--model.core.dropout", 0.0, "--eval-batch", 2, "--temperature", 1.0),
     ),
     "sounds": Subject(
         "vision",

@@ -18,6 +18,7 @@ from core.training.config import OptimizerConfig
 from decision.environments.spaces import describe
 from decision.models.decision_transformer import DecisionTransformer
 from decision.presets import PRESETS as DECISION
+from tests.panels.models import of_the_data
 from text.models.build import build_model
 from text.models.encoder import LabelledConfig
 from text.presets import PRESETS as TEXT
@@ -36,7 +37,8 @@ def gpt(name: str) -> nn.Module:
 
 def vit(name: str) -> nn.Module:
     with torch.device("meta"):
-        return build_vision_model(replace(VISION[name].model, channels=3, classes=10))
+        shape = VISION[name].model
+        return build_vision_model(replace(shape, channels=3, **of_the_data(shape)))
 
 
 def decision_transformer(name: str) -> nn.Module:
@@ -100,6 +102,16 @@ EXPECTED: dict[str, tuple[list[list[int]], str]] = {
     "vision/flow-mnist": (
         [[41, 33], [2, 3, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 3, 6], [5, 33, 36]],
         "bd514d236e84",
+    ),
+    "vision/flow-icons": (
+        [[69, 49], [2, 4, 10, 6, 10, 6, 10, 6, 10, 6, 10, 6, 10, 6, 4, 2, 3, 7], [5, 49, 64]],
+        "ebe91789475f",
+    ),
+    "vision/judge-icons": ([[19, 17], [2, 4, 4, 2, 4, 2, 4, 2, 4, 2, 1, 5], [3, 17, 16]], "d2ef2934f8ab"),
+    "vision/pixels-digits": ([[18, 11], [1, 1, 4, 2, 4, 2, 4, 2, 4, 2, 1, 2], [2, 11, 16]], "502245032510"),
+    "vision/pixels-icons": (
+        [[26, 15], [1, 1, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 4, 2, 1, 2], [2, 15, 24]],
+        "321fe5d60a38",
     ),
     "vision/flow-cifar": (
         [[77, 57], [2, 3, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 6, 4, 3, 6], [5, 57, 72]],

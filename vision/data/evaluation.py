@@ -10,8 +10,9 @@ from core.training.trained import matches_data
 from vision.data.batches import ImageSet
 from vision.data.folder import Part
 from vision.data.load import load_data, load_part, parts_named
-from vision.trained import Trained, TrainedGenerator
+from vision.trained import Trained, TrainedContrastive, TrainedGenerator, TrainedPixels
 
+Evaluated = Trained | TrainedContrastive | TrainedGenerator | TrainedPixels
 Split = Literal["auto", "test", "validation"]
 
 FAIRNESS = {
@@ -22,9 +23,7 @@ FAIRNESS = {
 }
 
 
-def choose_images(
-    folder: Path, trained: Trained | TrainedGenerator, name: str, split: Split, skip_bad: bool
-) -> tuple[str, ImageSet]:
+def choose_images(folder: Path, trained: Evaluated, name: str, split: Split, skip_bad: bool) -> tuple[str, ImageSet]:
     """The images of a split, and which it is: "test", "validation" or, of a folder without parts, "all".
 
     name: the run's image set or folder, or another. All are stored and labelled as the model's own. Raises ValueError:
@@ -46,9 +45,7 @@ def choose_images(
     return chosen, images
 
 
-def _held_out(
-    folder: Path, trained: Trained | TrainedGenerator, name: str, skip_bad: bool, whose: Literal["own", "other"]
-) -> ImageSet:
+def _held_out(folder: Path, trained: Evaluated, name: str, skip_bad: bool, whose: Literal["own", "other"]) -> ImageSet:
     """The images that training held out of its own, or would have held out of others."""
     config = trained.config
     data = load_data(
@@ -59,6 +56,7 @@ def _held_out(
         matches=partial(matches_data, folder),
         skip_bad=skip_bad,
         storage=config.storage,
+        labelling=config.labelling,
     )
     if not len(data.validation):
         raise ValueError(f"{name} has no validation images: the run was trained on all of them (--validation 0)")

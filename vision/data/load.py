@@ -17,6 +17,7 @@ from core.files.downloads import data_root
 from core.messages import nearest
 from core.training.order import Indices
 from vision.augmentation.config import CROP
+from vision.captions.held_out import Labelling, held_out_captions
 from vision.data.batches import Images, ImageSet, TrainingImages
 from vision.data.files import IMAGES, Fit, Layout, Media
 from vision.data.folder import Listing, Part, Skip, check_training, class_places
@@ -75,9 +76,10 @@ def load_data(
     skip_bad: bool = False,
     storage: Storage = "auto",
     sound: SoundConfig | None = None,
+    labelling: Labelling = "classes",
     root: Path | None = None,
 ) -> Data:
-    """Training and validation images; the test part is not read.
+    """Training and validation images; the test part is not read. ValueError of one sentence for bad input.
 
     name: one of `vision.data.named.NAMES`, under `root` (default: `data_root()`) or downloaded; a folder or a table
         (see `vision.data.tables.list_images`), or hf:NAME.
@@ -90,8 +92,7 @@ def load_data(
     matches: whether a fingerprint is that of a run; older versions held out other images of classes of equal size.
     skip_bad: leave out files of a folder that cannot be decoded, with a notice, in place of an error.
     sound: how sounds become images, where the files are sounds; `size` is then of bands and windows.
-
-    Raises ValueError of one sentence for bad input.
+    labelling: whether images are held out stratified by class, or as `vision.captions.held_out` does.
     """
     root = root or data_root()
     if channels not in (None, 1, 3):
@@ -105,7 +106,7 @@ def load_data(
         check_sounds(layout)
         reader = FolderReader(layout, crop, storage, _bad(skip_bad), root)
         part, own = _read_folder(name, reader, validation, preparation)
-    return split(name, part, validation if own is None else 0, seed, preparation, own, matches)
+    return split(name, part, validation if own is None else 0, seed, preparation, own, matches, labelling)
 
 
 def enlarged(size: Sides, crop: float) -> Sides:
@@ -185,6 +186,7 @@ def split(
     preparation: Preparation | None = None,
     own: PartImages | None = None,
     matches: Callable[[str], bool] = bool,
+    labelling: Labelling = "classes",
 ) -> Data:
     """Training and validation images from one part, or the latter from a part of their own; matches: see `load_data`.
 
@@ -192,10 +194,13 @@ def split(
     """
     labels = part.images.labels.numpy()
     count = _number_held_out(validation, len(labels))
-    draws = [held_out(labels, count, seed, ties) for ties in get_args(Ties)]
+    if labelling == "captions":
+        draws = [held_out_captions(part.classes, labels, None if validation is None else count, seed)]
+    else:
+        draws = [held_out(labels, count, seed, ties) for ties in get_args(Ties)]
     held = next((draw for draw in draws if matches(_fingerprints(part, draw)[0])), draws[0])
     kept = np.setdiff1d(np.arange(len(labels)), held)
-    for label in np.setdiff1d(labels, labels[kept]):
+    for label in np.setdiff1d(labels, labels[kept]) if labelling == "classes" else ():
         raise ValueError(
             f"{len(held)} images held out for validation leave none of {part.classes[label]!r} to train on: "
             f"hold out fewer, or add images"

@@ -17,6 +17,8 @@ from core.cli.exits import FULL_DISK
 from core.files.atomic import atomic_write, remove
 from core.files.downloads import TIMEOUT
 from core.training.order import stream
+from vision.captions.held_out import held_out_captions
+from vision.captions.icons import ICONS, TEST_SEED, read_icons
 
 TORCHVISION = {
     "cifar10": "CIFAR10",
@@ -25,7 +27,7 @@ TORCHVISION = {
     "fashion-mnist": "FashionMNIST",
     "kmnist": "KMNIST",
 }
-NAMES = ("digits", *TORCHVISION)
+NAMES = ("digits", ICONS, *TORCHVISION)
 INSTEAD = "take `--data digits`, which needs no network"
 
 DIGITS_TEST = 359  # a fifth of scikit-learn's 1,797
@@ -50,13 +52,16 @@ def read_named(name: str, part: Part, root: Path) -> Labelled:
     """The training or the test part of one of NAMES; the files of the other part are not opened.
 
     `digits`, 8 x 8 grey, 0..16 scaled to 0..255, comes with scikit-learn and has no official test part: 359 of
-    its 1,797 images, stratified, always the same, are kept for it. All others are torchvision's, under
-    `root/NAME`; absent, they are downloaded as a whole or not at all.
+    its 1,797 images, stratified, always the same, are kept for it. The classes of `fugue-icons`, in both parts, are the
+    captions of all icons; a tenth, of word combinations that no other has, is for testing. All others are
+    torchvision's, under `root/NAME`; absent, they are downloaded as a whole or not at all.
 
     Raises ValueError naming the file that is missing, cannot be downloaded, or is not the published one.
     """
     if name == "digits":
         return _digits(part)
+    if name == ICONS:
+        return _icons(part, root)
     import torchvision
 
     kind = getattr(torchvision.datasets, TORCHVISION[name])
@@ -102,6 +107,15 @@ def _digits(part: Part) -> Labelled:
         torch.from_numpy(labels[chosen]),
         tuple(map(str, digits.target_names)),
     )
+
+
+def _icons(part: Part, root: Path) -> Labelled:
+    pixels, captions = read_icons(root)
+    labels = np.arange(len(captions))
+    chosen = held_out_captions(captions, labels, None, TEST_SEED)
+    if part == "train":
+        chosen = np.setdiff1d(labels, chosen)
+    return Labelled(pixels[chosen], torch.from_numpy(chosen), captions)
 
 
 def _labelled(dataset: Any) -> Labelled:

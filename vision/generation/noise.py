@@ -15,5 +15,9 @@ def noise(seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> Tensor:
 
 def generator(seed: int, purpose: str, index: int) -> torch.Generator:
     """A generator of random numbers on the CPU for every (seed, purpose, index)."""
-    start = int(stream(seed, purpose, index).random_raw(1)[0]) >> 1  # torch takes 63 bits
-    return torch.Generator().manual_seed(start)
+    return torch.Generator().manual_seed(seed_of(seed, purpose, index))
+
+
+def seed_of(seed: int, purpose: str, index: int) -> int:
+    """A seed for every (seed, purpose, index)."""
+    return int(stream(seed, purpose, index).random_raw(1)[0]) >> 1  # torch takes 63 bits

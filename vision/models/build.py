@@ -5,10 +5,17 @@ from typing import Any
 from torch import nn
 
 from vision.models.config import ViTConfig
+from vision.models.contrastive import Contrastive, ContrastiveConfig
 from vision.models.dit import DiT, DiTConfig
+from vision.models.image_gpt import ImageGPT, ImageGPTConfig
 from vision.models.vit import ViT
 
-MODELS: dict[type, type[nn.Module]] = {ViTConfig: ViT, DiTConfig: DiT}
+MODELS: dict[type, type[nn.Module]] = {
+    ViTConfig: ViT,
+    DiTConfig: DiT,
+    ContrastiveConfig: Contrastive,
+    ImageGPTConfig: ImageGPT,
+}
 """By the class of the configuration."""
 
 

@@ -31,7 +31,7 @@ from vision.models.vit import ViT
 from vision.pretrained.load import Pretrained
 from vision.pretrained.resize import dropping, resized
 from vision.sides import in_words
-from vision.tasks.task import VisionTask, check_same_data
+from vision.tasks.task import VisionTask, check_same_data, starts_from_others
 from vision.trained import read_pretrained
 
 NAMED = 12  # classes that are named when a run begins
@@ -168,9 +168,7 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
 
     Raises ValueError for bad input.
     """
-    resumed = resume_point(config) is not None
-    needed = config.init_from and (not resumed or config.adapter.kind != "none")
-    source = read_pretrained(config.init_from) if needed else None
+    source = read_pretrained(config.init_from) if starts_from_others(config) else None
     shape = choose_shape(config, source)
     data = load_data(
         config.data,
@@ -179,7 +177,7 @@ def prepare(config: TrainConfig) -> tuple[Data, TrainConfig, Pretrained | None]:
         validation=config.validation,
         fit=config.fit,
         crop=(source.crop if source else None) or config.augment.room(shape.image_size),
-        preparation=Preparation.load(config.out) if resumed else None,
+        preparation=Preparation.load(config.out) if resume_point(config) is not None else None,
         matches=partial(matches_data, config.out) if config.resume else bool,
         skip_bad=config.skip_bad,
         storage=config.storage,

@@ -1,23 +1,21 @@
 """Drawing images: flow matching with a Transformer."""
 
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.adapters.lora import adapt
 from core.devices import to_device
-from core.files.serialize import to_dict
 from core.training.config import with_steps
 from core.training.folder import resume_point
 from core.training.order import Batch, Share, share
 from core.training.run import Run
-from core.training.trained import matches_data
+from vision.captions.prompts import Prompts
 from vision.data.batches import ImageSet, evaluation_batches
-from vision.data.load import Data, load_data
+from vision.data.load import Data
 from vision.data.preparation import Preparation
 from vision.generation.draw import ImageGenerator
 from vision.generation.flow import FlowLoss, logit_normal
@@ -25,7 +23,8 @@ from vision.generation.noise import generator, noise
 from vision.models.dit import DiT
 from vision.reports.sheets import write_sheet
 from vision.tasks.flow_config import FlowConfig
-from vision.tasks.task import VisionTask, check_same_data
+from vision.tasks.prompted import check_same_shape, choose_prompts, prepared_data, shown_labels
+from vision.tasks.task import VisionTask, starts_from_others
 from vision.trained import load_generator
 
 HELD_OUT_SEED = 0
@@ -42,56 +41,44 @@ class Flow(VisionTask):
     mode: Literal["min", "max"] = "min"
     use = "draw images with: python -m vision.generate"
 
-    def __init__(self, data: Data, config: FlowConfig):
-        self.data, self.config = data, config
+    def __init__(self, data: Data, prompts: Prompts, config: FlowConfig):
+        self.data, self.prompts, self.config = data, prompts, config
 
     @classmethod
     def prepare(cls, config: FlowConfig) -> Self:
-        resumed = resume_point(config) is not None
-        data = load_data(
-            config.data,
-            size=config.model.image_size,
-            channels=config.model.channels or None,
-            validation=config.validation,
-            fit=config.fit,
-            crop=1.0,
-            preparation=Preparation.load(config.out) if resumed else None,
-            matches=partial(matches_data, config.out) if config.resume else bool,
-            skip_bad=config.skip_bad,
-            storage=config.storage,
-        )
-        check_same_data(config, data)
-        prepared = data.preparation
-        model = replace(config.model, channels=prepared.channels, classes=len(prepared.classes))
-        config = replace(config, model=model)
-        if config.init_from and not resumed:
-            check_same_shape(config)
-        return cls(data, with_steps(config, len(data.train)))
+        data = prepared_data(config)
+        shape, prepared = config.model, data.preparation
+        prompts = choose_prompts(config, shape.told, shape.caption_length, data)
+        classes = len(prepared.classes) if prompts.words is None else 0
+        shape = replace(shape, channels=prepared.channels, classes=classes, words=len(prompts.words or ()))
+        config = replace(config, model=shape)
+        if config.init_from and resume_point(config) is None:
+            check_same_shape(config, load_generator(config.init_from).config)
+        return cls(data, prompts, with_steps(config, len(data.train)))
 
     def to(self, device: torch.device) -> None:
         self.device, self.images = device, self.data.training(self.config.batch_size, self.config.seed, device)
+        self.prompts = self.prompts.to(device)
 
     def first_model(self) -> DiT:
-        resumed = resume_point(self.config) is not None
-        if self.config.init_from and (not resumed or self.config.adapter.kind != "none"):
+        if starts_from_others(self.config):
             return load_generator(self.config.init_from).model.train()
         return DiT(self.config.model)
 
-    def trained_part(self, model: DiT) -> DiT:
-        return adapt(model, self.config.adapter)
-
     def summary(self) -> str:
-        data, classes = self.data, len(self.data.preparation.classes)
-        return (
-            f"{data.name}: {len(data.train):,} images to learn from, {len(data.validation):,} held out, "
-            f"{classes:,} classes"
-        )
+        data, names = self.data, len(self.data.preparation.classes)
+        told = f"{names:,} classes" if self.prompts.words is None else f"captions of {len(self.prompts.words):,} words"
+        return f"{data.name}: {len(data.train):,} images to learn from, {len(data.validation):,} held out, {told}"
+
+    def save_data(self, folder: Path) -> None:
+        super().save_data(folder)
+        self.prompts.save(folder)
 
     def objective(self, model: nn.Module) -> nn.Module:
         return FlowLoss(model)
 
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:
-        """The micro-batches of a step: images (b, C, S, S), labels (b,), K where none is told, times (b,), noise."""
+        """The micro-batches of a step: images (b, C, S, S), what is told of them (b,) or (b, L), times (b,), noise."""
         batch = self.images.batch(step, *share)
         return [self._begin(micro, drawn) for micro, drawn in zip(batch, self._draws(step, share), strict=True)]
 
@@ -106,22 +93,21 @@ class Flow(VisionTask):
         if not len(self.data.validation):
             return {}
         part = (run.share.rank, run.share.world)
-        total = run.total(held_out_loss(model, self.data.validation, self.data.preparation, self.config, part))
+        total = run.total(
+            held_out_loss(model, self.data.validation, self.data.preparation, self.prompts, self.config, part)
+        )
         return {"val/loss": float(total) / len(self.data.validation)}
 
     def show(self, run: Run) -> None:
-        """Draws some images of every class into samples/step-*.png."""
+        """Draws some images of every class, or of captions that are held out, into samples/step-*.png."""
         if run.main and self.config.sample:
             model = run.state.model
             assert isinstance(model, DiT)
-            drawn = ImageGenerator(model, self.data.preparation, run.device)
-            labels = [index % self.config.model.classes for index in range(self.config.sample)]
-            pixels = drawn.draw(labels, self.config.drawing, self.config.seed)
-            write_sheet(pixels, run.folder / "samples" / f"step-{run.step:08d}.png", columns=self._columns())
-
-    def _columns(self) -> int:
-        """A column for each class, where there are few."""
-        return self.config.model.classes if self.config.model.classes <= 20 else 10
+            drawn = ImageGenerator(model, self.data.preparation, self.prompts, run.device)
+            labels, names = shown_labels(self.data, self.prompts, self.config.sample)
+            pixels = drawn.draw(self.prompts.of(labels), self.config.drawing, self.config.seed)
+            columns = self.config.model.classes if 0 < self.config.model.classes <= 20 else 10
+            write_sheet(pixels, run.folder / "samples" / f"step-{run.step:08d}.png", columns, names)
 
     def _begin(self, stored: Batch, drawn: Batch) -> Batch:
         """What the objective takes: images (b, C, S, S) and what was drawn for them."""
@@ -129,8 +115,8 @@ class Flow(VisionTask):
         begun, times, dropped, mirrored = (to_device(part, self.device) for part in drawn)
         images = self.data.preparation(to_device(pixels, self.device), self.config.model.image_size)
         images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
-        labels = to_device(labels, self.device).masked_fill(dropped, self.config.model.classes)
-        return images, labels, times, begun
+        told = self.prompts.of(to_device(labels, self.device).masked_fill(dropped, -1))
+        return images, told, times, begun
 
     def _draws(self, step: int, part: Share) -> list[Batch]:
         """For every micro-batch noise (b, C, S, S), times (b,), bool (b,): classes dropped, images mirrored.
@@ -151,7 +137,12 @@ class Flow(VisionTask):
 
 @torch.no_grad()
 def held_out_loss(
-    model: DiT, images: ImageSet, preparation: Preparation, config: FlowConfig, part: tuple[int, int] = (0, 1)
+    model: DiT,
+    images: ImageSet,
+    preparation: Preparation,
+    prompts: Prompts,
+    config: FlowConfig,
+    part: tuple[int, int] = (0, 1),
 ) -> Tensor:
     """The loss summed over a process's part of some images, float64 (); each has a noise and a time of its own.
 
@@ -165,7 +156,7 @@ def held_out_loss(
         begun = noise(HELD_OUT_SEED, places, (c.channels, c.image_size, c.image_size)).to(device)
         times = held_out_times(torch.tensor(places), config).to(device)
         prepared = preparation(pixels.to(device), c.image_size)
-        total += FlowLoss(model)(prepared, labels.to(device), times, begun).double()
+        total += FlowLoss(model)(prepared, prompts.of(labels.to(device)), times, begun).double()
     return total
 
 
@@ -175,12 +166,3 @@ def held_out_times(places: Tensor, config: FlowConfig) -> Tensor:
     if config.times == "uniform":
         return even.float()
     return logit_normal(torch.special.ndtri(even).float(), config.times_mean, config.times_std)
-
-
-def check_same_shape(config: FlowConfig) -> None:
-    """Raises ValueError unless the weights to start from are of the same shape."""
-    source = load_generator(config.init_from).config.model
-    own, other = to_dict(config.model), to_dict(source)
-    for name in own:
-        if own[name] != other[name]:
-            raise ValueError(f"init_from = {config.init_from!r} has model.{name} = {other[name]!r}, not {own[name]!r}")

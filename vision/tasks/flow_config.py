@@ -4,14 +4,16 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from core.checks import check_at_least, check_between, check_positive
+from vision.captions.held_out import Labelling
 from vision.config import VisionConfig
+from vision.generation.options import DrawingOptions
 from vision.generation.samplers import Drawing
 from vision.models.dit import DiTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig(VisionConfig):
-    """Images drawn from noise, each of the class that is asked for, by flow matching."""
+    """Images drawn from noise, each of the class or the caption that is asked for, by flow matching."""
 
     task = "flow"
     resumable = (*VisionConfig.resumable, "sample")
@@ -21,7 +23,7 @@ class FlowConfig(VisionConfig):
     flip: Literal["none", "random"] = "none"
     """Whether half of the training images are mirrored."""
     class_dropout: float = 0.1
-    """Probability that a training image's class is not told, without which there is no guidance later."""
+    """Probability that a training image's class or caption is not told, without which there is no guidance later."""
     times: Literal["logit-normal", "uniform"] = "logit-normal"
     """How the times between noise (0) and image (1) are drawn at which velocities are learned."""
     times_mean: float = 0.0
@@ -42,6 +44,17 @@ class FlowConfig(VisionConfig):
         check_at_least(self, 0, "sample")
         check_guidance(self.drawing.guidance, self.class_dropout)
 
+    @property
+    def labelling(self) -> Labelling:
+        return "captions" if self.model.told == "caption" else "classes"
+
+    def how(self, options: DrawingOptions) -> Drawing:
+        """How images of the run are drawn: as it says itself, but for what is given."""
+        given = options.given(self.task, "steps", "sampler", "guidance")
+        drawing = replace(self.drawing, **given)
+        check_guidance(drawing.guidance, self.class_dropout)
+        return drawing
+
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         names = ("times_mean", "times_std") if self.times == "uniform" else ()
@@ -54,11 +67,3 @@ def check_guidance(guidance: float, class_dropout: float) -> None:
         raise ValueError(
             f"guidance = {guidance:g} must be 1: with class_dropout = 0 a model never learns to draw without a class"
         )
-
-
-def drawing_of(config: FlowConfig, steps: int | None, sampler: str, guidance: float | None) -> Drawing:
-    """How the images of a run are drawn: as it says itself, but for what is given."""
-    given = {"steps": steps, "sampler": None if sampler == "own" else sampler, "guidance": guidance}
-    drawing = replace(config.drawing, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    check_guidance(drawing.guidance, config.class_dropout)
-    return drawing

@@ -6,7 +6,9 @@ from typing import Any, Protocol, Self
 import torch
 from torch import nn
 
+from core.adapters.lora import adapt
 from core.messages import notice
+from core.training.folder import resume_point
 from core.training.run import Run
 from core.training.task import Task
 from core.training.trained import matches_data, save_data_record
@@ -36,7 +38,7 @@ class VisionTask(Task, Protocol):
 
     def trained_part(self, model: Any) -> nn.Module:
         """The model, with those of its weights frozen that are not to be trained."""
-        return model
+        return adapt(model, self.config.adapter)
 
     def save_data(self, folder: Path) -> None:
         """Keeps in a run folder what is needed to use the model, and what it was trained on."""
@@ -48,6 +50,11 @@ class VisionTask(Task, Protocol):
     def show(self, run: Run) -> None:
         """Writes something to look at into the run folder, after an evaluation; by default nothing."""
         return
+
+
+def starts_from_others(config: VisionConfig) -> bool:
+    """Whether a run's model is made of the weights that it starts from: when it begins, and beside adapters always."""
+    return bool(config.init_from) and (resume_point(config) is None or config.adapter.kind != "none")
 
 
 def check_same_data(config: VisionConfig, data: Data) -> None:

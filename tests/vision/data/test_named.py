@@ -351,6 +351,6 @@ def test_held_out_images_depend_on_the_seed_and_are_the_same_for_ever() -> None:
 
 def test_every_name_is_one_of_torchvisions_or_embedded() -> None:
     torchvision = pytest.importorskip("torchvision")
-    assert set(sources.NAMES) == {"digits", *sources.TORCHVISION}
+    assert set(sources.NAMES) == {"digits", "fugue-icons", *sources.TORCHVISION}
     for kind in sources.TORCHVISION.values():
         assert re.match("https?://", sources.home(getattr(torchvision.datasets, kind)))

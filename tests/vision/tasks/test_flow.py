@@ -12,11 +12,12 @@ from core.config import PositionConfig, TransformerConfig
 from core.training.order import Share
 from tests.core.helpers import awake
 from vision.generation.flow import FlowLoss
+from vision.generation.options import DrawingOptions
 from vision.generation.samplers import Drawing, integrate
 from vision.models.dit import DiT, DiTConfig
 from vision.tasks.drawn import nearest_figures
 from vision.tasks.flow import Flow, held_out_loss, held_out_times
-from vision.tasks.flow_config import FlowConfig, drawing_of
+from vision.tasks.flow_config import FlowConfig
 from vision.tasks.loop import train
 from vision.trained import load, load_generator
 
@@ -61,11 +62,11 @@ def test_half_of_the_images_are_mirrored_where_that_is_wanted() -> None:
 
 
 def test_the_held_out_loss_does_not_depend_on_batches_or_processes(task: Flow) -> None:
-    model, (images, preparation) = awake(DiT(task.config.model)), (task.data.validation, task.data.preparation)
-    whole = held_out_loss(model, images, preparation, task.config)
+    model, given = awake(DiT(task.config.model)), (task.data.validation, task.data.preparation, task.prompts)
+    whole = held_out_loss(model, *given, task.config)
     for rows, world in ((7, 1), (50, 3)):
         config = replace(task.config, eval_batch=rows)
-        shares = [held_out_loss(model, images, preparation, config, (rank, world)) for rank in range(world)]
+        shares = [held_out_loss(model, *given, config, (rank, world)) for rank in range(world)]
         torch.testing.assert_close(torch.stack(shares).sum(), whole, atol=1e-4, rtol=1e-6)
 
 
@@ -119,6 +120,8 @@ def test_a_run_may_start_from_another(tmp_path: Path) -> None:
 
 def test_guidance_needs_a_model_that_has_been_left_without_the_class() -> None:
     with pytest.raises(ValueError, match="guidance = 2 must be 1"):
-        drawing_of(replace(CONFIG, class_dropout=0.0), None, "own", 2.0)
-    assert drawing_of(CONFIG, 7, "heun", None) == Drawing(steps=7, sampler="heun", guidance=1.0)
-    assert drawing_of(CONFIG, None, "own", None) == CONFIG.drawing
+        replace(CONFIG, class_dropout=0.0).how(DrawingOptions(guidance=2.0))
+    assert CONFIG.how(DrawingOptions(steps=7, sampler="heun")) == Drawing(steps=7, sampler="heun", guidance=1.0)
+    assert CONFIG.how(DrawingOptions()) == CONFIG.drawing
+    with pytest.raises(ValueError, match="temperature = 0.5 has no effect on the task 'flow'"):
+        CONFIG.how(DrawingOptions(temperature=0.5))

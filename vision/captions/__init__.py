@@ -1,0 +1,1 @@
+"""Images with a sentence each in place of a class."""
