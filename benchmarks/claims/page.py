@@ -1,0 +1,66 @@
+"""docs/claims.md, made of what was measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure.record import number, table
+from core.files.atomic import write_text
+from core.files.json_files import read_json
+
+INTRODUCTION = """# The lecture, run
+
+What lectures say about Transformers, each sentence as one command on the code that trains this project's models. Every
+claim names beforehand what would have to be measured; several seeds are run; a one-sided t-test over the seeds decides
+(held: every p below 0.05; did not hold: a condition is missed as surely; not shown: neither, or the budget was too
+small). Claims that did not hold stay here.
+
+```bash
+python -m benchmarks.claims
+python -m benchmarks.claims heads --minutes 5 --seeds 3
+python -m benchmarks.claims --all
+```
+
+This page is written by those commands, from the files in `benchmarks/results/claims`; don't edit it.
+"""
+
+
+def write_page(results: Path, page: Path, order: Mapping[str, Any]) -> None:
+    """Writes the page of all claims in a folder of results, in the order in which they are listed."""
+    found = {name: read_json(path) for name in order if (path := results / f"{name}.json").exists()}
+    rows = [[f"[{name}](#{name})", one["sentence"], one["verdict"]] for name, one in found.items()]
+    sections = [
+        _section(name, one, os.path.relpath(results / f"{name}.png", page.parent)) for name, one in found.items()
+    ]
+    write_text(page, "\n".join([INTRODUCTION, table(["claim", "", "verdict"], rows), "", *sections]))
+
+
+def _section(name: str, one: Mapping[str, Any], picture: str) -> str:
+    tests = [
+        [each["what"], number(each["mean"]), f"{each['side']} {each['bar']:g}", f"{each['t']:.2f}", f"{each['p']:.2g}"]
+        for each in one["conditions"]
+    ]
+    parts = [
+        f"## {name}",
+        f"*{one['sentence']}*",
+        f"**Hypothesis.** {one['hypothesis']} Equal: {one['equal']}.",
+        f"**{one['verdict'].capitalize()}**: {one['because']}.",
+        table(["condition", "mean", "bar", "t", "p"], tests),
+        f"![{one['sentence']}]({picture})",
+        table(one["header"], one["rows"]),
+        *one["notes"],
+        _origin(one),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _origin(one: Mapping[str, Any]) -> str:
+    about, spent = one["provenance"], one["settings"]
+    return (
+        f"{spent['seeds']} seeds, {spent['minutes']:g} core-minutes of training asked for, {one['core_seconds']:.0f} "
+        f"core-seconds measured on {about['machine']['cpu']}, torch {about['versions']['torch']}, commit "
+        f"{about['commit']}, {about['date'][:10]}."
+    )
