@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.claims.common import Claim, Finding, Lab
+from benchmarks.claims.common import Claim, Finding, Lab, warm_up
 from benchmarks.claims.page import write_page
 from benchmarks.claims.picture import save_panels
 from benchmarks.claims.verdict import judge
@@ -45,6 +45,7 @@ CLAIMS = {
         "phases",
         "parallel",
         "bottleneck",
+        "transfer",
         "few-shot",
         "memory",
     )
@@ -74,6 +75,7 @@ def run_claim(name: str, options: argparse.Namespace) -> dict[str, Any]:
     settings = budget(claim, options)
     lab = Lab(**settings, kept=options.results / f"{name}.part.json", quick=options.quick)
     print(f"{name}: {claim.hypothesis}", flush=True)
+    warm_up()
     try:
         found = claim.measure(lab)
     except KeyboardInterrupt as stop:

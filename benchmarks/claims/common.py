@@ -172,6 +172,11 @@ def fit(
     return run.step
 
 
+def warm_up() -> None:
+    """One step of a training, so that the first that counts does not pay for what is imported and set up once."""
+    fit(nn.Linear(1, 1), lambda model, x: model(x).sum(), lambda g: (torch.ones(1, 1),), seconds=0, seed=0, steps=1)
+
+
 def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
     """Random numbers of their own for every seed, purpose and index."""
     return torch.Generator().manual_seed(int(stream(seed, purpose, index).random_raw() >> 1))
