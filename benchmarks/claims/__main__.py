@@ -45,6 +45,7 @@ CLAIMS = {
         "phases",
         "parallel",
         "bottleneck",
+        "scaling",
         "transfer",
         "few-shot",
         "memory",

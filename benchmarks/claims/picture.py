@@ -1,4 +1,4 @@
-"""The picture of a claim: panels of lines with a band from the lowest seed to the highest, or of a table of numbers."""
+"""The picture of a claim: panels of lines with a band from the lowest seed to the highest, of bars, or of numbers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,26 @@ class Lines:
             axes.fill_between(xs, *ends, color=colour, alpha=0.15)
         axes.set(xlabel=self.x, ylabel=self.y, xscale=self.scales[0], yscale=self.scales[1])
         axes.grid(color=RULE, linewidth=0.6)
-        axes.legend(frameon=False, fontsize=7)
+        if any(self.lines):
+            axes.legend(frameon=False, fontsize=7)
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A panel of bars, each the mean over seeds, which are dots."""
+
+    title: str
+    x: str
+    bars: Mapping[str, Sequence[float]]
+
+    def draw(self, axes: Axes) -> None:
+        places = range(len(self.bars), 0, -1)  # the first at the top
+        axes.barh(places, [sum(seeds) / len(seeds) for seeds in self.bars.values()], color=PALE, height=0.6)
+        for place, seeds in zip(places, self.bars.values(), strict=True):
+            axes.plot(seeds, [place] * len(seeds), "o", color=ACCENT, markersize=3)
+        axes.set_yticks(places, [*self.bars])
+        axes.set(xlabel=self.x)
+        axes.grid(axis="x", color=RULE, linewidth=0.6)
 
 
 @dataclass(frozen=True)
@@ -64,7 +83,7 @@ class Cells:
         axes.set(xlabel=self.x, ylabel=self.y)
 
 
-Panel = Lines | Cells
+Panel = Lines | Bars | Cells
 
 
 def save_panels(panels: Sequence[Panel], path: Path) -> None:

@@ -32,8 +32,8 @@ TRANSFORMER = EncoderDecoderConfig(
 )
 RUNGS: dict[str, Any] = {
     "LSTM, one vector": LSTM,
-    "LSTM, additive attention": replace(LSTM, attention="additive", dim=52),
-    "LSTM, general attention": replace(LSTM, attention="general", dim=56),
+    "LSTM, additive attention": replace(LSTM, attention="additive", dim=54),
+    "LSTM, general attention": replace(LSTM, attention="general", dim=58),
     "Transformer": TRANSFORMER,
 }
 MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
@@ -72,7 +72,7 @@ def learned(config: Any, seconds: float, rows: int, seed: int) -> dict[str, list
     model = seeded(seed, partial(build_model, config))
     optimizer = MUON if config is TRANSFORMER else ADAMW
     counted: Callable[..., int] = lambda *batch: batch[2].numel()  # noqa: E731
-    fit(model, loss, draw, seconds, seed, count=counted, optimizer=optimizer, precision="auto")
+    fit(model, loss, draw, seconds, seed, count=counted, optimizer=optimizer)
     whole, symbols = zip(*(right(model, length, rows) for length in LENGTHS), strict=True)
     return {"sequences": [*whole], "symbols": [*symbols]}
 

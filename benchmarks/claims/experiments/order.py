@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from benchmarks.claims.characters import NEEDS, held_out_loss, next_character, shakespeare, taken, targets_of, windows
 from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, seeded, spread
-from benchmarks.claims.picture import Lines
+from benchmarks.claims.picture import Bars, Lines
 from benchmarks.claims.verdict import Condition
 from core.config import PositionConfig, PositionKind, TransformerConfig
 from core.optim.config import OptimizerConfig
@@ -82,8 +82,7 @@ def measure(lab: Lab) -> Finding:
         [
             Lines(f"decoders trained on {LENGTH} characters", "characters of a window", "nats per character", LENGTHS,
                   {k: ours[k] for k in KINDS}, ("log", "linear")),
-            Lines("what is lost without positions, by seed", "seed", "nats per character", range(lab.seeds),
-                  {"decoder": [loss], "encoder": [blind]}),
+            Bars("what is lost without positions", "nats per character", {"decoder": loss, "encoder": blind}),
         ],
         [
             Condition("what an encoder loses without positions, in nats", tuple(blind), "at least", 0.5, 0.01),

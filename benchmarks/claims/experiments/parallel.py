@@ -28,7 +28,7 @@ def build(kind: Kind) -> nn.Module:
     """Models of about half a million parameters."""
     if kind == "Transformer":
         return GPT(GPTConfig(VOCAB, max(LENGTHS), "untied", modern_core(128, 3, 4)))
-    dim = 256 if kind == "LSTM" else 288
+    dim = 256 if kind == "LSTM" else 300
     return RecurrentLM(RecurrentConfig(VOCAB, max(LENGTHS), "lstm" if kind == "LSTM" else "gru", dim, head="untied"))
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from benchmarks.claims.characters import NEEDS, held_out_loss, next_character, shakespeare, targets_of, windows
 from benchmarks.claims.common import Claim, Finding, Lab, fit, parameters, percent, seeded, spread
-from benchmarks.claims.picture import Lines
+from benchmarks.claims.picture import Bars
 from benchmarks.claims.verdict import Condition
 from core.attention import LayerContext
 from core.files.downloads import data_root
@@ -120,8 +120,7 @@ def measure(lab: Lab) -> Finding:
         ["blocks with", "blocks", "parameters (text)", "Shakespeare, nats per character", "CIFAR-10 test accuracy"],
         rows,
         [
-            Lines(title, "phases (both, communicate, compute)", unit, range(3),
-                  {"": [list(row) for row in zip(*found.values(), strict=True)]})
+            Bars(title, unit, {names[kind]: values for kind, values in found.items()})
             for title, unit, found in (("Shakespeare", "nats per character", text), ("CIFAR-10", "accuracy", seen))
         ],
         [

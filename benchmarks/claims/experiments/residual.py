@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
 from statistics import mean
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.claims.characters import NEEDS, held_out_loss, next_character, shakespeare, targets_of, windows
 from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, seeded, spread
-from benchmarks.claims.picture import Lines
+from benchmarks.claims.picture import Bars, Lines
 from benchmarks.claims.verdict import Condition
 from core.attention import LayerContext, record_attention
 from core.cli.exits import NonFinite
@@ -46,8 +45,9 @@ def build(without: Without, dim: int = DIM, depth: int = DEPTH) -> GPT:
     placement: Literal["pre", "post"] = "post" if without == "norm before (but after)" else "pre"
     position = PositionConfig("learned")
     core = TransformerConfig(dim, depth, 1, norm_placement=placement, position=position, init="zero-residual")
-    model = GPT(replace(GPTConfig(shakespeare().tokenizer.vocab_size, LENGTH, "untied"), core=core))
+    model = GPT(GPTConfig(shakespeare().tokenizer.vocab_size, LENGTH, "untied", core))
     nn.init.normal_(model.embed.weight)
+    nn.init.normal_(model.head.weight, std=dim**-0.5)
     for block in model.core.blocks:
         for name in ("attention", "feedforward"):
             residual = getattr(block, name)
@@ -118,8 +118,7 @@ def measure(lab: Lab) -> Finding:
                   ("linear", "log")),
             Lines("attention at initialisation", "channels of a head", "entropy, share of the largest", WIDTHS,
                   {"divided by sqrt(d)": whole, "not divided": unscaled}, ("log", "linear")),
-            Lines("loss after training", "without: " + ", ".join(KINDS), "nats per character", range(len(KINDS)),
-                  {"": [list(row) for row in zip(*losses.values(), strict=True)]}),
+            Bars("without", "nats per character after training", losses),
         ],
         [
             Condition("what leaving out the residual sum costs, in nats", lost("residual sum"), "at least", 0.3, 0.01),

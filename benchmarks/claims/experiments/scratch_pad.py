@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, generator, parameters, percent, seeded
-from benchmarks.claims.picture import Lines
+from benchmarks.claims.picture import Bars
 from benchmarks.claims.verdict import Condition
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
@@ -124,8 +124,7 @@ def measure(lab: Lab) -> Finding:
         ["format", "an example", f"right of {tested} new additions", "Lee 2023, 10.6 M parameters"],
         rows,
         [
-            Lines(f"{SAMPLES:,} additions to learn from", "format (plain, reversed, simplified, detailed)",
-                  "share right", range(len(FORMATS)), {"": [list(row) for row in zip(*found.values(), strict=True)]})
+            Bars(f"{SAMPLES:,} additions to learn from", "share of new ones right", found)
         ],
         [
             Condition("plain answers", tuple(found["plain"]), "at most", 0.05, 0.007),
