@@ -57,8 +57,8 @@ class Blocks:
         q, k, v = self._queries(q), self._keys(k), self._keys(v)  # (B, n, S, H, Dh), 2 x (B, n, K, Hkv, Dh)
         parts = []
         for first, last, way in self.pieces:
-            rows = (x[:, first:last].flatten(0, 1).transpose(1, 2) for x in (q, k, v))  # (B n', H, S or K, Dh)
-            y = attend(*rows, way).transpose(1, 2)  # (B n', S, H, Dh)
+            rows = [x[:, first:last].flatten(0, 1).transpose(1, 2) for x in (q, k, v)]  # (B n', H, S or K, Dh)
+            y = attend(rows[0], rows[1], rows[2], way).transpose(1, 2)  # (B n', S, H, Dh)
             parts.append(y.unflatten(0, (len(q), -1)))  # (B, n', S, H, Dh)
         whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return whole.flatten(1, 2)[:, : self.span.queries].transpose(1, 2)  # (B, H, T, Dh)
@@ -109,14 +109,15 @@ def reach(graph: Graph) -> Reach:
         case Window():
             return Reach(graph.size - 1, graph.size - 1, relative=True)
         case Segments():
-            return Reach(*[_longest(graph.ids) - 1] * 2)
+            longest = _longest(graph.ids)
+            return Reach(longest - 1, longest - 1)
         case Combined():
             return _combined(graph, reach(graph.left), reach(graph.right))
     return Reach()
 
 
 def _combined(graph: Combined, a: Reach, b: Reach) -> Reach:
-    bound = min if graph.combine is operator.and_ else max
+    bound: Callable[[float, float], float] = min if graph.combine is operator.and_ else max
     return Reach(bound(a.back, b.back), bound(a.forward, b.forward), a.relative and b.relative)
 
 
