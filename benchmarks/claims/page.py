@@ -58,9 +58,10 @@ def _section(name: str, one: Mapping[str, Any], picture: str) -> str:
 
 
 def _origin(one: Mapping[str, Any]) -> str:
-    about, spent = one["provenance"], one["settings"]
+    about, asked = one["provenance"], one["settings"]
+    cpu, torch = about["machine"]["cpu"], about["versions"]["torch"]
     return (
-        f"{spent['seeds']} seeds, {spent['minutes']:g} core-minutes of training asked for, {one['core_seconds']:.0f} "
-        f"core-seconds measured on {about['machine']['cpu']}, torch {about['versions']['torch']}, commit "
-        f"{about['commit']}, {about['date'][:10]}."
+        f"Seeds 0 to {asked['seeds'] - 1}, {asked['minutes']:g} core-minutes of training asked for, "
+        f"{one['core_seconds']:.0f} core-seconds in all on {cpu}, torch {torch}, commit {about['commit']}, "
+        f"{about['date'][:10]}."
     )

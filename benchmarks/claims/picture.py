@@ -95,5 +95,5 @@ def save_panels(panels: Sequence[Panel], path: Path) -> None:
         axes = figure.add_subplot(down, across, number + 1, facecolor=PAPER)
         panel.draw(axes)
         axes.set_title(panel.title, fontsize=9, color=INK, loc="left")
-        axes.tick_params(labelsize=7, colors=SOFT)
+        axes.tick_params(which="both", labelsize=7, colors=SOFT)
     save_figure(figure, path)
