@@ -76,7 +76,7 @@ def cut(model: GPT, layer: int, head: int) -> Iterator[None]:
         columns.copy_(before)
 
 
-def examined(seconds: float, characters: int, seed: int) -> dict[str, Any]:
+def examined(seconds: float, characters: int, tested: int | None, seed: int) -> dict[str, Any]:
     """Its held-out loss, what its heads do, and what each costs when it is cut, in nats per character."""
     model = trained(OURS, seconds, seed)
     whole, costs = held_out_loss(model, LENGTH, characters), []
@@ -84,18 +84,18 @@ def examined(seconds: float, characters: int, seed: int) -> dict[str, Any]:
         for head in range(OURS):
             with cut(model, layer, head):
                 costs.append(held_out_loss(model, LENGTH, characters) - whole)
-    return {"scores": scores(model), "costs": costs, "loss": held_out_loss(model, LENGTH)}
+    return {"scores": scores(model), "costs": costs, "loss": held_out_loss(model, LENGTH, tested)}
 
 
-def loss_of(heads: int, seconds: float, seed: int) -> float:
-    return held_out_loss(trained(heads, seconds, seed), LENGTH)
+def loss_of(heads: int, seconds: float, tested: int | None, seed: int) -> float:
+    return held_out_loss(trained(heads, seconds, seed), LENGTH, tested)
 
 
 def measure(lab: Lab) -> Finding:
-    seconds = lab.seconds(len(HEADS))
-    known = lab.each_seed(f"{OURS} heads, examined", partial(examined, seconds, 4096 if lab.quick else 16384))
+    seconds, few, tested = lab.seconds(len(HEADS)), *((512, 4096) if lab.quick else (16384, None))
+    known = lab.each_seed(f"{OURS} heads, examined", partial(examined, seconds, few, tested))
     losses = {n: [one["loss"] for one in known] if n == OURS else
-              lab.each_seed(f"{n} heads", partial(loss_of, n, seconds)) for n in HEADS}  # fmt: skip
+              lab.each_seed(f"{n} heads", partial(loss_of, n, seconds, tested)) for n in HEADS}  # fmt: skip
     one = [a - b for a, b in zip(losses[1], losses[OURS], strict=True)]
     best = {kind: [max(each["scores"][kind]) for each in known] for kind in known[0]["scores"]}
     worth = [max(each["costs"]) / max(1e-4, median(each["costs"])) for each in known]

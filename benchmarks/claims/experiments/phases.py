@@ -89,10 +89,10 @@ def accuracy(model: nn.Module, tested: int) -> float:
     return (said == labels).float().mean().item()
 
 
-def text_loss(kind: Kind, seconds: float, seed: int) -> float:
+def text_loss(kind: Kind, seconds: float, tested: int | None, seed: int) -> float:
     model = seeded(seed, lambda: characters(kind))
     fit(model, next_character, windows(LENGTH, BATCH), seconds, seed, count=targets_of, optimizer=MUON)
-    return held_out_loss(model, LENGTH)
+    return held_out_loss(model, LENGTH, tested)
 
 
 def image_accuracy(kind: Kind, seconds: float, tested: int, seed: int) -> float:
@@ -103,7 +103,10 @@ def image_accuracy(kind: Kind, seconds: float, tested: int, seed: int) -> float:
 
 def measure(lab: Lab) -> Finding:
     seconds, tested = lab.seconds(2 * len(DEPTHS)), 250 if lab.quick else 5000
-    text = {kind: lab.each_seed(f"text, {kind}", partial(text_loss, kind, seconds)) for kind in DEPTHS}
+    text = {
+        kind: lab.each_seed(f"text, {kind}", partial(text_loss, kind, seconds, 4096 if lab.quick else None))
+        for kind in DEPTHS
+    }
     seen = {kind: lab.each_seed(f"images, {kind}", partial(image_accuracy, kind, seconds, tested)) for kind in DEPTHS}
 
     def lost(kind: Kind) -> tuple[float, ...]:

@@ -82,14 +82,14 @@ def entropy(without: Without, dim: int, seed: int) -> float:
     return (each / torch.arange(LENGTH // 2 + 1, LENGTH + 1).log()).mean().item()
 
 
-def examined(without: Without, seconds: float, seed: int) -> dict[str, Any]:
+def examined(without: Without, seconds: float, tested: int | None, seed: int) -> dict[str, Any]:
     """Its first gradients, and the held-out loss, that of guessing where training diverged."""
     model = seeded(seed, lambda: build(without))
     first = gradients(model)
     fitted = partial(fit, count=targets_of, optimizer=ADAMW, schedule=AT_ONCE)
     try:
         fitted(model, next_character, windows(LENGTH, BATCH), seconds, seed)
-        loss = held_out_loss(model, LENGTH)
+        loss = held_out_loss(model, LENGTH, tested)
     except NonFinite:
         loss = math.nan
     guessing = math.log(shakespeare().tokenizer.vocab_size)
@@ -97,7 +97,8 @@ def examined(without: Without, seconds: float, seed: int) -> dict[str, Any]:
 
 
 def measure(lab: Lab) -> Finding:
-    found = {kind: lab.each_seed(f"without {kind}", partial(examined, kind, lab.seconds(len(KINDS)))) for kind in KINDS}
+    seconds, tested = lab.seconds(len(KINDS)), 4096 if lab.quick else None
+    found = {kind: lab.each_seed(f"without {kind}", partial(examined, kind, seconds, tested)) for kind in KINDS}
     whole, unscaled = ([[entropy(kind, dim, seed) for dim in WIDTHS] for seed in range(lab.seeds)]
                        for kind in ("nothing", "1 / sqrt(d)"))  # fmt: skip
     losses = {kind: [one["loss"] for one in ones] for kind, ones in found.items()}
