@@ -32,6 +32,8 @@ class Lines:
         object.__setattr__(self, "xs", [*self.xs])  # a range is kept as its numbers
 
     def draw(self, axes: Axes) -> None:
+        from matplotlib.ticker import NullLocator
+
         for (name, seeds), colour in zip(self.lines.items(), COLOURS, strict=False):
             at = [n for n, value in enumerate(seeds[0]) if value is not None]
             xs, columns = [self.xs[n] for n in at], [[seed[n] for seed in seeds] for n in at]
@@ -40,6 +42,9 @@ class Lines:
             ends = ([end(column) for column in columns] for end in (min, max))
             axes.fill_between(xs, *ends, color=colour, alpha=0.15)
         axes.set(xlabel=self.x, ylabel=self.y, xscale=self.scales[0], yscale=self.scales[1])
+        if self.scales[0] == "log":
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xticks(self.xs, [f"{x:,g}" for x in self.xs])
         axes.grid(color=RULE, linewidth=0.6)
         if any(self.lines):
             axes.legend(frameon=False, fontsize=7)
@@ -71,15 +76,16 @@ class Cells:
     x: str
     y: str
     rows: Sequence[Sequence[float]]
-    names: Sequence[str] = ()
-    """Of the rows; default their numbers."""
+    names: Sequence[str]
+    """Of the rows."""
+    columns: Sequence[str]
 
     def draw(self, axes: Axes) -> None:
         from matplotlib.colors import LinearSegmentedColormap
 
         axes.imshow(self.rows, cmap=LinearSegmentedColormap.from_list("house", [PAPER, ACCENT]), aspect="auto")
-        if self.names:
-            axes.set_yticks(range(len(self.names)), self.names, fontsize=7)
+        axes.set_yticks(range(len(self.names)), self.names)
+        axes.set_xticks(range(len(self.columns)), self.columns)
         axes.set(xlabel=self.x, ylabel=self.y)
 
 

@@ -112,9 +112,9 @@ def measure(lab: Lab) -> Finding:
         [
             Lines("one wide head or several narrow ones", "heads", "nats per character", HEADS,
                   {"": [list(row) for row in zip(*losses.values(), strict=True)]}, ("log", "linear")),
-            Cells("seed 0: share of weight (previous, punctuation, induction)", "what it attends to", "layer.head",
-                  grid, names),
-            Cells("seed 0: loss when a head is cut, the darker the more", "head", "layer", costs),
+            Cells("seed 0: share of weight, the darker the more", "", "layer.head", grid, names, [*first["scores"]]),
+            Cells("seed 0: loss when a head is cut, the darker the more", "head", "layer", costs,
+                  [*map(str, range(DEPTH))], [*map(str, range(OURS))]),
         ],
         [
             Condition(f"what one head loses against {OURS}, in nats", tuple(one), "at least", 0.01, 0.003),

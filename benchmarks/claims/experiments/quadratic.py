@@ -26,7 +26,7 @@ from text.presets import modern_core
 Kind = Literal["full", "window, dense", "window", "packed"]
 Steps = dict[str, dict[str, tuple[float, float]]]
 """By kind and length: core-seconds and bytes of a step, each per token."""
-WINDOW, DIM, REPEATS = 256, 128, 3
+WINDOW, DIM, LONG = 256, 128, 8192
 LENGTHS: dict[Kind, tuple[int, ...]] = {
     "full": (1024, 4096, 16384),
     "window, dense": (1024, 4096),
@@ -47,13 +47,13 @@ def graph(kind: Kind, tokens: int) -> Graph:
 
 
 def step(kind: Kind, tokens: int, seed: int) -> tuple[float, float]:
-    """Core-seconds, the least of several, and bytes at their peak, of forward and backward: each per token."""
+    """Core-seconds, of short steps the least of three, and bytes at their peak, of forward and backward: per token."""
     core = seeded(seed, lambda: Transformer(modern_core(DIM, 2, 4), extent=(tokens,)))
     x, seconds, before = torch.randn(1, tokens, DIM), [], resident()
     with suppress(OSError):  # from here on the kernel counts the peak anew
         Path("/proc/self/clear_refs").write_text("5")
     with without_kernels() if kind == "window, dense" else nullcontext():
-        for _ in range(REPEATS):
+        for _ in range(1 if tokens > LONG else 3):
             core.zero_grad()
             started = time.process_time()
             core(x, index(tokens), graph(kind, tokens)).square().mean().backward()
@@ -68,13 +68,19 @@ def resident() -> int:
     return 0
 
 
+def alone(kind: Kind, tokens: int, seed: int) -> tuple[float, float]:
+    """The same in a process of its own, whose memory nothing has touched."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        return pool.submit(step, kind, tokens, seed).result()
+
+
 def steps(lengths: dict[Kind, tuple[int, ...]], seed: int) -> Steps:
     torch.set_num_threads(1)
-    return {kind: {str(n): step(kind, n, seed) for n in sizes} for kind, sizes in lengths.items()}
+    return {kind: {str(n): alone(kind, n, seed) for n in sizes} for kind, sizes in lengths.items()}
 
 
-def alone(lengths: dict[Kind, tuple[int, ...]], seed: int) -> Steps:
-    """The same in a process of its own, whose memory nothing else has touched."""
+def apart(lengths: dict[Kind, tuple[int, ...]], seed: int) -> Steps:
+    """All steps, forked from a process that has done nothing but import."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(steps, lengths, seed).result()
 
@@ -91,7 +97,7 @@ def drawn(lengths: dict[Kind, tuple[int, ...]], found: list[Steps], what: str, u
 
 def measure(lab: Lab) -> Finding:
     lengths = QUICK if lab.quick else LENGTHS
-    found = lab.each_seed("steps", partial(alone, lengths))
+    found = lab.each_seed("steps", partial(apart, lengths))
 
     def ratio(kind: Kind, which: int, longer: int, shorter: int) -> tuple[float, ...]:
         """Of what a token costs at two of a kind's lengths, counted from the end."""

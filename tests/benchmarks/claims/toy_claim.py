@@ -21,7 +21,7 @@ def number(seed: int) -> float:
 def measure(lab: Lab) -> Finding:
     found = lab.each_seed("number", number)
     panels = [Lines("lines", "x", "y", [1, 2], {"a": [[1.0, 2.0], [2.0, 3.0]], "b": [[1.0, None]]}),
-              Cells("cells", "x", "y", [[0.0, 1.0]], ["row"])]  # fmt: skip
+              Cells("cells", "x", "y", [[0.0, 1.0]], ["row"], ["a", "b"])]  # fmt: skip
     rows = [["mean", f"{sum(found) / len(found):.3f}"]]
     return Finding(["what", "value"], rows, panels, [Condition("numbers", tuple(found), "at least", 0.5, 0.01)])
 
