@@ -18,6 +18,7 @@ from benchmarks.claims.common import Claim, Lab, fit, generator, seeded
 from benchmarks.claims.verdict import Condition, judge
 from benchmarks.measure.record import ROOT
 from core.cli.exits import Interrupted
+from core.files.downloads import data_root
 from core.files.json_files import read_json
 from tests.benchmarks.claims import toy_claim
 
@@ -168,9 +169,15 @@ def test_every_claim_says_what_would_refute_it_and_all_fit_an_evening(capsys):
     assert all(name in listed for name in claims)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", command.CLAIMS)
-def test_every_claim_can_be_tried(name, tmp_path, data_root):
+SHORT = ("bottleneck", "few-shot")  # a few core-seconds each, without data
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in command.CLAIMS]
+)
+def test_every_claim_can_be_tried(name, tmp_path):
+    if any(not (data_root() / path).exists() for path in command.load(name).needs):
+        pytest.skip("its data is not here")
     run(tmp_path, name, "--quick")
     kept = read_json(tmp_path / f"{name}.json")
     assert kept["verdict"] == "not shown"
