@@ -164,7 +164,7 @@ def run(options: argparse.Namespace) -> None:
         run_all(options) if options.all else run_claim(options.name, options)
     finally:
         page = PAGE if options.results == FOLDER else options.results / "claims.md"
-        write_page(options.results, page, CLAIMS)
+        write_page(options.results, page, {name: load(name) for name in CLAIMS})
 
 
 if __name__ == "__main__":

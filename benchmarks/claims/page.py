@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.claims.common import Claim
 from benchmarks.measure.record import number, table
 from core.files.atomic import write_text
 from core.files.json_files import read_json
@@ -28,10 +29,15 @@ This page is written by those commands, from the files in `benchmarks/results/cl
 """
 
 
-def write_page(results: Path, page: Path, order: Mapping[str, Any]) -> None:
-    """Writes the page of all claims in a folder of results, in the order in which they are listed."""
-    found = {name: read_json(path) for name in order if (path := results / f"{name}.json").exists()}
-    rows = [[f"[{name}](#{name})", one["sentence"], one["verdict"]] for name, one in found.items()]
+def write_page(results: Path, page: Path, claims: Mapping[str, Claim]) -> None:
+    """Writes the page of all claims, in this order, with what a folder of results holds of them."""
+    found = {name: read_json(path) for name in claims if (path := results / f"{name}.json").exists()}
+    rows = [
+        [f"[{name}](#{name})", found[name]["sentence"], found[name]["verdict"]]
+        if name in found
+        else [name, claim.sentence, "not run yet"]
+        for name, claim in claims.items()
+    ]
     sections = [
         _section(name, one, os.path.relpath(results / f"{name}.png", page.parent)) for name, one in found.items()
     ]
