@@ -27,6 +27,8 @@ from text.presets import modern_core
 BATCH, TESTED = 64, 4096
 MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
 MAIN, REST = 0.6, 0.1  # of a seed's time: the training that is judged, and each of four with so many tasks
+Curves = list[list[float]]
+"""Errors of several seeds, by the number of examples."""
 TASKS = {"1 task": 1, "16 tasks": 16, "256 tasks": 256, "any task": 0}
 
 
@@ -87,51 +89,44 @@ def of_few(tasks: int, seconds: float, seed: int) -> list[float]:
     return errors(lambda p: model(p.x, p.y))
 
 
+def shown(curves: Curves) -> list[str]:
+    """Of the table: the errors of several seeds after 1, D and 2 D examples."""
+    return [spread([curve[k] for curve in curves]) for k in (1, D, 2 * D)]
+
+
+def over(curves: Curves, best: list[float]) -> Curves:
+    """Errors as multiples of the best possible."""
+    return [[c / b for c, b in zip(curve, best, strict=True)] for curve in curves]
+
+
 def measure(lab: Lab) -> Finding:
     whole = lab.seconds(1)
     own = lab.each_seed("any task, judged", lambda seed: judged(seed, MAIN * whole))
     few = {name: lab.each_seed(name, partial(of_few, tasks, REST * whole)) for name, tasks in TASKS.items()}
     rivals = {name: errors(answer) for name, answer in RIVALS.items()}
-    curves = [one["as trained"] for one in own]
-    worst = [max(c / r for c, r in zip(curve, rivals["Bayes ridge"], strict=True)) for curve in curves]
-    lead = [min(rivals["averaging"][-1], rivals["nearest neighbour"][-1]) / curve[-1] for curve in curves]
-    rows = [["Transformer", *(spread([c[k] for c in curves]) for k in (1, D, 2 * D))]]
-    rows += [[name, *(f"{curve[k]:.3f}" for k in (1, D, 2 * D))] for name, curve in rivals.items()]
-    rows += [
-        [f"trained on {name}, {REST:.0%} of the time", *(spread([c[k] for c in few[name]]) for k in (1, D, 2 * D))]
-        for name in TASKS
-    ]
-    shifted = {shift: ([one[shift] for one in own], errors(ridge, shift)) for shift in SHIFTS[1:]}
-    rows += [
-        [f"{shift}: Transformer (ridge)", *(f"{spread([c[k] for c in a])} ({b[k]:.3f})" for k in (1, D, 2 * D))]
-        for shift, (a, b) in shifted.items()
-    ]
-    ks = range(K)
+    best = {shift: errors(ridge, shift) for shift in SHIFTS}
+    curves = {shift: [one[shift] for one in own] for shift in SHIFTS}
+    ours = curves[SHIFTS[0]]
+    worst = tuple(max(ratios) for ratios in over(ours, best[SHIFTS[0]]))
+    lead = tuple(min(rivals["averaging"][-1], rivals["nearest neighbour"][-1]) / curve[-1] for curve in ours)
+    rows = [["Transformer", *shown(ours)], *([name, *shown([curve])] for name, curve in rivals.items())]
+    rows += [[f"trained on {name}, {REST:.0%} of the time", *shown(few[name])] for name in TASKS]
+    for shift in SHIFTS[1:]:
+        rows += [[f"{shift}: Transformer", *shown(curves[shift])], [f"{shift}: ridge", *shown([best[shift]])]]
+    lines = {"Transformer": ours} | {name: [curve] for name, curve in rivals.items()}
+    shifted = {shift: over(curves[shift], best[shift]) for shift in SHIFTS[1:]}
+    axes = ("linear", "log")
     return Finding(
         ["squared error against the answer without noise", "1 example", f"{D} examples", f"{2 * D} examples"],
         rows,
         [
-            Lines(
-                "one regression after another",
-                "examples",
-                "error",
-                ks,
-                {"Transformer": curves} | {name: [curve] for name, curve in rivals.items()},
-                ("linear", "log"),
-            ),
-            Lines("how many tasks it was trained on", "examples", "error", ks, few, ("linear", "log")),
-            Lines(
-                "other prompts than it was trained on",
-                "examples",
-                "error / ridge's",
-                ks,
-                {shift: [[e / r for e, r in zip(c, b, strict=True)] for c in a] for shift, (a, b) in shifted.items()},
-                ("linear", "log"),
-            ),
+            Lines("one regression after another", "examples", "error", range(K), lines, axes),
+            Lines("how many tasks it was trained on", "examples", "error", range(K), few, axes),
+            Lines("other prompts than it was trained on", "examples", "error / ridge's", range(K), shifted, axes),
         ],
         [
-            Condition(f"largest error over ridge's, 0 to {2 * D} examples", tuple(worst), "at most", 1.3, 0.02),
-            Condition(f"how far below averaging and the nearest neighbour at {2 * D}", tuple(lead), "at least", 5, 0.1),
+            Condition(f"largest error over ridge's, 0 to {2 * D} examples", worst, "at most", 1.3, 0.02),
+            Condition(f"how far below averaging and the nearest neighbour at {2 * D}", lead, "at least", 5, 0.1),
         ],
     )
 
