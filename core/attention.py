@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache as memoise
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -130,6 +131,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, route: Route, dropout: float = 0.0, 
     q (B, H, Tq, Dh); k, v (B, Hkv, Tk, Dh) -> (B, H, Tq, Dh). The scale is 1 / sqrt(Dh) unless given. A query that
     attends to nothing gets zeros.
     """
+    if route.local is not None:
+        return route.local.attend(partial(attend, dropout=dropout, scale=scale), q, k, v)
     if route.blocks is not None and dropout == 0:
         return flex_attend(q, k, v, route, scale)
     if explicit_is_faster(q, k):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -136,23 +136,6 @@ class Combined(Graph):
         return self.combine(self.left.edges(b, q, k), self.right.edges(b, q, k))
 
 
-@dataclass(frozen=True, eq=False)
-class Repeated(Graph):
-    """Queries that stand for several copies, one after another, of the `queries` places from `start` on."""
-
-    graph: Graph
-    queries: int
-    start: int
-    reflexive = False
-
-    @property
-    def shared(self) -> bool:  # type: ignore[override]
-        return self.graph.shared
-
-    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return self.graph.edges(b, self.start + (q - self.start) % self.queries, k)
-
-
 _FULL, _CAUSAL = Full(), Causal()
 
 
@@ -233,6 +216,14 @@ def select(graph: Graph, rows: Tensor) -> Graph:
     return graph if graph.shared else Selected(graph, rows)
 
 
+class Local(Protocol):
+    """Edges among near tokens alone, along which attention goes without a mask of all queries and keys."""
+
+    def attend(self, attend: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
+
+    def dense(self) -> Route: ...
+
+
 class Route(NamedTuple):
     """A graph and a bias made ready for attention: computed once per forward pass, used by every layer."""
 
@@ -241,9 +232,12 @@ class Route(NamedTuple):
     fully_masked: Tensor | None = None  # (B or 1, 1, Tq, 1) bool: queries without edges, whose answer is zero
     bias: Tensor | None = None  # (B or 1, H, Tq, Tk), added to the scores
     blocks: BlockMask | None = None  # FlexAttention's block-sparse mask, in place of `mask`
+    local: Local | None = None  # what a kernel makes of the graph, in place of all others
 
     def dense(self) -> Route:
         """The same edges for a path without blocks."""
+        if self.local is not None:
+            return self.local.dense()
         if self.blocks is None:
             return self
         from torch.nn.attention.flex_attention import create_mask
@@ -251,7 +245,7 @@ class Route(NamedTuple):
         batch, _, queries, keys = self.blocks.shape
         device = str(self.blocks.kv_num_blocks.device)
         mask = create_mask(self.blocks.mask_mod, batch, 1, queries, keys, device)  # (B or 1, 1, Tq, Tk)
-        return _with_fully_masked(mask, self.bias)
+        return masked_route(mask, self.bias)
 
 
 class Span(NamedTuple):
@@ -286,10 +280,10 @@ def route(graph: Graph, span: Span, device: torch.device, bias: Tensor | None = 
     mask = mask.unsqueeze(1)  # (B or 1, 1, Tq, Tk)
     if graph.reflexive and span.start + span.queries <= span.keys:
         return Route(mask=mask, bias=bias)
-    return _with_fully_masked(mask, bias)
+    return masked_route(mask, bias)
 
 
-def _with_fully_masked(mask: Tensor, bias: Tensor | None) -> Route:
+def masked_route(mask: Tensor, bias: Tensor | None) -> Route:
     """A route over a mask (B or 1, 1, Tq, Tk) that may have empty rows."""
     fully_masked = ~mask.any(-1, keepdim=True)  # (B or 1, 1, Tq, 1)
     if may_have_no_edges(fully_masked):

@@ -3,6 +3,7 @@
 The three differ by their graph and by whether blocks attend to a memory, not by class.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from core.attention import Attention, CrossAttention, LayerContext, StackedLinea
 from core.config import TransformerConfig
 from core.decoding.cache import Cache
 from core.feedforward import build_feedforward
-from core.graph import Full, Graph, Repeated, Route, Span, full, route, window
+from core.graph import Full, Graph, Route, Span, full, route, window
 from core.init import initialise
 from core.norms import build_norm
 from core.positions import Position, build_position
@@ -235,7 +236,30 @@ def position_route(
     if size is not None and size < start + queries:
         graph = graph & window(size)
     bias = position.bias(coords, coords if cache is None else cache.locate(coords))
-    return route(graph, Span(batch, queries, start + queries, start), x.device, bias)
+    return find_route(graph, Span(batch, queries, start + queries, start), x, bias)
+
+
+@with_kernel
+def find_route(graph: Graph, span: Span, like: Tensor, bias: Tensor | None = None) -> Route:
+    """The way of attention along a graph among tokens like these."""
+    return route(graph, span, like.device, bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Repeated(Graph):
+    """Queries that stand for several copies, one after another, of the `queries` places from `start` on."""
+
+    graph: Graph
+    queries: int
+    start: int
+    reflexive = False
+
+    @property
+    def shared(self) -> bool:  # type: ignore[override]
+        return self.graph.shared
+
+    def edges(self, b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return self.graph.edges(b, self.start + (q - self.start) % self.queries, k)
 
 
 def memory_route(memory: Tensor | None, graph: Graph, x: Tensor, cache: Cache | None) -> Route:

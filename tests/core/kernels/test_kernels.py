@@ -73,8 +73,16 @@ def test_a_compiler_gets_the_plain_operation(name, monkeypatch):
 
 
 def test_every_kernel_is_compared_with_its_operation():
-    """Every path of attention: tests/core/test_attention.py."""
-    others = {"dropout", "explicit_is_faster", "linear_cross_entropy", "may_have_no_edges", "most_probable", "softmax"}
+    """Every path of attention: tests/core/test_attention.py; blocks: test_find_route.py."""
+    others = {
+        "dropout",
+        "explicit_is_faster",
+        "find_route",
+        "linear_cross_entropy",
+        "may_have_no_edges",
+        "most_probable",
+        "softmax",
+    }
     assert set(PLAIN) | others == KERNELS
 
 

@@ -1,0 +1,1 @@
+"""One file a claim: its hypothesis, what is measured, and what would have to come out."""

@@ -1,0 +1,123 @@
+"""Bottleneck: reversing sequences through one vector, with the attention of 2014 and 2015, and as a Transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, parameters, percent, seeded
+from benchmarks.claims.picture import Lines
+from benchmarks.claims.verdict import Condition
+from core.config import PositionConfig
+from core.optim.config import OptimizerConfig
+from text.models.build import build_model
+from text.models.encoder_decoder import EncoderDecoderConfig
+from text.models.recurrent_seq2seq import RecurrentSeq2SeqConfig
+from text.presets import modern_core
+
+SYMBOLS, START, LONGEST, BATCH = 32, 32, 20, 128
+LENGTHS, WIDTHS, WIDTH = (5, 10, 15, 20), (32, 64, 128, 256), 64
+LSTM = RecurrentSeq2SeqConfig(SYMBOLS + 1, LONGEST + 1, dim=WIDTH, attention="none", encoder="forward", start=START)
+TRANSFORMER = EncoderDecoderConfig(
+    SYMBOLS + 1,
+    LONGEST + 1,
+    head="untied",
+    start=START,
+    core=replace(modern_core(48, 1, 4), position=PositionConfig("learned")),
+)
+RUNGS: dict[str, Any] = {
+    "LSTM, one vector": LSTM,
+    "LSTM, additive attention": replace(LSTM, attention="additive", dim=54),
+    "LSTM, general attention": replace(LSTM, attention="general", dim=58),
+    "Transformer": TRANSFORMER,
+}
+MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
+ADAMW = OptimizerConfig(lr=5e-3, betas=(0.9, 0.99), weight_decay=0.0)
+
+
+def reversal(length: int, rows: int, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Sources, what the decoder reads, and what it is to say: 3 x int64 (rows, length)."""
+    source = torch.randint(SYMBOLS, (rows, length), generator=g)
+    said = source.flip(1)
+    return source, torch.cat((torch.full((rows, 1), START), said[:, :-1]), dim=1), said
+
+
+def draw(g: torch.Generator) -> tuple[Tensor, ...]:
+    """A batch of one length, 1 to 20."""
+    return reversal(int(torch.randint(1, LONGEST + 1, (), generator=g)), BATCH, g)
+
+
+def loss(model: Any, source: Tensor, read: Tensor, said: Tensor) -> Tensor:
+    return model.head.loss(model.features(source, None, read), said)
+
+
+@torch.no_grad()
+def right(model: nn.Module, length: int, rows: int) -> tuple[float, float]:
+    """The share of whole sequences, and of symbols, that are right, each symbol given the true ones before it.
+
+    A sequence is right in this sense exactly where greedy decoding writes it.
+    """
+    source, read, said = reversal(length, rows, generator(0, "test", length))
+    hits = model(source, None, read).argmax(-1) == said
+    return hits.all(1).float().mean().item(), hits.float().mean().item()
+
+
+def learned(config: Any, seconds: float, rows: int, seed: int) -> dict[str, list[float]]:
+    """Accuracy by length, of sequences and of symbols."""
+    model = seeded(seed, partial(build_model, config))
+    optimizer = MUON if config is TRANSFORMER else ADAMW
+    counted: Callable[..., int] = lambda *batch: batch[2].numel()  # noqa: E731
+    fit(model, loss, draw, seconds, seed, count=counted, optimizer=optimizer)
+    whole, symbols = zip(*(right(model, length, rows) for length in LENGTHS), strict=True)
+    return {"sequences": [*whole], "symbols": [*symbols]}
+
+
+def row(name: str, config: Any, found: list[dict[str, list[float]]]) -> list[str]:
+    """Of the table: parameters, sequences right by length, and single symbols at the longest."""
+    lengths = (percent([one["sequences"][n] for one in found]) for n in range(len(LENGTHS)))
+    size = parameters(build_model(config))
+    return [name, f"{size:,}", *lengths, percent([one["symbols"][-1] for one in found])]
+
+
+def measure(lab: Lab) -> Finding:
+    wider = {width: replace(LSTM, dim=width) for width in WIDTHS if width != WIDTH}
+    seconds, rows = lab.seconds(len(RUNGS) + len(wider)), 64 if lab.quick else 1000
+    found = {name: lab.each_seed(name, partial(learned, config, seconds, rows)) for name, config in RUNGS.items()}
+    grown = {width: lab.each_seed(f"LSTM of {width}", partial(learned, config, seconds, rows))
+             for width, config in wider.items()} | {WIDTH: found["LSTM, one vector"]}  # fmt: skip
+    sequences = {name: [one["sequences"] for one in ones] for name, ones in found.items()}
+    table = [row(name, RUNGS[name], ones) for name, ones in found.items()]
+    table += [row(f"LSTM, one vector of {width}", config, grown[width]) for width, config in wider.items()]
+    vector, attention = ([one["sequences"][-1] for one in found[name]] for name in ("LSTM, one vector", "Transformer"))
+    widths = [[grown[width][seed]["symbols"][n] for width in WIDTHS] for seed in range(lab.seeds) for n in (1, 3)]
+    return Finding(
+        ["reversal", "parameters", *(f"{n} symbols" for n in LENGTHS), f"single symbols at {LONGEST}"],
+        table,
+        [
+            Lines("whole sequences that are right", "symbols of a sequence", "share", LENGTHS, sequences),
+            Lines("LSTM: single symbols, by the vector's size", "channels", "share", WIDTHS,
+                  {f"{LENGTHS[1]} symbols": widths[::2], f"{LENGTHS[3]} symbols": widths[1::2]}, ("log", "linear")),
+        ],
+        [
+            Condition(f"LSTM, one vector, {LONGEST} symbols", tuple(vector), "at most", 0.5, 0.015),
+            Condition(f"Transformer, {LONGEST} symbols", tuple(attention), "at least", 0.99, 0.003),
+        ],
+        ["A sequence counts where all of its symbols are right. The recurrent rungs learn with AdamW at 5e-3, the "
+         "Transformer with Muon."],
+    )  # fmt: skip
+
+
+CLAIM = Claim(
+    sentence="An encoder that squeezes a sequence into one vector loses long inputs; attention doesn't.",
+    hypothesis=f"On reversing {LONGEST} of {SYMBOLS} symbols, an LSTM with one vector of {WIDTH} channels gets at most "
+    "half of the sequences right, a Transformer of as many parameters at least 99 %.",
+    equal="parameters, to a tenth, of the first four; and core-seconds",
+    measure=measure,
+    minutes=42,
+    least=10,
+)

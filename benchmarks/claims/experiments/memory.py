@@ -1,0 +1,152 @@
+"""Memory: copying what was read eight windows ago, with a window alone, a recurrent memory, an LSTM, and all edges.
+
+A row is a segment of symbols to keep, segments of noise, and a segment that asks for the symbols in order. The
+recurrent memory is that of Bulatov 2022: every segment reads a few vectors before its tokens and leaves as many
+behind them, which the next one reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, parameters, percent, seeded
+from benchmarks.claims.picture import Lines
+from benchmarks.claims.verdict import Condition
+from core.graph import Graph, arbitrary
+from core.init import initialise
+from core.optim.config import OptimizerConfig
+from core.positions import index
+from core.transformer import Transformer
+from core.vocabulary import IGNORED, VocabularyHead
+from text.models.gpt import GPT, GPTConfig
+from text.models.recurrent import RecurrentConfig, RecurrentLM
+from text.presets import modern_core
+
+Kind = Literal["window alone", "recurrent memory", "LSTM", "all edges"]
+KINDS: tuple[Kind, ...] = ("window alone", "recurrent memory", "LSTM", "all edges")
+KEPT, SEGMENT, SEGMENTS, SYMBOLS, BATCH = 8, 16, 9, 8, 32
+NOISE, ASK, VOCAB = SYMBOLS, SYMBOLS + 4, SYMBOLS + 5
+DISTANCES = (1, 2, 4, 8)
+MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
+
+
+class RecurrentMemory(nn.Module):
+    """A Transformer over segments one after another, with a memory of `KEPT` vectors from one to the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        core = modern_core(64, 2, 4)
+        self.embed, self.head = nn.Embedding(VOCAB, core.dim), VocabularyHead(core.dim, VOCAB)
+        self.start, self.write = (nn.Parameter(torch.empty(KEPT, core.dim)) for _ in range(2))
+        self.core = Transformer(core, extent=(SEGMENT + 2 * KEPT,))
+        initialise(core, {self.embed: "embedding", self.start: "embedding", self.write: "embedding", self.head: "head"})
+
+    def features(self, ids: Tensor) -> Tensor:
+        """ids (B, T) -> (B, T, D)."""
+        memory, outputs = self.start.expand(len(ids), -1, -1), []
+        for segment in ids.split(SEGMENT, dim=1):
+            x = torch.cat((memory, self.embed(segment), self.write.expand_as(memory)), dim=1)
+            y = self.core(x, index(x.shape[1]), segment_graph(x.shape[1]))
+            outputs.append(y[:, KEPT:-KEPT])
+            memory = y[:, -KEPT:]
+        return torch.cat(outputs, dim=1)
+
+    def layered_modules(self) -> list[list[nn.Module]]:
+        """Its modules by depth (`core.optim.groups`)."""
+        below, *blocks = self.core.layered_modules()
+        return [[self.embed, *below], *blocks]
+
+
+def segment_graph(tokens: int) -> Graph:
+    """Tokens attend to the memory and the tokens before them; what is read and what is written, each to all of it."""
+    edges = torch.ones(tokens, tokens, dtype=torch.bool).tril()
+    edges[:KEPT, :KEPT] = edges[-KEPT:, -KEPT:] = True
+    return arbitrary(edges)
+
+
+def build(kind: Kind) -> Any:
+    """Models of about a hundred thousand parameters."""
+    if kind == "recurrent memory":
+        return RecurrentMemory()
+    if kind == "LSTM":
+        return RecurrentLM(RecurrentConfig(VOCAB, SEGMENT * SEGMENTS, dim=112, head="untied"))
+    core = replace(modern_core(64, 2, 4), window=SEGMENT if kind == "window alone" else None)
+    return GPT(GPTConfig(VOCAB, SEGMENT * SEGMENTS, "untied", core))
+
+
+def rows_of(distance: int, rows: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Symbols, `distance` segments later the same: ids and what is to be said, 2 x int64 (rows, T)."""
+    ids = torch.randint(NOISE, ASK, (rows, (distance + 1) * SEGMENT), generator=g)
+    kept = torch.randint(SYMBOLS, (rows, KEPT), generator=g)
+    ids[:, :KEPT] = kept
+    asked = distance * SEGMENT
+    ids[:, asked] = ASK
+    ids[:, asked + 1 : asked + KEPT] = kept[:, :-1]
+    said = torch.full_like(ids, IGNORED)
+    said[:, asked : asked + KEPT] = kept
+    return ids, said
+
+
+def draw(g: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A batch of one distance; long ones are as frequent as short ones."""
+    return rows_of(DISTANCES[int(torch.randint(len(DISTANCES), (), generator=g))], BATCH, g)
+
+
+def loss(model: Any, ids: Tensor, said: Tensor) -> Tensor:
+    return model.head.loss(model.features(ids), said)
+
+
+def symbols_of(ids: Tensor, said: Tensor) -> Tensor:
+    """How many symbols are to be said."""
+    return (said != IGNORED).sum()
+
+
+@torch.no_grad()
+def right(model: Any, distance: int, rows: int) -> float:
+    """The share of symbols that are right, each given the true ones before it."""
+    ids, said = rows_of(distance, rows, generator(0, "test", distance))
+    hits = model.head(model.features(ids)).argmax(-1) == said
+    return (hits.sum() / symbols_of(ids, said)).item()
+
+
+def by_distance(kind: Kind, seconds: float, rows: int, seed: int) -> list[float]:
+    model = seeded(seed, partial(build, kind))
+    optimizer = OptimizerConfig(lr=5e-3, betas=(0.9, 0.99), weight_decay=0.0) if kind == "LSTM" else MUON
+    fit(model, loss, draw, seconds, seed, count=symbols_of, optimizer=optimizer)
+    return [right(model, distance, rows) for distance in DISTANCES]
+
+
+def measure(lab: Lab) -> Finding:
+    seconds, rows = lab.seconds(len(KINDS)), 32 if lab.quick else 500
+    found = {kind: lab.each_seed(kind, partial(by_distance, kind, seconds, rows)) for kind in KINDS}
+    table = [[kind, f"{parameters(build(kind)):,}", *(percent([one[n] for one in ones]) for n in range(len(DISTANCES)))]
+             for kind, ones in found.items()]  # fmt: skip
+    far = {kind: tuple(one[-1] for one in ones) for kind, ones in found.items()}
+    noise = (0.25 / (rows * KEPT)) ** 0.5
+    return Finding(
+        ["symbols right", "parameters", *(f"{n} windows back" for n in DISTANCES)],
+        table,
+        [Lines(f"{KEPT} of {SYMBOLS} symbols, window {SEGMENT}", "windows back", "share right", DISTANCES, found,
+               ("log", "linear"))],
+        [
+            Condition("recurrent memory, 8 windows back", far["recurrent memory"], "at least", 0.99, noise),
+            Condition("window alone, 8 windows back", far["window alone"], "at most", 1 / SYMBOLS + 0.05, noise),
+        ],
+        [f"Guessing gets {100 / SYMBOLS:.1f} %; 2 blocks with this window reach {2 * SEGMENT - 2} tokens back."],
+    )  # fmt: skip
+
+
+CLAIM = Claim(
+    sentence="Beyond its window a Transformer knows nothing, unless it carries a memory along.",
+    hypothesis="Eight windows back, a window alone recalls symbols as guessing does (5 points above at most); with a "
+    f"recurrent memory of {KEPT} vectors at least 99 % are right.",
+    equal="parameters, to a tenth, and core-seconds",
+    measure=measure,
+    minutes=32,
+    least=8,
+)

@@ -1,0 +1,150 @@
+"""Scaling: the loss of a larger budget, predicted from smaller ones before it is trained.
+
+Byte models of several sizes learn from novels at three budgets of floating-point operations, C = 6 N D. To their losses
+L = E + A / N^a + B / D^b is fitted (Hoffmann 2022, approach 3); refitted to the losses drawn anew, it gives an
+interval. The size that it names best for twice the largest budget, and the loss there, are written down; then that
+model is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.claims.characters import next_character, taken, targets_of
+from benchmarks.claims.common import Claim, Finding, Lab, fit, parameters, seeded
+from benchmarks.claims.picture import Lines
+from benchmarks.claims.verdict import Condition
+from core.optim.config import OptimizerConfig, ScheduleConfig
+from text.corpus.load import load_corpus
+from text.corpus.windows import validation_batches
+from text.models.gpt import GPT, GPTConfig
+from text.presets import modern_core
+from text.tasks.language_modelling import NextTokenLoss
+
+Points = NDArray[np.float64]
+"""Rows (N, D, loss)."""
+SHAPES = {32: 2, 48: 2, 64: 3, 96: 3}  # channels: blocks
+TIMES, NEXT, LENGTH, BATCH = (1, 2, 4), 8, 128, 16
+RATE = 1.5e10  # operations a core-second that such small models reach, about: what makes minutes of operations
+HELD_OUT, DRAWS, LEVEL = 200_000, 200, 0.9
+MUON, PLATEAU = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99)), ScheduleConfig("wsd", 0.05, 0.4, 0.0)
+
+
+def build(dim: int) -> GPT:
+    return GPT(GPTConfig(256, LENGTH, "untied", modern_core(dim, SHAPES[dim], dim // 16)))
+
+
+def size(dim: int) -> int:
+    """N: what is multiplied with every token, the blocks and the head, but not the embeddings."""
+    model = build(dim)
+    return parameters(model) - model.embed.weight.numel()
+
+
+def windows(g: torch.Generator) -> tuple[Tensor, Tensor]:
+    rows = taken(load_corpus("british_novels", "byte").train, LENGTH + 1, BATCH, g)
+    return rows[:, :-1], rows[:, 1:]
+
+
+@torch.no_grad()
+def bits(model: GPT, tested: int) -> float:
+    """Bits per byte of the beginning of the novel that is held out."""
+    text, objective = load_corpus("british_novels", "byte").validation[:tested], NextTokenLoss(model)
+    total = sum(float(objective(*batch)) for batch in validation_batches(text, LENGTH, 64))
+    return total / (len(text) - 1) / math.log(2)
+
+
+def point(dim: int, operations: float, tested: int, seed: int) -> list[float]:
+    """(N, D, loss) of a model that is trained with so many operations."""
+    steps = max(1, round(operations / (6 * size(dim) * LENGTH * BATCH)))
+    model = seeded(seed, partial(build, dim))
+    fit(model, next_character, windows, 0, seed, count=targets_of, optimizer=MUON, schedule=PLATEAU, steps=steps)
+    return [size(dim), steps * LENGTH * BATCH, bits(model, tested)]
+
+
+def loss_of(law: NDArray[np.float64], n: Any, d: Any) -> Any:
+    """E + A / N^a + B / D^b of law = (E, log A, a, log B, b)."""
+    return law[0] + np.exp(law[1] - law[2] * np.log(n)) + np.exp(law[3] - law[4] * np.log(d))
+
+
+def fitted(points: Points) -> NDArray[np.float64]:
+    """The law that is nearest to the points, by Huber's loss of the logarithms."""
+    from scipy.optimize import least_squares
+
+    n, d, loss = points.T
+    bounds = [0.0, -5, 0.05, -5, 0.05], [loss.min(), 25, 1.5, 25, 1.5]
+    starts = [[0.5 * loss.min(), 3, 0.3, 3, 0.3], [0.8 * loss.min(), 5, 0.5, 6, 0.5]]
+    solved = [least_squares(lambda law: np.log(loss_of(law, n, d) / loss), start, bounds=bounds, loss="huber",
+                            f_scale=1e-3) for start in starts]  # fmt: skip
+    return min(solved, key=lambda one: one.cost).x
+
+
+def predicted(points: list[list[float]], operations: float, draws: int, seed: int) -> dict[str, Any]:
+    """The best size at a budget, its loss, an interval of 90 %, and the exponents."""
+    known, random = np.array(points), np.random.default_rng(seed)
+    law, sizes = fitted(known), {dim: size(dim) for dim in SHAPES}
+    dim = min(sizes, key=lambda dim: loss_of(law, sizes[dim], operations / (6 * sizes[dim])))
+    at = sizes[dim], operations / (6 * sizes[dim])
+    left = known[:, 2] - loss_of(law, known[:, 0], known[:, 1])
+    scale = math.sqrt(len(known) / max(1, len(known) - len(law)))  # the fit has taken some of what is left
+    losses = []
+    for _ in range(draws):
+        again, more = known.copy(), random.choice(scale * left, len(known) + 1)
+        again[:, 2] = loss_of(law, known[:, 0], known[:, 1]) + more[1:]
+        losses.append(loss_of(fitted(again), *at) + more[0])
+    low, high = np.quantile(losses, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {"dim": dim, "loss": float(loss_of(law, *at)), "low": float(low), "high": float(high), "law": law.tolist()}
+
+
+def whole(operations: float, tested: int, lab: Lab, seed: int) -> dict[str, Any]:
+    """All points of a seed, the prediction made of them, and then what came out."""
+    points = [lab.cell(f"{dim} channels, {times} x, seed {seed}", partial(point, dim, times * operations, tested, seed))
+              for times in TIMES for dim in SHAPES]  # fmt: skip
+    said = lab.cell(
+        f"prediction, seed {seed}", partial(predicted, points, NEXT * operations, 10 if lab.quick else DRAWS, seed)
+    )
+    print(f"  predicted: {said['loss']:.4f} bits, {said['low']:.4f} to {said['high']:.4f}", flush=True)
+    out = lab.cell(f"outcome, seed {seed}", partial(point, said["dim"], NEXT * operations, tested, seed))
+    return {"points": points, **said, "outcome": out[2]}
+
+
+def measure(lab: Lab) -> Finding:
+    operations = RATE * lab.seconds(1) / (sum(TIMES) * len(SHAPES) + NEXT)
+    found = [whole(operations, 20_000 if lab.quick else HELD_OUT, lab, seed) for seed in range(lab.seeds)]
+    miss = tuple(abs(one["outcome"] - one["loss"]) for one in found)
+    inside = tuple(off / max(1e-9, (one["high"] - one["low"]) / 2) for off, one in zip(miss, found, strict=True))
+    rows = [[f"seed {n}", f"{one['dim']}", f"{one['loss']:.4f}", f"{one['low']:.4f} to {one['high']:.4f}",
+             f"{one['outcome']:.4f}", f"{one['law'][2]:.2f}, {one['law'][4]:.2f}"]
+            for n, one in enumerate(found)]  # fmt: skip
+    lines = {f"{times} x {operations:.1e} operations": [
+        [one["points"][n * len(SHAPES) + k][2] for k in range(len(SHAPES))] for one in found]
+        for n, times in enumerate(TIMES)}  # fmt: skip
+    return Finding(
+        ["", "channels named best", "predicted bits per byte", "interval of 90 %", "trained then", "exponents a, b"],
+        rows,
+        [Lines("losses that the prediction is made of", "N", "bits per byte", [size(dim) for dim in SHAPES], lines,
+               ("log", "linear"))],
+        [
+            Condition("distance of the outcome from the prediction, in bits", miss, "at most", 0.01, 0.001),
+            Condition("the same over half of the interval", inside, "at most", 1, 0.05),
+        ],
+        ["Every seed makes its own points and its own prediction, which is kept before the larger model is trained."],
+    )  # fmt: skip
+
+
+CLAIM = Claim(
+    sentence="The loss follows a power law of size and data, so that a larger model's is known before it is trained.",
+    hypothesis=f"The loss at {NEXT} times the smallest budget, predicted from {TIMES[0]} to {TIMES[-1]} times, comes "
+    "out within 0.01 bits per byte of the prediction, and within its interval of 90 %.",
+    equal="floating-point operations, 6 N D, at each budget",
+    measure=measure,
+    minutes=50,
+    least=20,
+    needs=("british_novels/train.txt",),
+)

@@ -1,0 +1,161 @@
+"""Transfer: what is learned from much of one kind helps with little of another, on texts and on images.
+
+Texts: byte models learn from 17 MB of novels, then from a little Shakespeare. Images: Vision Transformers learn from
+scikit-learn's 1,438 digits of 8 x 8 pixels, then from a few labels of MNIST. Beside them the same models that start
+from nothing, and image models of which the head alone learns on.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.claims.characters import next_character, taken, targets_of
+from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, percent, seeded, spread
+from benchmarks.claims.picture import Lines
+from benchmarks.claims.verdict import Condition
+from core.files.downloads import data_root
+from core.optim.config import OptimizerConfig
+from text.corpus.load import Corpus, Tokens, load_corpus
+from text.models.gpt import GPT, GPTConfig
+from text.presets import modern_core
+from text.tasks.language_modelling import NextTokenLoss, evaluate
+from vision import presets as images
+from vision.data.named import Part, read_named
+from vision.models.config import ViTConfig
+from vision.models.vit import ViT
+
+LENGTH, SIDE = 64, 28
+LABELS, TEXTS = (10, 100, 1000), (5_000, 50_000, 500_000)
+STARTS = ("from nothing", "pre-trained", "pre-trained, head alone")
+ADAMW, HEAD = (OptimizerConfig(lr=rate, betas=(0.9, 0.98), weight_decay=0.05) for rate in (2e-3, 1e-2))
+
+
+def pictures(name: str, part: Part) -> tuple[Tensor, Tensor]:
+    """Images (N, 1, 28, 28), normalised, and labels."""
+    found = read_named(name, part, data_root())
+    pixels = found.pixels.float() / 255
+    if pixels.shape[-1] != SIDE:
+        pixels = F.interpolate(pixels, (SIDE, SIDE), mode="bilinear")
+    return (pixels - 0.2) / 0.3, found.labels
+
+
+def draw_images(pixels: Tensor, labels: Tensor) -> Draw:
+    def draw(g: torch.Generator) -> tuple[Tensor, Tensor]:
+        rows = torch.randint(len(labels), (32,), generator=g)
+        return pixels[rows], labels[rows]
+
+    return draw
+
+
+def class_loss(model: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(model(pixels).float(), labels, reduction="sum")
+
+
+def vit() -> ViT:
+    return ViT(ViTConfig(SIDE, 1, 10, core=images.modern_core(64, 3, 2)))
+
+
+def on_images(seconds: float, tested: int, seed: int) -> dict[str, list[float]]:
+    """Test accuracy by the number of labels, of each start."""
+    first: ViT = seeded(seed, vit)
+    fit(first, class_loss, draw_images(*pictures("digits", "train")), seconds, seed, optimizer=ADAMW)
+    (pixels, labels), (test, true) = pictures("mnist", "train"), pictures("mnist", "test")
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    found: dict[str, list[float]] = {start: [] for start in STARTS}
+    for count in LABELS:
+        draw = draw_images(pixels[order[:count]], labels[order[:count]])
+        for start in STARTS:
+            model = seeded(seed, vit) if start == "from nothing" else deepcopy(first)
+            if start == "pre-trained, head alone":
+                model.embed.requires_grad_(False), model.core.requires_grad_(False)
+            fit(model, class_loss, draw, seconds, seed, optimizer=HEAD if "alone" in start else ADAMW)
+            found[start].append(accuracy(model, test[:tested], true[:tested]))
+    return found
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, pixels: Tensor, labels: Tensor) -> float:
+    """The share of images that it classifies correctly."""
+    said = torch.cat([model(part).argmax(-1) for part in pixels.split(250)])
+    return (said == labels).float().mean().item()
+
+
+def draw_bytes(tokens: Tokens) -> Draw:
+    def draw(g: torch.Generator) -> tuple[Tensor, Tensor]:
+        rows = taken(tokens, LENGTH + 1, 32, g)
+        return rows[:, :-1], rows[:, 1:]
+
+    return draw
+
+
+def gpt() -> GPT:
+    return GPT(GPTConfig(256, LENGTH, "untied", modern_core(64, 3, 4)))
+
+
+def on_texts(seconds: float, tested: int | None, seed: int) -> dict[str, list[float]]:
+    """Nats per byte of held-out Shakespeare by the bytes learned from, of each start."""
+    novels, plays = (load_corpus(name, "byte") for name in ("british_novels", "shakespeare"))
+    learn = partial(fit, loss=next_character, seconds=seconds, seed=seed, count=targets_of, optimizer=ADAMW)
+    first: GPT = seeded(seed, gpt)
+    learn(first, draw=draw_bytes(novels.train))
+    found: dict[str, list[float]] = {start: [] for start in STARTS[:2]}
+    for count in TEXTS:
+        for start in found:
+            model = seeded(seed, gpt) if start == "from nothing" else deepcopy(first)
+            learn(model, draw=draw_bytes(plays.train[:count]))
+            found[start].append(held_out(model, plays, tested))
+    return found
+
+
+def held_out(model: GPT, corpus: Corpus, tested: int | None) -> float:
+    part = replace(corpus, validation=corpus.validation[:tested])
+    return evaluate(NextTokenLoss(model), part, LENGTH, batch_size=64)["val/loss"]
+
+
+def gain(found: list[dict[str, Any]], better: str, size: int, sign: int) -> tuple[float, ...]:
+    """What a start gains over nothing at one of the sizes, by seed."""
+    return tuple(sign * (one[better][size] - one["from nothing"][size]) for one in found)
+
+
+def measure(lab: Lab) -> Finding:
+    seconds = lab.seconds(2 + len(LABELS) * len(STARTS) + 2 * len(TEXTS))
+    seen = lab.each_seed("images", partial(on_images, seconds, 250 if lab.quick else 5000))
+    read = lab.each_seed("texts", partial(on_texts, seconds, 4096 if lab.quick else None))
+    rows = [[f"images, {s}", *(percent([one[s][n] for one in seen]) for n in range(3))] for s in STARTS]
+    rows += [[f"texts, {s}", *(spread([one[s][n] for one in read]) for n in range(3))] for s in STARTS[:2]]
+    curves = [
+        ("MNIST", "labels", "test accuracy", LABELS, seen),
+        ("Shakespeare", "bytes", "nats per byte", TEXTS, read),
+    ]
+    return Finding(
+        ["learned from", *(f"{n:,} labels, {m:,} bytes" for n, m in zip(LABELS, TEXTS, strict=True))],
+        rows,
+        [Lines(title, x, y, xs, {s: [one[s] for one in ones] for s in ones[0]}, ("log", "linear"))
+         for title, x, y, xs, ones in curves],
+        [
+            Condition("images, 100 labels: gain", gain(seen, "pre-trained", 1, 1), "at least", 0.05, 0.01),
+            Condition("images, 10 labels: gain, head alone", gain(seen, STARTS[2], 0, 1), "at least", 0.05, 0.01),
+            Condition("texts, 5,000 bytes: gain in nats", gain(read, "pre-trained", 0, -1), "at least", 0.2, 0.01),
+        ],
+        ["Learning from nothing is given as long as fine-tuning, but not the time of pre-training as well."],
+    )  # fmt: skip
+
+
+CLAIM = Claim(
+    sentence="Pre-training pays: what was learned from much data of one kind helps where there is little of another.",
+    hypothesis="With 100 labels of MNIST, a model that has seen other digits classifies at least 5 points more test "
+    "images correctly than one that starts from nothing; with 10 labels its head alone does. From 5,000 bytes of "
+    "Shakespeare, a model that has read novels reaches at least 0.2 nats per byte less.",
+    equal="parameters, and core-seconds on the target data",
+    measure=measure,
+    minutes=51,
+    least=5,
+    needs=("shakespeare/input.txt", "british_novels/train.txt", "mnist/MNIST"),
+)
