@@ -44,6 +44,8 @@ LIKE_OTHERS = (
     "walker2d",
     "char-modern",
     "protein",
+    "instruct",
+    "prefer",
 )
 """Presets that only differ in size from one that is tried in any case."""
 MARKED = [

@@ -33,7 +33,8 @@ TOKENIZERS: dict[str, Tokenizer] = {
 }
 
 
-CAUSAL = [name for name, preset in PRESETS.items() if isinstance(preset.model, GPTConfig)]
+MODELLING = {name: preset for name, preset in PRESETS.items() if preset.task == "language-modelling"}
+CAUSAL = [name for name, preset in MODELLING.items() if isinstance(preset.model, GPTConfig)]
 OTHERS = {
     "multi30k": "marian",
     "t5-cpu": "t5",
