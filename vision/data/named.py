@@ -27,7 +27,7 @@ TORCHVISION = {
     "fashion-mnist": "FashionMNIST",
     "kmnist": "KMNIST",
 }
-NAMES = ("digits", ICONS, *TORCHVISION)
+NAMES = ("digits", *TORCHVISION, ICONS)
 INSTEAD = "take `--data digits`, which needs no network"
 
 DIGITS_TEST = 359  # a fifth of scikit-learn's 1,797
