@@ -13,7 +13,7 @@ CANDIDATES := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-floor wheel setup lint format clean
+.PHONY: help demo test test-all test-floor wheel setup lint format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,7 +21,10 @@ help: ## list these targets
 demo: $(STAMP) ## train every panel small on real data on the CPU and write runs/demo/report.html
 	@$(PY) -m benchmarks.demo $(ARGS)
 
-test: lint ## lint, types, import contract, then the whole test suite
+test: lint ## lint, types, import contract, then all tests but the slow ones
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
+
+test-all: lint ## the same with the slow tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-floor: $(FLOOR)/.installed ## the test suite on the oldest versions that pyproject.toml allows, in $(FLOOR)

@@ -120,5 +120,5 @@ def test_an_old_python_is_one_clear_line_and_leaves_nothing(house: House) -> Non
 @needs_make
 def test_make_alone_lists_the_targets(house: House) -> None:
     listed = house.make().stdout
-    assert all(f"make {target} " in listed for target in ("demo", "test", "lint", "format", "clean"))
+    assert all(f"make {target} " in listed for target in ("demo", "test", "test-all", "lint", "format", "clean"))
     assert house.calls == []
