@@ -112,7 +112,7 @@ def test_help_without_a_preset_is_a_page(arrays: Path, capfd: pytest.CaptureFixt
         parse_command(["--data", str(arrays), "--help"])
     page = capfd.readouterr().out
     assert end.value.code == 0
-    assert len(page.splitlines()) < 75
+    assert len(page.splitlines()) < 80
     for shown in ("--env-args", "--model.context INT", "(default: 10)"):
         assert shown in page
     assert "--optimizer.kind" not in page
