@@ -10,6 +10,7 @@ import pytest
 from benchmarks import learned_figures
 
 
+@pytest.mark.slow
 def test_figures_of_a_recipe_are_measured_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--seeds", "1", "--steps", "2", "--recipes", "vit-digits", "--results", str(tmp_path)]
     learned_figures.run(learned_figures.parse(words))

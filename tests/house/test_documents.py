@@ -99,6 +99,7 @@ def run(folder: Path, *words: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", FIRST)
 def test_the_first_commands_of_each_panel_run(named: str, tmp_path: Path, data_root: Path) -> None:
     short = FIRST[named]

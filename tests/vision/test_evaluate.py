@@ -143,6 +143,7 @@ def test_keys_are_flat(plain: dict[str, Any]) -> None:
     assert not any(isinstance(value, list | dict) for value in plain.values())
 
 
+@pytest.mark.slow
 def test_cifar10_is_evaluated_on_its_official_test_images(command: Command, data_root: Path, tmp_path: Path) -> None:
     shape = ("--model.image-size", 32, "--model.patch", 16, "--augment.crop", "none")
     run = train_run(tmp_path / "run", "--data", "cifar10", *shape, "--steps", 2, "--validation", 100)
