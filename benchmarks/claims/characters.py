@@ -38,16 +38,6 @@ def windows(length: int, batch: int) -> Draw:
     return draw
 
 
-def next_character(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats, summed over all targets."""
-    return NextTokenLoss(model)(ids, targets)
-
-
-def targets_of(ids: Tensor, targets: Tensor) -> int:
-    """How many characters are predicted."""
-    return targets.numel()
-
-
 def held_out_loss(model: nn.Module, length: int, characters: int | None = None) -> float:
     """Nats per character over the held-out tenth, or its first so many, in windows that do not overlap."""
     corpus = shakespeare()

@@ -23,6 +23,7 @@ from core.optim.groups import build_optimizer
 from core.training.config import RunConfig
 from core.training.order import Share, stream
 from core.training.run import Run
+from core.vocabulary import IGNORED
 
 ADAMW = OptimizerConfig(lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
 SCHEDULE = ScheduleConfig(kind="cosine", warmup=0.1, final=0.02)
@@ -170,6 +171,17 @@ def fit(
                 run.update(run.backward(objective, batch, count))
     model.eval()
     return run.step
+
+
+def next_token(model: Any, ids: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy in nats, summed over the targets that count: 2 x int64 (B, T) -> ()."""
+    loss: Tensor = model.head.loss(model.features(ids), targets)
+    return loss
+
+
+def targets_of(ids: Tensor, targets: Tensor, *others: Tensor) -> Tensor:
+    """How many targets count: ()."""
+    return (targets != IGNORED).sum()
 
 
 def warm_up() -> None:

@@ -18,7 +18,7 @@ from core.optim.config import OptimizerConfig
 from text.models.build import build_model
 from text.models.encoder_decoder import EncoderDecoderConfig
 from text.models.recurrent_seq2seq import RecurrentSeq2SeqConfig
-from text.presets import modern_core
+from text.presets import MUON, modern_core
 
 SYMBOLS, START, LONGEST, BATCH = 32, 32, 20, 128
 LENGTHS, WIDTHS, WIDTH = (5, 10, 15, 20), (32, 64, 128, 256), 64
@@ -36,7 +36,6 @@ RUNGS: dict[str, Any] = {
     "LSTM, general attention": replace(LSTM, attention="general", dim=58),
     "Transformer": TRANSFORMER,
 }
-MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
 ADAMW = OptimizerConfig(lr=5e-3, betas=(0.9, 0.99), weight_decay=0.0)
 
 

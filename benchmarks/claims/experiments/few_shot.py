@@ -12,18 +12,27 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, parameters, percent, seeded
+from benchmarks.claims.common import (
+    Claim,
+    Finding,
+    Lab,
+    fit,
+    generator,
+    next_token,
+    parameters,
+    percent,
+    seeded,
+    targets_of,
+)
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
-from core.optim.config import OptimizerConfig
 from core.vocabulary import IGNORED
 from text.models.gpt import GPT, GPTConfig
-from text.presets import modern_core
+from text.presets import MUON, modern_core
 
 LETTERS, WORD, SHOTS, BATCH = 6, 3, 9, 64
 ARROW, END = LETTERS, LETTERS + 1
 EACH = 2 * WORD + 2  # tokens of an example
-MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
 SIZES = {"4 tasks": 4, "any task": 0}
 
 
@@ -54,15 +63,6 @@ def draw(known: tuple[Tensor, Tensor] | None, g: torch.Generator) -> tuple[Tenso
     return texts(known[0][chosen], known[1][chosen], g)
 
 
-def loss(model: GPT, ids: Tensor, said: Tensor) -> Tensor:
-    return model.head.loss(model.features(ids), said)
-
-
-def answers_of(ids: Tensor, said: Tensor) -> Tensor:
-    """How many letters are to be said."""
-    return (said != IGNORED).sum()
-
-
 def build() -> GPT:
     return GPT(GPTConfig(LETTERS + 2, SHOTS * EACH, "untied", modern_core(64, 3, 4)))
 
@@ -80,7 +80,7 @@ def learned(count: int, seconds: float, rows: int, seed: int) -> list[float]:
     """Of a model that has seen so many tasks, 0 = ever new ones."""
     known = tasks(count, generator(seed, "tasks")) if count else None
     model = seeded(seed, build)
-    fit(model, loss, partial(draw, known), seconds, seed, count=answers_of, optimizer=MUON, precision="auto")
+    fit(model, next_token, partial(draw, known), seconds, seed, count=targets_of, optimizer=MUON, precision="auto")
     return right(model, rows)
 
 

@@ -11,19 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.claims.characters import NEEDS, held_out_loss, next_character, shakespeare, targets_of, windows
-from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, parameters, seeded, spread
+from benchmarks.claims.characters import NEEDS, held_out_loss, shakespeare, windows
+from benchmarks.claims.common import (
+    Claim,
+    Finding,
+    Lab,
+    fit,
+    generator,
+    next_token,
+    parameters,
+    seeded,
+    spread,
+    targets_of,
+)
 from benchmarks.claims.picture import Cells, Lines
 from benchmarks.claims.verdict import Condition
 from core.attention import Attention, record_attention
-from core.optim.config import OptimizerConfig
 from text.corpus.windows import validation_batches
 from text.models.gpt import GPT, GPTConfig
-from text.presets import modern_core
+from text.presets import MUON, modern_core
 
 DIM, DEPTH, LENGTH, BATCH = 64, 4, 128, 16
 HEADS, OURS = (1, 2, 4, 8, 16), 4
-MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
 MARKS = " \n.,;:!?'-"
 
 
@@ -31,7 +40,7 @@ def trained(heads: int, seconds: float, seed: int) -> GPT:
     core = modern_core(DIM, DEPTH, heads)
     config = GPTConfig(shakespeare().tokenizer.vocab_size, LENGTH, "untied", core)
     model: GPT = seeded(seed, lambda: GPT(config))
-    fit(model, next_character, windows(LENGTH, BATCH), seconds, seed, count=targets_of, optimizer=MUON)
+    fit(model, next_token, windows(LENGTH, BATCH), seconds, seed, count=targets_of, optimizer=MUON)
     return model
 
 

@@ -19,13 +19,11 @@ from benchmarks.claims.regressions import NOISE, RIVALS, SHIFTS, D, K, Prompts, 
 from benchmarks.claims.verdict import Condition
 from core.graph import causal
 from core.init import initialise
-from core.optim.config import OptimizerConfig
 from core.positions import index
 from core.transformer import Transformer
-from text.presets import modern_core
+from text.presets import MUON, modern_core
 
 BATCH, TESTED = 64, 4096
-MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
 MAIN, REST = 0.6, 0.1  # of a seed's time: the training that is judged, and each of four with so many tasks
 Curves = list[list[float]]
 """Errors of several seeds, by the number of examples."""

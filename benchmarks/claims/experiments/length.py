@@ -14,23 +14,21 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, generator, percent, seeded
+from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, generator, percent, seeded, targets_of
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
 from core.config import PositionConfig, PositionKind
 from core.graph import causal
 from core.init import initialise
-from core.optim.config import OptimizerConfig
 from core.positions import index
 from core.transformer import Transformer
 from core.vocabulary import IGNORED, VocabularyHead
-from text.presets import modern_core
+from text.presets import MUON, modern_core
 
 Kind = Literal["learned", "rotary", "alibi", "none", "within"]
 KINDS: tuple[Kind, ...] = ("learned", "rotary", "alibi", "none", "within")
 SYMBOLS = "0123456789+=$"
 TRAINED, LENGTHS, BATCH = 10, (5, 10, 11, 15, 20, 30), 64
-MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
 PLACES = 3 * max(LENGTHS) + 4
 
 
@@ -105,8 +103,7 @@ def right(model: Adder, digits: int, rows: int) -> float:
 def by_length(kind: Kind, seconds: float, rows: int, seed: int) -> list[float]:
     model = seeded(seed, lambda: Adder(kind))
     draw: Draw = training_draw
-    counted = lambda _, targets, offset: (targets != IGNORED).sum()  # noqa: E731
-    fit(model, loss, draw, seconds, seed, count=counted, optimizer=MUON, precision="auto")
+    fit(model, loss, draw, seconds, seed, count=targets_of, optimizer=MUON, precision="auto")
     return [right(model, digits, rows) for digits in LENGTHS]
 
 

@@ -14,7 +14,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, parameters, percent, seeded
+from benchmarks.claims.common import (
+    Claim,
+    Finding,
+    Lab,
+    fit,
+    generator,
+    next_token,
+    parameters,
+    percent,
+    seeded,
+    targets_of,
+)
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
 from core.graph import Graph, arbitrary
@@ -25,14 +36,13 @@ from core.transformer import Transformer
 from core.vocabulary import IGNORED, VocabularyHead
 from text.models.gpt import GPT, GPTConfig
 from text.models.recurrent import RecurrentConfig, RecurrentLM
-from text.presets import modern_core
+from text.presets import MUON, modern_core
 
 Kind = Literal["window alone", "recurrent memory", "LSTM", "all edges"]
 KINDS: tuple[Kind, ...] = ("window alone", "recurrent memory", "LSTM", "all edges")
 KEPT, SEGMENT, SEGMENTS, SYMBOLS, BATCH = 8, 16, 9, 8, 32
 NOISE, ASK, VOCAB = SYMBOLS, SYMBOLS + 4, SYMBOLS + 5
 DISTANCES = (1, 2, 4, 8)
-MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
 
 
 class RecurrentMemory(nn.Module):
@@ -97,27 +107,18 @@ def draw(g: torch.Generator) -> tuple[Tensor, Tensor]:
     return rows_of(DISTANCES[int(torch.randint(len(DISTANCES), (), generator=g))], BATCH, g)
 
 
-def loss(model: Any, ids: Tensor, said: Tensor) -> Tensor:
-    return model.head.loss(model.features(ids), said)
-
-
-def symbols_of(ids: Tensor, said: Tensor) -> Tensor:
-    """How many symbols are to be said."""
-    return (said != IGNORED).sum()
-
-
 @torch.no_grad()
 def right(model: Any, distance: int, rows: int) -> float:
     """The share of symbols that are right, each given the true ones before it."""
     ids, said = rows_of(distance, rows, generator(0, "test", distance))
     hits = model.head(model.features(ids)).argmax(-1) == said
-    return (hits.sum() / symbols_of(ids, said)).item()
+    return (hits.sum() / targets_of(ids, said)).item()
 
 
 def by_distance(kind: Kind, seconds: float, rows: int, seed: int) -> list[float]:
     model = seeded(seed, partial(build, kind))
     optimizer = OptimizerConfig(lr=5e-3, betas=(0.9, 0.99), weight_decay=0.0) if kind == "LSTM" else MUON
-    fit(model, loss, draw, seconds, seed, count=symbols_of, optimizer=optimizer)
+    fit(model, next_token, draw, seconds, seed, count=targets_of, optimizer=optimizer)
     return [right(model, distance, rows) for distance in DISTANCES]
 
 

@@ -9,21 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.claims.characters import NEEDS, held_out_loss, next_character, shakespeare, taken, targets_of, windows
-from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, seeded, spread
+from benchmarks.claims.characters import NEEDS, held_out_loss, shakespeare, taken, windows
+from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, next_token, seeded, spread, targets_of
 from benchmarks.claims.picture import Bars, Lines
 from benchmarks.claims.verdict import Condition
 from core.config import PositionConfig, PositionKind, TransformerConfig
-from core.optim.config import OptimizerConfig
 from text.corpus.load import Tokens
 from text.models.encoder import MaskedLM, MaskedLMConfig
 from text.models.gpt import GPT, GPTConfig
-from text.presets import modern_core
+from text.presets import MUON, modern_core
 
 KINDS: tuple[PositionKind, ...] = ("none", "learned", "sinusoidal", "rotary", "alibi", "t5")
 LENGTH, BATCH, HIDDEN = 64, 32, 0.15
 LENGTHS = (32, 64, 128, 256)
-MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
 
 
 def shape(kind: PositionKind, direction: str = "past") -> TransformerConfig:
@@ -36,7 +34,7 @@ def decoder(kind: PositionKind, seconds: float, characters: int | None, seed: in
     """Held-out nats per character at each length."""
     vocab = shakespeare().tokenizer.vocab_size
     model = seeded(seed, lambda: GPT(GPTConfig(vocab, max(LENGTHS), "untied", shape(kind))))
-    fit(model, next_character, windows(LENGTH, BATCH), seconds, seed, count=targets_of, optimizer=MUON)
+    fit(model, next_token, windows(LENGTH, BATCH), seconds, seed, count=targets_of, optimizer=MUON)
     return [held_out_loss(model, length, characters) for length in LENGTHS]
 
 

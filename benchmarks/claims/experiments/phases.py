@@ -9,16 +9,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.claims.characters import NEEDS, held_out_loss, next_character, shakespeare, targets_of, windows
-from benchmarks.claims.common import Claim, Finding, Lab, fit, parameters, percent, seeded, spread
+from benchmarks.claims.characters import NEEDS, held_out_loss, shakespeare, windows
+from benchmarks.claims.common import (
+    Claim,
+    Finding,
+    Lab,
+    fit,
+    next_token,
+    parameters,
+    percent,
+    seeded,
+    spread,
+    targets_of,
+)
 from benchmarks.claims.picture import Bars
 from benchmarks.claims.verdict import Condition
 from core.attention import LayerContext
 from core.files.downloads import data_root
-from core.optim.config import OptimizerConfig
 from core.transformer import Transformer
 from text.models.gpt import GPT, GPTConfig
-from text.presets import modern_core
+from text.presets import MUON, modern_core
 from vision import presets as images
 from vision.data.named import Part, read_named
 from vision.models.config import ViTConfig
@@ -28,7 +38,6 @@ Kind = Literal["both", "communicate", "compute"]
 DEPTHS: dict[Kind, int] = {"both": 2, "communicate": 6, "compute": 3}
 """An attention layer has 4 dim² parameters, a feed-forward layer 8 dim²: 24 dim² in all."""
 DIM, LENGTH, BATCH, IMAGES = 96, 64, 32, 64
-MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
 
 
 class Skip(nn.Module):
@@ -91,7 +100,7 @@ def accuracy(model: nn.Module, tested: int) -> float:
 
 def text_loss(kind: Kind, seconds: float, tested: int | None, seed: int) -> float:
     model = seeded(seed, lambda: characters(kind))
-    fit(model, next_character, windows(LENGTH, BATCH), seconds, seed, count=targets_of, optimizer=MUON)
+    fit(model, next_token, windows(LENGTH, BATCH), seconds, seed, count=targets_of, optimizer=MUON)
     return held_out_loss(model, LENGTH, tested)
 
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from benchmarks.claims.characters import NEEDS, held_out_loss, next_character, shakespeare, targets_of, windows
-from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, seeded, spread
+from benchmarks.claims.characters import NEEDS, held_out_loss, shakespeare, windows
+from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, next_token, seeded, spread, targets_of
 from benchmarks.claims.picture import Bars, Lines
 from benchmarks.claims.verdict import Condition
 from core.attention import LayerContext, record_attention
@@ -64,7 +64,7 @@ def build(without: Without, dim: int = DIM, depth: int = DEPTH) -> GPT:
 def gradients(model: GPT) -> list[float]:
     """The norm of the first gradient in every block's maps to queries, keys and values."""
     model.zero_grad()
-    next_character(model, *windows(LENGTH, BATCH)(generator(0, "first"))).backward()
+    next_token(model, *windows(LENGTH, BATCH)(generator(0, "first"))).backward()
     norms = [block.attention.branch.qkv.weight.grad.norm().item() for block in model.core.blocks]
     model.zero_grad()
     return norms
@@ -88,7 +88,7 @@ def examined(without: Without, seconds: float, tested: int | None, seed: int) ->
     first = gradients(model)
     fitted = partial(fit, count=targets_of, optimizer=ADAMW, schedule=AT_ONCE)
     try:
-        fitted(model, next_character, windows(LENGTH, BATCH), seconds, seed)
+        fitted(model, next_token, windows(LENGTH, BATCH), seconds, seed)
         loss = held_out_loss(model, LENGTH, tested)
     except NonFinite:
         loss = math.nan

@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.claims.characters import next_character, taken, targets_of
-from benchmarks.claims.common import Claim, Finding, Lab, fit, parameters, seeded
+from benchmarks.claims.characters import taken
+from benchmarks.claims.common import Claim, Finding, Lab, fit, next_token, parameters, seeded, targets_of
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
-from core.optim.config import OptimizerConfig, ScheduleConfig
+from core.optim.config import ScheduleConfig
 from text.corpus.load import load_corpus
 from text.corpus.windows import validation_batches
 from text.models.gpt import GPT, GPTConfig
-from text.presets import modern_core
+from text.presets import MUON, modern_core
 from text.tasks.language_modelling import NextTokenLoss
 
 Points = NDArray[np.float64]
@@ -34,7 +34,7 @@ SHAPES = {32: 2, 48: 2, 64: 3, 96: 3}  # channels: blocks
 TIMES, NEXT, LENGTH, BATCH = (1, 2, 4), 8, 128, 16
 RATE = 1.5e10  # operations a core-second that such small models reach, about: what makes minutes of operations
 HELD_OUT, DRAWS, LEVEL = 200_000, 200, 0.9
-MUON, PLATEAU = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99)), ScheduleConfig("wsd", 0.05, 0.4, 0.0)
+PLATEAU = ScheduleConfig("wsd", 0.05, 0.4, 0.0)
 
 
 def build(dim: int) -> GPT:
@@ -64,7 +64,7 @@ def point(dim: int, operations: float, tested: int, seed: int) -> list[float]:
     """(N, D, loss) of a model that is trained with so many operations."""
     steps = max(1, round(operations / (6 * size(dim) * LENGTH * BATCH)))
     model = seeded(seed, partial(build, dim))
-    fit(model, next_character, windows, 0, seed, count=targets_of, optimizer=MUON, schedule=PLATEAU, steps=steps)
+    fit(model, next_token, windows, 0, seed, count=targets_of, optimizer=MUON, schedule=PLATEAU, steps=steps)
     return [size(dim), steps * LENGTH * BATCH, bits(model, tested)]
 
 

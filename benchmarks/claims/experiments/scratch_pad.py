@@ -15,21 +15,31 @@ from functools import partial
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, generator, parameters, percent, seeded
+from benchmarks.claims.common import (
+    Claim,
+    Draw,
+    Finding,
+    Lab,
+    fit,
+    generator,
+    next_token,
+    parameters,
+    percent,
+    seeded,
+    targets_of,
+)
 from benchmarks.claims.picture import Bars
 from benchmarks.claims.verdict import Condition
 from core.decoding.filters import Sampling
 from core.decoding.generate import complete
-from core.optim.config import OptimizerConfig
 from core.vocabulary import IGNORED
 from text.models.gpt import GPT, GPTConfig
-from text.presets import gpt2_core
+from text.presets import MUON, gpt2_core
 
 SYMBOLS = "0123456789+=,;\n"
 SAMPLES, BATCH, TESTED = 1000, 64, 1000
-MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99))
 GREEDY = Sampling(temperature=0.0)
 
 
@@ -92,10 +102,6 @@ def drawn_from(ids: Tensor, targets: Tensor) -> Draw:
     return draw
 
 
-def loss(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
-    return model.head.loss(model.features(ids), targets)  # type: ignore[union-attr, operator]
-
-
 def build(context: int) -> GPT:
     return GPT(GPTConfig(len(SYMBOLS), context, "untied", gpt2_core(96, 3, 4, dropout=0.1)))
 
@@ -106,8 +112,7 @@ def accuracy(kind: str, seconds: float, tested: int, seed: int) -> float:
     train, test = pairs(seed, tested)
     ids, targets = rows_of(train, answer)
     model = seeded(seed, lambda: build(ids.shape[1] + 1))
-    counted = lambda _, targets: (targets != IGNORED).sum()  # noqa: E731
-    fit(model, loss, drawn_from(ids, targets), seconds, seed, count=counted, optimizer=MUON, precision="auto")
+    fit(model, next_token, drawn_from(ids, targets), seconds, seed, count=targets_of, optimizer=MUON, precision="auto")
     asked, due = [encode(question(a, b)) for a, b in test], [encode(answer(a, b)[-4:]) for a, b in test]
     said = complete(model, asked, len(answer(0, 0)), GREEDY)
     return sum(got[-4:] == wanted for got, wanted in zip(said, due, strict=True)) / len(test)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.claims.characters import next_character, taken, targets_of
-from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, percent, seeded, spread
+from benchmarks.claims.characters import taken
+from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, next_token, percent, seeded, spread, targets_of
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
 from core.files.downloads import data_root
@@ -102,7 +102,7 @@ def gpt() -> GPT:
 def on_texts(seconds: float, tested: int | None, seed: int) -> dict[str, list[float]]:
     """Nats per byte of held-out Shakespeare by the bytes learned from, of each start."""
     novels, plays = (load_corpus(name, "byte") for name in ("british_novels", "shakespeare"))
-    learn = partial(fit, loss=next_character, seconds=seconds, seed=seed, count=targets_of, optimizer=ADAMW)
+    learn = partial(fit, loss=next_token, seconds=seconds, seed=seed, count=targets_of, optimizer=ADAMW)
     first: GPT = seeded(seed, gpt)
     learn(first, draw=draw_bytes(novels.train))
     found: dict[str, list[float]] = {start: [] for start in STARTS[:2]}
