@@ -7,10 +7,10 @@ DIR is a run folder of the task `instructions`, or a public model with a chat te
 layout, or its name on the hub. What was said is remembered as far as the context reaches.
 """
 
-import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from core.checks import check_choices, check_positive
@@ -24,6 +24,7 @@ from text.models.gpt import GPT
 from text.pretrained.start import start_folder
 from text.trained import load_any
 from text.using.answering import Answering
+from text.using.terminal import converse, print_pieces
 
 DESCRIPTION = (
     "Talks with a model. DIR is a run folder of the task instructions, or a public model with a chat template: a "
@@ -59,8 +60,12 @@ class ChatConfig(Sampling):
         check_positive(self, "tokens")
 
 
-def say(answering: Answering, history: list[Message], words: str, options: ChatConfig, seed: int) -> Iterator[str]:
-    """The answer to some words, in pieces; both are then part of the history. ValueError for words that do not fit."""
+def say(answering: Answering, history: list[Message], options: ChatConfig, words: str) -> Iterator[str]:
+    """The answer to some words, in pieces; both are then part of the history. ValueError for words that do not fit.
+
+    Every answer has a seed of its own.
+    """
+    seed = options.seed + sum(message.role == "user" for message in history)
     asked = Message("user", words.strip())
     if not asked.content:
         raise ValueError("the message is empty: say something")
@@ -69,34 +74,6 @@ def say(answering: Answering, history: list[Message], words: str, options: ChatC
         said.append(piece)
         yield piece
     history += [asked, Message("assistant", "".join(said).strip())]
-
-
-def print_pieces(pieces: Iterator[str]) -> None:
-    """Prints pieces of text as they arrive."""
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
-
-
-def converse(answering: Answering, history: list[Message], options: ChatConfig) -> None:
-    """Asks for messages until the end of input; after one that does not fit it says so and asks again."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  (arrow keys and history for `input`)
-    print("Say something. Ctrl-C stops an answer, Ctrl-D quits.", file=sys.stderr)
-    seed = options.seed
-    while True:
-        try:
-            words = input("> ")
-        except EOFError:
-            print()
-            return
-        try:
-            print_pieces(say(answering, history, words, options, seed))
-            seed += 1
-        except KeyboardInterrupt:
-            print()
-        except ValueError as error:
-            print(error, file=sys.stderr)
 
 
 def chat(argv: list[str]) -> None:
@@ -114,9 +91,9 @@ def chat(argv: list[str]) -> None:
     answering = Answering(trained.model, trained.tokenizer, template, trained.device)
     history = [Message("system", options.system.strip())] if options.system.strip() else []
     if options.message is None and sys.stdin.isatty():
-        return converse(answering, history, options)
+        return converse("Say something. Ctrl-C stops an answer,", partial(say, answering, history, options))
     words = options.message if options.message is not None else sys.stdin.read()
-    print_pieces(say(answering, history, words, options, options.seed))
+    print_pieces(say(answering, history, options, words))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ DIR is a run folder, or a public model: a folder in Hugging Face's layout, or it
 asks for prompts on a terminal; elsewhere the prompt is read from standard input.
 """
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
@@ -24,6 +23,7 @@ from core.messages import notice
 from text.config import LanguageModellingConfig
 from text.tokens.base import StreamingDecoder, Tokenizer, UnknownCharacterError
 from text.trained import Trained, load_any
+from text.using.terminal import converse, print_pieces
 
 DESCRIPTION = (
     "Generates text. DIR is a run folder, or a public model: a folder in Hugging Face's layout, or its name on the hub "
@@ -171,32 +171,6 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
         return [0]
 
 
-def print_pieces(pieces: Iterator[str]) -> None:
-    """Prints pieces of text as they arrive."""
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
-
-
-def converse(trained: Trained, options: SampleConfig) -> None:
-    """Asks for prompts on a terminal until the end of input; after a bad one it says what is wrong and asks again."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  (arrow keys and history for `input`)
-    print("Type the beginning of a text, or nothing. Ctrl-C stops the model, Ctrl-D quits.", file=sys.stderr)
-    while True:
-        try:
-            prompt = input("> ")
-        except EOFError:
-            print()
-            return
-        try:
-            print_pieces(continuations(trained, prompt, options))
-        except KeyboardInterrupt:
-            print()
-        except ValueError as error:
-            print(error, file=sys.stderr)
-
-
 def sample(argv: list[str]) -> None:
     """The command."""
     name, rest = run_folder(argv, "text.sample")
@@ -209,7 +183,8 @@ def sample(argv: list[str]) -> None:
     if resolve_precision(options.precision, device) == "bf16":
         trained.model.bfloat16()  # once; autocast would convert every weight for every token
     if options.prompt is None and sys.stdin.isatty():
-        return converse(trained, options)
+        invitation = "Type the beginning of a text, or nothing. Ctrl-C stops the model,"
+        return converse(invitation, lambda prompt: continuations(trained, prompt, options))
     print_pieces(continuations(trained, options.prompt if options.prompt is not None else sys.stdin.read(), options))
 
 
