@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.generalist.doors import DOORS, Settings
+from benchmarks.generalist.doors import PANELS, Settings
 from benchmarks.generalist.training import train
 from benchmarks.measure.options import add_results, check_known, names, parser_of
 from benchmarks.measure.record import ROOT, provenance, table, update
@@ -42,12 +42,12 @@ SHOWN = {"text": "bits per character", "vision": "accuracy", "decision": "return
 TEACH = ("--env", "CartPole-v1", "--policy", "ppo", "--record", "replay")
 
 
-def specialists(out: Path, settings: Settings, **changes: Any) -> dict[str, float]:
-    """Every task alone, by its panel's own training: the figure of each."""
+def specialists(out: Path, settings: Settings, start: Path | None = None) -> dict[str, float]:
+    """Every task alone, by its panel's own training, from nothing or from the runs in a folder: the figure of each."""
     found = {}
-    for name, open_door in DOORS.items():
-        door = open_door(out / name, settings)
-        found[name] = door.train(replace(door.config, **changes.get(name, {})))[door.figure]
+    for name, panel in PANELS.items():
+        config = replace(panel.configure(out / name, settings), init_from=str(start / name) if start else "")
+        found[name] = panel.train(config)[panel.figure]
     return found
 
 
@@ -65,7 +65,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         episodes=options.episodes,
     )
     every, angles, steps, seconds = train(options.out / "generalist", settings)
-    figures = {name: every[name][open_door(options.out / "x", settings).figure] for name, open_door in DOORS.items()}
+    figures = {name: every[name][panel.figure] for name, panel in PANELS.items()}
     record: dict[str, Any] = {"steps": steps, "seconds": seconds, "cosines": angles.tolist(), "generalist": figures}
     record |= {"weighing": options.weighing, "clock": options.clock, "provenance": provenance()}
     for column in options.columns:
@@ -80,13 +80,12 @@ def same_samples(out: Path, settings: Settings, steps: int, seconds: float) -> d
 
 
 def same_time(out: Path, settings: Settings, steps: int, seconds: float) -> dict[str, float]:
-    minutes = seconds / 60 / len(DOORS)
+    minutes = seconds / 60 / len(PANELS)
     return specialists(out / "time", replace(settings, steps=None, minutes=minutes))
 
 
 def tuned(out: Path, settings: Settings, steps: int, seconds: float) -> dict[str, float]:
-    start = {name: {"init_from": str(out / "generalist" / name)} for name in DOORS}
-    return specialists(out / "tuned", replace(settings, steps=None, minutes=seconds / 600), **start)
+    return specialists(out / "tuned", replace(settings, steps=None, minutes=seconds / 600), out / "generalist")
 
 
 OTHERS: Mapping[str, Callable[[Path, Settings, int, float], dict[str, float]]] = {
@@ -109,9 +108,9 @@ def cartpole(options: argparse.Namespace) -> str:
 def shown(record: Mapping[str, Any]) -> str:
     """The table, and how the tasks pull."""
     present = [column for column in COLUMNS if column in record]
-    rows = [[f"{name}, {SHOWN[name]}", *(f"{record[column][name]:.4g}" for column in present)] for name in DOORS]
-    angles = [[a, *(f"{cosine:.3f}" for cosine in row)] for a, row in zip(DOORS, record["cosines"], strict=True)]
-    heads = table(["", *(COLUMNS[column] for column in present)], rows), table(["gradient cosines", *DOORS], angles)
+    rows = [[f"{name}, {SHOWN[name]}", *(f"{record[column][name]:.4g}" for column in present)] for name in PANELS]
+    angles = [[a, *(f"{cosine:.3f}" for cosine in row)] for a, row in zip(PANELS, record["cosines"], strict=True)]
+    heads = table(["", *(COLUMNS[column] for column in present)], rows), table(["gradient cosines", *PANELS], angles)
     return "\n\n".join((f"{record['steps']:,} updates in {record['seconds']:,.0f} s", *heads))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +14,11 @@ from torch import nn
 
 from core.checks import check_choices, check_positive
 from core.config import PositionConfig, TransformerConfig
-from core.optim.config import OptimizerConfig, ScheduleConfig
 from core.training.trained import save_data_record
 from decision.config import TrainConfig as DecisionRun
 from decision.models.config import DecisionConfig
 from decision.models.decision_transformer import DecisionTransformer
+from decision.presets import MUON, PLATEAU, modern_core
 from decision.tasks import loop as decision_loop
 from decision.tasks.imitation import Imitation
 from decision.trained import save_summary
@@ -36,8 +36,6 @@ from vision.tasks.loop import train as train_vision
 Weighing = Literal["equal", "relative"]
 """How the tasks' mean losses are added: as they are, or each divided by what it has lately been."""
 
-MUON = OptimizerConfig("muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.05)
-PLATEAU = ScheduleConfig(kind="wsd", warmup=0.05, decay=0.5, final=0.0)
 NEVER = 1_000_000
 """Steps between evaluations that only the end is to have."""
 
@@ -91,17 +89,7 @@ def run_settings(out: Path, settings: Settings, batch: int) -> dict[str, Any]:
 
 def trunk_core(dim: int, depth: int, position: PositionConfig) -> TransformerConfig:
     """The blocks that all three share, under the positions of one of them."""
-    return TransformerConfig(
-        dim=dim,
-        depth=depth,
-        n_heads=max(1, dim // 64),
-        norm="rms",
-        bias="none",
-        feedforward="relu2",
-        qk_norm="rms",
-        init="zero-residual",
-        position=position,
-    )
+    return replace(modern_core(dim, depth, max(1, dim // 64)), norm="rms", position=position)
 
 
 @dataclass
@@ -109,53 +97,51 @@ class Door:
     """A panel's task, with a model of its own around blocks that may be shared."""
 
     config: Any
-    """The configuration of a run of the panel, whole."""
+    """The configuration of a run of the panel, with what the data decides filled in."""
     task: Any
     """`core.training.task.Task`."""
     build: Callable[[], nn.Module]
     """A new model."""
     save_data: Callable[[Path], None]
     """Keeps in a run folder what is needed to use the model."""
-    train: Callable[[Any], dict[str, float]]
-    """The panel's own training of a configuration."""
-    figure: str
-    """The metric that is compared."""
-    better: Literal["less", "more"]
-    """Which value of it is."""
-    open: Callable[[], AbstractContextManager[Any]] = nullcontext
+    evaluating: Callable[[], AbstractContextManager[Any]] = nullcontext
     """What must be open while the task is evaluated."""
 
 
-def text_door(out: Path, settings: Settings) -> Door:
+def text_config(out: Path, settings: Settings) -> LanguageModellingConfig:
     """Characters of tiny Shakespeare."""
-    model = GPTConfig(
-        context=128, head="untied", core=trunk_core(settings.dim, settings.depth, PositionConfig("rotary"))
-    )
-    config = LanguageModellingConfig(
-        **run_settings(out, settings, 16), data=settings.text, tokenizer="char", model=model
-    )
+    core = trunk_core(settings.dim, settings.depth, PositionConfig("rotary"))
+    model, settled = GPTConfig(context=128, head="untied", core=core), run_settings(out, settings, 16)
+    return LanguageModellingConfig(**settled, data=settings.text, tokenizer="char", model=model)
+
+
+def text_door(config: LanguageModellingConfig) -> Door:
     task = LanguageModelling.prepare(config)
-    build = partial(build_model, task.config.model)
-    return Door(task.config, task, build, task.save_data, train_text, "val/bits_per_char", "less")
+    return Door(task.config, task, partial(build_model, task.config.model), task.save_data)
 
 
-def vision_door(out: Path, settings: Settings) -> Door:
+def vision_config(out: Path, settings: Settings) -> VisionRun:
     """Patches of CIFAR-10."""
     augment = AugmentConfig(crop="shift", shift=3, flip="alternating", smoothing=0.1)
     core = trunk_core(settings.dim, settings.depth, PositionConfig("rotary"))
     model = ViTConfig(image_size=32, patch=4, inputs="whitened", core=core)
-    config = VisionRun(**run_settings(out, settings, 64), data=settings.vision, augment=augment, model=model)
+    return VisionRun(**run_settings(out, settings, 64), data=settings.vision, augment=augment, model=model)
+
+
+def vision_door(config: VisionRun) -> Door:
     task = Classification.prepare(config)
     task.to(torch.device("cpu"))
-    return Door(task.config, task, task.first_model, task.save_data, train_vision, "val/accuracy", "more")
+    return Door(task.config, task, task.first_model, task.save_data)
 
 
-def decision_door(out: Path, settings: Settings) -> Door:
+def decision_config(out: Path, settings: Settings) -> DecisionRun:
     """Returns, states and actions of CartPole."""
     core = trunk_core(settings.dim, settings.depth, PositionConfig("none"))
-    model = DecisionConfig(context=10, core=core)
-    settled = run_settings(out, settings, 64)
-    asked = DecisionRun(**settled, data=settings.decision, eval_episodes=settings.episodes, model=model)
+    model, settled = DecisionConfig(context=10, core=core), run_settings(out, settings, 64)
+    return DecisionRun(**settled, data=settings.decision, eval_episodes=settings.episodes, model=model)
+
+
+def decision_door(asked: DecisionRun) -> Door:
     data, summary, config = decision_loop.prepare(asked)
     task = Imitation(data, summary, config, [], torch.device("cpu"))
 
@@ -168,13 +154,31 @@ def decision_door(out: Path, settings: Settings) -> Door:
         with decision_loop.evaluation_environments(config, summary) as task.environments:
             yield
 
-    build = partial(DecisionTransformer, config.model)
-    return Door(config, task, build, save_data, decision_loop.train, "val/return", "more", acting)
+    return Door(config, task, partial(DecisionTransformer, config.model), save_data, acting)
 
 
-DOORS: dict[str, Callable[[Path, Settings], Door]] = {
-    "text": text_door,
-    "vision": vision_door,
-    "decision": decision_door,
+@dataclass(frozen=True)
+class Panel:
+    """What a panel does by itself, and how it becomes a door."""
+
+    configure: Callable[[Path, Settings], Any]
+    """The configuration of a run in a folder; reads nothing."""
+    open: Callable[[Any], Door]
+    """The door of a configuration; reads the data."""
+    train: Callable[[Any], dict[str, float]]
+    """The panel's own training."""
+    figure: str
+    """The metric that is compared."""
+
+
+PANELS: dict[str, Panel] = {
+    "text": Panel(text_config, text_door, train_text, "val/bits_per_char"),
+    "vision": Panel(vision_config, vision_door, train_vision, "val/accuracy"),
+    "decision": Panel(decision_config, decision_door, decision_loop.train, "val/return"),
 }
-"""By panel, in the order in which an update passes through them."""
+"""In the order in which an update passes through them."""
+
+
+def open_doors(out: Path, settings: Settings) -> dict[str, Door]:
+    """The doors of all panels, whose run folders lie side by side. Raises ValueError for missing data."""
+    return {name: panel.open(panel.configure(out / name, settings)) for name, panel in PANELS.items()}

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmarks.generalist.doors import DOORS, Door, Settings, run_settings
+from benchmarks.generalist.doors import Door, Settings, open_doors, run_settings
 from benchmarks.generalist.trunk import Generalist, gradient_cosines
 from core.optim.groups import build_optimizer
 from core.training.config import RunConfig
@@ -64,7 +64,7 @@ def train(out: Path, settings: Settings) -> tuple[dict[str, dict[str, float]], T
     Returns the figures of every door, the cosines between the tasks' gradients at the end (`cosines`), the number of
     updates and the seconds of the run's clock. Raises ValueError for missing data.
     """
-    doors = {name: door(out / name, settings) for name, door in DOORS.items()}
+    doors = open_doors(out, settings)
     config = GeneralistRun(**run_settings(out / "all", settings, 1))
     with Run(config, unit="targets") as run:
         models = {name: door.build() for name, door in doors.items()}
@@ -109,7 +109,7 @@ def cosines(generalist: Generalist, doors: Mapping[str, Door], objectives: Mappi
 def write_run(door: Door, model: nn.Module, steps: int) -> dict[str, float]:
     """An ordinary run folder that holds a trained model; returns its evaluation."""
     config = replace(door.config, steps=steps, minutes=None)
-    with door.open(), Run(config, unit=door.task.unit) as run:
+    with door.evaluating(), Run(config, unit=door.task.unit) as run:
         door.save_data(run.folder)
         run.prepare(door.task.objective(model), model, partial(build_optimizer, config=config.optimizer))
         run.step = steps

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.generalist.__main__ import parse, shown
-from benchmarks.generalist.doors import DOORS, Door, Settings
+from benchmarks.generalist.doors import MUON, PANELS, Door, Settings, open_doors
 from benchmarks.generalist.training import Weighed, one_of_each, train
 from benchmarks.generalist.trunk import Generalist, gradient_cosines
 from core.training.order import Share
@@ -25,12 +25,12 @@ from vision.trained import load as load_classifier
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     file = tmp_path_factory.mktemp("cartpole") / "random.npz"
     collect(CollectConfig(env="CartPole-v1", steps=400, out=str(file)))
-    return Settings(steps=2, dim=64, depth=2, vision="digits", decision=str(file), episodes=2)
+    return Settings(steps=2, dim=64, depth=2, text="pydoc", vision="digits", decision=str(file), episodes=2)
 
 
 @pytest.fixture(scope="module")
 def doors(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Door]:
-    return {name: door(tmp_path_factory.mktemp("doors") / name, settings) for name, door in DOORS.items()}
+    return open_doors(tmp_path_factory.mktemp("doors"), settings)
 
 
 def built(doors: dict[str, Door]) -> tuple[dict[str, nn.Module], Generalist]:
@@ -60,7 +60,6 @@ def test_blocks_are_one_and_doors_are_three(doors: dict[str, Door]) -> None:
 
 
 def test_every_parameter_is_updated_in_one_way(doors: dict[str, Door]) -> None:
-    from benchmarks.generalist.doors import MUON
     from core.optim.groups import build_optimizer, parameter_roles
 
     _, generalist = built(doors)
@@ -91,7 +90,8 @@ def test_a_task_is_not_touched_by_the_batch_of_another(doors: dict[str, Door]) -
 
 
 def test_blocks_of_another_shape_are_refused(doors: dict[str, Door], settings: Settings, tmp_path: Path) -> None:
-    other = DOORS["text"](tmp_path, Settings(steps=2, dim=64, depth=1))
+    text = PANELS["text"]
+    other = text.open(text.configure(tmp_path, Settings(steps=2, dim=64, depth=1, text="pydoc")))
     with pytest.raises(ValueError, match="blocks cannot be shared: 1.attention"):
         Generalist({"a": doors["text"].build(), "b": other.build()})
 
@@ -115,8 +115,8 @@ def test_relative_losses_begin_equal_and_follow_their_mean() -> None:
 def test_what_is_left_are_ordinary_runs_over_the_same_weights(settings: Settings, tmp_path: Path) -> None:
     figures, angles, steps, _ = train(tmp_path / "one", settings)
     assert (steps, angles.shape, angles.diagonal().tolist()) == (2, (3, 3), pytest.approx([1, 1, 1]))
-    assert all(figures[name][door(tmp_path / "x", settings).figure] >= 0 for name, door in DOORS.items())
-    loaded = [load(tmp_path / "one" / name) for name, load in zip(DOORS, LOADERS, strict=True)]
+    assert all(figures[name][panel.figure] >= 0 for name, panel in PANELS.items())
+    loaded = [load(tmp_path / "one" / name) for name, load in zip(PANELS, LOADERS, strict=True)]
     first, *others = (each.model.core for each in loaded)  # type: ignore[attr-defined]
     for other in others:
         same = zip(first.blocks.parameters(), other.blocks.parameters(), strict=True)
