@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from text.conversations.messages import Conversation
 from text.conversations.read import ADVICE, conversation, objects, pairs_of
 from text.corpus.documents import BadText, Document
-from text.corpus.parts import Bad, Parts, Rows, find_files, hold_out, notice_overlap, usable
+from text.corpus.parts import Bad, Parts, Rows, find_files, load_parts, usable
 from text.corpus.sources import Data
 
 ACCEPTED = (
@@ -33,13 +34,7 @@ def load_preferences(
 
     Raises ValueError naming file and line for bad input.
     """
-    train, name = _read(data, bad)
-    if validation_data:
-        held_out, _ = _read(validation_data, bad)
-    else:
-        train, held_out = hold_out(train, validation, name)
-    notice_overlap(name, train, held_out)
-    return Parts(name=name, train=train, validation=held_out)
+    return load_parts(partial(_read, bad=bad), data, validation, validation_data)
 
 
 def read_preferences(data: Data, bad: Bad = "refuse") -> Preferences:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from core.messages import first_line
 from text.conversations.messages import Conversation, Message, Role
 from text.conversations.skills import skills
 from text.corpus.documents import BadText, Document, lines, plain_name
-from text.corpus.parts import Bad, Parts, Rows, find_files, hold_out, notice_overlap, only, usable
+from text.corpus.parts import Bad, Parts, Rows, find_files, load_parts, only, usable
 from text.corpus.sources import Data
 
 ROLES: dict[str, Role] = {"system": "system"}
@@ -44,13 +45,7 @@ def load_conversations(
 
     Raises ValueError naming file and line for bad input.
     """
-    train, name = _read(data, bad)
-    if validation_data:
-        held_out, _ = _read(validation_data, bad)
-    else:
-        train, held_out = hold_out(train, validation, name)
-    notice_overlap(name, train, held_out)
-    return Parts(name=name, train=train, validation=held_out)
+    return load_parts(partial(_read, bad=bad), data, validation, validation_data)
 
 
 def read_conversations(data: Data, bad: Bad = "refuse") -> Conversations:

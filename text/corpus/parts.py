@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +111,20 @@ def hold_out(rows: R, fraction: float, name: str, groups: Sequence[Hashable] = (
         raise ValueError(f"validation = {fraction!r} holds out nothing of the {len(rows)} rows of {name}")
     train, validation = (rows.take(i for i in range(len(rows)) if (i in held_out) is out) for out in (False, True))
     return train, validation
+
+
+def load_parts(read: Callable[[Data], tuple[R, str]], data: Data, validation: float, validation_data: Data) -> Parts[R]:
+    """Rows to train on and to validate on: those of validation_data, or where that is none a fraction of `data`'s.
+
+    read: the rows of what is named so, and their name
+    """
+    train, name = read(data)
+    if validation_data:
+        held_out, _ = read(validation_data)
+    else:
+        train, held_out = hold_out(train, validation, name)
+    notice_overlap(name, train, held_out)
+    return Parts(name=name, train=train, validation=held_out)
 
 
 def notice_overlap(name: str, train: Rows, validation: Rows) -> None:

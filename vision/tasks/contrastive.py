@@ -1,7 +1,6 @@
 """Which caption an image has: two encoders, and how well captions are found by images."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
@@ -21,12 +20,11 @@ from vision.data.preparation import Preparation
 from vision.generation.noise import generator
 from vision.models.contrastive import Contrastive, ContrastiveLoss
 from vision.tasks.contrastive_config import ContrastiveRunConfig
-from vision.tasks.prompted import check_same_shape, choose_prompts, prepared_data
-from vision.tasks.task import VisionTask, starts_from_others
+from vision.tasks.prompted import PromptedTask, check_same_shape, choose_prompts, first_model, prepared_data
 from vision.trained import load_contrastive
 
 
-class Captioning(VisionTask):
+class Captioning(PromptedTask):
     """Images and their captions, the cross-entropy of the right one in a group, how well those held out are found."""
 
     unit = "images"
@@ -47,14 +45,8 @@ class Captioning(VisionTask):
             check_same_shape(config, load_contrastive(config.init_from).config)
         return cls(data, prompts, with_steps(config, len(data.train)))
 
-    def to(self, device: torch.device) -> None:
-        self.device, self.images = device, self.data.training(self.config.batch_size, self.config.seed, device)
-        self.prompts = self.prompts.to(device)
-
     def first_model(self) -> Contrastive:
-        if starts_from_others(self.config):
-            return load_contrastive(self.config.init_from).model.train()
-        return Contrastive(self.config.model)
+        return first_model(self.config, Contrastive, load_contrastive)
 
     def summary(self) -> str:
         data, words = self.data, len(self.prompts.words or ())
@@ -62,10 +54,6 @@ class Captioning(VisionTask):
             f"{data.name}: {len(data.train):,} images with captions to learn from, {len(data.validation):,} held out, "
             f"{words:,} words"
         )
-
-    def save_data(self, folder: Path) -> None:
-        super().save_data(folder)
-        self.prompts.save(folder)
 
     def objective(self, model: nn.Module) -> nn.Module:
         return ContrastiveLoss(model, self.config.group, self.config.temperature)

@@ -1,7 +1,6 @@
 """Drawing images: flow matching with a Transformer."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
@@ -23,8 +22,14 @@ from vision.generation.noise import generator, noise
 from vision.models.dit import DiT
 from vision.reports.sheets import write_sheet
 from vision.tasks.flow_config import FlowConfig
-from vision.tasks.prompted import check_same_shape, choose_prompts, prepared_data, shown_labels
-from vision.tasks.task import VisionTask, starts_from_others
+from vision.tasks.prompted import (
+    PromptedTask,
+    check_same_shape,
+    choose_prompts,
+    first_model,
+    prepared_data,
+    shown_labels,
+)
 from vision.trained import load_generator
 
 HELD_OUT_SEED = 0
@@ -33,7 +38,7 @@ GOLDEN = (5**0.5 - 1) / 2
 """Multiples of it, less their whole part, fill the interval from 0 to 1 evenly from any place on."""
 
 
-class Flow(VisionTask):
+class Flow(PromptedTask):
     """Images, squared error of the velocity from noise to each of them; the same error on those held out."""
 
     unit = "images"
@@ -56,23 +61,13 @@ class Flow(VisionTask):
             check_same_shape(config, load_generator(config.init_from).config)
         return cls(data, prompts, with_steps(config, len(data.train)))
 
-    def to(self, device: torch.device) -> None:
-        self.device, self.images = device, self.data.training(self.config.batch_size, self.config.seed, device)
-        self.prompts = self.prompts.to(device)
-
     def first_model(self) -> DiT:
-        if starts_from_others(self.config):
-            return load_generator(self.config.init_from).model.train()
-        return DiT(self.config.model)
+        return first_model(self.config, DiT, load_generator)
 
     def summary(self) -> str:
         data, names = self.data, len(self.data.preparation.classes)
         told = f"{names:,} classes" if self.prompts.words is None else f"captions of {len(self.prompts.words):,} words"
         return f"{data.name}: {len(data.train):,} images to learn from, {len(data.validation):,} held out, {told}"
-
-    def save_data(self, folder: Path) -> None:
-        super().save_data(folder)
-        self.prompts.save(folder)
 
     def objective(self, model: nn.Module) -> nn.Module:
         return FlowLoss(model)

@@ -24,15 +24,21 @@ from vision.generation.pixels import PixelGenerator
 from vision.models.image_gpt import ImageGPT, PixelLoss
 from vision.reports.sheets import write_sheet
 from vision.tasks.pixels_config import PixelsConfig
-from vision.tasks.prompted import check_same_shape, choose_prompts, prepared_data, shown_labels
-from vision.tasks.task import VisionTask, starts_from_others
+from vision.tasks.prompted import (
+    PromptedTask,
+    check_same_shape,
+    choose_prompts,
+    first_model,
+    prepared_data,
+    shown_labels,
+)
 from vision.trained import load_pixels
 
 CODED_IMAGES = 5_000
 """Training images whose patches the image tokens are learned from."""
 
 
-class Pixels(VisionTask):
+class Pixels(PromptedTask):
     """Images as tokens after a prompt, the cross-entropy of each token, bits per dimension of those held out."""
 
     unit = "images"
@@ -63,14 +69,8 @@ class Pixels(VisionTask):
             check_same_shape(config, source.config)
         return cls(data, prompts, codebook, with_steps(config, len(data.train)))
 
-    def to(self, device: torch.device) -> None:
-        self.device, self.images = device, self.data.training(self.config.batch_size, self.config.seed, device)
-        self.prompts = self.prompts.to(device)
-
     def first_model(self) -> ImageGPT:
-        if starts_from_others(self.config):
-            return load_pixels(self.config.init_from).model.train()
-        return ImageGPT(self.config.model)
+        return first_model(self.config, ImageGPT, load_pixels)
 
     def summary(self) -> str:
         data, shape = self.data, self.config.model
@@ -81,7 +81,6 @@ class Pixels(VisionTask):
 
     def save_data(self, folder: Path) -> None:
         super().save_data(folder)
-        self.prompts.save(folder)
         self.codebook.save(folder)
 
     def objective(self, model: ImageGPT) -> nn.Module:

@@ -1,17 +1,48 @@
 """What tasks share whose models are told something of an image: its class or its caption."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
 
 from core.files.serialize import to_dict
 from core.training.folder import resume_point
-from core.training.trained import matches_data
+from core.training.trained import TrainedRun, matches_data
 from vision.captions.prompts import Prompts, Told
 from vision.captions.words import Words
 from vision.config import VisionConfig
 from vision.data.load import Data, load_data
 from vision.data.preparation import Preparation
-from vision.tasks.task import check_same_data
+from vision.tasks.task import VisionTask, check_same_data, starts_from_others
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class PromptedTask(VisionTask):
+    """A task whose batches hold what is told of each image beside it."""
+
+    prompts: Prompts
+    """What may be told."""
+
+    def to(self, device: torch.device) -> None:
+        """Lets batches be made for a device, and what is told with them."""
+        self.device, self.images = device, self.data.training(self.config.batch_size, self.config.seed, device)
+        self.prompts = self.prompts.to(device)
+
+    def save_data(self, folder: Path) -> None:
+        """Keeps in a run folder what is needed to use the model, words included, and what it was trained on."""
+        super().save_data(folder)
+        self.prompts.save(folder)
+
+
+def first_model(config: VisionConfig, build: Callable[[Any], M], load: Callable[[str], TrainedRun[M, Any]]) -> M:
+    """The model that training begins with: a new one, or that of the run which `load` reads."""
+    if starts_from_others(config):
+        return load(config.init_from).model.train()
+    return build(config.model)
 
 
 def prepared_data(config: VisionConfig) -> Data:
