@@ -15,9 +15,11 @@ from core.config import TransformerConfig
 from core.graph import Graph, Route, Span, causal, full, padding, prefix, route, segments, window
 from core.kernels import find_route
 from core.positions import index
-from core.switch import without_kernels
+from core.switch import SETTING, without_kernels
 from core.transformer import Transformer
 from core.transformer import find_route as chosen
+
+pytestmark = pytest.mark.skipif(SETTING == "off", reason="without kernels there are no blocks")
 
 ROWS = 2
 
