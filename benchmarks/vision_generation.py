@@ -4,8 +4,9 @@ python -m benchmarks.vision_generation --dit PATH [--rounds N] [--threads N]
 
 PATH is a clone of facebookresearch/DiT. Six blocks 128 wide with 4 heads, modulated by a condition, over batches of 49
 tokens, as `flow-mnist` has: forward, squared error, backward, clipping and fused AdamW, eager, in float32 and by
-autocast in bfloat16. `ours` is DiT's block built of the core, with its weights (first_loss shows that it computes the same);
-`ours, modern` is the block of our presets. What the models that are trained draw is measured by `vision.evaluate`.
+autocast in bfloat16. `ours` is DiT's block built of the core, with its weights (first_loss shows that it computes the
+same); `ours, modern` is the block of our presets. What the models that are trained draw is measured by
+`vision.evaluate`.
 
 The figures are saved in benchmarks/results/vision_generation.json.
 """
