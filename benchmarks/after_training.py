@@ -1,0 +1,187 @@
+"""What adapters and instructions reach on a CPU: LoRA beside full fine-tuning, six skills, a 135 M model's memory.
+
+python -m benchmarks.after_training [--parts lora,skills,memory] [--seeds 0,1,2] [--steps N]
+
+- lora: a model of bytes learns tiny Shakespeare, then Python's own documentation (`--data pydoc`), by all of its
+  weights and by LoRA of rank 8, in as many steps. `share` is the part of full fine-tuning's fall of the loss that LoRA
+  reaches; `parameters`, what it trains as a part of the weights.
+- skills: the preset instruct; the part of the held-out questions whose answer is right to the letter.
+- memory: LoRA on a model of 135 million random weights (30 layers, 576 wide, 9 heads, 3 of keys, 49,152 tokens), 50
+  steps of 1,024 tokens: the most memory that the process held, and core-seconds.
+
+Run folders stay in runs/after_training: what is finished there is not trained again. Each part replaces its own
+figures in benchmarks/results/after_training.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from benchmarks.measure.harness import last_json
+from benchmarks.measure.options import add_results, check_known, integers, names, parser_of
+from benchmarks.measure.record import ROOT, number, provenance, table, update
+from benchmarks.measure.timing import children_peak_memory
+from benchmarks.peers.nanogpt import run_timed
+from core.cli.exits import main
+from core.config import PositionConfig, TransformerConfig
+from text.models.gpt import GPT, GPTConfig
+from text.pretrained.folders import export_pretrained
+from text.trained import load
+
+NAME = "after_training"
+WIDE = "--tokenizer byte --model.core.dim 448 --model.core.n-heads 7 --sample 0"
+LORA = "--adapter lora --adapter.rank 8 --adapter.targets all"
+SMOL = GPTConfig(
+    vocab_size=49_152,
+    context=1024,
+    core=TransformerConfig(
+        dim=576, depth=30, n_heads=9, n_kv_heads=3, ffn_dim=1536, feedforward="swiglu", norm="rmsnorm", bias="none",
+        position=PositionConfig("rotary", pairing="halves"),
+    ),
+)  # fmt: skip
+"""The shape of SmolLM2-135M."""
+SMALL = replace(SMOL, vocab_size=300, core=replace(SMOL.core, dim=36, depth=2, ffn_dim=48))
+Figures = dict[str, float]
+
+
+# ---------------------------------------------------------------------------------------------- commands
+
+
+def train(folder: Path, *words: object) -> None:
+    """`text.train`, unless the folder holds a finished run."""
+    if not (folder / "config.json").exists():
+        command("text.train", *words, "--device", "cpu", "--out", folder)
+
+
+def evaluate(folder: Path, *words: object) -> Mapping[str, Any]:
+    """What `text.evaluate` says of the last weights."""
+    return last_json(command("text.evaluate", folder, "--checkpoint", "last", "--device", "cpu", "--json", *words))
+
+
+def command(module: str, *words: object) -> str:
+    """Runs `python -m module`; what it printed."""
+    parts = (part for word in words for part in (shlex.split(word) if isinstance(word, str) else [str(word)]))
+    return run_timed([sys.executable, "-m", module, *parts], ROOT)[1]
+
+
+def steps_of(options: argparse.Namespace, usual: int) -> str:
+    """The budget of a training, unless --steps says otherwise."""
+    return f"--steps {options.steps or usual}"
+
+
+# ---------------------------------------------------------------------------------------------- the parts
+
+
+def lora(options: argparse.Namespace, seed: int) -> Figures:
+    """The fall of the loss on Python's help texts, by all weights and by LoRA, from the same Shakespeare."""
+    folder = options.runs / "lora" / f"seed-{seed}"
+    base, budget = folder / "shakespeare", f"--seed {seed} {steps_of(options, 700)}"
+    train(base, "char-modern --data shakespeare", WIDE, budget)
+    further = "char-modern --data pydoc --sample 0 --init-from", base, budget
+    train(folder / "full", *further, options.full_options)
+    train(folder / "lora", *further, LORA, options.lora_options)
+    before = evaluate(base, "--data pydoc")["val/loss"]
+    full, adapted = (evaluate(folder / name)["val/loss"] for name in ("full", "lora"))
+    return {
+        "before": before,
+        "full": full,
+        "lora": adapted,
+        "share": (before - adapted) / (before - full),
+        "parameters": trained_share(folder / "lora"),
+    }
+
+
+def trained_share(folder: Path) -> float:
+    """Parameters of the adapters, as a part of those of the model beside which they stand."""
+    sizes = [(p.numel(), p.requires_grad) for p in load(folder, "last", adapters="apart").model.parameters()]
+    adapters = sum(size for size, trained in sizes if trained)
+    return adapters / (sum(size for size, _ in sizes) - adapters)
+
+
+def skills(options: argparse.Namespace, seed: int) -> Figures:
+    """The preset instruct on its six skills."""
+    folder = options.runs / "skills" / f"seed-{seed}"
+    train(folder, "instruct", f"--seed {seed} {steps_of(options, 1000)}")
+    found = evaluate(folder)
+    return {name: found[f"val/{name}"] for name in ("exact_match", "loss")}
+
+
+def memory(options: argparse.Namespace, seed: int) -> Figures:
+    """One training of the large model; its memory is the most that any command of this benchmark held."""
+    folder = options.runs / "memory" / f"seed-{seed}"
+    if not (folder / "base").exists():
+        torch.manual_seed(seed)
+        export_pretrained(GPT(SMALL if options.tiny else SMOL), folder / "base", "llama", precision="bf16")
+    words = "instruct --tokenizer byte --template chatml --batch-size 4 --model.context 256 --init-from"
+    before = children_core_seconds()
+    train(folder / "run", words, folder / "base", LORA, f"--seed {seed} {steps_of(options, 50)}")
+    return {
+        "peak_gb": children_peak_memory() / 1e9,
+        "core_seconds": children_core_seconds() - before,
+        "parameters": trained_share(folder / "run"),
+    }
+
+
+def children_core_seconds() -> float:
+    """Processor time of all commands so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, int], Figures]] = {"lora": lora, "skills": skills, "memory": memory}
+
+
+# ---------------------------------------------------------------------------------------------- the command
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options; ValueError for a part that is none."""
+    parser = parser_of(NAME, __doc__)
+    parser.add_argument("--parts", type=names, default=[*PARTS], help=f"of {','.join(PARTS)}")
+    parser.add_argument("--seeds", type=integers, default=[0], help="of the trainings")
+    parser.add_argument("--steps", type=int, default=0, help="of each training; default: 700, 1,000 and 50")
+    parser.add_argument("--full-options", default="", help="lora: more options of the training of all weights")
+    parser.add_argument("--lora-options", default="", help="lora: more options of the training of adapters")
+    parser.add_argument("--tiny", action="store_true", help="memory: a small model, to try")
+    parser.add_argument("--runs", type=Path, default=Path("runs") / NAME, help="folder of the run folders")
+    add_results(parser)
+    options = parser.parse_args(argv)
+    check_known(options, parts=PARTS)
+    options.runs = options.runs.absolute()
+    return options
+
+
+def run(options: argparse.Namespace) -> None:
+    """Every part asked for, over the seeds, printed and saved as soon as it is measured."""
+    for part in options.parts:
+        found = [PARTS[part](options, seed) for seed in options.seeds]
+        print(f"\n## {part}\n\n{shown(found)}", flush=True)
+        update(
+            NAME,
+            {part: {"seeds": dict(zip(map(str, options.seeds), found, strict=True)), **provenance()}},
+            options.results,
+        )
+
+
+def shown(found: Sequence[Figures]) -> str:
+    """A row for each figure: its mean, and every seed."""
+    rows = [[name, *(number(value) for value in (mean(each), *each))] for name, each in over_seeds(found).items()]
+    return table(["", "mean", *(f"seed {place}" for place in range(len(found)))], rows)
+
+
+def over_seeds(found: Sequence[Figures]) -> dict[str, list[float]]:
+    return {name: [one[name] for one in found] for name in found[0]}
+
+
+if __name__ == "__main__":
+    main(lambda: run(parse()))
