@@ -1,6 +1,6 @@
 """What configurations check about themselves; every error names the field, its value and what is accepted."""
 
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -58,6 +58,10 @@ def refuse_unused(config: Any) -> None:
     """Raise ValueError when a field that `config.unused()` names holds anything but its default."""
     reasons = config.unused()
     for f in fields(config):
-        default = f.default if f.default_factory is MISSING else f.default_factory()
-        if f.name in reasons and getattr(config, f.name) != default:
+        if f.name in reasons and getattr(config, f.name) != default_of(f):
             raise ValueError(f"{f.name} = {getattr(config, f.name)!r} has no effect: {reasons[f.name]}")
+
+
+def default_of(field: Field[Any]) -> Any:
+    """What a field of a dataclass holds that is not given."""
+    return field.default if field.default_factory is MISSING else field.default_factory()

@@ -85,9 +85,9 @@ MULTI30K = TranslationConfig(
     eval_every=500,
     save_every=250,
     keep=5,
-    optimizer=OptimizerConfig(lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0),
+    optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0),
     schedule=ScheduleConfig(kind="inverse-sqrt", warmup=0.1),
-    model=shape_2017(dim=192, depth=4, n_heads=6, ffn_dim=768, dropout=0.25, context=128),
+    model=shape_2017(dim=192, depth=4, n_heads=6, ffn_dim=768, dropout=0.1, context=128),
 )
 LSTM = RecurrentSeq2SeqConfig(dim=384, depth=1, dropout=0.3, context=128, attention="none", encoder="reversed")
 

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from core.checks import unused_fields
+from core.checks import default_of, unused_fields
 from core.cli.synonyms import translated
 from core.messages import nearest
 
@@ -247,7 +247,15 @@ def _replaced(config: Any, given: Mapping[str, Any]) -> Any:
             changes[name] = _replaced(getattr(config, name), inner)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-    return dataclasses.replace(config, **changes)
+    return dataclasses.replace(config, **_idle(config, changes), **changes)
+
+
+def _idle(config: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of those fields that the changes leave without effect, and nobody asked for."""
+    draft = object.__new__(type(config))
+    vars(draft).update(vars(config) | changes)
+    before, after = (getattr(one, "unused", dict)() for one in (config, draft))
+    return {f.name: default_of(f) for f in dataclasses.fields(config) if f.name in after.keys() - before - changes}
 
 
 def _unknown(word: str, flags: Sequence[str]) -> str:

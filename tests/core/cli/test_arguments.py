@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from core.cli.arguments import ALONE, REQUIRED, TEXT, named_path, parse_fields, run_folder
+from core.config import PositionConfig
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,14 @@ def test_a_mistake_is_one_sentence_that_names_option_word_and_what_is_accepted(l
         parsed(line)
     assert all(part in str(caught.value) for part in parts), caught.value
     assert "\n" not in str(caught.value)
+
+
+def test_what_another_choice_leaves_without_effect_gets_its_default() -> None:
+    sines = PositionConfig("sinusoidal", pairing="halves")
+    assert parse_fields(sines, ["--kind", "learned"]) == PositionConfig("learned")
+    assert parse_fields(sines, ["--kind", "rotary"]) == PositionConfig("rotary", pairing="halves")
+    with pytest.raises(ValueError, match="--pairing has no effect"):
+        parse_fields(sines, ["--kind", "learned", "--pairing", "halves"])
 
 
 def test_help_shows_the_docstrings_below_the_fields(capsys: pytest.CaptureFixture[str]) -> None:
