@@ -255,7 +255,11 @@ def _idle(config: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
     draft = object.__new__(type(config))
     vars(draft).update(vars(config) | changes)
     before, after = (getattr(one, "unused", dict)() for one in (config, draft))
-    return {f.name: default_of(f) for f in dataclasses.fields(config) if f.name in after.keys() - before - changes}
+    return {
+        f.name: default_of(f)
+        for f in dataclasses.fields(config)
+        if f.name in after.keys() - before.keys() - changes.keys()
+    }
 
 
 def _unknown(word: str, flags: Sequence[str]) -> str:
