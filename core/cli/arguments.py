@@ -254,12 +254,13 @@ def _idle(config: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The defaults of those fields that the changes leave without effect, and nobody asked for."""
     draft = object.__new__(type(config))
     vars(draft).update(vars(config) | changes)
-    before, after = (getattr(one, "unused", dict)() for one in (config, draft))
-    return {
-        f.name: default_of(f)
-        for f in dataclasses.fields(config)
-        if f.name in after.keys() - before.keys() - changes.keys()
-    }
+    idle = _own_idle(draft) - _own_idle(config) - changes.keys()
+    return {f.name: default_of(f) for f in dataclasses.fields(config) if f.name in idle}
+
+
+def _own_idle(config: Any) -> set[str]:
+    """Names of its own fields that have no effect."""
+    return set(config.unused()) if hasattr(config, "unused") else set()
 
 
 def _unknown(word: str, flags: Sequence[str]) -> str:
