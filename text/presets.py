@@ -147,9 +147,10 @@ PRESETS: dict[str, TextConfig] = {
         model=GPTConfig(vocab_size=50304, context=1024, core=gpt2_core(768, 12, 12, bias="all")),
     ),
     # A masked language model in ModernBERT's layout, on novels. Larger fractions than 15 % suit small models no less
-    # (Wettig 2023), and give more targets a step. Not measured yet.
+    # (Wettig 2023), and give more targets a step. 28.9 % of the hidden tokens are right, the pseudo-perplexity is 57.8
+    # after 918 steps, 14 core-minutes of one thread (Intel Xeon with AMX, shared; seed 0, bf16).
     "mlm-cpu": MaskedConfig(
-        minutes=15,
+        minutes=14,
         data="british_novels",
         batch_size=32,
         masked=0.3,
@@ -160,9 +161,11 @@ PRESETS: dict[str, TextConfig] = {
             context=128, head=HeadConfig("dense-norm", "gelu", "output"), core=modernbert_core(256, 4, 4, ffn_dim=704)
         ),
     ),
-    # A small T5 1.1 on novels: spans of 3 tokens are left out, 15 % of the text. Not measured yet.
+    # A small T5 1.1 on novels: spans of 3 tokens are left out, 15 % of the text. Validation loss 4.864, 29.1 % of the
+    # tokens left out are right after 952 steps, 14 core-minutes of one thread (Intel Xeon with AMX, shared; seed 0,
+    # bf16). That is too little to be a start for translation (docs/lab-notes.md).
     "t5-cpu": DenoisingConfig(
-        minutes=20,
+        minutes=14,
         data="british_novels",
         batch_size=32,
         eval_every=500,
@@ -170,9 +173,11 @@ PRESETS: dict[str, TextConfig] = {
         schedule=PLATEAU,
         model=shape_modern(256, 4, n_heads=4, head_dim=None, ffn_dim=512, dropout=0.0, context=128),
     ),
-    # Vectors of English and German sentences, of which those of one picture are near to each other. Not measured yet.
+    # Vectors of English and German sentences, of which those of one picture are near to each other. In test_2016, of
+    # 1,000 in the other language, the right one is the nearest for 91.0 % of the sentences (mean reciprocal rank 0.940)
+    # after 325 steps, 6 core-minutes of one thread (Intel Xeon with AMX, shared; seed 0, bf16).
     "embed-cpu": EmbeddingConfig(
-        minutes=10,
+        minutes=6,
         data="multi30k",
         batch_size=128,
         group=128,
