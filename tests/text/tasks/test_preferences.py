@@ -16,7 +16,7 @@ from tests.core.helpers import awake, shape
 from text.conversations.preferences import read_preferences
 from text.models.gpt import GPT, GPTConfig
 from text.presets import PRESETS
-from text.tasks.chatting.preferences import REFERENCE, PreferenceLoss, preference_loss, row_logs
+from text.tasks.chatting.preferences import CURVES, REFERENCE, PreferenceLoss, preference_loss, row_logs
 from text.tasks.configs import CONFIGS
 from text.train import train
 from text.trained import load
@@ -113,5 +113,6 @@ def test_a_run_starts_from_answers_and_measures_its_distance_from_them(tmp_path:
     logged = {f"val/{name}" for name in ("reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected")}
     assert logged <= figures.keys()
     assert (tmp_path / "run" / REFERENCE).is_file()
+    assert (tmp_path / "run" / CURVES).read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "run" / "samples" / "step-00000020.txt").read_text().startswith("Say twice")
     assert not any(p.isnan().any() for p in load(tmp_path / "run").model.parameters())

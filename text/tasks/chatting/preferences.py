@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from core.files.atomic import atomic_write
 from core.files.tensors import read_tensors, write_tensors
 from core.training.config import with_steps
+from core.training.metrics import read_metrics
 from core.training.order import Batch, Share, shuffled
 from core.training.order import share as divided
 from core.training.run import Run
@@ -23,6 +24,7 @@ from text.conversations.read import Conversations
 from text.conversations.template import ChatTemplate, saved_template
 from text.corpus.parts import Parts
 from text.corpus.windows import IGNORED
+from text.reports.preference_curves import draw_curves
 from text.tasks.chatting.config import PreferencesConfig
 from text.tasks.chatting.conversations import save_conversations, show_answers, tokens_and_template
 from text.tasks.task import TextTask, check_same_data, chosen_shape
@@ -31,6 +33,8 @@ from text.trained import Trained, load_start
 
 REFERENCE = "reference.safetensors"
 """The file of a run folder with what the reference says: it is computed once."""
+CURVES = "preferences.png"
+"""The file of a run folder with the course of rewards, log-probabilities and the distance to the reference."""
 ROWS = 16  # conversations that are read at once
 TOKENS = 256  # of held-out answers, at most, at which the distance to the reference is measured
 
@@ -67,6 +71,7 @@ class Preference(TextTask):
             for part, name in ((data.train, "training answer"), (data.validation, "validation answer"))
         )
         self._reference: dict[str, Tensor] = {}
+        self._latest: dict[str, float] = {}  # what the last evaluation said
 
     @classmethod
     def prepare(cls, config: PreferencesConfig) -> Self:
@@ -120,11 +125,16 @@ class Preference(TextTask):
         lengths = answer_lengths(self.held_out)
         values = preference_figures(logs, reference["validation"], lengths, config.loss, config.beta)
         values["kl"] = float(distance(token_logs(model, self.held_out, run.device), reference["places"]))
-        return {f"val/{name}": value for name, value in values.items()}
+        self._latest = {f"val/{name}": value for name, value in values.items()}
+        return self._latest
 
     def show(self, run: Run) -> None:
-        """Answers the first questions that are held out, in samples/step-*.txt."""
-        if run.main and self.config.sample:
+        """Draws the course of all evaluations, and answers the first questions held out, in samples/step-*.txt."""
+        if not run.main:
+            return
+        before = [one for one in read_metrics(run.folder) if "val/kl" in one]
+        draw_curves([*before, {"step": run.step, **self._latest}], run.folder / CURVES)
+        if self.config.sample:
             show_answers(run, self.tokenizer, self.template, self.data.validation.chosen[: self.config.sample])
 
     @classmethod
