@@ -54,7 +54,7 @@ def _section(name: str, one: Mapping[str, Any], picture: str) -> str:
         f"*{one['sentence']}*",
         f"**Hypothesis.** {one['hypothesis']} Equal: {one['equal']}.",
         f"**{one['verdict'].capitalize()}**: {one['because']}.",
-        table(["condition", "mean", "bar", "t", "p"], tests),
+        *([table(["condition", "mean", "bar", "t", "p"], tests)] if tests else []),
         f"![{one['sentence']}]({picture})",
         table(one["header"], one["rows"]),
         *one["notes"],
