@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from core.attention import record_attention
 from core.files.downloads import data_root
 from text.corpus.tagged import load_tagged
 from text.corruption.masking import Masking
@@ -19,7 +20,7 @@ LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 OTHER, MASK, PAD, VOCABULARY = 20, 21, 22, 23
 MASKING = Masking(MASK, np.arange(VOCABULARY) < len(LETTERS))
 CROP, BATCH, SHARED = 320, 16, 20  # residues, chains of a batch, residues in a row that relatives share
-TOUCH, MISSING = 8.0, -1e6  # angstrom
+LEAST, TOUCH, MISSING = 6, 8.0, -1e6  # residues along the chain from which a contact counts; angstrom
 
 
 class Chain(NamedTuple):
@@ -84,3 +85,20 @@ def entropy() -> float:
     """Nats of a residue that is known by its frequency alone."""
     shares = torch.cat(texts()[0]).bincount()[: len(LETTERS)].double()
     return float(torch.distributions.Categorical(shares).entropy())
+
+
+def pairs(count: int) -> Tensor:
+    """Residues of a chain that are far enough apart along it: int64 (2, P)."""
+    return torch.triu_indices(count, count, LEAST)
+
+
+@torch.no_grad()
+def attention(model: nn.Module, ids: Tensor) -> Tensor:
+    """Of every pair what all heads say, made symmetric, less what both have with all (APC, Dunn 2008): (P, L H)."""
+    with record_attention(model) as maps:
+        model(ids[None])
+    weights = torch.cat([layer[0] for layer in maps.values()])  # (L H, N, N)
+    weights = weights + weights.mT
+    mean = weights.sum(-1, keepdim=True) * weights.sum(-2, keepdim=True) / weights.sum((-2, -1), keepdim=True)
+    i, j = pairs(len(ids))
+    return (weights - mean)[:, i, j].T

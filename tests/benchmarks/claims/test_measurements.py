@@ -12,8 +12,9 @@ from benchmarks.claims import ladder, writing
 from benchmarks.claims.common import Lab, fit, generator, seeded
 from benchmarks.claims.learning import alignment, one_architecture, proteins, scaling
 from benchmarks.claims.power_law import bounds, fitted, loss_of
-from benchmarks.claims.residues import LETTERS, PAD, Chain, draw, encoded
+from benchmarks.claims.residues import LEAST, LETTERS, PAD, Chain, attention, draw, encoded, pairs
 from benchmarks.claims.verdict import judge
+from core.attention import record_attention
 from core.config import TransformerConfig
 from core.files.json_files import write_json
 from core.optim.config import OptimizerConfig
@@ -32,23 +33,23 @@ def chain(count: int = 30, seed: int = 0) -> Chain:
 
 def test_precision_is_the_share_of_contacts_among_the_best_pairs():
     one = chain()
-    i, j = proteins.pairs(30)
+    i, j = pairs(30)
     true = one.contacts[i, j]
     perfect, worst = (proteins.precisions(sign * true.float(), one)[0] for sign in (1, -1))
     assert perfect == pytest.approx(min(1.0, int(true.sum()) / 30))
     assert worst == pytest.approx(max(0, 30 - int((~true).sum())) / 30)
-    assert int((j - i).min()) == proteins.LEAST
+    assert int((j - i).min()) == LEAST
 
 
 def test_what_heads_say_of_a_pair_is_corrected_for_what_its_residues_have_in_common_with_all():
     model, ids = seeded(0, proteins.build).eval(), chain().ids
-    i, j = proteins.pairs(30)
-    with proteins.record_attention(model) as maps, torch.no_grad():
+    i, j = pairs(30)
+    with record_attention(model) as maps, torch.no_grad():
         model(ids[None])
     weights = next(iter(maps.values()))[0, 3].double()  # the fourth head of the first layer
     weights = weights + weights.T
     expected = weights - torch.outer(weights.sum(1), weights.sum(0)) / weights.sum()
-    found = proteins.attention(model, ids)
+    found = attention(model, ids)
     assert found.shape == (len(i), 4 * 8)
     torch.testing.assert_close(found[:, 3].double(), expected[i, j], atol=1e-6, rtol=1e-4)
     assert expected.sum(0).abs().max() < 1e-9  # as a correction for both sides must leave it
@@ -66,9 +67,9 @@ def test_the_kinds_of_features_are_told_apart():
     models = {name: seeded(seed, proteins.build).eval() for seed, name in enumerate(("untrained", "trained"))}
     found = {kind: proteins.described(models, kind, chain().ids) for kind in proteins.KINDS}
     assert [one.shape[1] for one in found.values()] == [2, 34, 34, 32]
-    alone, untrained, both, attention = found.values()
+    alone, untrained, both, heads = found.values()
     assert torch.equal(both[:, :2], alone)
-    assert torch.equal(both[:, 2:], attention)
+    assert torch.equal(both[:, 2:], heads)
     assert not torch.equal(untrained, both)
 
 
@@ -158,11 +159,11 @@ def test_the_generalist_is_judged_by_what_it_left_or_not_at_all(tmp_path, monkey
     verdict = judge(nothing.conditions, 0.1, 0.1, nothing.missing)
     assert (verdict.word, "run python -m benchmarks.generalist" in verdict.because) == ("not shown", True)
     figures = {"generalist": {"text": 2.0, "vision": 0.6, "decision": 400.0}, "cosines": np.eye(3).tolist()}
-    figures |= {"samples": {"text": 1.98, "vision": 0.6, "decision": 410.0}, "steps": 10, "seconds": 5.0}
+    figures |= {"samples": {"text": 1.98, "vision": 0.6, "decision": 402.0}, "steps": 10, "seconds": 5.0}
     figures |= {"provenance": {"commit": "abc"}}
     write_json(one_architecture.FILE, {f"seed {n}": figures for n in range(3)} | {"seed 3": {"generalist": {}}})
     found = one_architecture.measure(Lab(0.1, 3, tmp_path / "part.json"))
-    assert [one.values for one in found.conditions] == [(0.99,) * 3, (1.0,) * 3, (pytest.approx(400 / 410),) * 3]
+    assert [one.values for one in found.conditions] == [(0.99,) * 3, (1.0,) * 3, (pytest.approx(400 / 402),) * 3]
     assert judge(found.conditions, 0.1, 0.1).word == "held"
     assert found.rows[2][1:] == ["not run"] * 3
     assert math.isclose(found.panels[0].bars["text, specialists, same samples"][0], 0.99)
