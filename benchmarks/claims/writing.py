@@ -23,7 +23,7 @@ from text.train import train
 from text.trained import load
 from text.using.text_classifier import TextClassifier
 
-LONGEST, ROWS, VOCABULARY = 40, 64, 1000  # tokens of a sentence, sentences of a batch
+LONGEST, ROWS, VOCABULARY = 32, 64, 4000  # tokens of a sentence, sentences of a batch
 Reward = Callable[[Sequence[str]], Tensor]
 """Log-odds that texts are kind: (B,) float32."""
 
@@ -86,6 +86,6 @@ def write(model: GPT, tokenizer: Tokenizer, rows: int, seed: int) -> Written:
     return Written(torch.cat((torch.full((rows, 1), start), ids[:, :-1]), dim=1), said, texts)
 
 
-def logs(model: GPT, written: Written) -> Tensor:
-    """Log-probabilities of whole sentences: (B,)."""
-    return row_logs(model, written.ids, written.said, torch.zeros_like(written.ids))
+def logs(model: Any, ids: Tensor, said: Tensor) -> Tensor:
+    """Log-probabilities of whole sentences: 2 x int64 (B, T) -> (B,)."""
+    return row_logs(model, ids, said, torch.zeros_like(ids))

@@ -135,8 +135,8 @@ def measure(lab: Lab) -> Finding:
         ],
         [f"What attention adds to the distance at L: {added(gains[KINDS[0]])}. A contact: beta carbons within "
          f"{TOUCH:g} angstrom, {LEAST} or more residues apart; globins are left out. {parameters(build()):,} "
-         f"parameters; nats for each hidden residue of held-out sequences, by seed: {losses}; residues by their frequency "
-         f"alone would have {entropy():.3f}.",
+         f"parameters; nats for each hidden residue of held-out sequences, by seed: {losses}; residues by their "
+         f"frequency alone would have {entropy():.3f}.",
          "ESM-2 of 8 million parameters reads 15.9 % of far contacts at L off its attention (its authors' figure, on "
          "other chains)."],
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -85,8 +86,9 @@ def test_the_policy_ends_where_reward_and_distance_balance(monkeypatch):
     policy = GPT(original.config)
     policy.load_state_dict(original.state_dict())
     reward = lambda texts: torch.tensor([float(text.isascii()) for text in texts])  # noqa: E731
-    draws = alignment.episodes(policy, original, tokenizer, reward, weight)
-    fit(policy, alignment.policy_loss, draws, 0, 0, steps=150, optimizer=OptimizerConfig(lr=3e-3, weight_decay=0.0))
+    draws = alignment.episodes(policy, original, tokenizer, reward)
+    objective = partial(alignment.policy_loss, weight)
+    fit(policy, objective, draws, 0, 0, steps=100, optimizer=OptimizerConfig(lr=3e-3, weight_decay=0.0))
     with torch.no_grad():
         old, new = (
             model(torch.tensor([[tokenizer.bos]]))[0, 0].double().log_softmax(-1) for model in (original, policy)
