@@ -23,7 +23,10 @@ small). Claims that did not hold stay here.
 python -m benchmarks.claims
 python -m benchmarks.claims heads --minutes 5 --seeds 3
 python -m benchmarks.claims --all
+python -m benchmarks.claims scaling --predict
 ```
+
+The last writes what a claim predicts to a file, to be committed before the run that tests it.
 
 This page is written by those commands, from the files in `benchmarks/results/claims`; don't edit it.
 """

@@ -28,7 +28,7 @@ from text.models.gpt import GPT
 from text.tokens.base import Tokenizer
 
 WEIGHTS, CHOSEN = (1.0, 0.5, 0.2, 0.0), 0.5
-EPISODES, STEERING = 128, 2  # sentences of a batch; trainings that the time of a policy would be enough for
+EPISODES, LONG = 128, 2  # sentences of a batch; the time of a writer or policy over that of a judge
 POLICY = OptimizerConfig(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
 
 
@@ -76,13 +76,13 @@ def steered(seconds: float, rows: int, seed: int) -> dict[str, Any]:
                   for n, kind in enumerate(("affixes", "bpe"))]  # fmt: skip
     test, tokenizer = data.tests["test"], choose_tokenizer("bpe", data.train.texts, data.fingerprint, VOCABULARY)
     right = [((said(test.texts) > 0) == torch.tensor(test.labels).bool()).float().mean().item() for said in judges]
-    original = writer(data.train.texts, tokenizer, seconds, seed)
+    original = writer(data.train.texts, tokenizer, LONG * seconds, seed)
     found = {"before": examined(original, original, tokenizer, judges, rows)}
     for weight in WEIGHTS:
         policy = GPT(original.config)
         policy.load_state_dict(original.state_dict())
         draw = episodes(policy, original, tokenizer, judges[0])
-        fit(policy, partial(policy_loss, weight), draw, STEERING * seconds, seed, optimizer=POLICY, precision="auto")
+        fit(policy, partial(policy_loss, weight), draw, LONG * seconds, seed, optimizer=POLICY, precision="auto")
         found[f"{weight:g}"] = examined(policy, original, tokenizer, judges, rows)
     return {"right": right, "found": found}
 
@@ -106,7 +106,7 @@ def row(found: list[dict[str, Any]], key: str) -> list[str]:
 
 def measure(lab: Lab) -> Finding:
     found = lab.each_seed(
-        "steered", partial(steered, lab.seconds(3 + STEERING * len(WEIGHTS)), 64 if lab.quick else 1000)
+        "steered", partial(steered, lab.seconds(2 + LONG * (1 + len(WEIGHTS))), 64 if lab.quick else 1000)
     )
     keys, bars = ["before", *(f"{weight:g}" for weight in WEIGHTS)], (f"{CHOSEN:g}", f"{WEIGHTS[-1]:g}")
     get = lambda key, what: [one["found"][key][what] for one in found]  # noqa: E731
