@@ -89,7 +89,7 @@ def steered(seconds: float, rows: int, seed: int) -> dict[str, Any]:
 
 def sampled(found: list[dict[str, Any]]) -> list[str]:
     """What seed 0 writes before, and steered by each weight, in the words of the page."""
-    return [f"Seed 0, {name(key)}: " + " / ".join(f"*{text}*" for text in one["samples"])
+    return [f"Seed 0, {name(key)}: " + " / ".join(f'"{text}"' for text in one["samples"])
             for key, one in found[0]["found"].items()]  # fmt: skip
 
 
