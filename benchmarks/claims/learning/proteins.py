@@ -126,7 +126,7 @@ def measure(lab: Lab) -> Finding:
         [[kind, *map(percent, by[kind])] for kind in KINDS],
         [
             Bars("contacts among the best L pairs", "share", {kind: by[kind][0] for kind in KINDS}),
-            Cells("seed 0, the shortest test: true above, read off below", "residue", "residue", found[0]["map"], (),
+            Cells("seed 0: contacts above, read off below", "residue", "residue", found[0]["map"], (),
                   ()),
         ],
         [
