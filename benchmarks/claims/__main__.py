@@ -43,6 +43,7 @@ LEARNING = (
     "repetition",
     "transfer",
     "few-shot",
+    "shortest-walks",
     "alignment",
     "one-architecture",
     "proteins",
