@@ -165,8 +165,8 @@ def measure(lab: Lab) -> Finding:
             Condition("imitation, drawn", values["imitation, drawn"], "at most", 0.7, 0.02),
             *(Condition(name, values[name], "at least", 0.95, 0.01) for name in METHODS[3:]),
         ],
-        ["All but the first two rows take the most probable step. Preferences and policy gradient see walks of their own, "
-         "imitation and the Decision Transformer only the random ones."],
+        ["All but the first two rows take the most probable step. Preferences and policy gradient see walks of their "
+         "own, imitation and the Decision Transformer only the random ones."],
     )  # fmt: skip
 
 
