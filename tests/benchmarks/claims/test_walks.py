@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -48,7 +50,7 @@ def test_a_walk_is_as_good_as_it_is_short_and_none_that_jumps_or_stops_is(walk: 
 def test_random_walks_follow_edges_and_end_at_the_goal() -> None:
     graph = draw_map(3)
     for walk in stroll(graph, 50, generator(0, "test")):
-        assert all(graph.edges[a, b] for a, b in zip(walk, walk[1:], strict=False))
+        assert all(graph.edges[a, b] for a, b in pairwise(walk))
         assert walk[-1] == GOAL or len(walk) == STEPS + 1
         assert GOAL not in walk[:-1]
 
