@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,8 @@ class Finding:
     conditions: Sequence[Condition]
     notes: Sequence[str] = ()
     """What a reader should know before believing it, and what was found besides."""
+    missing: str = ""
+    """The command that has to be run before there is anything to judge."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Claim:
     least: float
     """Core-minutes below which there is no verdict."""
     seeds: int = 3
+    predict: Callable[[Lab], dict[str, Any]] | None = None
+    """Of a claim about a prediction: makes it, by name, without measuring what it is about."""
     needs: tuple[str, ...] = ()
     """Files under `core.files.downloads.data_root()`."""
 
@@ -72,6 +76,10 @@ class Lab:
     kept: Path
     """A JSON file of measurements by name; those of another budget are measured anew."""
     quick: bool = False
+    predicted: Mapping[str, Any] = field(default_factory=dict)
+    """What was predicted with this budget and written to a file before."""
+    foretold: str = "They were not written to a file before the run that tests them."
+    """Where the predictions come from."""
     found: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -176,6 +184,12 @@ def fit(
 def next_token(model: Any, ids: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy in nats, summed over the targets that count: 2 x int64 (B, T) -> ()."""
     loss: Tensor = model.head.loss(model.features(ids), targets)
+    return loss
+
+
+def hidden_tokens(model: Any, ids: Tensor, lengths: Tensor, places: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy in nats, summed over the hidden tokens: int64 (B, T), (B,), 2 x (N,), see `MaskedLM` -> ()."""
+    loss: Tensor = model.head.loss(model.features_at(places, ids, lengths), targets)
     return loss
 
 

@@ -23,7 +23,10 @@ small). Claims that did not hold stay here.
 python -m benchmarks.claims
 python -m benchmarks.claims heads --minutes 5 --seeds 3
 python -m benchmarks.claims --all
+python -m benchmarks.claims scaling --predict
 ```
+
+The last writes what a claim predicts to a file, to be committed before the run that tests it.
 
 This page is written by those commands, from the files in `benchmarks/results/claims`; don't edit it.
 """
@@ -54,7 +57,7 @@ def _section(name: str, one: Mapping[str, Any], picture: str) -> str:
         f"*{one['sentence']}*",
         f"**Hypothesis.** {one['hypothesis']} Equal: {one['equal']}.",
         f"**{one['verdict'].capitalize()}**: {one['because']}.",
-        table(["condition", "mean", "bar", "t", "p"], tests),
+        *([table(["condition", "mean", "bar", "t", "p"], tests)] if tests else []),
         f"![{one['sentence']}]({picture})",
         table(one["header"], one["rows"]),
         *one["notes"],

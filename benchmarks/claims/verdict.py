@@ -59,11 +59,14 @@ class Verdict:
     because: str
 
 
-def judge(conditions: Sequence[Condition], minutes: float, least: float) -> Verdict:
+def judge(conditions: Sequence[Condition], minutes: float, least: float, missing: str = "") -> Verdict:
     """Held where every condition is met at p < 0.05; did not hold where one is missed, at 0.05 / how many there are.
 
     minutes, least: core-minutes that were given, and those below which nothing can be concluded
+    missing: the command that has to be run before there is anything to judge
     """
+    if missing:
+        return Verdict("not shown", f"nothing to judge yet; run {missing}")
     seeds = min(len(condition.values) for condition in conditions)
     if minutes < least:
         return Verdict("not shown", f"{minutes:g} core-minutes are too few: a verdict needs {least:g}")

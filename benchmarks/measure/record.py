@@ -53,6 +53,14 @@ def commit() -> str | None:
     return f"{head}+" if head and changed else head
 
 
+def committed(path: Path) -> str | None:
+    """The commit that last changed a file, and its time, where the file is still as that left it; else None."""
+    words = ("git", "-C", str(path.parent))
+    if not path.exists() or _output(*words, "status", "--porcelain", "--ignored", "--", path.name):
+        return None
+    return _output(*words, "log", "-1", "--format=%h of %cI", "--", path.name)
+
+
 def _cpu_model() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and (found := re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())):

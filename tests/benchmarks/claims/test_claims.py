@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.claims import __main__ as command
 from benchmarks.claims.common import Claim, Lab, fit, generator, seeded
 from benchmarks.claims.verdict import Condition, judge
-from benchmarks.measure.record import ROOT
+from benchmarks.measure.record import ROOT, committed
 from core.cli.exits import Interrupted
 from core.files.downloads import data_root
 from core.files.json_files import read_json
@@ -76,12 +78,17 @@ def test_chance_alone_rarely_makes_a_claim_hold():
 # ---------------------------------------------------------------------------------------------- the command
 
 
+def add(monkeypatch: pytest.MonkeyPatch, name: str, claim: Claim) -> None:
+    module = f"{__name__}.{name}"
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace(CLAIM=claim))
+    monkeypatch.setitem(command.CLAIMS, name, module)
+
+
 @pytest.fixture
 def toys(monkeypatch, tmp_path) -> Path:
     """Two claims: one that is a toy, and one whose data is missing."""
-    module = f"{__name__}.missing"
-    monkeypatch.setitem(sys.modules, module, SimpleNamespace(CLAIM=toy_claim.MISSING))
-    monkeypatch.setattr(command, "CLAIMS", {"toy": toy_claim.__name__, "missing": module})
+    monkeypatch.setattr(command, "CLAIMS", {"toy": toy_claim.__name__})
+    add(monkeypatch, "missing", toy_claim.MISSING)
     monkeypatch.setenv("TRIPTYCH_DATA", str(tmp_path / "data"))
     toy_claim.measured.clear()
     toy_claim.interrupted.clear()
@@ -137,9 +144,55 @@ def test_quick_concludes_nothing_and_leaves_real_results_alone(toys):
     assert command.parse(["toy", "--quick"]).results != command.FOLDER
 
 
+def test_what_is_predicted_is_written_down_first_and_the_page_says_so(toys, monkeypatch):
+    add(monkeypatch, "told", toy_claim.PREDICTED)
+    run(toys, "told", "--predict")
+    kept = read_json(toys / "predictions" / "told.json")
+    assert (kept["predictions"], kept["settings"]) == ({"number": 1.01}, {"minutes": 2, "seeds": 3})
+    assert (toy_claim.measured, (toys / "told.json").exists()) == ([], False)
+    run(toys, "told")
+    [note] = read_json(toys / "told.json")["notes"]
+    assert note.startswith(
+        f"1.01 predicted. They were written to predictions/told.json on {kept['provenance']['date']}"
+    )
+    assert "not committed before this run" in note
+    with pytest.raises(ValueError, match="told has a result of this budget: it is too late to predict"):
+        run(toys, "told", "--predict")
+    run(toys, "told", "--seeds", "4")
+    assert read_json(toys / "told.json")["notes"][0].startswith("0.0 predicted. They were not written to a file before")
+
+
+def test_a_claim_that_lacks_the_run_of_another_command_names_it_and_is_not_done(toys, monkeypatch, capsys):
+    add(monkeypatch, "lacking", toy_claim.LACKING)
+    run(toys, "lacking")
+    run(toys, "--all")
+    assert "lacking: done already" not in capsys.readouterr().out
+    kept = read_json(toys / "lacking.json")
+    assert (kept["verdict"], kept["because"]) == ("not shown", "nothing to judge yet; run python -m something.else")
+    assert kept["because"] in (toys / "claims.md").read_text()
+
+
+def test_a_file_is_committed_as_its_last_commit_left_it(tmp_path):
+    def git(*words: str) -> None:
+        author = ("-c", "user.name=A", "-c", "user.email=a@b.c")
+        subprocess.run(["git", "-C", str(tmp_path), *author, *words], check=True, capture_output=True)
+
+    file = tmp_path / "one.json"
+    git("init")
+    assert committed(file) is None
+    file.write_text("1")
+    assert committed(file) is None
+    git("add", "one.json"), git("commit", "-m", "one")
+    assert re.fullmatch(r"[0-9a-f]{7,} of \d{4}-\d\d-\d\dT.*", str(committed(file)))
+    file.write_text("2")
+    assert committed(file) is None
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["toy", "--predict"], "--predict has no effect on 'toy'"),
+        (["--predict"], "--predict needs the NAME of a claim"),
         (["tiy"], "unknown claim 'tiy'; did you mean 'toy'?"),
         (["toy", "--minutes", "0"], "minutes = 0.0 must be above 0"),
         (["toy", "--seeds", "-1"], "seeds = -1 must be above 0"),

@@ -3,7 +3,7 @@
 Byte models of several sizes learn from novels at three budgets of floating-point operations, C = 6 N D. To their losses
 L = E + A / N^a + B / D^b is fitted (Hoffmann 2022, approach 3); refitted to the losses drawn anew, it gives an
 interval. The size that it names best for twice the largest budget, and the loss there, are written down; then that
-model is trained.
+model is trained. With `--predict` they are written to a file, which can be committed before the run that tests them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.claims.characters import taken
 from benchmarks.claims.common import Claim, Finding, Lab, fit, next_token, parameters, seeded, targets_of
 from benchmarks.claims.picture import Lines
+from benchmarks.claims.power_law import bounds, fitted, loss_of
 from benchmarks.claims.verdict import Condition
 from core.optim.config import ScheduleConfig
 from text.corpus.load import load_corpus
@@ -28,8 +28,6 @@ from text.models.gpt import GPT, GPTConfig
 from text.presets import MUON, modern_core
 from text.tasks.language_modelling import NextTokenLoss
 
-Points = NDArray[np.float64]
-"""Rows (N, D, loss)."""
 SHAPES = {32: 2, 48: 2, 64: 3, 96: 3}  # channels: blocks
 TIMES, NEXT, LENGTH, BATCH = (1, 2, 4), 8, 128, 16
 RATE = 1.5e10  # operations a core-second that such small models reach, about: what makes minutes of operations
@@ -68,55 +66,58 @@ def point(dim: int, operations: float, tested: int, seed: int) -> list[float]:
     return [size(dim), steps * LENGTH * BATCH, bits(model, tested)]
 
 
-def loss_of(law: NDArray[np.float64], n: Any, d: Any) -> Any:
-    """E + A / N^a + B / D^b of law = (E, log A, a, log B, b)."""
-    return law[0] + np.exp(law[1] - law[2] * np.log(n)) + np.exp(law[3] - law[4] * np.log(d))
-
-
-def fitted(points: Points) -> NDArray[np.float64]:
-    """The law that is nearest to the points, by Huber's loss of the logarithms."""
-    from scipy.optimize import least_squares
-
-    n, d, loss = points.T
-    bounds = [0.0, -5, 0.05, -5, 0.05], [loss.min(), 25, 1.5, 25, 1.5]
-    starts = [[0.5 * loss.min(), 3, 0.3, 3, 0.3], [0.8 * loss.min(), 5, 0.5, 6, 0.5]]
-    solved = [least_squares(lambda law: np.log(loss_of(law, n, d) / loss), start, bounds=bounds, loss="huber",
-                            f_scale=1e-3) for start in starts]  # fmt: skip
-    return min(solved, key=lambda one: one.cost).x
-
-
-def predicted(points: list[list[float]], operations: float, draws: int, seed: int) -> dict[str, Any]:
+def predicted(known: list[list[float]], operations: float, draws: int, seed: int) -> dict[str, Any]:
     """The best size at a budget, its loss, an interval of 90 %, and the exponents."""
-    known, random = np.array(points), np.random.default_rng(seed)
-    law, sizes = fitted(known), {dim: size(dim) for dim in SHAPES}
+    law, sizes = fitted(np.array(known)), {dim: size(dim) for dim in SHAPES}
     dim = min(sizes, key=lambda dim: loss_of(law, sizes[dim], operations / (6 * sizes[dim])))
     at = sizes[dim], operations / (6 * sizes[dim])
-    left = known[:, 2] - loss_of(law, known[:, 0], known[:, 1])
-    scale = math.sqrt(len(known) / max(1, len(known) - len(law)))  # the fit has taken some of what is left
-    losses = []
-    for _ in range(draws):
-        again, more = known.copy(), random.choice(scale * left, len(known) + 1)
-        again[:, 2] = loss_of(law, known[:, 0], known[:, 1]) + more[1:]
-        losses.append(loss_of(fitted(again), *at) + more[0])
-    low, high = np.quantile(losses, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {"dim": dim, "loss": float(loss_of(law, *at)), "low": float(low), "high": float(high), "law": law.tolist()}
+    low, high = bounds(known, at, LEVEL, draws, seed)
+    return {"dim": dim, "loss": float(loss_of(law, *at)), "low": low, "high": high, "law": law.tolist()}
 
 
-def whole(operations: float, tested: int, lab: Lab, seed: int) -> dict[str, Any]:
-    """All points of a seed, the prediction made of them, and then what came out."""
-    points = [lab.cell(f"{dim} channels, {times} x, seed {seed}", partial(point, dim, times * operations, tested, seed))
-              for times in TIMES for dim in SHAPES]  # fmt: skip
-    said = lab.cell(
-        f"prediction, seed {seed}", partial(predicted, points, NEXT * operations, 10 if lab.quick else DRAWS, seed)
-    )
+def points(operations: float, tested: int, lab: Lab, seed: int) -> list[list[float]]:
+    """What a seed's prediction is made of."""
+    return [lab.cell(f"{dim} channels, {times} x, seed {seed}", partial(point, dim, times * operations, tested, seed))
+            for times in TIMES for dim in SHAPES]  # fmt: skip
+
+
+def unit(lab: Lab) -> tuple[float, int]:
+    """Operations of the smallest budget, and bytes that are held out."""
+    return RATE * lab.seconds(1) / (sum(TIMES) * len(SHAPES) + NEXT), 20_000 if lab.quick else HELD_OUT
+
+
+def foretold(lab: Lab, seed: int) -> dict[str, Any]:
+    """The prediction of a seed: that of the file, or else one that is made now."""
+    if key(seed) in lab.predicted:
+        return dict(lab.predicted[key(seed)])
+    operations, tested = unit(lab)
+    known = points(operations, tested, lab, seed)
+    made = partial(predicted, known, NEXT * operations, 10 if lab.quick else DRAWS, seed)
+    said: dict[str, Any] = lab.cell(f"prediction, seed {seed}", made)
     print(f"  predicted: {said['loss']:.4f} bits, {said['low']:.4f} to {said['high']:.4f}", flush=True)
+    return {"points": known, **said}
+
+
+def key(seed: int) -> str:
+    return f"seed {seed}"
+
+
+def predict(lab: Lab) -> dict[str, Any]:
+    """The predictions of all seeds. Raises ValueError where what they are about has been trained already."""
+    if late := [name for name in lab.found if name.startswith("outcome")]:
+        raise ValueError(f"{lab.kept} holds the {late[0]}: it is too late to predict; predict with another budget")
+    return {key(seed): foretold(lab, seed) for seed in range(lab.seeds)}
+
+
+def whole(lab: Lab, seed: int) -> dict[str, Any]:
+    """The prediction of a seed, and then what came out."""
+    (operations, tested), said = unit(lab), foretold(lab, seed)
     out = lab.cell(f"outcome, seed {seed}", partial(point, said["dim"], NEXT * operations, tested, seed))
-    return {"points": points, **said, "outcome": out[2]}
+    return {**said, "outcome": out[2]}
 
 
 def measure(lab: Lab) -> Finding:
-    operations = RATE * lab.seconds(1) / (sum(TIMES) * len(SHAPES) + NEXT)
-    found = [whole(operations, 20_000 if lab.quick else HELD_OUT, lab, seed) for seed in range(lab.seeds)]
+    operations, found = unit(lab)[0], [whole(lab, seed) for seed in range(lab.seeds)]
     miss = tuple(abs(one["outcome"] - one["loss"]) for one in found)
     inside = tuple(off / max(1e-9, (one["high"] - one["low"]) / 2) for off, one in zip(miss, found, strict=True))
     rows = [[f"seed {n}", f"{one['dim']}", f"{one['loss']:.4f}", f"{one['low']:.4f} to {one['high']:.4f}",
@@ -134,7 +135,7 @@ def measure(lab: Lab) -> Finding:
             Condition("distance of the outcome from the prediction, in bits", miss, "at most", 0.01, 0.001),
             Condition("the same over half of the interval", inside, "at most", 1, 0.05),
         ],
-        ["Every seed makes its own points and its own prediction, which is kept before the larger model is trained."],
+        ["Every seed makes its own points and its own prediction. " + lab.foretold],
     )  # fmt: skip
 
 
@@ -144,6 +145,7 @@ CLAIM = Claim(
     "out within 0.01 bits per byte of the prediction, and within its interval of 90 %.",
     equal="floating-point operations, 6 N D, at each budget",
     measure=measure,
+    predict=predict,
     minutes=50,
     least=20,
     needs=("british_novels/train.txt",),

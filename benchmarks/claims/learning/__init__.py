@@ -1,0 +1,1 @@
+"""Claims on what a Transformer learns, from how much, and what for."""
