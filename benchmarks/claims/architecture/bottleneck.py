@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, parameters, percent, seeded
-from benchmarks.claims.ladder import LEAST_GAIN, ladder
+from benchmarks.claims.materials.ladder import LEAST_GAIN, ladder
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
 from core.config import PositionConfig

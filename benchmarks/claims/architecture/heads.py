@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.claims.characters import NEEDS, held_out_loss, shakespeare, windows
 from benchmarks.claims.common import (
     Claim,
     Finding,
@@ -24,6 +23,7 @@ from benchmarks.claims.common import (
     spread,
     targets_of,
 )
+from benchmarks.claims.materials.characters import NEEDS, held_out_loss, shakespeare, windows
 from benchmarks.claims.picture import Cells, Lines
 from benchmarks.claims.verdict import Condition
 from core.attention import Attention, record_attention

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.claims.characters import NEEDS, held_out_loss, shakespeare, taken, windows
 from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, next_token, seeded, spread, targets_of
+from benchmarks.claims.materials.characters import NEEDS, held_out_loss, shakespeare, taken, windows
 from benchmarks.claims.picture import Bars, Lines
 from benchmarks.claims.verdict import Condition
 from core.config import PositionConfig, PositionKind, TransformerConfig

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.claims.characters import NEEDS, held_out_loss, shakespeare, windows
 from benchmarks.claims.common import (
     Claim,
     Finding,
@@ -22,6 +21,7 @@ from benchmarks.claims.common import (
     spread,
     targets_of,
 )
+from benchmarks.claims.materials.characters import NEEDS, held_out_loss, shakespeare, windows
 from benchmarks.claims.picture import Bars
 from benchmarks.claims.verdict import Condition
 from core.attention import LayerContext

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from benchmarks.claims.characters import NEEDS, held_out_loss, shakespeare, windows
 from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, next_token, seeded, spread, targets_of
+from benchmarks.claims.materials.characters import NEEDS, held_out_loss, shakespeare, windows
 from benchmarks.claims.picture import Bars, Lines
 from benchmarks.claims.verdict import Condition
 from core.attention import LayerContext, record_attention

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, percent, spread
+from benchmarks.claims.materials.writing import LONGEST, VOCABULARY, Reward, judge, logs, write, writer
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
-from benchmarks.claims.writing import LONGEST, VOCABULARY, Reward, judge, logs, write, writer
 from core.optim.config import OptimizerConfig
 from text.corpus.labelled import load_labelled
 from text.corpus.sequences import choose_tokenizer

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, generator, seeded, spread
+from benchmarks.claims.materials.regressions import NOISE, RIVALS, SHIFTS, D, K, Prompts, Shift, draw, ridge
 from benchmarks.claims.picture import Lines
-from benchmarks.claims.regressions import NOISE, RIVALS, SHIFTS, D, K, Prompts, Shift, draw, ridge
 from benchmarks.claims.verdict import Condition
 from core.graph import causal
 from core.init import initialise

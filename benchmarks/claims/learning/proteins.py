@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, hidden_tokens, parameters, percent, seeded
-from benchmarks.claims.picture import Bars, Cells
-from benchmarks.claims.residues import (
+from benchmarks.claims.materials.residues import (
     LEAST,
     NEEDS,
     TOUCH,
@@ -29,6 +28,7 @@ from benchmarks.claims.residues import (
     structures,
     texts,
 )
+from benchmarks.claims.picture import Bars, Cells
 from benchmarks.claims.verdict import Condition
 from text.models.encoder import MaskedLM, MaskedLMConfig
 from text.presets import MUON, modern_core

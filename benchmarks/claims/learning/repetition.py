@@ -10,9 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.claims.characters import taken
 from benchmarks.claims.common import Claim, Finding, Lab, fit, next_token, seeded, spread, targets_of
 from benchmarks.claims.learning.scaling import BATCH, HELD_OUT, LENGTH, PLATEAU, RATE, bits, build, size
+from benchmarks.claims.materials.characters import taken
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
 from text.corpus.load import load_corpus

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.claims.characters import taken
 from benchmarks.claims.common import Claim, Finding, Lab, fit, next_token, parameters, seeded, targets_of
+from benchmarks.claims.materials.characters import taken
+from benchmarks.claims.materials.power_law import bounds, fitted, loss_of
 from benchmarks.claims.picture import Lines
-from benchmarks.claims.power_law import bounds, fitted, loss_of
 from benchmarks.claims.verdict import Condition
 from core.optim.config import ScheduleConfig
 from text.corpus.load import load_corpus

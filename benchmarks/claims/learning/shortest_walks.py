@@ -26,9 +26,7 @@ from benchmarks.claims.common import (
     seeded,
     targets_of,
 )
-from benchmarks.claims.picture import Bars
-from benchmarks.claims.verdict import Condition
-from benchmarks.claims.walks import (
+from benchmarks.claims.materials.walks import (
     Map,
     agent,
     draw_map,
@@ -42,6 +40,8 @@ from benchmarks.claims.walks import (
     walker,
     windows,
 )
+from benchmarks.claims.picture import Bars
+from benchmarks.claims.verdict import Condition
 from core.optim.config import OptimizerConfig
 from decision.data.windows import Window
 from text.models.gpt import GPT

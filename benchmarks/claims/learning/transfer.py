@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.claims.characters import taken
 from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, next_token, percent, seeded, spread, targets_of
+from benchmarks.claims.materials.characters import taken
+from benchmarks.claims.materials.sentiment import LABELS as SENTENCES
+from benchmarks.claims.materials.sentiment import PRETRAINING, on_sentences
 from benchmarks.claims.picture import Lines
-from benchmarks.claims.sentiment import LABELS as SENTENCES
-from benchmarks.claims.sentiment import PRETRAINING, on_sentences
 from benchmarks.claims.verdict import Condition
 from core.files.downloads import data_root
 from core.optim.config import OptimizerConfig

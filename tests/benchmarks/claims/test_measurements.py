@@ -12,8 +12,8 @@ import torch
 from benchmarks.claims import ladder, writing
 from benchmarks.claims.common import Lab, fit, generator, seeded
 from benchmarks.claims.learning import alignment, one_architecture, proteins, scaling
-from benchmarks.claims.power_law import bounds, fitted, loss_of
-from benchmarks.claims.residues import LEAST, LETTERS, PAD, Chain, attention, draw, encoded, pairs
+from benchmarks.claims.materials.power_law import bounds, fitted, loss_of
+from benchmarks.claims.materials.residues import LEAST, LETTERS, PAD, Chain, attention, draw, encoded, pairs
 from benchmarks.claims.verdict import judge
 from core.attention import record_attention
 from core.config import TransformerConfig

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.claims.common import generator, seeded
-from benchmarks.claims.walks import (
+from benchmarks.claims.materials.walks import (
     GOAL,
     PLACES,
     STEPS,

@@ -1,0 +1,1 @@
+"""What several claims, or one, learn from, and measures of their own."""
