@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.claims import ladder, writing
 from benchmarks.claims.common import Lab, fit, generator, seeded
 from benchmarks.claims.learning import alignment, one_architecture, proteins, scaling
+from benchmarks.claims.materials import ladder, writing
 from benchmarks.claims.materials.power_law import bounds, fitted, loss_of
 from benchmarks.claims.materials.residues import LEAST, LETTERS, PAD, Chain, attention, draw, encoded, pairs
 from benchmarks.claims.verdict import judge
