@@ -55,6 +55,12 @@ def resume_point(config: RunConfig) -> Path | None:
     return checkpoints.find(config.checkpoint)
 
 
+def last_saved(checkpoints: Checkpoints) -> str:
+    """What a run that cannot go on leaves, in words."""
+    steps = checkpoints.steps()
+    return f"the last good checkpoint is {checkpoints.path(steps[-1])}" if steps else "nothing was saved yet"
+
+
 def interrupted(step: int, folder: Path | None) -> Interrupted:
     """What ends a run that is saved and can go on; it says how, if it is given the folder."""
     again = shlex.join(["python", *program(), "--out", str(folder), "--resume"])

@@ -20,6 +20,7 @@ from core.scale.shards import shard
 from core.training.checkpoints import Checkpoints
 from core.training.config import RunConfig
 from core.training.state import EMA, TrainState, seed_everything
+from core.training.throughput import Work, known_peak
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -86,13 +87,14 @@ def prepare_training(
     model: nn.Module,
     build_optimizer: OptimizerFactory,
     say: Say,
-) -> tuple[nn.Module, TrainState]:
-    """Makes a model ready to be trained; returns the objective to call, and the state that is then restored.
+) -> tuple[nn.Module, TrainState, Work | None]:
+    """Makes a model ready to be trained; returns the objective to call, the state that is then restored, and the work
+    of a step where it is to be compared with a peak.
 
     The order matters: adapters are in the model already; what blocks forget comes before the compiler, which comes
     before what distributes the model; the optimiser and the average hold the parameters that are then there.
     """
-    base = base_fingerprint(model)
+    base, work = base_fingerprint(model), counted_work(accelerator, config, objective)
     rematerialise(model, config.remat)
     build = _sharded if distribution(config, accelerator.num_processes) == "sharded" else _whole
     distributed = build(accelerator, config, objective.train(), model, say)
@@ -100,7 +102,13 @@ def prepare_training(
     ema = EMA(model, config.ema) if config.ema else None
     if accelerator.num_processes > 1:  # the same weights everywhere, but not the same dropout
         seed_everything(config.seed + 1_000_003 * (accelerator.process_index + 1))
-    return distributed, TrainState(model, objective, optimizer, ema, accelerator.scaler, base)
+    return distributed, TrainState(model, objective, optimizer, ema, accelerator.scaler, base), work
+
+
+def counted_work(accelerator: Accelerator, config: RunConfig, objective: nn.Module) -> Work | None:
+    """What counts the FLOPs of steps, in the main process, where the peak of the device is known."""
+    peak = known_peak(accelerator.device, config.peak_tflops)
+    return Work(objective, peak * accelerator.num_processes) if peak and accelerator.is_main_process else None
 
 
 def _whole(accelerator: Accelerator, config: RunConfig, objective: nn.Module, _: nn.Module, say: Say) -> nn.Module:

@@ -17,8 +17,8 @@ import torch
 from core.cli.triptych import merge
 from core.files.tensors import read_tensors
 from core.training.checkpoints import Checkpoints, load_weights, verify
-from core.training.metrics import read_metrics
 from tests.core.training.toy import live
+from tests.processes import lines
 
 ROOT = Path(__file__).parents[3]
 SHARDED = ("--distribute", "fsdp")
@@ -53,11 +53,6 @@ def run(processes: Any, log: Path, count: int, *arguments: object, environment: 
     for child in children:
         child.join(120)
     return [child.exitcode for child in children]
-
-
-def lines(out: Path) -> list[dict[str, Any]]:
-    clocks = ("seconds", "train/tokens_per_second")
-    return [{name: value for name, value in line.items() if name not in clocks} for line in read_metrics(out)]
 
 
 def assert_close(a: Path, b: Path, tolerance: float = 1e-6) -> None:

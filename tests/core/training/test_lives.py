@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from core.training.checkpoints import Checkpoints, load_weights, verify
-from core.training.metrics import read_metrics
 from tests.core.training.toy import live
+from tests.processes import lines
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
@@ -50,11 +50,6 @@ def finish(child: BaseProcess) -> int:
 def wait_for(condition: Any, child: BaseProcess) -> None:
     while child.is_alive() and not condition():
         time.sleep(0.0005)
-
-
-def lines(out: Path) -> list[dict[str, Any]]:
-    clocks = ("seconds", "train/tokens_per_second")
-    return [{name: v for name, v in line.items() if name not in clocks} for line in read_metrics(out)]
 
 
 def assert_same_run(a: Path, b: Path) -> None:
