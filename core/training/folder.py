@@ -1,15 +1,19 @@
 """The run folder: a new run needs one without anything in it, and a resumed run the one with its own configuration."""
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core.cli.arguments import program
 from core.cli.exits import Interrupted
 from core.files.serialize import to_dict
 from core.training.checkpoints import Checkpoints, read_config
 from core.training.config import BUDGETS, RunConfig
+
+C = TypeVar("C", bound=RunConfig)
 
 TRACES = ("config.json", "metrics.jsonl", "checkpoints")
 LOGS = (".log", ".out", ".err")
@@ -45,6 +49,16 @@ def open_folder(config: RunConfig) -> list[str]:
     except OSError as error:
         raise OSError(error.errno, f"no run can be written there: {error.strerror}", str(out)) from error
     return []
+
+
+def as_restarted(config: C) -> C:
+    """The configuration, with `resume` where its run has begun and the launcher restarts processes.
+
+    `torchrun --max-restarts` starts the same command again, after a failure and when machines come or go.
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    begun = restarts > 0 and (config.out / TRACES[0]).is_file()
+    return replace(config, resume=True) if begun else config
 
 
 def resume_point(config: RunConfig) -> Path | None:

@@ -19,17 +19,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.training.command import parse
 from core.training.order import ROUND, interleaved
+from tests.text.processes import TINY
 from text import tokenize as command
-from text.config import LanguageModellingConfig
+from text.config import EvaluateConfig, LanguageModellingConfig
 from text.corpus.load import load_corpus
 from text.corpus.shards import PROGRESS, RECORD, Joined, Mixture, TokenFolder, cut, text_hash, token_folders
 from text.corpus.windows import TrainingWindows, validation_batches
 from text.models.gpt import GPTConfig
+from text.presets import PRESETS
+from text.tasks.configs import CONFIGS
 from text.tasks.language_modelling import LanguageModelling
 from text.tasks.texts import corpus_of
 from text.tokenize import tokenize
 from text.tokens.base import ByteTokenizer
+from text.train import train
+from text.trained import load
 
 ROOT = Path(__file__).parents[3]
 WORDS = "the quick brown fox jumps over a lazy dog while seven wise owls watch from älder trees".split()
@@ -198,6 +204,22 @@ def test_a_run_reads_weighted_folders(source: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             LanguageModelling.prepare(LanguageModellingConfig(**{**vars(config), **settings})).order(0, (0, 1, 1), 0.0)  # type: ignore[arg-type]
+
+
+def test_a_run_on_shards_is_evaluated_on_what_they_held_out(source: Path, tmp_path: Path) -> None:
+    folder, out = made(source, tmp_path / "tokens"), tmp_path / "run"
+    words = [*TINY, "--data", str(folder), "--validation", "0.2", "--steps", "2", "--out", str(out)]
+    figures = train(parse(CONFIGS, PRESETS, words))
+    _, trained = evaluate_trained(out)
+    assert trained == pytest.approx(figures)
+    (source / "0.txt").write_text("something else")
+    made(source, folder)
+    with pytest.raises(ValueError, match="is not the text that .* was trained on, or has changed"):
+        train(parse(CONFIGS, PRESETS, ["--out", str(out), "--resume", "--steps", "4"]))
+
+
+def evaluate_trained(out: Path) -> tuple[str, dict[str, float]]:
+    return LanguageModelling.evaluate_trained(load(out), out, EvaluateConfig())
 
 
 def test_a_shard_that_is_missing_cut_or_changed_is_named_and_made_again(source: Path, tmp_path: Path) -> None:
