@@ -88,7 +88,7 @@ def _may_lie_there(path: Path) -> bool:
 def _changes(config: RunConfig) -> list[str]:
     """What differs from the run that is resumed, as far as it matters; ValueError for what makes it another run."""
     saved, now, notes = to_dict(read_config(config.out, type(config))), to_dict(config), []
-    for field, was, is_now in _differences(saved, now):
+    for field, was, is_now in differences(saved, now):
         if field not in config.resumable:
             raise ValueError(
                 f"{config.out} was trained with {field} = {was!r}, not {is_now!r}; keep it, or take another --out"
@@ -102,13 +102,13 @@ def _changes(config: RunConfig) -> list[str]:
     return notes
 
 
-def _differences(saved: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Dotted fields that differ between two `to_dict`s, with both values."""
     for name, value in now.items():
         was = saved.get(name)
         if was == value:
             continue
         if isinstance(was, Mapping) and isinstance(value, Mapping):
-            yield from _differences(was, value, f"{at}{name}.")
+            yield from differences(was, value, f"{at}{name}.")
         else:
             yield f"{at}{name}", was, value

@@ -69,8 +69,8 @@ class Run:
         try:
             if config.epochs is not None:
                 raise RuntimeError("epochs are turned into steps first: core.training.config.with_steps")
-            self._notes = open_folder(config) if self.main else []  # about what differs from the run that is resumed
-            self.accelerator.wait_for_everyone()
+            parallel.check_launch(config, self.processes)
+            self._notes = self.processes.in_main(lambda: open_folder(config))  # what differs from the run resumed
         except BaseException:
             parallel.release_accelerator(self.accelerator)
             raise
@@ -231,13 +231,11 @@ class Run:
             self._save(random_state(self.device))
 
     def _save(self, generators: Generators) -> None:
-        from accelerate.utils import gather_object
-
         with self._meter.paused():
             self._guard(self.step)
             if not self.state.finite():
                 raise self._diverged("a weight is too large or not a number", self.step)
-            states = gather_object([generators.as_json()])  # of all processes, in the order of their ranks
+            states = self.processes.gathered(generators.as_json())
             objects = {}
             if self._metrics is not None:  # in the main process
                 self._metrics.sync()

@@ -41,11 +41,20 @@ def test_a_command_that_is_started_again_goes_on_with_its_run(tmp_path: Path, mo
         train(config)
 
 
+def test_a_launch_whose_restarts_would_fail_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    with pytest.raises(ValueError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun is started"):
+        train(dataclasses.replace(PRESETS["toy"], out=tmp_path / "run", steps=1))
+    assert not (tmp_path / "run").exists()
+
+
 def launch(log: Path, out: Path, processes: int, *options: str) -> subprocess.Popen[bytes]:
     """An agent of torchrun with so many processes of a run."""
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), *options]
     words += ["-m", "tests.core.training.toy", *SETTINGS, "--device", "cpu", "--out", str(out)]
-    return subprocess.Popen(words, cwd=ROOT, stderr=log.open("a"), stdout=subprocess.DEVNULL)
+    environment = os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return subprocess.Popen(words, cwd=ROOT, stderr=log.open("a"), stdout=subprocess.DEVNULL, env=environment)
 
 
 def children(process: subprocess.Popen[bytes]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import random
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 from core.training.checkpoints import Checkpoints, load_weights, verify
-from tests.core.training.toy import live
+from tests.core.training.toy import PRESETS, live, train
 from tests.processes import lines
 
 ROOT = Path(__file__).parents[3]
@@ -148,11 +149,12 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def begin_pair(processes: Any, log: Path, *arguments: str) -> list[BaseProcess]:
+def begin_pair(processes: Any, log: Path, *arguments: str, second: tuple[str, ...] = ()) -> list[BaseProcess]:
+    """Two processes of one run; `second`: more arguments of the other one."""
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     return [
-        begin(processes, log, *arguments, "--device", "cpu", environment=shared | {"RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
+        begin(processes, log, *arguments, *more, "--device", "cpu", environment=shared | {"RANK": r, "LOCAL_RANK": r})
+        for r, more in (("0", ()), ("1", second))
     ]
 
 
@@ -172,6 +174,30 @@ def test_two_processes_make_the_losses_of_one(processes: Any, tmp_path: Path, se
         assert finish(begin(processes, log, "--out", str(out), "--resume", "--steps", "15")) == 0, log.read_text()
     for a, b in zip(lines(one), lines(two), strict=True):
         assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_processes_that_were_started_differently_are_named(processes: Any, tmp_path: Path) -> None:
+    """In both, before anything is written; a folder that holds a run is refused by both as well."""
+    out, log = tmp_path / "run", tmp_path / "log"
+    pair = begin_pair(processes, log, "toy", "--out", str(out), second=("--optimizer.lr", "0.5"))
+    assert [finish(child) for child in pair] == [2, 2], log.read_text()
+    said = "error: process 1 has optimizer.lr = 0.5, process 0 has 0.001: all processes of a run must be started alike"
+    assert log.read_text().splitlines() == [said, said]
+    assert not out.exists()
+    train(dataclasses.replace(PRESETS["toy"], out=out, steps=1))
+    log.unlink()
+    pair = begin_pair(processes, log, "toy", "--out", str(out))
+    assert [finish(child) for child in pair] == [2, 2]
+    assert log.read_text().count("already holds a run") == 2
+
+
+def test_a_loss_that_is_no_number_in_one_process_ends_both(processes: Any, tmp_path: Path) -> None:
+    out, log = tmp_path / "run", tmp_path / "log"
+    pair = begin_pair(processes, log, "toy", "--out", str(out), "--poison", "8")
+    assert [finish(child) for child in pair] == [1, 1], log.read_text()
+    assert log.read_text().count("error: the loss is nan at step 8; the last good checkpoint is") == 2
+    assert Checkpoints(out).steps() == [5]
+    assert all(tensor.isfinite().all() for tensor in load_weights(out, "last").values())
 
 
 def test_a_signal_to_one_process_stops_both_at_one_step(processes: Any, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class ToyConfig(RunConfig):
     dropout: float = 0.0
     """Probability of dropping a channel."""
     poison: int = 0
-    """Step whose targets make the loss not a number; 0 is none."""
+    """Step whose first row, which process 0 has, makes the loss not a number; 0 is none."""
     objectives: Literal["one", "two"] = "one"
     """Whether a second objective, the same sequences read backwards, adds its gradients to every update."""
     frozen: Literal["none", "blocks"] = "none"
@@ -128,8 +128,10 @@ class Sequences:
     def order(self, step: int, taken: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step."""
         chosen = drawn(self.config.seed, step, self.config.batch_size, len(self.ids))
-        weight = torch.full((self.config.batch_size, 1), float("nan" if step + 1 == self.config.poison else 1))
-        return [(self.ids[rows, :-1], self.targets[rows], weight[: len(rows)]) for rows in share(chosen, *taken)]
+        weight = torch.ones(self.config.batch_size, 1)
+        weight[0] = float("nan" if step + 1 == self.config.poison else 1)
+        places = share(np.arange(self.config.batch_size), *taken)
+        return [(self.ids[chosen[each], :-1], self.targets[chosen[each]], weight[each]) for each in places]
 
 
 def backwards(batch: list[Batch]) -> list[Batch]:
