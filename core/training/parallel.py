@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -227,15 +227,19 @@ class Processes:
 
     @contextmanager
     def recording_data(self, run_folder: Path) -> Iterator[Path]:
-        """A folder for the body to record in what is trained on: the run folder, and elsewhere one to compare with it.
+        """A folder for the body to record in what is trained on; the files of the main process are then the run's.
 
-        Raises ValueError, in all processes, where any was given other data.
+        Raises ValueError, in all processes, where any was given other data; then nothing is left of them.
         """
-        with nullcontext(str(run_folder)) if self.main else TemporaryDirectory() as folder:
-            yield Path(folder)
-            record = Path(folder) / DATA
-            if not self.alone:
-                self.check_alike({DATA: read_json(record) if record.is_file() else None})
+        if self.alone:
+            yield run_folder
+            return
+        with TemporaryDirectory(prefix=".data.", suffix=".part", dir=run_folder if self.main else None) as aside:
+            yield Path(aside)
+            record = Path(aside) / DATA
+            self.check_alike({DATA: read_json(record) if record.is_file() else {}})
+            for file in Path(aside).iterdir() if self.main else ():
+                os.replace(file, run_folder / file.name)
 
     def from_main(self, value: T) -> T:
         """The main process's value."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
 import os
 import random
@@ -19,7 +18,8 @@ import pytest
 import torch
 
 from core.training.checkpoints import Checkpoints, load_weights, verify
-from tests.core.training.toy import PRESETS, live, train
+from core.training.trained import matches_data
+from tests.core.training.toy import live
 from tests.processes import lines
 
 ROOT = Path(__file__).parents[3]
@@ -149,12 +149,15 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def begin_pair(processes: Any, log: Path, *arguments: str, second: tuple[str, ...] = ()) -> list[BaseProcess]:
-    """Two processes of one run; `second`: more arguments of the other one."""
+def begin_pair(
+    processes: Any, log: Path, *arguments: str, second: tuple[str, ...] = (), data: tuple[str, str] = ("", "")
+) -> list[BaseProcess]:
+    """Two processes of one run; `second`: more arguments of the other one; `data`: what each is given."""
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "TOY_DATA": data[rank]} for rank in range(2)]
     return [
-        begin(processes, log, *arguments, *more, "--device", "cpu", environment=shared | {"RANK": r, "LOCAL_RANK": r})
-        for r, more in (("0", ()), ("1", second))
+        begin(processes, log, *arguments, *more, "--device", "cpu", environment=shared | own)
+        for more, own in zip(((), second), ranks, strict=True)
     ]
 
 
@@ -184,7 +187,16 @@ def test_processes_that_were_started_differently_are_named(processes: Any, tmp_p
     said = "error: process 1 has optimizer.lr = 0.5, process 0 has 0.001: all processes of a run must be started alike"
     assert log.read_text().splitlines() == [said, said]
     assert not out.exists()
-    train(dataclasses.replace(PRESETS["toy"], out=out, steps=1))
+    log.unlink()
+    pair = begin_pair(processes, log, "toy", "--steps", "1", "--out", str(out), data=("a", "b"))
+    assert [finish(child) for child in pair] == [2, 2], log.read_text()
+    assert log.read_text().count("error: process 1 has data.json.fingerprint = 'b', process 0 has 'a': all") == 2
+    assert not out.exists()
+    log.unlink()
+    pair = begin_pair(processes, log, "toy", "--steps", "1", "--out", str(out), data=("a", "a"))
+    assert [finish(child) for child in pair] == [0, 0], log.read_text()
+    assert [matches_data(out, fingerprint) for fingerprint in "ab"] == [True, False]
+    assert not list(out.rglob("*.part"))
     log.unlink()
     pair = begin_pair(processes, log, "toy", "--out", str(out))
     assert [finish(child) for child in pair] == [2, 2]

@@ -22,6 +22,7 @@ from core.training.command import parse
 from core.training.config import RunConfig
 from core.training.order import Batch, Share, drawn, share
 from core.training.run import Run
+from core.training.trained import save_data_record
 
 VOCABULARY, LENGTH, IGNORED = 17, 12, -100
 
@@ -148,6 +149,9 @@ def train(config: ToyConfig) -> Toy:
     with Run(config, unit="tokens") as run:
         model = Toy(config)
         model.blocks.requires_grad_(config.frozen == "none")
+        with run.processes.recording_data(run.folder) as folder:
+            if fingerprint := os.environ.get("TOY_DATA"):
+                save_data_record(folder, "toy", fingerprint)
         objective = run.prepare(SummedLoss(model), model, partial(build_optimizer, config=config.optimizer))
         for _, batch in run.steps(data.order):
             batches = [batch] if config.objectives == "one" else [batch, backwards(batch)]
