@@ -107,10 +107,10 @@ def content_hash(source: Source, memory: Path) -> str:
     return whole.hexdigest()
 
 
-def remembered_sha256(path: Path, memory: Path, least: int = REMEMBERED) -> str:
-    """SHA-256 of a file; one of `least` bytes is read again only if its size or modification time has changed."""
+def remembered_sha256(path: Path, memory: Path, least: int | None = None) -> str:
+    """SHA-256 of a file; one of `least` (or REMEMBERED) bytes is read again only if its size or time has changed."""
     status = path.stat()
-    if status.st_size < least:
+    if status.st_size < (REMEMBERED if least is None else least):
         return sha256(path)
     resolved = str(path.resolve())
     stamp = [resolved, status.st_size, status.st_mtime_ns]
