@@ -15,6 +15,7 @@ from core.cli.exits import main
 from core.messages import notice
 from core.training.command import parse, resumed_folder
 from core.training.config import BUDGETS
+from core.training.folder import as_restarted
 from decision.config import TrainConfig, renamed
 from decision.presets import PRESETS, fitted
 from decision.tasks.loop import read_data, train
@@ -68,7 +69,7 @@ def parse_own(argv: list[str]) -> TrainConfig | None:
     given = given_fields(base, argv, prog="python -m decision.train", description=summary, shown=SHOWN)
     if {*BUDGETS} & given.keys():  # a budget of one kind replaces that of another
         given = dict.fromkeys(BUDGETS) | given
-    config = with_fields(base, given)
+    config = as_restarted(with_fields(base, given))
     blocks = f"{config.model.core.depth} blocks of {config.model.core.dim} channels, {config.model.context} steps each"
     acted = "" if config.acts else "; its environment is unknown, name one with --env to evaluate"
     notice(f"no preset: {blocks}, chosen for {size}; --help lists what can be set{acted}")

@@ -26,7 +26,10 @@ from core.training.metrics import read_metrics
 PANELS = ["text.train", "text.sample", "text.export", "vision.train", "decision.train", "decision.finetune"]
 PRELOADED = ["torch._dynamo", "accelerate", *PANELS]
 UNITS = ("tokens", "pairs", "texts", "words", "images", "timesteps")
-CLOCKS = ("seconds", *(f"train/{unit}_per_second" for unit in UNITS))
+CLOCKS = (
+    *("seconds", "train/data_wait", "train/memory_gib", "train/mfu"),
+    *(f"train/{unit}_per_second" for unit in UNITS),
+)
 
 
 class Outcome(NamedTuple):

@@ -90,7 +90,10 @@ class CorpusConfig(TextConfig):
 
     data: str | tuple[str, ...] = "pydoc"
     """A name (shakespeare, pydoc, british_novels), a file of text or a table (.jsonl, .csv, .parquet), compressed or
-    not, a folder or glob of them, or hf:NAME[:config][:split][:column]; or several of these."""
+    not, a folder or glob of them, or hf:NAME[:config][:split][:column]; or several of these. Or folders of tokens, made
+    by text.tokenize."""
+    data_weights: tuple[float, ...] = ()
+    """Of several folders of tokens, in which shares windows are drawn from them; default as they are long."""
     separator: str = field(default="", metadata={TEXT: True})
     """A text between two documents of a file, <|endoftext|> for example, in place of which the tokenizer's end of text
     is put; by default a file, or a row of a table, is one document."""
@@ -100,7 +103,14 @@ class CorpusConfig(TextConfig):
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         own = {"validation": "british_novels has a part that is held out"} if self.data == "british_novels" else {}
-        return super().unused() | own
+        one = {"data_weights": "there is one text"} if isinstance(self.data, str) else {}
+        return super().unused() | own | one
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sources = 1 if isinstance(self.data, str) else len(self.data)
+        if len(self.data_weights) not in (0, sources) or not all(weight > 0 for weight in self.data_weights):
+            raise ValueError(f"data_weights = {self.data_weights} must be positive, one for each of {sources} data")
 
     @property
     def reading(self) -> Reading:

@@ -31,8 +31,8 @@ def train(config: TextConfig) -> dict[str, Any]:
     with Run(config, unit=task.unit) as run:
         started = bool(config.init_from) and resume_point(config) is None  # else a checkpoint is restored later
         model = starting_model(config, started)
-        if run.main:
-            task.save_data(run.folder)
+        with run.processes.recording_data(run.folder) as folder:
+            task.save_data(folder)
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
         run.log_summary(task.summary())
         for _, batch in run.steps(task.order):

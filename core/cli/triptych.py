@@ -1,5 +1,6 @@
 """`triptych PACKAGE COMMAND ...` is `python -m PACKAGE.COMMAND ...`; `triptych` alone lists the commands.
 
+The package may be left out of a command that only one of them has: `triptych tokenize`.
 `triptych cache` lists what the panels prepared once and keep, and removes it with `--clear [KIND ...]`.
 `triptych merge RUN` writes the weights of a run, which may be in shards, as one file.
 """
@@ -37,6 +38,8 @@ def run(words: Sequence[str]) -> None:
         return manage_cache(words[1:])
     if package == MERGE:
         return merge(words[1:])
+    if package not in PACKAGES and len(owners := [each for each in PACKAGES if package in dict(commands(each))]) == 1:
+        return run([*owners, *words])
     if package not in PACKAGES:
         raise ValueError(f"unknown word {package!r}; {nearest(package, (*PACKAGES, CACHE, MERGE))}")
     names = [name for name, _ in commands(package)]

@@ -49,6 +49,19 @@ def sharding_ourselves() -> Iterator[None]:
             os.environ[LAUNCHED] = held
 
 
+def refuse_stale_addresses() -> None:
+    """Raise ValueError where a launcher that restarts processes would let them look for those before them.
+
+    torchrun's agents keep one store for all lives of a run, with the addresses of the first (PyTorch's issue #135712).
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if restarts and _is_true("TORCHELASTIC_USE_AGENT_STORE"):
+        raise ValueError(
+            f"torchrun --max-restarts {restarts}: processes would look for each other where those before them were; set"
+            " TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun is started, with --standalone or --rdzv-backend c10d"
+        )
+
+
 def _check_launch(config: RunConfig) -> None:
     version = os.environ.get("FSDP_VERSION", "1")
     if version != "2":

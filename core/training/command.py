@@ -10,6 +10,7 @@ from core.cli.arguments import Parser, given_fields, named_path, program, with_f
 from core.messages import nearest
 from core.training.checkpoints import Kinds, read_config
 from core.training.config import BUDGETS, DEFAULT_OUT, RunConfig
+from core.training.folder import as_restarted
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -40,7 +41,7 @@ def parse(kinds: Kinds[C], presets: Mapping[str, C], argv: Sequence[str] | None 
     given = given_fields(base, arguments, prog=" ".join(["python", *program(), "PRESET"]), description=summary)
     if {*BUDGETS} & given.keys():  # a budget of one kind replaces the preset's of another
         given = dict.fromkeys(BUDGETS) | given
-    return with_fields(base, given).adapted(given)
+    return as_restarted(with_fields(base, given)).adapted(given)
 
 
 def resumed_folder(argv: Sequence[str]) -> Path | None:

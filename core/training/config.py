@@ -26,6 +26,7 @@ class RunConfig:
     resumable: ClassVar[tuple[str, ...]] = (
         *("out", "resume", "checkpoint", "steps", "minutes", "epochs", "accumulate", "log_every", "save_every"),
         *("eval_every", "keep", "tracker", "device", "compile", "remat", "distribute", "shard_size"),
+        *("profile", "peak_tflops"),
     )
     """Settings that may change when a run is resumed; any other would make it a different run."""
 
@@ -68,6 +69,10 @@ class RunConfig:
     """Print what the run needs, without running it: here, or on a device such as H100, or on several, 8xH100."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto is the fastest device there is."""
+    profile: int | None = None
+    """Steps to record with PyTorch's profiler, after the first; the trace is profile.json in the run folder."""
+    peak_tflops: float | None = None
+    """What the device could do at most, for train/mfu; by default that of a known GPU, dense bfloat16."""
     resume: bool = False
     """Continue the run in the run folder."""
     checkpoint: Literal["last", "last-good"] = "last"
@@ -95,6 +100,7 @@ class RunConfig:
             raise ValueError(f"{shown}: exactly one must be given")
         check_positive(self, *BUDGETS, "batch_size", "accumulate")
         check_positive(self, "eval_every", "save_every", "log_every", "keep", "shard_size")
+        check_positive(self, "profile", "peak_tflops")
         check_at_least(self, 0, "seed", "clip")
         check_between(self, 0.0, 1.0, "ema")
         if self.adapter.kind != "none" and not self.init_from:

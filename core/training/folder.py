@@ -1,15 +1,19 @@
 """The run folder: a new run needs one without anything in it, and a resumed run the one with its own configuration."""
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core.cli.arguments import program
 from core.cli.exits import Interrupted
 from core.files.serialize import to_dict
 from core.training.checkpoints import Checkpoints, read_config
 from core.training.config import BUDGETS, RunConfig
+
+C = TypeVar("C", bound=RunConfig)
 
 TRACES = ("config.json", "metrics.jsonl", "checkpoints")
 LOGS = (".log", ".out", ".err")
@@ -47,12 +51,28 @@ def open_folder(config: RunConfig) -> list[str]:
     return []
 
 
+def as_restarted(config: C) -> C:
+    """The configuration, with `resume` where its run has begun and the launcher restarts processes.
+
+    `torchrun --max-restarts` starts the same command again, after a failure and when machines come or go.
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    begun = restarts > 0 and (config.out / TRACES[0]).is_file()
+    return replace(config, resume=True) if begun else config
+
+
 def resume_point(config: RunConfig) -> Path | None:
     """The checkpoint to go on from; None for a new run, and for one that was killed before its first."""
     checkpoints = Checkpoints(config.out)
     if not config.resume or not checkpoints.steps():
         return None
     return checkpoints.find(config.checkpoint)
+
+
+def last_saved(checkpoints: Checkpoints) -> str:
+    """What a run that cannot go on leaves, in words."""
+    steps = checkpoints.steps()
+    return f"the last good checkpoint is {checkpoints.path(steps[-1])}" if steps else "nothing was saved yet"
 
 
 def interrupted(step: int, folder: Path | None) -> Interrupted:
@@ -68,7 +88,7 @@ def _may_lie_there(path: Path) -> bool:
 def _changes(config: RunConfig) -> list[str]:
     """What differs from the run that is resumed, as far as it matters; ValueError for what makes it another run."""
     saved, now, notes = to_dict(read_config(config.out, type(config))), to_dict(config), []
-    for field, was, is_now in _differences(saved, now):
+    for field, was, is_now in differences(saved, now):
         if field not in config.resumable:
             raise ValueError(
                 f"{config.out} was trained with {field} = {was!r}, not {is_now!r}; keep it, or take another --out"
@@ -82,13 +102,13 @@ def _changes(config: RunConfig) -> list[str]:
     return notes
 
 
-def _differences(saved: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Dotted fields that differ between two `to_dict`s, with both values."""
     for name, value in now.items():
         was = saved.get(name)
         if was == value:
             continue
         if isinstance(was, Mapping) and isinstance(value, Mapping):
-            yield from _differences(was, value, f"{at}{name}.")
+            yield from differences(was, value, f"{at}{name}.")
         else:
             yield f"{at}{name}", was, value

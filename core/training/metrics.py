@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -70,13 +70,21 @@ def _json(value: Any) -> Any:
     return number if math.isfinite(number) else None
 
 
+def improves(best: Mapping[str, Any] | None, value: float, mode: Literal["min", "max"]) -> bool:
+    """Whether a value is better than the best so far, or as good, since it has trained for longer; no NaN ever is."""
+    if best is None or math.isnan(value):
+        return not math.isnan(value)
+    return bool(value <= best["value"] if mode == "min" else value >= best["value"])
+
+
 class Meter:
     """Losses, gradient norms and units of work of the last few steps.
 
     `add` leaves them on the device; `settle` reads all pending ones at once, which waits for the device.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
+        self.rate = f"train/{unit}_per_second"
         self.losses: list[float] = []
         self.norms: list[float] = []
         self._pending: list[tuple[Tensor, Tensor, Tensor | int]] = []
@@ -105,13 +113,15 @@ class Meter:
                     return len(fresh[0]) - 1 - i, f"the {name} is {value}"
         return None
 
-    def close(self) -> tuple[float, float, float]:
-        """Mean loss, mean norm and units per second of the settled steps, which are then forgotten."""
+    def close(self) -> dict[str, float]:
+        """Mean loss, mean norm, units per second and the share of that time in which the loop waited for data, all of
+        the settled steps, which are then forgotten."""
         loss, norm = (math.fsum(x) / max(1, len(x)) for x in (self.losses, self.norms))
-        rate = self._units / max(1e-9, time.perf_counter() - self._start - self._paused)
+        seconds = max(1e-9, time.perf_counter() - self._start - self._paused)
+        rate, waited = self._units / seconds, min(1.0, self._waited / seconds)
         self.losses, self.norms = [], []
         self._restart()
-        return loss, norm, rate
+        return {"train/loss": loss, "train/grad_norm": norm, self.rate: rate, "train/data_wait": waited}
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -121,6 +131,15 @@ class Meter:
             yield
         finally:
             self._paused += time.perf_counter() - start
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time spent inside goes by without a batch to compute with."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._waited += time.perf_counter() - start
 
     def state(self) -> dict[str, list[float]]:
         """The settled steps, for a checkpoint between two lines of metrics."""
@@ -132,4 +151,4 @@ class Meter:
         self._restart()
 
     def _restart(self) -> None:
-        self._units, self._paused, self._start = 0.0, 0.0, time.perf_counter()
+        self._units, self._paused, self._waited, self._start = 0.0, 0.0, 0.0, time.perf_counter()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Indices = NDArray[np.int64]
+ROUND = 4096  # items in which several sources have their shares
 Batch = tuple[Tensor, ...]
 
 
@@ -38,14 +39,19 @@ def shuffled(seed: int, step: int, batch_size: int, items: int) -> Indices:
     Raises ValueError for a negative seed or step, and for a batch size or a number of items below 1.
     """
     _check(seed, step, batch_size, items)
-    batch = np.empty(batch_size, np.int64)
+    return entries(seed, step * batch_size, batch_size, items)
+
+
+def entries(seed: int, first: int, count: int, items: int) -> Indices:
+    """Those of the same sequence from number `first` on, however it is cut into batches: int64 (count,)."""
+    found = np.empty(count, np.int64)
     filled = 0
-    while filled < batch_size:
-        epoch, start = divmod(step * batch_size + filled, items)
-        piece = _permutation(seed, epoch, items)[start : start + batch_size - filled]
-        batch[filled : filled + len(piece)] = piece
+    while filled < count:
+        epoch, start = divmod(first + filled, items)
+        piece = _permutation(seed, epoch, items)[start : start + count - filled]
+        found[filled : filled + len(piece)] = piece
         filled += len(piece)
-    return batch
+    return found
 
 
 def epochs(step: int, batch_size: int, items: int) -> Indices:
@@ -53,14 +59,46 @@ def epochs(step: int, batch_size: int, items: int) -> Indices:
     return (step * batch_size + np.arange(batch_size, dtype=np.int64)) // items
 
 
-def drawn(seed: int, step: int, batch_size: int, items: int) -> Indices:
+def interleaved(seed: int, first: int, count: int, weights: Sequence[float]) -> tuple[Indices, Indices]:
+    """From which of several sources the items from number `first` on come: int64 (count,); and how many of each source
+    came before them: int64 (sources,).
+
+    Every ROUND items hold each source as often as its weight says, in random order. Raises ValueError for a weight that
+    is not positive, or too small for a place in a round.
+    """
+    shares = _round_shares(tuple(weights))
+    turn, start = divmod(first, ROUND)
+    before = turn * shares + np.bincount(_round(seed, turn, tuple(weights))[:start], minlength=len(shares))
+    rounds = [_round(seed, number, tuple(weights)) for number in range(turn, (first + count - 1) // ROUND + 1)]
+    return np.concatenate(rounds)[start : start + count], before
+
+
+@lru_cache(maxsize=8)
+def _round(seed: int, turn: int, weights: tuple[float, ...]) -> Indices:
+    sources = np.repeat(np.arange(len(weights)), _round_shares(weights))
+    np.random.RandomState(stream(seed, "interleaved", turn)).shuffle(sources)
+    return sources
+
+
+@lru_cache(maxsize=8)
+def _round_shares(weights: tuple[float, ...]) -> Indices:
+    """How many of the ROUND items are from each source: in proportion, those with the largest remainder one more."""
+    exact = ROUND * np.array(weights) / sum(weights)
+    shares = np.floor(exact).astype(np.int64)
+    shares[np.argsort(shares - exact, kind="stable")[: ROUND - shares.sum()]] += 1
+    if min(weights) <= 0 or shares.min() < 1:
+        raise ValueError(f"weights must be above 0, and above 1/{ROUND} of their sum, got {weights}")
+    return shares
+
+
+def drawn(seed: int, step: int, batch_size: int, items: int | Indices) -> Indices:
     """The global batch of a step, drawn with replacement from `range(items)`: int64 (batch_size,).
 
-    Raises ValueError as `shuffled` does.
+    items: one number, or that of each entry. Raises ValueError as `shuffled` does.
     """
-    _check(seed, step, batch_size, items)
+    _check(seed, step, batch_size, int(np.min(items)))
     raw = stream(seed, "drawn", step).random_raw(batch_size)
-    return (raw % np.uint64(items)).astype(np.int64)  # 64 random bits: the bias is below items / 2^64
+    return (raw % np.asarray(items, np.uint64)).astype(np.int64)  # 64 random bits: the bias is below items / 2^64
 
 
 def share(indices: Indices, rank: int = 0, world: int = 1, accumulate: int = 1) -> list[Indices]:
@@ -87,7 +125,7 @@ def stream(seed: int, purpose: str, index: int = 0) -> np.random.Philox:
     return np.random.Philox(np.random.SeedSequence(entropy))
 
 
-@lru_cache(maxsize=2)  # a batch may straddle two epochs
+@lru_cache(maxsize=16)  # a batch may straddle two epochs of each of several sources
 def _permutation(seed: int, epoch: int, items: int) -> NDArray[Any]:
     order: NDArray[Any] = np.arange(items, dtype=np.uint32 if items <= 2**32 else np.uint64)
     np.random.RandomState(stream(seed, "shuffled", epoch)).shuffle(order)

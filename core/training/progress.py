@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 LINE_EVERY = 15.0  # seconds between lines where there is no terminal
+USE = {"train/mfu": "mfu {:.1%}", "train/memory_gib": "{:.2f} GiB", "train/data_wait": "{:.0%} waiting for data"}
+"""What is shown of the use of a device, by the names of metrics."""
 
 
 class Clock:
@@ -59,13 +61,14 @@ class Progress:
         layout, disable = "{percentage:3.0f}% |{bar}| {desc}", None if shown else True  # None: unless on a terminal
         self._bar = tqdm(total=1.0, bar_format=layout, file=sys.stderr, dynamic_ncols=True, disable=disable)
 
-    def update(self, step: int, spent: float, loss: float, rate: float, left: float) -> None:
-        """Shows where the run is: `spent` of the budget, mean `loss`, units per second, seconds left."""
+    def update(self, step: int, spent: float, figures: Mapping[str, float], left: float) -> None:
+        """Shows where the run is: `spent` of the budget, what was measured, seconds left."""
         if not self.shown:
             return
-        speed = self._bar.format_sizeof(rate)
+        speed = self._bar.format_sizeof(figures[f"train/{self.unit}_per_second"])
+        use = "".join(f"  {form.format(figures[name])}" for name, form in USE.items() if name in figures)
         time_left = "?" if left == math.inf else self._bar.format_interval(round(left))
-        text = f"{self._place(step)}  loss {loss:.4f}  {speed} {self.unit}/s  {time_left} left"
+        text = f"{self._place(step)}  loss {figures['train/loss']:.4f}  {speed} {self.unit}/s{use}  {time_left} left"
         if not self._bar.disable:
             self._bar.n = min(spent, 1.0)
             self._bar.set_description_str(text)  # redraws

@@ -4,7 +4,6 @@ docs/architecture.md shows them).
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -23,8 +22,8 @@ from core.optim.groups import set_learning_rate
 from core.training import parallel
 from core.training.checkpoints import Checkpoints, verify, write_config
 from core.training.config import RunConfig
-from core.training.folder import interrupted, open_folder, resume_point
-from core.training.metrics import Meter, MetricsFile
+from core.training.folder import interrupted, last_saved, open_folder, resume_point
+from core.training.metrics import Meter, MetricsFile, improves
 from core.training.order import Batch, Order, Share
 from core.training.progress import Clock, Progress
 from core.training.state import (
@@ -37,6 +36,7 @@ from core.training.state import (
     seed_everything,
     torch_state,
 )
+from core.training.throughput import PROFILE, Profile, Work, peak_memory
 
 
 class Run:
@@ -61,14 +61,16 @@ class Run:
         self._state: TrainState | None = None
         self._objective: nn.Module | None = None
         self._metrics: MetricsFile | None = None
-        self._meter = Meter()
+        self._work: Work | None = None  # counted where the device's peak is known
+        self._meter = Meter(unit)
+        self._profile = Profile(self.folder / PROFILE, config.profile if self.main else None, self.progress.say)
         self._stop, self._save_asked = StopRequest(self._answer), False
         self._generators: dict[str, Tensor] = {}  # torch's, as they were after the step just done
         try:
             if config.epochs is not None:
                 raise RuntimeError("epochs are turned into steps first: core.training.config.with_steps")
-            self._notes = open_folder(config) if self.main else []  # about what differs from the run that is resumed
-            self.accelerator.wait_for_everyone()
+            parallel.check_launch(config, self.processes)
+            self._notes = self.processes.in_main(lambda: open_folder(config))  # what differs from the run resumed
         except BaseException:
             parallel.release_accelerator(self.accelerator)
             raise
@@ -104,13 +106,14 @@ class Run:
         `objective(*micro_batch)` gives the summed loss of a micro-batch; `model`, a part of it, is what
         checkpoints and the average hold; `build_optimizer(model)` makes what updates it.
         """
-        self._objective, self._state = parallel.prepare_training(
+        self._objective, self._state, self._work = parallel.prepare_training(
             self.accelerator, self.config, objective, model, build_optimizer, self.progress.say
         )
         self._resume()
         self.finished = self.clock.spent(self.step, self.clock.before) >= 1.0
         if self.main:
-            write_config(self.folder, to_dict(replace(self.config, resume=False, checkpoint="last")), self.config.task)
+            lasting = replace(self.config, resume=False, checkpoint="last", profile=None)
+            write_config(self.folder, to_dict(lasting), self.config.task)
             self._metrics = MetricsFile(self.folder / "metrics.jsonl", after=self.step)
         if self.config.tracker != "none":
             self.accelerator.init_trackers("tensorboard")
@@ -129,14 +132,17 @@ class Run:
         """
         if self.finished:
             self.progress.say(f"nothing left to do: {self.folder} has spent its whole budget")
-        with self._stop:
+        with self._stop, self._profile:
             while not self.finished:
                 before = self.step
-                batch = order(before, self.share, self.spent)
-                yield before + 1, [tuple(to_device(tensor, self.device) for tensor in micro) for micro in batch]
+                with self._meter.waiting():
+                    made = order(before, self.share, self.spent)
+                    batch = [tuple(to_device(tensor, self.device) for tensor in micro) for micro in made]
+                yield before + 1, batch
                 if self.step != before + 1:
                     raise RuntimeError("the loop over run.steps must call run.update() once per step")
                 self._end_step()
+                self._profile.step_done(self.finished)
 
     def backward(
         self, objective: nn.Module, batch: list[Batch], count: Callable[..., Tensor | int] = rows
@@ -150,6 +156,8 @@ class Run:
         if self.share.world > 1 and objective is not self._objective:
             raise RuntimeError("with several processes, every backward pass takes the objective of run.prepare()")
         units = self.processes.total(sum(count(*micro) for micro in batch))
+        if self._work and objective is self._objective:
+            self._work.count(batch, units, self.share.world)
         # DDP averages the gradients of the processes; a mean over all counted needs their sum.
         scale = self.share.world / (units.clamp(min=1) if isinstance(units, Tensor) else max(1, units))
         loss = torch.zeros((), device=self.device)
@@ -213,7 +221,7 @@ class Run:
         self.progress.report(self.step, values)
         if best in values:
             value = float(values[best])
-            if self.processes.from_main(self._improved(value, mode)):
+            if self.processes.from_main(improves(self.best, value, mode)):
                 self.best = {"step": self.step, "metric": best, "value": value}
                 self._save_asked = True
 
@@ -223,13 +231,11 @@ class Run:
             self._save(random_state(self.device))
 
     def _save(self, generators: Generators) -> None:
-        from accelerate.utils import gather_object
-
         with self._meter.paused():
             self._guard(self.step)
             if not self.state.finite():
                 raise self._diverged("a weight is too large or not a number", self.step)
-            states = gather_object([generators.as_json()])  # of all processes, in the order of their ranks
+            states = self.processes.gathered(generators.as_json())
             objects = {}
             if self._metrics is not None:  # in the main process
                 self._metrics.sync()
@@ -247,11 +253,6 @@ class Run:
     def spent(self) -> float:
         """The fraction of the budget that is gone; may exceed 1."""
         return self.clock.spent(self.step, self.clock.seconds)
-
-    def _improved(self, value: float, mode: Literal["min", "max"]) -> bool:
-        if self.best is None or math.isnan(value):
-            return not math.isnan(value)
-        return bool(value <= self.best["value"] if mode == "min" else value >= self.best["value"])
 
     def _resume(self) -> None:
         """Restores the checkpoint to go on from, if there is one."""
@@ -281,9 +282,7 @@ class Run:
             raise self._diverged(what, step - steps_before)
 
     def _diverged(self, what: str, step: int) -> NonFinite:
-        saved = self.checkpoints.steps()
-        good = f"the last good checkpoint is {self.checkpoints.path(saved[-1])}" if saved else "nothing was saved yet"
-        return NonFinite(f"{what} at step {step}; {good}; a lower learning rate may help")
+        return NonFinite(f"{what} at step {step}; {last_saved(self.checkpoints)}; a lower learning rate may help")
 
     def _end_step(self) -> None:
         """Saves when due or asked; leaves the loop when the user asked to stop."""
@@ -307,10 +306,10 @@ class Run:
 
     def _log_training(self) -> None:
         self._guard(self.step)
-        loss, norm, rate = self._meter.close()
-        lr, speed = self.lr, f"train/{self.unit}_per_second"
-        self._write({"train/loss": loss, "train/lr": lr, "train/grad_norm": norm, speed: rate})
-        self.progress.update(self.step, self.spent, loss, rate, self.clock.left(self.step))
+        figures = {"train/lr": self.lr} | self._meter.close() | peak_memory(self.device)
+        figures |= self._work.figures(figures[self._meter.rate]) if self._work else {}
+        self._write(figures)
+        self.progress.update(self.step, self.spent, figures, self.clock.left(self.step))
 
     def _write(self, values: Mapping[str, Any]) -> None:
         if self._metrics is not None:

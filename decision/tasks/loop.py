@@ -51,9 +51,9 @@ def train(config: TrainConfig) -> dict[str, float]:
     figures: dict[str, float] = {}
     with evaluation_environments(config, summary) as environments, Run(config, unit=Imitation.unit) as run:
         model = starting_model(config, started=bool(config.init_from) and resume_point(config) is None)
-        if run.main:
-            save_summary(summary, run.folder)
-            save_data_record(run.folder, config.data, data.fingerprint(), episodes=len(data), steps=data.steps)
+        with run.processes.recording_data(run.folder) as folder:
+            save_summary(summary, folder)
+            save_data_record(folder, config.data, data.fingerprint(), episodes=len(data), steps=data.steps)
         task = Imitation(data, summary, config, environments, run.device)
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
         run.log_summary(task.summary())

@@ -338,6 +338,7 @@ EMPTY: dict[str, tuple[str, ...]] = {
     "text.embed": ("run", ""),
     "text.fill": ("run", ""),
     "text.tag": ("run", ""),
+    "text.tokenize": ("", "--tokenizer", "byte", "--out", "tokens"),
     "text.translate": ("",),
     "vision.train": ("vit-digits", "--out="),
     "vision.evaluate": ("run", "--data", " "),

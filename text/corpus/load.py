@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write, remove, sha256
 from core.files.downloads import data_root
@@ -26,6 +25,7 @@ from text.corpus.encode import encoded
 from text.corpus.published import NOVELS, NOVELS_HELD_OUT
 from text.corpus.sequences import FORMAT as LEARNED_FORMAT
 from text.corpus.sequences import learn_bpe
+from text.corpus.shards import Mixture, Tokens, dtype_of
 from text.corpus.sources import Data, Source, content_hash, find_source, remembered_sha256
 from text.corpus.stream import Notes, Side, split, texts, whole_words
 from text.tokens.base import ByteTokenizer, CharTokenizer, Tokenizer
@@ -33,7 +33,6 @@ from text.tokens.bpe import BPETokenizer
 from text.tokens.load import load_tokenizer, published_gpt2
 from text.tokens.wordpiece import WordPieceTokenizer
 
-Tokens = NDArray[np.unsignedinteger[Any]]
 Special = Literal["end", "all"]
 
 FORMAT = 2  # of the folders written here; part of their key, so that older ones are not found
@@ -60,14 +59,14 @@ class Size:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A tokenised text. train, validation: uint16 or uint32 (N,), memory-mapped, read-only.
+    """A tokenised text. train, validation: uint16 or uint32 (N,), memory-mapped, read-only; of shards, as one.
 
     sha256: of all its tokens, by which a text is recognised as the same.
     """
 
     name: str
     tokenizer: Tokenizer
-    train: Tokens
+    train: Tokens | Mixture
     validation: Tokens
     train_size: Size
     val_size: Size
@@ -265,16 +264,12 @@ def _tokenise(folder: Path, origin: Origin, tokenizer: Tokenizer) -> None:
     ):
         for side, part in groupby(origin.sides(between, cut), itemgetter(0)):
             start = 0 if side == "train" else cut
-            sizes[side] = asdict(_write(out, (text for _, text in part), tokenizer, start, bar.update))
-    meta = {"source": origin.name, "dtype": _dtype(tokenizer), "sha256": sha256(file), "notes": notes.sentences()}
+            sizes[side] = asdict(write_tokens(out, (text for _, text in part), tokenizer, start, bar.update))
+    meta = {"source": origin.name, "dtype": dtype_of(tokenizer), "sha256": sha256(file), "notes": notes.sentences()}
     write_json(folder / "meta.json", meta | sizes)
 
 
-def _dtype(tokenizer: Tokenizer) -> str:
-    return "<u2" if tokenizer.vocab_size < 1 << 16 else "<u4"
-
-
-def _write(
+def write_tokens(
     file: BinaryIO, part: Iterable[str | None], tokenizer: Tokenizer, start: int, progress: Callable[[int], object]
 ) -> Size:
     """Encodes the part of the text from character `start` on; None is the end of a document."""
@@ -289,6 +284,6 @@ def _write(
             yield text
 
     for ids in encoded(tokenizer, counted(), start):
-        file.write(ids.astype(_dtype(tokenizer)).tobytes())
+        file.write(ids.astype(dtype_of(tokenizer)).tobytes())
         tokens += len(ids)
     return Size(tokens, chars, size)

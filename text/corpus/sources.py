@@ -5,10 +5,11 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from core.files.atomic import sha256
 from core.files.downloads import Remote, fetch
@@ -19,6 +20,7 @@ from text.corpus.documents import PLAIN, TABLES, Document, Reading, plain_name
 from text.corpus.published import NOVELS, find_novels
 from text.corpus.tables import text_column
 
+Hub = Literal["loaded", "streamed"]
 Data = str | Path | Sequence[str]
 """What a user names: one thing, or several."""
 
@@ -49,7 +51,7 @@ class Source:
     columns: bool = False
 
 
-def find_source(data: Data, root: Path | None = None, reading: Reading = PLAIN) -> Source:
+def find_source(data: Data, root: Path | None = None, reading: Reading = PLAIN, hub: Hub = "loaded") -> Source:
     """The documents that `data` names, in order.
 
     - `shakespeare`: Karpathy's tiny Shakespeare, 1.1 MB, under `root` (default: `data_root()`) or downloaded.
@@ -61,7 +63,7 @@ def find_source(data: Data, root: Path | None = None, reading: Reading = PLAIN) 
     - a folder: every file below it with one of SUFFIXES, or else every table, in the order of their paths. What is
       hidden, or written by a run, is left out.
     - `hf:NAME[:CONFIG][:SPLIT][:COLUMN]`: a data set of the `datasets` library, one document a row; by default the
-      split `train`, and the column `text` or the only one.
+      split `train`, and the column `text` or the only one. It is loaded first, or `streamed` while it is read.
     - several of these.
 
     Empty documents are left out. Raises ValueError, saying what is accepted, if there is no such thing.
@@ -69,7 +71,7 @@ def find_source(data: Data, root: Path | None = None, reading: Reading = PLAIN) 
     names = [str(data)] if isinstance(data, (str, Path)) else [*data]
     if not names or not all(name.strip() for name in names):
         raise ValueError(f"data = {data!r} is empty; {_accepted()}")
-    sources = [_find(name, root, reading) for name in names]
+    sources = [_find(name, root, reading, hub) for name in names]
     if len(sources) == 1:
         return sources[0]
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -77,7 +79,7 @@ def find_source(data: Data, root: Path | None = None, reading: Reading = PLAIN) 
     return Source(together, lambda: chain.from_iterable(source.documents() for source in sources), columns)
 
 
-def _find(name: str, root: Path | None, reading: Reading) -> Source:
+def _find(name: str, root: Path | None, reading: Reading, hub: Hub) -> Source:
     if name == "shakespeare":
         return _files(name, [fetch(SHAKESPEARE, root)])
     if name == "pydoc":
@@ -85,7 +87,7 @@ def _find(name: str, root: Path | None, reading: Reading) -> Source:
     if name.partition(":")[0] == NOVELS:
         return _files(name, [find_novels(name, root)])
     if name.startswith(PREFIX):
-        return _hugging_face(name, reading.column)
+        return _hugging_face(name, reading.column, hub)
     return _files(name, [path for path in _matching(name, reading) if _readable(path, reading)])
 
 
@@ -105,10 +107,10 @@ def content_hash(source: Source, memory: Path) -> str:
     return whole.hexdigest()
 
 
-def remembered_sha256(path: Path, memory: Path) -> str:
-    """SHA-256 of a file; a large one is read again only if its size or modification time has changed."""
+def remembered_sha256(path: Path, memory: Path, least: int | None = None) -> str:
+    """SHA-256 of a file; one of `least` (or REMEMBERED) bytes is read again only if its size or time has changed."""
     status = path.stat()
-    if status.st_size < REMEMBERED:
+    if status.st_size < (REMEMBERED if least is None else least):
         return sha256(path)
     resolved = str(path.resolve())
     stamp = [resolved, status.st_size, status.st_mtime_ns]
@@ -211,11 +213,10 @@ def _pydoc() -> Source:
     return Source("pydoc", lambda: iter([document]))
 
 
-def _hugging_face(data: str, column: str) -> Source:
+def _hugging_face(data: str, column: str, hub: Hub) -> Source:
     name, config, split, own = (data.removeprefix(PREFIX).split(":") + [""] * 3)[:4]
-    rows = _load_rows(data, name, config or None, split or "train")
-    texts = [name for name, feature in rows.features.items() if feature.dtype in ("string", "large_string")]
-    column = text_column(data, texts, own or column)
+    rows = _load_rows(data, name, config or None, split or "train", hub)
+    column = text_column(data, _columns_of_text(data, rows), own or column)
 
     def documents() -> Iterator[Document]:
         for index, text in enumerate(row[column] for row in rows.select_columns([column])):
@@ -225,12 +226,27 @@ def _hugging_face(data: str, column: str) -> Source:
     return Source(data, documents, columns=True)
 
 
-def _load_rows(data: str, name: str, config: str | None, split: str) -> Any:
+def _columns_of_text(data: str, rows: Any) -> list[str]:
+    """By what the set says of itself, or else by its first row."""
+    if rows.features:
+        return [name for name, feature in rows.features.items() if feature.dtype in ("string", "large_string")]
+    with _named(data):
+        return [name for name, value in next(iter(rows), {}).items() if isinstance(value, str)]
+
+
+def _load_rows(data: str, name: str, config: str | None, split: str, hub: Hub) -> Any:
     try:
         from datasets import load_dataset
     except ImportError as error:
         raise ValueError(f"{data} needs the `datasets` library: pip install datasets") from error
+    with _named(data):
+        return load_dataset(name, config, split=split, streaming=hub == "streamed")
+
+
+@contextmanager
+def _named(data: str) -> Iterator[None]:
+    """Inside, the library raises what its readers and the network raise; outside, one sentence that names the data."""
     try:
-        return load_dataset(name, config, split=split)
-    except Exception as error:  # the library raises what its readers and the network raise
+        yield
+    except Exception as error:
         raise ValueError(f"{data} cannot be loaded as {HUGGING_FACE}: {first_line(error)}") from error

@@ -123,7 +123,7 @@ def whole_words(stream: Iterable[str | None], size: int, largest: int) -> Iterat
     held = ""
     for block in chain(stream, [None]):
         held += block or ""
-        while len(held) > size and (end := _end_of_word(held, size)):
+        while len(held) > size and (end := end_of_word(held, size)):
             yield held[:end]
             held = held[end:]
         if held and (block is None or len(held) > largest):
@@ -131,7 +131,7 @@ def whole_words(stream: Iterable[str | None], size: int, largest: int) -> Iterat
             held = ""
 
 
-def _end_of_word(text: str, size: int) -> int:
+def end_of_word(text: str, size: int) -> int:
     """The last place up to `size`, or else the first, where a space or a line end follows anything else; else 0."""
     end = size + 1
     while (end := max(text.rfind(" ", 0, end), text.rfind("\n", 0, end))) > 0:

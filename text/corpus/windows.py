@@ -3,22 +3,21 @@
 Every batch is a pure function of (seed, step, rank), and only its own windows are read from disk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
 from core import vocabulary
 from core.checks import check_choices, check_positive
-from core.training.order import Indices, Share, drawn, epochs, share, shuffled, stream
-from text.corpus.load import Tokens
+from core.training.order import Indices, Share, drawn, entries, interleaved, share, stream
 from text.corpus.sequences import Ragged
+from text.corpus.shards import Mixture, Tokens
 
 IGNORED = vocabulary.IGNORED
 """A target that does not count."""
@@ -31,7 +30,7 @@ WindowOrder = Literal["shuffled", "random"]
 class TrainingWindows:
     """Windows of `context` tokens; their targets are the same tokens, shifted by one.
 
-    tokens: the training part, integers (N,), in memory or memory-mapped.
+    tokens: the training part, integers (N,), in memory or memory-mapped; or several texts, in fixed shares.
     batch_size: windows of one optimiser step, over all processes and micro-batches.
     order: "shuffled" tiles the text, from another offset each epoch, and takes every tile once an epoch (up to
         2 * context tokens at the ends are left out); "random" takes windows from anywhere, as nanoGPT does.
@@ -39,7 +38,7 @@ class TrainingWindows:
     Raises ValueError for a bad value, or a text shorter than one window and its last target.
     """
 
-    tokens: Tokens
+    tokens: Tokens | Mixture
     context: int
     batch_size: int
     seed: int = 0
@@ -48,12 +47,13 @@ class TrainingWindows:
     def __post_init__(self) -> None:
         check_choices(self)
         check_positive(self, "batch_size")
-        _check_length("training", self.tokens, self.context)
+        for text in self._texts:
+            _check_length("training", text, self.context)
 
     @property
     def items(self) -> int:
-        """Windows in an epoch."""
-        return max(1, (len(self.tokens) - self.context) // self.context)
+        """Windows in an epoch, in which several texts have as many together as they hold."""
+        return sum(self._tiles)
 
     def batch(self, step: int, rank: int = 0, world: int = 1, accumulate: int = 1) -> list[Batch]:
         """The micro-batches of a rank at a step: `accumulate` pairs (ids, targets), each int64 (b, context).
@@ -61,22 +61,50 @@ class TrainingWindows:
         b = batch_size / (world * accumulate); the micro-batches of all ranks together are the same global batch,
         whatever their number. Raises ValueError if batch_size does not divide.
         """
-        shares = share(self._starts(step), rank, world, accumulate)
-        parts = (self._windows[starts] for starts in shares)  # (b, context + 1)
-        return [(_tensor(rows[:, :-1]), _tensor(rows[:, 1:])) for rows in parts]
+        chosen, before = self._chosen(step)
+        starts = self._starts(step, chosen, before)
+        shares = share(np.arange(self.batch_size), rank, world, accumulate)
+        parts = (np.stack([self._window(chosen[row], starts[row]) for row in rows]) for rows in shares)
+        return [(_tensor(rows[:, :-1]), _tensor(rows[:, 1:])) for rows in parts]  # each of (b, context + 1)
 
     @cached_property
-    def _windows(self) -> NDArray[Any]:
-        return sliding_window_view(self.tokens, self.context + 1)  # (N - context, context + 1), nothing copied
+    def _texts(self) -> Sequence[Tokens]:
+        return self.tokens.parts if isinstance(self.tokens, Mixture) else (self.tokens,)
 
-    def _starts(self, step: int) -> NDArray[np.int64]:
+    @cached_property
+    def _tiles(self) -> list[int]:
+        """Windows in an epoch of each text."""
+        return [max(1, (len(text) - self.context) // self.context) for text in self._texts]
+
+    def _window(self, text: int, start: int) -> NDArray[Any]:
+        """(context + 1,)"""
+        return self._texts[text][start : start + self.context + 1]
+
+    def _chosen(self, step: int) -> tuple[Indices, Indices]:
+        """The text of each window of the global batch: int64 (batch_size,); how many were taken of each text before."""
+        first = step * self.batch_size
+        if isinstance(self.tokens, Mixture):
+            return interleaved(self.seed, first, self.batch_size, self.tokens.weights)
+        return np.zeros(self.batch_size, np.int64), np.array([first])
+
+    def _starts(self, step: int, chosen: Indices, before: Indices) -> Indices:
         """Where the windows of the global batch begin: int64 (batch_size,)."""
         if self.order == "random":
-            return drawn(self.seed, step, self.batch_size, len(self.tokens) - self.context)
-        tiles = shuffled(self.seed, step, self.batch_size, self.items)
-        epoch = epochs(step, self.batch_size, self.items)
-        room = min(self.context, len(self.tokens) - self.items * self.context)
-        offsets = np.array([_offset(self.seed, number, room) for number in epoch.tolist()])
+            rooms = np.array([len(text) - self.context for text in self._texts])
+            return drawn(self.seed, step, self.batch_size, rooms[chosen])
+        starts = np.empty(self.batch_size, np.int64)
+        for text, first in enumerate(before.tolist()):
+            rows = np.flatnonzero(chosen == text)
+            starts[rows] = self._tile_starts(text, first, len(rows))
+        return starts
+
+    def _tile_starts(self, text: int, first: int, count: int) -> Indices:
+        """Where the tiles of a text begin, from number `first` on, counted over all epochs: int64 (count,)."""
+        items = self._tiles[text]
+        tiles = entries(self.seed, first, count, items)
+        epoch = (first + np.arange(count)) // items
+        room = min(self.context, len(self._texts[text]) - items * self.context)
+        offsets = np.array([_offset(self.seed, number, room) for number in epoch.tolist()], np.int64)
         return tiles * self.context + offsets
 
 
@@ -115,10 +143,12 @@ def tiles(tokens: Tokens, longest: int) -> Ragged:
 
 
 def _tail_padded(tokens: Tokens, context: int, first: int, batch_size: int) -> Batch:
-    starts = (first + np.arange(batch_size)) * context
-    places = starts[:, None] + np.arange(context + 1)  # (B, context + 1)
-    rows = tokens[np.minimum(places, len(tokens) - 1)].astype(np.int64)
-    targets = np.where(places < len(tokens), rows, IGNORED)
+    rows = np.full((batch_size, context + 1), int(tokens[len(tokens) - 1 :][0]))
+    targets = np.full_like(rows, IGNORED)
+    for row in range(batch_size):
+        start = (first + row) * context
+        part = tokens[start : start + context + 1]
+        rows[row, : len(part)] = targets[row, : len(part)] = part
     return _tensor(rows[:, :-1]), _tensor(targets[:, 1:])
 
 
@@ -132,7 +162,7 @@ def _offset(seed: int, epoch: int, room: int) -> int:
     return int(stream(seed, "phase", epoch).random_raw()) % room
 
 
-def _check_length(part: str, tokens: Tokens, context: int) -> None:
+def _check_length(part: str, tokens: Tokens | Mixture, context: int) -> None:
     if context < 1:
         raise ValueError(f"context must be at least 1, got {context}")
     if len(tokens) <= context:

@@ -67,7 +67,7 @@ def in_steps(config: Config, batches: LengthBatches) -> Config:
     return replace(config, steps=max(1, batches.steps(config.epochs)), epochs=None)
 
 
-def chosen_tokenizer(config: TextConfig, default: str) -> Tokenizer | str:
+def chosen_tokenizer(config: TextConfig, default: Tokenizer | str) -> Tokenizer | str:
     """A resumed run's own tokenizer, else that of the model to start from, else the one named, or `default`."""
     if config.resume and (config.out / FILE).exists():
         return load_tokenizer(config.out)

@@ -173,6 +173,9 @@ class UnknownCharacterError(ValueError):
             f"{vocab_size} of the vocabulary: remove it, or train with a byte or bpe tokenizer, which accept any text"
         )
 
+    def __reduce__(self) -> tuple[type[UnknownCharacterError], tuple[str, int, int]]:
+        return type(self), (self.character, self.position, self.vocab_size)  # from another process
+
 
 class CharTokenizer(Tokenizer):
     """One token per character, for a given set of characters, sorted by code point."""

@@ -28,8 +28,8 @@ def train_task(task: VisionTask) -> dict[str, float]:
     with Run(config, unit=task.unit) as run:
         task.to(run.device)
         model = task.trained_part(task.first_model())
-        if run.main:
-            task.save_data(run.folder)
+        with run.processes.recording_data(run.folder) as folder:
+            task.save_data(folder)
         objective = run.prepare(task.objective(model), model, partial(build_optimizer, config=config.optimizer))
         run.log_summary(task.summary())
         for _, batch in run.steps(task.order):

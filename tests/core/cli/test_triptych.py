@@ -31,6 +31,15 @@ def test_every_command_is_listed_with_what_it_does_and_none_is_imported() -> Non
     assert all(summary for names in found.values() for summary in names.values())
 
 
+def test_the_package_of_a_command_that_only_one_has_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(["tokenize"])
+    assert ended.value.code == 2
+    assert "error: name SOURCE: python -m text.tokenize" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="unknown word 'train'"):
+        run(["train"])
+
+
 def test_it_runs_a_command_as_python_m_does() -> None:
     ours = triptych("text", "train", "--help")
     theirs = subprocess.run([sys.executable, "-m", "text.train", "--help"], cwd=ROOT, capture_output=True, text=True)

@@ -17,8 +17,8 @@ import torch
 from core.cli.triptych import merge
 from core.files.tensors import read_tensors
 from core.training.checkpoints import Checkpoints, load_weights, verify
-from core.training.metrics import read_metrics
 from tests.core.training.toy import live
+from tests.processes import lines
 
 ROOT = Path(__file__).parents[3]
 SHARDED = ("--distribute", "fsdp")
@@ -33,8 +33,10 @@ def processes() -> Any:
     return context
 
 
-def begin(processes: Any, log: Path, count: int, *arguments: object, environment: Any = None) -> list[BaseProcess]:
-    """Starts so many processes of one run, as `torchrun` does."""
+def begin(
+    processes: Any, log: Path, count: int, *arguments: object, environment: Any = None, largest_file: Any = None
+) -> list[BaseProcess]:
+    """Starts so many processes of one run, as `torchrun` does; largest_file: bytes that a rank can write at once."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -42,7 +44,8 @@ def begin(processes: Any, log: Path, count: int, *arguments: object, environment
     words, children = [*map(str, arguments), "--device", "cpu"], []
     for rank in range(count):
         own = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {}
-        children.append(processes.Process(target=live, args=(words, log, own | (environment or {}), 0), daemon=True))
+        given = (words, log, own | (environment or {}), (largest_file or {}).get(rank, 0))
+        children.append(processes.Process(target=live, args=given, daemon=True))
         children[-1].start()
     return children
 
@@ -53,11 +56,6 @@ def run(processes: Any, log: Path, count: int, *arguments: object, environment: 
     for child in children:
         child.join(120)
     return [child.exitcode for child in children]
-
-
-def lines(out: Path) -> list[dict[str, Any]]:
-    clocks = ("seconds", "train/tokens_per_second")
-    return [{name: value for name, value in line.items() if name not in clocks} for line in read_metrics(out)]
 
 
 def assert_close(a: Path, b: Path, tolerance: float = 1e-6) -> None:
@@ -128,6 +126,22 @@ def assert_damage_is_named(checkpoint: Path) -> None:
     shard.unlink()
     with pytest.raises(ValueError, match=r"optimizer/shard-00001.* is missing"):
         verify(checkpoint)
+
+
+@pytest.mark.parametrize("full", [0, 1])
+def test_the_full_disk_of_one_process_ends_both_and_loses_nothing(processes: Any, tmp_path: Path, full: int) -> None:
+    out, log = tmp_path / "run", tmp_path / "log"
+    assert run(processes, log, 2, "toy", "--steps", "5", *SHARDED, "--out", out) == [0, 0], log.read_text()
+    children = begin(processes, log, 2, "--out", out, "--resume", "--steps", "10", largest_file={full: 9000})
+    for child in children:
+        child.join(120)
+    assert [child.exitcode for child in children] == [1, 1], log.read_text()
+    said = [line for line in log.read_text().splitlines() if line.startswith("error: no checkpoint of step 10: ")]
+    assert len(said) == 2
+    assert all("File too large" in line and line.endswith("the earlier ones are intact") for line in said)
+    assert Checkpoints(out).steps() == [5]
+    verify(Checkpoints(out).path(5))
+    assert not list(out.rglob("*.part"))
 
 
 @pytest.mark.slow

@@ -18,8 +18,9 @@ import pytest
 import torch
 
 from core.training.checkpoints import Checkpoints, load_weights, verify
-from core.training.metrics import read_metrics
+from core.training.trained import matches_data
 from tests.core.training.toy import live
+from tests.processes import lines
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
@@ -50,11 +51,6 @@ def finish(child: BaseProcess) -> int:
 def wait_for(condition: Any, child: BaseProcess) -> None:
     while child.is_alive() and not condition():
         time.sleep(0.0005)
-
-
-def lines(out: Path) -> list[dict[str, Any]]:
-    clocks = ("seconds", "train/tokens_per_second")
-    return [{name: v for name, v in line.items() if name not in clocks} for line in read_metrics(out)]
 
 
 def assert_same_run(a: Path, b: Path) -> None:
@@ -153,11 +149,15 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def begin_pair(processes: Any, log: Path, *arguments: str) -> list[BaseProcess]:
+def begin_pair(
+    processes: Any, log: Path, *arguments: str, second: tuple[str, ...] = (), data: tuple[str, str] = ("", "")
+) -> list[BaseProcess]:
+    """Two processes of one run; `second`: more arguments of the other one; `data`: what each is given."""
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "TOY_DATA": data[rank]} for rank in range(2)]
     return [
-        begin(processes, log, *arguments, "--device", "cpu", environment=shared | {"RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
+        begin(processes, log, *arguments, *more, "--device", "cpu", environment=shared | own)
+        for more, own in zip(((), second), ranks, strict=True)
     ]
 
 
@@ -177,6 +177,39 @@ def test_two_processes_make_the_losses_of_one(processes: Any, tmp_path: Path, se
         assert finish(begin(processes, log, "--out", str(out), "--resume", "--steps", "15")) == 0, log.read_text()
     for a, b in zip(lines(one), lines(two), strict=True):
         assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_processes_that_were_started_differently_are_named(processes: Any, tmp_path: Path) -> None:
+    """In both, before anything is written; a folder that holds a run is refused by both as well."""
+    out, log = tmp_path / "run", tmp_path / "log"
+    pair = begin_pair(processes, log, "toy", "--out", str(out), second=("--optimizer.lr", "0.5"))
+    assert [finish(child) for child in pair] == [2, 2], log.read_text()
+    said = "error: process 1 has optimizer.lr = 0.5, process 0 has 0.001: all processes of a run must be started alike"
+    assert log.read_text().splitlines() == [said, said]
+    assert not out.exists()
+    log.unlink()
+    pair = begin_pair(processes, log, "toy", "--steps", "1", "--out", str(out), data=("a", "b"))
+    assert [finish(child) for child in pair] == [2, 2], log.read_text()
+    assert log.read_text().count("error: process 1 has data.json.fingerprint = 'b', process 0 has 'a': all") == 2
+    assert not out.exists()
+    log.unlink()
+    pair = begin_pair(processes, log, "toy", "--steps", "1", "--out", str(out), data=("a", "a"))
+    assert [finish(child) for child in pair] == [0, 0], log.read_text()
+    assert [matches_data(out, fingerprint) for fingerprint in "ab"] == [True, False]
+    assert not list(out.rglob("*.part"))
+    log.unlink()
+    pair = begin_pair(processes, log, "toy", "--out", str(out))
+    assert [finish(child) for child in pair] == [2, 2]
+    assert log.read_text().count("already holds a run") == 2
+
+
+def test_a_loss_that_is_no_number_in_one_process_ends_both(processes: Any, tmp_path: Path) -> None:
+    out, log = tmp_path / "run", tmp_path / "log"
+    pair = begin_pair(processes, log, "toy", "--out", str(out), "--poison", "8")
+    assert [finish(child) for child in pair] == [1, 1], log.read_text()
+    assert log.read_text().count("error: the loss is nan at step 8; the last good checkpoint is") == 2
+    assert Checkpoints(out).steps() == [5]
+    assert all(tensor.isfinite().all() for tensor in load_weights(out, "last").values())
 
 
 def test_a_signal_to_one_process_stops_both_at_one_step(processes: Any, tmp_path: Path) -> None:

@@ -23,16 +23,11 @@ from core.training.checkpoints import Checkpoints, load_weights
 from core.training.metrics import read_metrics
 from core.training.run import Gradients, Run
 from tests.core.training.toy import PRESETS, Sequences, SummedLoss, Toy, ToyConfig, backwards, counted, train
+from tests.processes import lines
 
 
 def toy(out: Path, **settings: Any) -> ToyConfig:
     return dataclasses.replace(PRESETS["toy"], out=out, **settings)
-
-
-def lines(out: Path) -> list[dict[str, Any]]:
-    """The metrics of a run, without what depends on the clock."""
-    clocks = ("seconds", "train/tokens_per_second")
-    return [{name: v for name, v in line.items() if name not in clocks} for line in read_metrics(out)]
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

@@ -22,6 +22,7 @@ from core.training.metrics import read_metrics
 from core.training.run import Gradients, Run
 from core.training.state import EMA
 from tests.core.training.toy import PRESETS, ToyConfig, train
+from tests.processes import lines
 
 SETTINGS: dict[str, Any] = {"dropout": 0.2, "ema": 0.9, "steps": 12, "save_every": 100}
 
@@ -37,9 +38,7 @@ def press_twice() -> None:
 
 
 def losses(out: Path) -> list[dict[str, Any]]:
-    clocks = ("seconds", "train/tokens_per_second")
-    measured = [line for line in read_metrics(out) if "train/loss" in line]
-    return [{name: v for name, v in line.items() if name not in clocks} for line in measured]
+    return [line for line in lines(out) if "train/loss" in line]
 
 
 def assert_resumes_like_one_never_stopped(cut: Path, whole: Path) -> None:

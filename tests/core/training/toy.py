@@ -22,6 +22,7 @@ from core.training.command import parse
 from core.training.config import RunConfig
 from core.training.order import Batch, Share, drawn, share
 from core.training.run import Run
+from core.training.trained import save_data_record
 
 VOCABULARY, LENGTH, IGNORED = 17, 12, -100
 
@@ -35,7 +36,7 @@ class ToyConfig(RunConfig):
     dropout: float = 0.0
     """Probability of dropping a channel."""
     poison: int = 0
-    """Step whose targets make the loss not a number; 0 is none."""
+    """Step whose first row, which process 0 has, makes the loss not a number; 0 is none."""
     objectives: Literal["one", "two"] = "one"
     """Whether a second objective, the same sequences read backwards, adds its gradients to every update."""
     frozen: Literal["none", "blocks"] = "none"
@@ -128,8 +129,10 @@ class Sequences:
     def order(self, step: int, taken: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step."""
         chosen = drawn(self.config.seed, step, self.config.batch_size, len(self.ids))
-        weight = torch.full((self.config.batch_size, 1), float("nan" if step + 1 == self.config.poison else 1))
-        return [(self.ids[rows, :-1], self.targets[rows], weight[: len(rows)]) for rows in share(chosen, *taken)]
+        weight = torch.ones(self.config.batch_size, 1)
+        weight[0] = float("nan" if step + 1 == self.config.poison else 1)
+        places = share(np.arange(self.config.batch_size), *taken)
+        return [(self.ids[chosen[each], :-1], self.targets[chosen[each]], weight[each]) for each in places]
 
 
 def backwards(batch: list[Batch]) -> list[Batch]:
@@ -146,6 +149,9 @@ def train(config: ToyConfig) -> Toy:
     with Run(config, unit="tokens") as run:
         model = Toy(config)
         model.blocks.requires_grad_(config.frozen == "none")
+        with run.processes.recording_data(run.folder) as folder:
+            if fingerprint := os.environ.get("TOY_DATA"):
+                save_data_record(folder, "toy", fingerprint)
         objective = run.prepare(SummedLoss(model), model, partial(build_optimizer, config=config.optimizer))
         for _, batch in run.steps(data.order):
             batches = [batch] if config.objectives == "one" else [batch, backwards(batch)]
