@@ -216,8 +216,8 @@ PRESETS: dict[str, TextConfig] = {
     ),
     # Sentences of film reviews, negative or positive, learned from their phrases; each word is read as the mean of its
     # form, beginnings, ends and shape. 83.5, 82.9 and 83.5 % of the test sentences at the last step (seeds 0 to 2), in
-    # 55 core-seconds of one thread (Intel Xeon with AMX, shared; bf16); on another machine 82.5 (seed 0). With byte-pair
-    # encoding 80.5.
+    # 55 core-seconds of one thread (Intel Xeon with AMX, shared; bf16); on another machine 82.5 (seed 0). With
+    # byte-pair encoding 80.5.
     "sst2": ClassificationConfig(
         epochs=3,
         data="sst2:phrases",
