@@ -206,7 +206,8 @@ PRESETS: dict[str, TextConfig] = {
         RECURRENT, model=replace(LSTM, cell="gru", attention="additive", encoder="bidirectional")
     ),
     "multi30k-luong": replace(RECURRENT, model=replace(LSTM, attention="dot", encoder="bidirectional")),
-    # An LSTM in place of the Transformer of char-cpu. Not measured yet.
+    # An LSTM in place of the Transformer of char-cpu: loss 1.683 on tiny Shakespeare after as many steps, in 45
+    # core-seconds (one thread of an Intel Xeon with AMX; seed 0, bf16), where that has 1.571.
     "char-lstm": replace(
         CHAR_MODERN,
         steps=700,
