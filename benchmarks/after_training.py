@@ -16,7 +16,6 @@ figures in benchmarks/results/after_training.json.
 from __future__ import annotations
 
 import argparse
-import resource
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -34,8 +33,10 @@ from benchmarks.measure.timing import children_peak_memory
 from benchmarks.peers.nanogpt import run_timed
 from core.cli.exits import main
 from core.config import PositionConfig, TransformerConfig
+from core.files.json_files import read_json
+from core.training.checkpoints import Checkpoints
 from text.models.gpt import GPT, GPTConfig
-from text.pretrained.folders import export_pretrained
+from text.pretrained.folders import CONFIG, export_pretrained
 from text.trained import load
 
 NAME = "after_training"
@@ -57,21 +58,29 @@ Figures = dict[str, float]
 # ---------------------------------------------------------------------------------------------- commands
 
 
-def train(folder: Path, *words: object) -> None:
-    """`text.train`, unless the folder holds a finished run."""
-    if not (folder / "config.json").exists():
-        command("text.train", *words, "--device", "cpu", "--out", folder)
+def train(folder: Path, *words: object) -> float:
+    """`text.train`, unless the folder holds a finished run; one that was interrupted goes on. Its core-seconds."""
+    if finished(folder):
+        return 0.0
+    again = ["--resume"] if (folder / CONFIG).exists() else []
+    return command("text.train", *words, "--device", "cpu", "--out", folder, *again)[0]["train_core_seconds"]
+
+
+def finished(folder: Path) -> bool:
+    """Whether the last step of a run's budget is saved."""
+    saved = Checkpoints(folder).steps()
+    return bool(saved) and saved[-1] == read_json(folder / CONFIG)["config"]["steps"]
 
 
 def evaluate(folder: Path, *words: object) -> Mapping[str, Any]:
     """What `text.evaluate` says of the last weights."""
-    return last_json(command("text.evaluate", folder, "--checkpoint", "last", "--device", "cpu", "--json", *words))
+    return last_json(command("text.evaluate", folder, "--checkpoint", "last", "--device", "cpu", "--json", *words)[1])
 
 
-def command(module: str, *words: object) -> str:
-    """Runs `python -m module`; what it printed."""
+def command(module: str, *words: object) -> tuple[Figures, str]:
+    """Runs `python -m module`: the seconds that it took, and what it printed."""
     parts = (part for word in words for part in (shlex.split(word) if isinstance(word, str) else [str(word)]))
-    return run_timed([sys.executable, "-m", module, *parts], ROOT)[1]
+    return run_timed([sys.executable, "-m", module, *parts], ROOT)
 
 
 def steps_of(options: argparse.Namespace, usual: int) -> str:
@@ -123,19 +132,12 @@ def memory(options: argparse.Namespace, seed: int) -> Figures:
         torch.manual_seed(seed)
         export_pretrained(GPT(SMALL if options.tiny else SMOL), folder / "base", "llama", precision="bf16")
     words = "instruct --tokenizer byte --template chatml --batch-size 4 --model.context 256 --init-from"
-    before = children_core_seconds()
-    train(folder / "run", words, folder / "base", LORA, f"--seed {seed} {steps_of(options, 50)}")
+    spent = train(folder / "run", words, folder / "base", LORA, f"--seed {seed} {steps_of(options, 50)}")
     return {
         "peak_gb": children_peak_memory() / 1e9,
-        "core_seconds": children_core_seconds() - before,
+        "core_seconds": spent,
         "parameters": trained_share(folder / "run"),
     }
-
-
-def children_core_seconds() -> float:
-    """Processor time of all commands so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 PARTS: dict[str, Callable[[argparse.Namespace, int], Figures]] = {"lora": lora, "skills": skills, "memory": memory}
