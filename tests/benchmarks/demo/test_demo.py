@@ -54,6 +54,7 @@ def test_the_demo_trains_shows_and_says_what_it_reached(bare: Path) -> None:
     assert len(explorer.encode()) < 2e6
     assert len(re.findall(r"<blockquote", page)) == 2
     assert 'class="prompt">The <' in page
+    assert "Drawn by the same blocks" in page
     assert (bare / "runs" / "own" / "config.json").read_text() == "{}"
     assert "taking digits" in done.stdout
     assert "CIFAR-10 could not be loaded" in page
