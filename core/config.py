@@ -75,10 +75,12 @@ class PositionConfig:
     """T5: distances from here on share the last bucket."""
     direction: Literal["past", "both"] = "past"
     """T5: buckets for the past alone (decoders) or for both sides (encoders)."""
+    amplitude: float = 1.0
+    """Sinusoidal: of the waves. At 1 they drown small embeddings, and what tokens say to each other is learned late."""
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_positive(self, "base", "buckets", "max_distance")
+        check_positive(self, "base", "amplitude", "buckets", "max_distance")
         refuse_unused(self)
         if self.kind == "t5" and (self.buckets < 4 or self.buckets % 4 or self.max_distance <= self.buckets):
             raise ValueError(
@@ -88,7 +90,7 @@ class PositionConfig:
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""
         readers: dict[str, tuple[str, ...]] = dict.fromkeys(("base", "pairing"), ("sinusoidal", "rotary"))
-        readers["scaling"] = ("rotary",)
+        readers |= {"amplitude": ("sinusoidal",), "scaling": ("rotary",)}
         readers |= dict.fromkeys(("buckets", "max_distance", "direction"), ("t5",))
         return _idle(readers, self.kind, "positions")
 

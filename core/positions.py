@@ -74,19 +74,20 @@ class Learned(Position):
 class Sinusoidal(Position):
     """sin and cos of geometrically spaced frequencies, pairs split evenly over the axes (Vaswani 2017, 3.5).
 
-    pairing: "interleaved", sin and cos of a frequency side by side (the paper), or "halves", all sines first (MarianMT)
+    pairing:   "interleaved", sin and cos of a frequency side by side (the paper), or "halves", sines first (MarianMT)
+    amplitude: of the waves; 1 in the paper, whose embeddings have unit scale
     """
 
-    def __init__(self, dim: int, axes: int, base: float, pairing: str = "interleaved"):
+    def __init__(self, dim: int, axes: int, base: float, pairing: str = "interleaved", amplitude: float = 1.0):
         super().__init__()
         if dim % (2 * axes):
             raise ValueError(f"dim = {dim} must be a multiple of {2 * axes} for sinusoidal positions of {axes} axes")
-        self.channels, self.base, self.pairing = dim // axes, base, pairing
+        self.channels, self.base, self.pairing, self.amplitude = dim // axes, base, pairing, amplitude
 
     def embed(self, coords: Tensor) -> Tensor:
         angles = coords.unsqueeze(-1) * geometric(self.channels, self.base, coords.device)  # (..., T, A, D/2A)
         angles = angles.flatten(-2)  # (..., T, D/2)
-        pairs = angles.sin(), angles.cos()
+        pairs = angles.sin() * self.amplitude, angles.cos() * self.amplitude
         return torch.cat(pairs, dim=-1) if self.pairing == "halves" else torch.stack(pairs, dim=-1).flatten(-2)
 
 
@@ -240,7 +241,7 @@ def build_position(
         case "learned":
             return Learned(config.dim, extent)
         case "sinusoidal":
-            return Sinusoidal(config.dim, axes, position.base, position.pairing)
+            return Sinusoidal(config.dim, axes, position.base, position.pairing, position.amplitude)
         case "rotary":
             return Rotary(config.head_width, axes, position.base, position.pairing, position.scaling)
         case "alibi":

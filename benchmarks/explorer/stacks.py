@@ -81,7 +81,8 @@ def describe_position(position: Position, extent: int) -> Described:
         return {"kind": "learned", "tables": list(range(len(position.tables)))}
     if isinstance(position, Sinusoidal):
         turns = geometric(position.channels, position.base)
-        return {"kind": "sinusoidal", "frequencies": turns.tolist(), "pairing": position.pairing}
+        said = {"frequencies": turns.tolist(), "pairing": position.pairing, "amplitude": position.amplitude}
+        return {"kind": "sinusoidal"} | said
     if isinstance(position, Rotary):
         return describe_rotary(position)
     if isinstance(position, ALiBi):

@@ -69,6 +69,7 @@ IMPOSSIBLE_POSITIONS: list[tuple[dict[str, Any], list[str]]] = [
 ]
 SETTINGS: dict[str, Any] = {
     "base": 500.0,
+    "amplitude": 0.1,
     "pairing": "halves",
     "scaling": RotaryScaling("linear", 2.0),
     "buckets": 16,
@@ -76,7 +77,7 @@ SETTINGS: dict[str, Any] = {
     "direction": "both",
 }
 READ = {
-    "sinusoidal": {"base", "pairing"},
+    "sinusoidal": {"base", "amplitude", "pairing"},
     "rotary": {"base", "pairing", "scaling"},
     "t5": {"buckets", "max_distance", "direction"},
 }

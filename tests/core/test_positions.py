@@ -83,6 +83,8 @@ def test_sinusoidal_is_the_formula_of_the_paper(base):
     expected = torch.tensor([sinusoid(place, 12, base) for place in places])
     got = Sinusoidal(12, 1, base).embed(torch.tensor(places).unsqueeze(-1))
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+    small = Sinusoidal(12, 1, base, amplitude=0.1).embed(torch.tensor(places).unsqueeze(-1))
+    torch.testing.assert_close(small, 0.1 * expected, atol=1e-4, rtol=0)
 
 
 def test_sinusoidal_of_two_axes_gives_each_half_of_the_channels():

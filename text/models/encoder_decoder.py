@@ -75,7 +75,8 @@ def shape_2017(
     sqrt(dim). The defaults are its base model.
 
     Sines come before cosines, as in its authors' code and in MarianMT. Blocks start as the identity, and embeddings
-    small, so that a tied head does not begin with a strong guess that the next token is the last one again.
+    small, so that a tied head does not begin with a strong guess that the next token is the last one again; so the
+    positions that are added to them are small, too.
     """
     core = TransformerConfig(
         dim=dim,
@@ -84,7 +85,7 @@ def shape_2017(
         ffn_dim=ffn_dim,
         feedforward="relu",
         norm_placement="post",
-        position=PositionConfig("sinusoidal", pairing="halves"),
+        position=PositionConfig("sinusoidal", pairing="halves", amplitude=0.1),
         init="zero-residual",
         dropout=dropout,
     )

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.files.serialize import from_dict, to_dict
 from core.files.tensors import Uninitialised
@@ -175,6 +175,10 @@ class Family(ABC, Generic[Model, Config]):
     @classmethod
     def implied(cls, config: Config) -> dict[str, str]:
         """Weights that may be left out, each with the name of the one that it then equals."""
+        return {}
+
+    def constants(self) -> dict[str, Tensor]:
+        """Tensors that an export stores beside the weights, because other tools would make them otherwise."""
         return {}
 
     def generation(self) -> dict[str, Any]:

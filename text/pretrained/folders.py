@@ -228,7 +228,8 @@ def exported_weights(family: Family[Any, Any], model: nn.Module) -> dict[str, Te
     """A model's weights by their names in a family's files."""
     whole = family.completed(model)
     rules = family.rules(whole.config)
-    return export_weights(whole, without_prefix(rules, family.prefix) if family.bare() else rules)
+    weights = export_weights(whole, without_prefix(rules, family.prefix) if family.bare() else rules)
+    return weights | family.constants()
 
 
 def exported_companions(tokenizer: Tokenizer | None, config: Any) -> Companions:

@@ -22,8 +22,8 @@ class Positions {
         half = angles.length;
       angles.forEach((angle, i) => {
         const [s, c] = this.pairing === "halves" ? [i, i + half] : [2 * i, 2 * i + 1];
-        x[s] += Math.sin(angle);
-        x[c] += Math.cos(angle);
+        x[s] += this.amplitude * Math.sin(angle);
+        x[c] += this.amplitude * Math.cos(angle);
       });
     }
   }

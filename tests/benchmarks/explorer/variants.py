@@ -32,7 +32,7 @@ def scaled(**scaling: Any) -> dict[str, Any]:
 CHOICES: dict[str, dict[str, Any]] = {
     "learned, biases, gelu-tanh": {**position("learned"), "bias": "all", "feedforward": "gelu-tanh"},
     "sinusoidal": position("sinusoidal"),
-    "sinusoidal, halves": position("sinusoidal", pairing="halves"),
+    "sinusoidal, halves": position("sinusoidal", pairing="halves", amplitude=0.1),
     "alibi": position("alibi"),
     "t5": position("t5", buckets=8, max_distance=20),
     "no positions": position("none"),

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
+from torch import Tensor
+
 from core.config import FeedForwardKind
 from core.files.weights import Layout, Rule, each_layer, module
+from core.positions import build_position, index
 from text.models.encoder_decoder import EncoderDecoderConfig, Seq2Seq
 from text.pretrained.encoder_decoders.common import EncoderDecoderFamily, attention_rules
 from text.pretrained.family import Supported, equals, zero_filled
@@ -67,6 +70,7 @@ class Marian(EncoderDecoderFamily):
     max_position_embeddings: int = equals("context", 1024)
     activation_function: Activation = equals("core.feedforward", "gelu", ACTIVATIONS)
     scale_embedding: bool = equals("embedding_scale", False, SCALED)
+    position_amplitude: float = equals("core.position.amplitude", 1.0)  # not a field of theirs, see `constants`
     dropout: float = equals("core.dropout", 0.1)
     attention_dropout: float = equals("core.attention_dropout", 0.0)
     tie_word_embeddings: Literal[True] = True
@@ -102,6 +106,15 @@ class Marian(EncoderDecoderFamily):
         """With biases of zero where it has none."""
         core = replace(model.config.core, bias="all")
         return zero_filled(model, replace(model.config, head_bias="learned", core=core))
+
+    def constants(self) -> dict[str, Tensor]:
+        """Smaller waves than their own as tables, which transformers reads in place of those that it makes."""
+        if self.position_amplitude == 1:
+            return {}
+        core = self.to_config().core
+        table = build_position(core, (self.max_position_embeddings,)).embed(index(self.max_position_embeddings))
+        assert table is not None
+        return {f"model.{side}.embed_positions.weight": table.clone() for side in ("encoder", "decoder")}
 
     def rules(self, config: EncoderDecoderConfig) -> list[Rule]:
         return [
