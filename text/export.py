@@ -65,9 +65,8 @@ def export(argv: list[str]) -> None:
         return export_apart(folder, options)
     trained = load(folder, options.checkpoint)
     family = options.family or nearest_family(trained.config.model)
-    export_pretrained(trained.model, options.out, family, trained.tokenizer, options.precision)
-    if (folder / TEMPLATE).is_file():
-        saved_template(folder, trained.tokenizer).save(options.out)
+    template = saved_template(folder, trained.tokenizer).source if (folder / TEMPLATE).is_file() else ""
+    export_pretrained(trained.model, options.out, family, trained.tokenizer, options.precision, template)
     print(f"wrote step {trained.step} of {folder} to {options.out} as {family}")
 
 

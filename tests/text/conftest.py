@@ -11,6 +11,7 @@ from core.cli.exits import main
 from core.training.command import parse
 from tests.processes import Command, Outcome
 from tests.text.processes import TINY, prose
+from text.chat import chat
 from text.classify import classify
 from text.embed import embed
 from text.evaluate import evaluate_run
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[[list[str]], object]] = {
     "train": lambda argv: train(parse(CONFIGS, PRESETS, argv)),
     "evaluate": evaluate_run,
     "sample": sample,
+    "chat": chat,
     "export": export,
     "classify": classify,
     "tag": tag,

@@ -5,7 +5,7 @@ A pretrained model is a folder in Hugging Face's layout: `config.json`, and `mod
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -168,18 +168,20 @@ def export_pretrained(
     family: str | None = None,
     tokenizer: Tokenizer | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
+    template: str = "",
 ) -> None:
     """Writes a model as a new folder that other tools load as one of a public family, atomically.
 
     family:    one of `families.FAMILIES`; by default `nearest_family`
     tokenizer: written into the folder in the format of the `tokenizers` library, with the files that came with it
     precision: of the weights written
+    template:  the text of a chat template, by default the one that came with the tokenizer
 
     Raises ValueError naming the field that the family cannot express, and for a folder that already exists.
     """
     folder = Path(folder)
     exported = find_family(family or nearest_family(model.config)).from_config(model.config)
-    companions = exported_companions(tokenizer, model.config)
+    companions = exported_companions(tokenizer, model.config, template)
     companions = replace(companions, generation={**companions.generation, **exported.generation()})
     if folder.exists():
         raise ValueError(f"{folder} already exists: give the name of a new folder")
@@ -232,17 +234,27 @@ def exported_weights(family: Family[Any, Any], model: nn.Module) -> dict[str, Te
     return weights | family.constants()
 
 
-def exported_companions(tokenizer: Tokenizer | None, config: Any) -> Companions:
+def exported_companions(tokenizer: Tokenizer | None, config: Any, template: str = "") -> Companions:
     """What is written beside an exported tokenizer. Raises ValueError for one that does not fit the model."""
     if tokenizer is None:
         return Companions()
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(f"the tokenizer's {tokenizer.vocab_size} tokens are more than the model's {config.vocab_size}")
     own = tokenizer.companions if isinstance(tokenizer, LibraryTokenizer) else Companions()
+    if template:
+        own = own.with_template(template)
+        tokenizer = tokenizer.beside(own) if isinstance(tokenizer, LibraryTokenizer) else tokenizer
     special = tokenizer.special
     named = {f"{name}_token": tokenizer.piece(token).decode().strip() for name, token in special.items()}
     usual = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context}
     types = ["token_type_ids"] if getattr(config, "types", 0) > 1 else []
     usual |= {"clean_up_tokenization_spaces": False, "model_input_names": ["input_ids", *types, "attention_mask"]}
     ids = {f"{name}_token_id": special[name] for name in ("bos", "eos") if name in special}
-    return replace(own, tokenizer=usual | named | {**own.tokenizer}, generation=ids | {**own.generation})
+    generation = ids | {**own.generation} | end_ids(own.ids("eos"), tokenizer.stops)
+    return replace(own, tokenizer=usual | named | {**own.tokenizer}, generation=generation)
+
+
+def end_ids(given: Sequence[int], stops: Sequence[int]) -> dict[str, int | list[int]]:
+    """The ids at which other tools end what a model writes: those that files give, and all at which ours does."""
+    ends = list(dict.fromkeys([*given, *stops]))
+    return {"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
@@ -114,6 +114,10 @@ class LibraryTokenizer(Tokenizer):
     def to_json(self) -> str:
         """In the format of the `tokenizers` library, for other tools to read."""
         return self._backend.to_str()
+
+    def beside(self, companions: Companions) -> Self:
+        """The same encoding with other files beside it."""
+        return type(self)(self._backend, companions)
 
     def save(self, folder: Path | str) -> None:
         """Writes `tokenizer.json` and its companions into a folder, each file atomically."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +55,11 @@ class Companions:
                 write_json(folder / name, content)
         for name, text in self.templates.items():
             write_text(folder / name, text)
+
+    def with_template(self, text: str) -> Companions:
+        """The same with this chat template, and no other."""
+        others = {name: value for name, value in self.tokenizer.items() if name != "chat_template"}
+        return replace(self, tokenizer=others, templates={TEMPLATES[0]: text})
 
     def token(self, name: Special) -> str | None:
         """How a special token is written."""

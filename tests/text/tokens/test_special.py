@@ -163,6 +163,22 @@ def test_all_of_them_are_carried_into_runs_and_exports(tmp_path: Path) -> None:
     assert (theirs.eos_token, theirs.pad_token, theirs.chat_template) == ("<|im_end|>", "<pad>", CHATML)
 
 
+@pytest.mark.parametrize("given", [{}, {"eos_token_id": [ID["<pad>"]]}])
+def test_an_export_ends_where_its_template_ends_a_turn(given: dict[str, Any], tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, GenerationConfig
+
+    other = {"chat_template": "{{ messages[0].content }}", "eos_token": "<|endoftext|>"}
+    kept = load_tokenizer(public(tmp_path / "m", tokenizer_config=other, generation_config=given))
+    assert ID["<|im_end|>"] not in kept.stops
+    model = GPT(GPTConfig(kept.vocab_size, 48, core=TransformerConfig(16, 1, 2, position=PositionConfig("learned"))))
+    export_pretrained(model, tmp_path / "out", tokenizer=kept, template=CHATML)
+    ends = [*given.get("eos_token_id", []), ID["<|endoftext|>"], ID["<|im_end|>"]]
+    assert GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id == ends
+    assert {*load_tokenizer(tmp_path / "out").stops} == {*ends}
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == CHATML
+    assert "chat_template" not in json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+
+
 def test_tokenizers_that_end_a_text_differently_are_different(tmp_path: Path) -> None:
     one = load_tokenizer(public(tmp_path / "one"))
     other = load_tokenizer(public(tmp_path / "other", tokenizer_config={"eos_token": "<|im_end|>"}))
