@@ -32,7 +32,7 @@ TINY = (
     *("--tokenizer", "bpe", "--bpe-size", "280", "--template", "chatml", "--sample", "0", "--precision", "fp32"),
     *("--device", "cpu", "--model.core.dim", "64", "--model.core.depth", "2", "--batch-size", "4", "--steps", "80"),
 )
-PATIENCE = 300.0  # seconds until the server is given up
+PATIENCE = 600.0  # seconds until the server is given up
 
 
 def asked(question: str) -> list[dict[str, str]]:

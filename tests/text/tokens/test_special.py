@@ -17,6 +17,7 @@ from core.decoding.generate import complete
 from tests.core.helpers import awake
 from text.models.gpt import GPT, GPTConfig
 from text.pretrained.folders import export_pretrained, load_pretrained
+from text.tokens.base import CharTokenizer
 from text.tokens.bpe import BPETokenizer
 from text.tokens.load import load_tokenizer
 
@@ -177,6 +178,13 @@ def test_an_export_ends_where_its_template_ends_a_turn(given: dict[str, Any], tm
     assert {*load_tokenizer(tmp_path / "out").stops} == {*ends}
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == CHATML
     assert "chat_template" not in json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+
+
+def test_a_template_is_exported_beside_any_tokenizer(tmp_path: Path) -> None:
+    model = GPT(GPTConfig(3, 48, core=TransformerConfig(16, 1, 2, position=PositionConfig("learned"))))
+    export_pretrained(model, tmp_path / "out", tokenizer=CharTokenizer("abc"), template=CHATML)
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == CHATML
+    assert not (tmp_path / "out" / "generation_config.json").exists()  # there is no token to end at
 
 
 def test_tokenizers_that_end_a_text_differently_are_different(tmp_path: Path) -> None:
