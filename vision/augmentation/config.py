@@ -12,6 +12,10 @@ CROP = 7 / 8
 """The least fraction of a stored image's side that a model is given, the rest being room for random crops."""
 
 
+SLIDERS = 4
+"""Places, evenly spaced over the bands, at which an equaliser's gain is drawn."""
+
+
 @dataclass(frozen=True)
 class SoundAugment:
     """How the spectrograms of training sounds are varied; by default they are not."""
@@ -28,16 +32,19 @@ class SoundAugment:
     """How many stretches of neighbouring bands are hidden."""
     pitch_share: float = 0.2
     """The widest of them, as a share of the bands."""
+    equaliser: float = 0.0
+    """Bands are made louder or quieter, smoothly over them, by up to this share of all levels: another microphone."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "time_stretch", "pitch_stretch", "time_masks", "pitch_masks")
-        check_between(self, 0.0, 1.0, "time_share", "pitch_share")
+        check_between(self, 0.0, 1.0, "time_share", "pitch_share", "equaliser")
 
     @property
     def numbers(self) -> int:
-        """How many random numbers a sound needs."""
+        """How many random numbers a sound needs: two stretches, two of each mask, and the equaliser's."""
         masks = self.time_masks + self.pitch_masks
-        return 2 + 2 * masks if masks or self.time_stretch or self.pitch_stretch else 0
+        used = masks or self.time_stretch or self.pitch_stretch or self.equaliser
+        return 2 + 2 * masks + SLIDERS * bool(self.equaliser) if used else 0
 
     def unused(self) -> dict[str, str]:
         """Fields without effect under this configuration, each with the reason."""

@@ -1,4 +1,4 @@
-"""Spectrograms varied: time and frequency stretched, stretches of both hidden (SpecAugment, Park 2019).
+"""Spectrograms varied: time and frequency stretched, bands turned up or down, parts hidden (SpecAugment, Park 2019).
 
 All on the device, a batch at once: uint8 (B, 1, bands, windows), where columns of zeros follow the end of a sound.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vision.augmentation.config import SoundAugment
-from vision.data.spectrograms import used_columns
+from vision.augmentation.config import SLIDERS, SoundAugment
+from vision.data.spectrograms import LEVELS, used_columns
 
 
 def vary(pixels: Tensor, numbers: Tensor, config: SoundAugment, filling: int) -> Tensor:
@@ -17,10 +17,13 @@ def vary(pixels: Tensor, numbers: Tensor, config: SoundAugment, filling: int) ->
 
     numbers: float64 (B, config.numbers), uniform in [0, 1). filling: the pixel of what is hidden, in 1..255.
     """
-    stretches, masks = numbers[:, :2], numbers[:, 2:].unflatten(1, (-1, 2))  # (B, 2), (B, M, 2)
+    drawn = 2 * config.time_masks, 2 * config.pitch_masks, SLIDERS * bool(config.equaliser)
+    stretches, times, bands, sliders = numbers.split((2, *drawn), 1)
     if config.time_stretch or config.pitch_stretch:
         pixels = stretch(pixels, *factors(stretches, (config.time_stretch, config.pitch_stretch)))
-    times, bands = masks.split((config.time_masks, config.pitch_masks), 1)
+    if config.equaliser:
+        pixels = equalise(pixels, (2 * sliders - 1) * config.equaliser)
+    times, bands = times.unflatten(1, (-1, 2)), bands.unflatten(1, (-1, 2))  # (B, M, 2) each
     columns = used_columns(pixels)
     hidden = between(times, columns, config.time_share, pixels.shape[-1])[:, None]  # (B, 1, W)
     rows = torch.full_like(columns, pixels.shape[-2])
@@ -50,6 +53,20 @@ def stretch(pixels: Tensor, time: Tensor, pitch: Tensor) -> Tensor:
     images = interpolate(interpolate(pixels.float(), rows, 2), columns, 3)
     real = places < after[:, None]  # (B, W)
     return (images.round().clamp(min=1) * real[:, None, None]).to(torch.uint8)
+
+
+def equalise(pixels: Tensor, gains: Tensor) -> Tensor:
+    """Bands made louder by gains (B, G) at G places, the lowest band first, and linearly between them.
+
+    A gain is a share of all that a pixel may say. uint8 (B, C, H, W) -> the same.
+    """
+    height, knots = pixels.shape[-2], gains.shape[1]
+    up = torch.linspace(knots - 1, 0, height, device=pixels.device).expand(
+        len(gains), height
+    )  # rows begin with the highest
+    levels = LEVELS * interpolate(gains.float()[:, None, :, None], up, 2)  # (B, 1, H, 1)
+    louder = (pixels + levels).round().clamp(1, LEVELS + 1).to(torch.uint8)
+    return torch.where(pixels > 0, louder, pixels)
 
 
 def interpolate(images: Tensor, places: Tensor, axis: int) -> Tensor:

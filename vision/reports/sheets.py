@@ -15,7 +15,7 @@ from core.files.figures import INK, PAPER
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SIDE = 64
+SIDE = 80
 """Pixels that an image is enlarged to at least, by a whole factor."""
 GAP = 2
 """Pixels between enlarged images."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vision.augmentation.config import AugmentConfig, SoundAugment
-from vision.augmentation.sounds import between, factors, stretch, vary
+from vision.augmentation.sounds import between, equalise, factors, stretch, vary
 from vision.data.spectrograms import used_columns
 
 HEIGHT, WIDTH = 12, 20
@@ -83,6 +83,19 @@ def test_a_higher_voice_has_its_bands_higher() -> None:
         after = stretch(tone, torch.ones(1), torch.tensor([factor]))
         assert int(after[0, 0, :, 5].argmax()) == HEIGHT - 1 - height
     assert torch.equal(stretch(tone, torch.ones(1), torch.ones(1)), tone)
+
+
+def test_an_equaliser_adds_a_smooth_gain_to_each_band() -> None:
+    before = torch.full((2, 1, 10, 6), 100, dtype=torch.uint8)
+    before[:, :, :, 4:] = 0
+    gains = torch.tensor([[0.1, 0.2, -0.1, 0.0], [0.5, 1.0, 1.0, -1.0]])
+    got = equalise(before, gains).long()
+    assert got[..., 4:].eq(0).all(), "where a sound has ended there is nothing to be louder"
+    expected = [100 + round(254 * gain) for gain in (0.0, -0.1, 0.2, 0.1)]  # the highest band first
+    assert got[0, 0, ::3, 0].tolist() == expected
+    assert got[0, 0, 1, 0] == 100 - round(25.4 / 3)
+    assert (got[1, 0, 9, 0], got[1, 0, 0, 0]) == (227, 1)
+    assert got[1, 0, 3, 0] == 255
 
 
 def test_what_happens_to_a_clip_does_not_depend_on_the_others() -> None:
