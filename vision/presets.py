@@ -197,10 +197,10 @@ PRESETS: dict[str, VisionConfig] = {
             core=replace(plain_core(256, 7, 4, drop_path=0.1), ffn_dim=512),
         ),
     ),
-    # Spoken digits (docs/sounds.md). Not measured yet at their own budget of about 250 core-seconds. After 400 steps
-    # (--steps 400 --validation 0, seed 0, last step; 82 to 99 core-seconds of one thread of a shared Intel Xeon), a
-    # voice that was never heard (fsdd:theo, one of six): 87.0 % of 500 recordings; the official 300: 98.7 %.
-    # `python -m benchmarks.vision_sounds` measures both over all speakers and seeds.
+    # Spoken digits (docs/sounds.md), with --validation 0, last step, in 124 to 134 core-seconds of one thread of an
+    # Intel Xeon with AMX. The official 300 recordings: 99.7, 100.0 and 99.0 % (seeds 0 to 2). Voices never heard before:
+    # 80.5 % on average over the six speakers, 59.2 % (nicolas) to 90.0 % (theo), seed 0
+    # (benchmarks/results/vision_sounds.json).
     "fsdd": spoken("fsdd"),
     "fsdd-speakers": spoken("fsdd:theo"),
     # DeiT's three shapes and recipe, for folders of photographs and for public weights. Not measured yet.
