@@ -198,7 +198,7 @@ PRESETS: dict[str, VisionConfig] = {
         ),
     ),
     # Spoken digits (docs/sounds.md), with --validation 0, last step, in 124 to 134 core-seconds of one thread of an
-    # Intel Xeon with AMX. The official 300 recordings: 99.7, 100.0 and 99.0 % (seeds 0 to 2). Voices never heard before:
+    # Intel Xeon with AMX. The official 300 recordings: 99.7, 100.0 and 99.0 % (seeds 0 to 2). New voices:
     # 80.5 % on average over the six speakers, 59.2 % (nicolas) to 90.0 % (theo), seed 0
     # (benchmarks/results/vision_sounds.json).
     "fsdd": spoken("fsdd"),
