@@ -7,6 +7,8 @@ from core.checks import check_at_least, check_choices
 from core.config import TransformerConfig
 from vision.sides import Sides, check_sides, rows_and_columns, shortest
 
+Padding = Literal["none", "columns"]
+"""What of an image may be padding."""
 DROPPED = ("dropout", "attention_dropout", "drop_path")
 """Fields of the core that matter while training alone: weights fit whatever they are."""
 
@@ -37,7 +39,7 @@ class ViTConfig:
     coordinate_side: Sides | None = None
     """Side of the grid whose coordinates patches have, or its rows and columns, if it is not the model's own: after a
     change of size."""
-    padding: Literal["none", "columns"] = "none"
+    padding: Padding = "none"
     """columns: images may end in columns of zeros that are no part of them, as sounds of different lengths do: no token
     attends to such patches, the head does not read them, and there may be any number of them."""
     final_norm: Literal["tokens", "pooled"] = "tokens"
@@ -59,11 +61,8 @@ class ViTConfig:
             raise ValueError(f"patch = {self.patch} must be a power of 2 for tokenizer = 'conv', which halves images")
         if self.tokenizer == "conv" and self.inputs == "whitened":
             raise ValueError("inputs = 'whitened' needs tokenizer = 'patches': a conv tokenizer reads pixels")
-        if self.padding == "columns" and (self.tokenizer, self.coordinates) != ("patches", "grid"):
-            raise ValueError(
-                f"padding = 'columns' needs tokenizer = 'patches' and coordinates = 'grid', not {self.tokenizer!r} and "
-                f"{self.coordinates!r}"
-            )
+        if self.padding == "columns" and self.coordinates != "grid":
+            raise ValueError(f"padding = 'columns' needs coordinates = 'grid', not {self.coordinates!r}")
         if self.coordinate_side is not None and not self.continuous:
             raise ValueError(
                 f"coordinate_side = {self.coordinate_side} needs coordinates = 'grid' and positions that take "

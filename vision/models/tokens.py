@@ -12,7 +12,7 @@ from core.devices import has_values
 from core.init import Initials
 from core.positions import index
 from vision.data.spectrograms import used_columns
-from vision.models.config import ViTConfig
+from vision.models.config import Padding, ViTConfig
 from vision.sides import Sides, in_words, rows_and_columns
 
 
@@ -80,15 +80,28 @@ class WhitenedPatchEmbedding(PatchEmbedding):
 
 
 class ConvTokenizer(nn.Module):
-    """Convolution, ReLU, max pooling, each halving the side (Hassani 2021, CCT, eq. 1): (B, C, H, W) -> (B, N, D)."""
+    """Convolution, ReLU, max pooling, each halving the side (Hassani 2021, CCT, eq. 1): (B, C, H, W) -> (B, N, D).
 
-    def __init__(self, channels: int, layers: int, dim: int):
+    padding: "columns" where images may end in columns of zeros. These stay zeros in every layer, so that what an image
+    becomes does not depend on how many there are.
+    """
+
+    def __init__(self, channels: int, layers: int, dim: int, padding: Padding = "none"):
         super().__init__()
         widths = [channels, *[64] * (layers - 1), dim]
-        self.layers = nn.Sequential(*(self._layer(*pair) for pair in pairwise(widths)))
+        self.layers, self.padding = nn.Sequential(*(self._layer(*pair) for pair in pairwise(widths))), padding
 
     def forward(self, images: Tensor) -> Tensor:
-        return rearrange(self.layers(images), "b d h w -> b (h w) d")
+        x = self._unpadded(images) if self.padding == "columns" else self.layers(images)
+        return rearrange(x, "b d h w -> b (h w) d")
+
+    def _unpadded(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, h, w)."""
+        used = used_columns(x)
+        for layer in self.layers:
+            x, used = layer(x), (used + 1) // 2
+            x = x * (torch.arange(x.shape[-1], device=x.device) < used[:, None])[:, None, None]
+        return x
 
     @staticmethod
     def _layer(inputs: int, outputs: int) -> nn.Module:
@@ -105,7 +118,9 @@ class ImageTokens(nn.Module):
         self.config = config
         channels, patch, dim = config.channels, config.patch, config.core.dim
         if config.tokenizer == "conv":
-            self.patches: nn.Module = ConvTokenizer(channels, rows_and_columns(patch)[0].bit_length() - 1, dim)
+            self.patches: nn.Module = ConvTokenizer(
+                channels, rows_and_columns(patch)[0].bit_length() - 1, dim, config.padding
+            )
         else:
             kind = WhitenedPatchEmbedding if config.inputs == "whitened" else PatchEmbedding
             self.patches = kind(channels, patch, dim)

@@ -49,6 +49,14 @@ def test_whatever_the_patches_are(patch: tuple[int, int]) -> None:
     torch.testing.assert_close(net(images), alone, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("patch", [2, 8])
+def test_convolutions_do_not_spread_into_padding(patch: int) -> None:
+    net, images = model(tokenizer="conv", patch=patch), sounds(*LENGTHS)
+    alone = torch.cat([net(image[None, ..., :length]) for image, length in zip(images, LENGTHS, strict=True)])
+    torch.testing.assert_close(net(images), alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(net(sounds(*LENGTHS, width=56)), alone, atol=1e-5, rtol=0)
+
+
 def test_it_is_the_graph_that_hides_padding() -> None:
     """The same weights without it answer otherwise: padding would be attended to."""
     net, images = model(), sounds(*LENGTHS)
@@ -110,8 +118,7 @@ def test_whitening_leaves_padding_out() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"coordinates": "raster"}, "padding = 'columns' needs tokenizer = 'patches' and coordinates = 'grid'"),
-        ({"tokenizer": "conv", "patch": 2}, "padding = 'columns' needs tokenizer = 'patches'"),
+        ({"coordinates": "raster"}, "padding = 'columns' needs coordinates = 'grid', not 'raster'"),
     ],
 )
 def test_shapes_that_cannot_be_padded(changes: dict[str, Any], message: str) -> None:
