@@ -41,7 +41,7 @@ from core.optim.groups import build_optimizer
 from core.training.metrics import read_metrics
 from core.training.order import Batch
 from core.training.run import Run
-from text.config import LanguageModellingConfig
+from text.config import TextConfig
 from text.corpus.sources import find_source
 from text.presets import PRESETS
 from text.tasks.language_modelling import LanguageModelling, NextTokenLoss
@@ -77,9 +77,7 @@ def train_step(
     return {**timed, "first_loss": losses[0].item()}
 
 
-def step_config(
-    folder: Path, seed: int, shape: str, batch: int, compiled: str, precision: str
-) -> LanguageModellingConfig:
+def step_config(folder: Path, seed: int, shape: str, batch: int, compiled: str, precision: str) -> TextConfig:
     """The preset nanogpt-cpu, never evaluating or saving."""
     return replace(
         PRESETS["nanogpt-cpu"],
@@ -198,7 +196,7 @@ def _brief(measured: Mapping[str, float]) -> str:
     return f"loss {measured['val_loss']:.4f}, {measured['steps']} steps, {wall:.1f} s, {core:.1f} core-s"
 
 
-def beside(options: argparse.Namespace) -> dict[str, str]:
+def beside(options: argparse.Namespace) -> dict[str, str | None]:
     """What is saved with every comparison."""
     return {"nanogpt_commit": nanogpt.clone_commit(options.nanogpt)}
 

@@ -29,7 +29,7 @@ from benchmarks.peers.nanogpt import run_timed
 from benchmarks.peers.timm_training import Part
 from core.cli.exits import main
 from core.training.metrics import read_metrics
-from vision.presets import PRESETS
+from vision.presets import CLASSIFIERS
 
 NAME = "vision_cifar_cpu"
 HERE, THEIRS = f"benchmarks.{NAME}", "benchmarks.peers.timm_training"
@@ -107,7 +107,7 @@ def comparisons(options: argparse.Namespace) -> Iterator[Comparison]:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options; ValueError for a preset that is none."""
+    """The options; ValueError for a preset that is none, or no classifier's."""
     parser = parser_of(NAME, __doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="wall time of each training")
     parser.add_argument("--rate-minutes", type=float, help="of each training that chooses a rate; default the same")
@@ -120,7 +120,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--speed-rounds", type=int, default=3, help="of a few steps in each arithmetic")
     add_results(parser)
     options = parser.parse_args(argv)
-    check_known(options, preset=PRESETS)
+    check_known(options, preset=CLASSIFIERS)
     return options
 
 

@@ -307,3 +307,5 @@ PRESETS: dict[str, VisionConfig] = {
         model=DiTConfig(image_size=32, patch=2, core=drawing_core(384, 12, 6)),
     ),
 }
+
+CLASSIFIERS = {name: preset for name, preset in PRESETS.items() if isinstance(preset, TrainConfig)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from core.files.figures import ACCENT, ALARM, INK, PALE, PAPER, RULE, SOFT, blank_figure, save_figure
 
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 COLOURS = (ACCENT, ALARM, INK, PALE, "#4a6fa5", "#b58a3c", SOFT, "#8e5572")
 PANEL = (4.2, 3.4)  # inches
 Scale = Literal["linear", "log"]
+Name = TypeVar("Name", bound=str)
 
 
 @dataclass(frozen=True)
-class Lines:
+class Lines(Generic[Name]):
     """A panel of lines: each has values over xs, one list for each seed; None where nothing was measured."""
 
     title: str
     x: str
     y: str
     xs: Sequence[float]
-    lines: Mapping[str, Sequence[Sequence[float | None]]]
+    lines: Mapping[Name, Sequence[Sequence[float | None]]]
     scales: tuple[Scale, Scale] = ("linear", "linear")
 
     def __post_init__(self) -> None:
@@ -36,11 +37,11 @@ class Lines:
 
         for (name, seeds), colour in zip(self.lines.items(), COLOURS, strict=False):
             at = [n for n, value in enumerate(seeds[0]) if value is not None]
-            xs, columns = [self.xs[n] for n in at], [[seed[n] for seed in seeds] for n in at]
+            xs = [self.xs[n] for n in at]
+            columns = [[value for seed in seeds if (value := seed[n]) is not None] for n in at]
             middle = [sum(column) / len(column) for column in columns]
             axes.plot(xs, middle, color=colour, marker="o", markersize=3, linewidth=1.4, label=name)
-            ends = ([end(column) for column in columns] for end in (min, max))
-            axes.fill_between(xs, *ends, color=colour, alpha=0.15)
+            axes.fill_between(xs, [*map(min, columns)], [*map(max, columns)], color=colour, alpha=0.15)
         axes.set(xlabel=self.x, ylabel=self.y, xscale=self.scales[0], yscale=self.scales[1])
         if self.scales[0] == "log":
             axes.xaxis.set_minor_locator(NullLocator())
@@ -51,12 +52,12 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Bars:
+class Bars(Generic[Name]):
     """A panel of bars, each the mean over seeds, which are dots."""
 
     title: str
     x: str
-    bars: Mapping[str, Sequence[float]]
+    bars: Mapping[Name, Sequence[float]]
 
     def draw(self, axes: Axes) -> None:
         places = range(len(self.bars), 0, -1)  # the first at the top

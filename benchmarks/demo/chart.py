@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from core.files.figures import ACCENT, INK, PAPER, RULE, SOFT, blank_figure
 
@@ -90,7 +90,7 @@ def plot(axes: Axes, chart: Chart, curves: Sequence[Curve]) -> None:
     axes.set_yscale(chart.scale)
     for curve in curves:
         label = f"{curve.name}: {curve.points[-1][1]:.4g}"
-        look = {"color": ACCENT, "linewidth": 2, "marker": "o", "markersize": 3.5, "zorder": 3}
+        look: dict[str, Any] = {"color": ACCENT, "linewidth": 2, "marker": "o", "markersize": 3.5, "zorder": 3}
         if curve.style == "faint":
             look = {"color": SOFT, "linewidth": 0.8}
         axes.plot(*zip(*curve.points, strict=True), label=label, **look)

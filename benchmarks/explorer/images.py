@@ -18,6 +18,7 @@ from vision.data.load import load_test
 from vision.data.preparation import Preparation
 from vision.models.tokens import ConvTokenizer, WhitenedPatchEmbedding
 from vision.models.vit import ViT
+from vision.sides import Sides
 from vision.trained import Trained
 
 EXAMPLES = 10  # images that come with the page
@@ -94,7 +95,7 @@ def examples(trained: Trained) -> list[dict[str, Any]]:
     return list(shown(test.batches(firsts), trained.preparation, trained.model.config.image_size))
 
 
-def shown(batches: Iterator[tuple[Tensor, ...]], preparation: Preparation, size: int) -> Iterator[dict[str, Any]]:
+def shown(batches: Iterator[tuple[Tensor, ...]], preparation: Preparation, size: Sides) -> Iterator[dict[str, Any]]:
     """Images as the model reads them, bytes (C, S, S), and their classes."""
     for pixels, label in batches:
         octets = (preparation.resize(pixels, size)[0] * 255).round().to(torch.uint8)  # (C, S, S)

@@ -16,28 +16,26 @@ from core.decoding.generate import complete
 from core.devices import compile_in_place
 from core.flops import utilised
 from core.optim.groups import build_optimizer
-from text.config import LanguageModellingConfig
-from text.models.gpt import GPT
+from text.models.gpt import GPT, GPTConfig
 from text.presets import PRESETS
 from text.tasks.language_modelling import NextTokenLoss
 
 CHARACTERS = 65  # of tiny Shakespeare
 
 
-def configuration(preset: str, size: str) -> LanguageModellingConfig:
-    """The preset with a vocabulary: its own, or that of tiny Shakespeare. size "tiny": with a small model."""
-    config = PRESETS[preset]
-    model = replace(config.model, vocab_size=config.model.vocab_size or CHARACTERS)
+def shape_of(preset: str, size: str) -> GPTConfig:
+    """The preset's model with a vocabulary: its own, or that of tiny Shakespeare. size "tiny": a small one."""
+    model: GPTConfig = PRESETS[preset].model
     if size == "tiny":
         core = replace(model.core, dim=32, depth=2, n_heads=2)
-        model = replace(model, vocab_size=CHARACTERS, context=32, core=core)
-    return replace(config, model=model)
+        return replace(model, vocab_size=CHARACTERS, context=32, core=core)
+    return replace(model, vocab_size=model.vocab_size or CHARACTERS)
 
 
 def build(preset: str, size: str, seed: int, device: str) -> GPT:
     """The preset's model with random weights; size: "tiny" or "full"."""
     torch.manual_seed(seed)
-    return GPT(configuration(preset, size).model).to(device)
+    return GPT(shape_of(preset, size)).to(device)
 
 
 # ---------------------------------------------------------------------------------------------- utilisation

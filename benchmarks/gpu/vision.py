@@ -9,20 +9,20 @@ from functools import partial
 from itertools import count
 
 import torch
-from torch import Tensor
 
 from benchmarks.gpu.updates import Update, updater
 from benchmarks.measure.timing import Device, is_compiled, time_steps
 from core.devices import compile_in_place
 from core.flops import utilised
 from core.optim.groups import build_optimizer
+from core.training.order import Batch
 from vision.augmentation.augment import Augment
 from vision.config import TrainConfig
 from vision.data.batches import Images, TrainingImages
 from vision.data.preparation import Preparation
 from vision.models.config import ViTConfig
 from vision.models.vit import ViT
-from vision.presets import PRESETS, modern_core
+from vision.presets import CLASSIFIERS, modern_core
 from vision.tasks.classification import ClassificationLoss, halve
 
 CLASSES = tuple("abcdefghij")
@@ -31,7 +31,7 @@ TINY = ViTConfig(channels=3, classes=10, core=modern_core(32, 2, 2))
 
 def configuration(preset: str, size: str) -> TrainConfig:
     """The preset for images like CIFAR-10's, compiled or not by the benchmark; size "tiny": with a small model."""
-    config = PRESETS[preset]
+    config = CLASSIFIERS[preset]
     if size == "tiny":
         return replace(config, model=TINY, batch_size=8)
     return replace(config, model=replace(config.model, channels=3, classes=10))
@@ -42,7 +42,7 @@ def flops_per_image(config: ViTConfig) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        model, image = ViT(config), torch.empty(1, config.channels, config.image_size, config.image_size)
+        model, image = ViT(config), torch.empty(1, config.channels, *config.size)
     with FlopCounterMode(display=False) as counter:
         model(image)
     return 3 * counter.get_total_flops()
@@ -76,7 +76,7 @@ def measure_step(seed: int, preset: str, size: str, device: Device, compiled: st
 
 
 def time_phases(
-    update: Update, batches: Iterator[tuple[Tensor, Tensor]], config: TrainConfig, size: str, device: Device
+    update: Update, batches: Iterator[Batch], config: TrainConfig, size: str, device: Device
 ) -> dict[str, dict[str, float]]:
     """Steps at half size, at full size, and with new images each: in the order of a run, where compiling counts."""
     warmup, rounds = (1, 2) if size == "tiny" else (10, 50)
@@ -88,11 +88,11 @@ def time_phases(
     }
     if not config.half_size:
         del phases["half_size_"]
-    timing = {"warmup": warmup, "rounds": rounds, "seconds": 15.0, "device": device}
-    return {name: time_steps(step, **timing) for name, step in phases.items()}
+    timed = partial(time_steps, warmup=warmup, rounds=rounds, seconds=15.0, device=device)
+    return {name: timed(step) for name, step in phases.items()}
 
 
-def varied(config: TrainConfig, images: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def varied(config: TrainConfig, images: int, device: torch.device) -> Iterator[Batch]:
     """Endless batches of random images, varied as the configuration says."""
     pixels = torch.randint(256, (images, 3, 32, 32), dtype=torch.uint8)
     stored = Images(pixels, torch.randint(len(CLASSES), (images,))).to(device)

@@ -85,7 +85,8 @@ def save(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     """Write `folder/name.json` in one move: a reader finds the old result or the new one, never a half."""
     if not re.fullmatch(r"[a-z0-9_-]+", name):
         raise ValueError(f"name must be lower-case letters, digits, '-' and '_', got {name!r}")
-    from core.files.json_files import as_json, write_text  # brings torch along, which a contestant may not want
+    from core.files.atomic import write_text
+    from core.files.json_files import as_json  # brings torch along, which a contestant may not want
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"

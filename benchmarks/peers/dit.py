@@ -59,5 +59,5 @@ def take_weights(theirs: TheirBlocks, ours: Transformer) -> None:
             for kind in ("weight", "bias"):
                 their.get_parameter(f"{other}.{kind}").copy_(our.get_parameter(f"{name}.{kind}"))
         for kind in ("weight", "bias"):  # ours are two maps of 3 D, theirs one of 6 D
-            halves = [our.get_parameter(f"{half}.modulation.{kind}") for half in ("attention", "feedforward")]
+            halves = tuple(our.get_parameter(f"{half}.modulation.{kind}") for half in ("attention", "feedforward"))
             their.get_parameter(f"adaLN_modulation.1.{kind}").copy_(torch.cat(halves))

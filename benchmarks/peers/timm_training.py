@@ -24,7 +24,7 @@ from vision.data.batches import ImageSet, TrainingImages, evaluation_batches
 from vision.data.load import Data, load_data, load_test
 from vision.data.preparation import Preparation
 from vision.models.config import ViTConfig
-from vision.presets import PRESETS
+from vision.presets import CLASSIFIERS
 
 Part = Literal["validation", "test"]
 Attention = Literal["fused", "explicit"]
@@ -77,15 +77,16 @@ class Peer:
 def shape_of(preset: str, data: Data) -> ViTConfig:
     """The preset's model for these images."""
     found = data.preparation
-    return replace(PRESETS[preset].model, channels=found.channels, classes=len(found.classes))
+    return replace(CLASSIFIERS[preset].model, channels=found.channels, classes=len(found.classes))
 
 
 def speed(seed: int, preset: str, data: str, precision: str, attention: Attention, steps: int = 10) -> dict[str, float]:
     """Images per core-second of training, to find the arithmetic that is best for the peer."""
     torch.manual_seed(seed)
-    shape, batch = shape_of(preset, load_data(data, size=PRESETS[preset].model.image_size)), PRESETS[preset].batch_size
+    config = CLASSIFIERS[preset]
+    shape, batch = shape_of(preset, load_data(data, size=config.model.image_size)), config.batch_size
     peer = Peer(shape, 1e-3, precision, attention)
-    images = torch.randn(batch, shape.channels, shape.image_size, shape.image_size)
+    images = torch.randn(batch, shape.channels, *shape.size)
     labels = torch.randint(shape.classes, (batch,))
     timed = time_steps(lambda: peer.learn(images, labels, 0.5), rounds=steps)
     return {"images_per_core_second": batch / timed["step_core_seconds"], **timed}
@@ -98,7 +99,7 @@ def train(
 
     While images are held out, their accuracy after every minute is "accuracy, S s", and its time part of the budget.
     """
-    config = PRESETS[preset]
+    config = CLASSIFIERS[preset]
     images = load_data(data, size=config.model.image_size, validation=0 if part == "test" else None)
     torch.manual_seed(seed)
     peer = Peer(shape_of(preset, images), lr, precision, attention)

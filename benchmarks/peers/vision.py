@@ -13,6 +13,7 @@ from torch import nn
 from vision.models.config import ViTConfig
 
 if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
     from torch.utils.data import DataLoader
 
 PACKAGES = {"timm": "timm", "vit-pytorch": "vit_pytorch"}
@@ -32,7 +33,7 @@ def peer_model(peer: str, shape: ViTConfig) -> nn.Module:
     return timm_model(shape) if peer == "timm" else vit_pytorch_model(shape)
 
 
-def timm_model(shape: ViTConfig) -> nn.Module:
+def timm_model(shape: ViTConfig) -> VisionTransformer:
     """timm's, without a class token, the tokens normalised before their mean: our plain model to the last parameter."""
     from timm.models.vision_transformer import VisionTransformer
 
@@ -97,5 +98,4 @@ def torchvision_loader(root: Path, images: int, batch: int, workers: int) -> Dat
         v2.RandomErasing(p=0.5),
     ]
     data = Subset(CIFAR10(os.fspath(root), transform=v2.Compose(steps)), range(images))
-    stay = {"num_workers": workers, "persistent_workers": workers > 0}
-    return DataLoader(data, batch, shuffle=True, drop_last=True, **stay)
+    return DataLoader(data, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0)

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.peers.vision import torchvision_loader
 from benchmarks.steps.vision import SHAPES, Learner, build
 from core.files.downloads import data_root
+from core.training.order import Batch
 from vision.augmentation.augment import Augment
 from vision.augmentation.config import AugmentConfig
 from vision.data.batches import TrainingImages
 from vision.data.load import load_data
 
-Batches = Iterator[tuple[Tensor, Tensor]]
+Batches = Iterator[Batch]
 
 VARIED = AugmentConfig(crop="shift", shift=4, flip="random", operations=2, strength=3.0, erase="random")
 """What `torchvision_loader` does: its magnitude 9 is of 30, so its rotations, say, are of 9 degrees at most, as here.

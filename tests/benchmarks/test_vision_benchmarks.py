@@ -281,5 +281,6 @@ def test_the_gpu_benchmark_of_vision_runs_in_small_on_a_cpu(tmp_path: Path) -> N
 def test_bad_options_are_refused_in_one_sentence(words: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)):
         vision_vs_peers.parse(words)
-    with pytest.raises(ValueError, match="preset = 'none' is not one of: vit-digits"):
-        vision_cifar_cpu.parse(["--preset", "none"])
+    for preset in ("none", "flow-cifar"):
+        with pytest.raises(ValueError, match=f"preset = {preset!r} is not one of: vit-digits"):
+            vision_cifar_cpu.parse(["--preset", preset])

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.files.atomic import atomic_write, remove, sha256
 from core.files.downloads import data_root
@@ -81,6 +82,14 @@ class Corpus:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class ArrayCorpus(Corpus):
+    """A corpus in one file, whose tokens are arrays."""
+
+    train: NDArray[Any]
+    validation: NDArray[Any]
+
+
 def load_corpus(
     data: Data,
     tokenizer: Tokenizer | str | Path = "char",
@@ -90,7 +99,7 @@ def load_corpus(
     validation: float | Data = 0.1,
     reading: Reading = PLAIN,
     root: Path | None = None,
-) -> Corpus:
+) -> ArrayCorpus:
     """The tokens of a text, from the cache under `root` (default: `data_root()`) or made now.
 
     data: see `text.corpus.sources.find_source`.
@@ -232,7 +241,7 @@ def _training_words(origin: Origin) -> Iterator[str]:
     return whole_words((text for side, text in sides if side == "train"), LEARNED, LONGEST)
 
 
-def _open(folder: Path, origin: Origin, tokenizer: Tokenizer) -> Corpus | None:
+def _open(folder: Path, origin: Origin, tokenizer: Tokenizer) -> ArrayCorpus | None:
     """The corpus in a folder, having said what its text has of note; None if there is none, or it is damaged."""
     file = folder / "tokens.bin"
     try:
@@ -247,7 +256,7 @@ def _open(folder: Path, origin: Origin, tokenizer: Tokenizer) -> Corpus | None:
     for sentence in meta.get("notes", []):
         notice(f"{origin.name}: {sentence}")
     sides = tokens[: train.tokens], tokens[train.tokens :]
-    return Corpus(origin.name, tokenizer, *sides, train, val, meta["sha256"])
+    return ArrayCorpus(origin.name, tokenizer, *sides, train, val, meta["sha256"])
 
 
 def _tokenise(folder: Path, origin: Origin, tokenizer: Tokenizer) -> None:

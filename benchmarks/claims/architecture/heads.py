@@ -74,7 +74,7 @@ def induction(model: GPT) -> list[float]:
 @contextmanager
 def cut(model: GPT, layer: int, head: int) -> Iterator[None]:
     """Inside, a head passes nothing on."""
-    branch = model.core.blocks[layer].attention.branch
+    branch = model.core.blocks[layer].get_submodule("attention.branch")
     assert isinstance(branch, Attention)
     columns = branch.out.weight.data[:, head * branch.head_dim : (head + 1) * branch.head_dim]
     before = columns.clone()
@@ -101,7 +101,8 @@ def loss_of(heads: int, seconds: float, tested: int | None, seed: int) -> float:
 
 
 def measure(lab: Lab) -> Finding:
-    seconds, few, tested = lab.seconds(len(HEADS)), *((512, 4096) if lab.quick else (16384, None))
+    seconds = lab.seconds(len(HEADS))
+    few, tested = (512, 4096) if lab.quick else (16384, None)
     known = lab.each_seed(f"{OURS} heads, examined", partial(examined, seconds, few, tested))
     losses = {n: [one["loss"] for one in known] if n == OURS else
               lab.each_seed(f"{n} heads", partial(loss_of, n, seconds, tested)) for n in HEADS}  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +16,6 @@ from benchmarks.claims.materials.characters import NEEDS, held_out_loss, shakesp
 from benchmarks.claims.picture import Bars, Lines
 from benchmarks.claims.verdict import Condition
 from core.config import PositionConfig, PositionKind, TransformerConfig
-from text.corpus.load import Tokens
 from text.models.encoder import MaskedLM, MaskedLMConfig
 from text.models.gpt import GPT, GPTConfig
 from text.presets import MUON, modern_core
@@ -38,7 +39,7 @@ def decoder(kind: PositionKind, seconds: float, characters: int | None, seed: in
     return [held_out_loss(model, length, characters) for length in LENGTHS]
 
 
-def masked(tokens: Tokens, batch: int, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def masked(tokens: NDArray[Any], batch: int, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Windows of which 15 % are hidden: ids (B, T), their places (N,), and what was there (N,)."""
     ids = taken(tokens, LENGTH, batch, g)
     places = torch.randperm(ids.numel(), generator=g)[: round(HIDDEN * ids.numel())]

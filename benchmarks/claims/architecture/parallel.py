@@ -76,7 +76,7 @@ def measure(lab: Lab) -> Finding:
         ["core-time per token", *(f"{length:,} tokens" for length in lengths)],
         [*rows, ["matrix products at this processor's best", *[f"{1e6 * limit:.1f} µs"] * len(lengths)]],
         [Lines("training on 4,096 tokens", "tokens of a sequence", "µs per token", lengths,
-               {**lines, "the limit": [[1e6 * limit] * len(lengths)]}, ("log", "log"))],
+               lines | {"the limit": [[1e6 * limit] * len(lengths)]}, ("log", "log"))],
         [
             Condition("LSTM: the longest sequences over the cheapest", growth("LSTM"), "at least", 2, 0.1),
             Condition("Transformer: the longest over the cheapest", growth("Transformer"), "at most", 3, 0.1),

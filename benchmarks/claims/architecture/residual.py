@@ -14,7 +14,7 @@ from benchmarks.claims.common import Claim, Finding, Lab, fit, generator, next_t
 from benchmarks.claims.materials.characters import NEEDS, held_out_loss, shakespeare, windows
 from benchmarks.claims.picture import Bars, Lines
 from benchmarks.claims.verdict import Condition
-from core.attention import LayerContext, record_attention
+from core.attention import Attention, LayerContext, record_attention
 from core.cli.exits import NonFinite
 from core.config import PositionConfig, TransformerConfig
 from core.optim.config import OptimizerConfig, ScheduleConfig
@@ -56,18 +56,16 @@ def build(without: Without, dim: int = DIM, depth: int = DEPTH) -> GPT:
                 residual.norm = nn.Identity()
             if without == "residual sum":
                 setattr(block, name, Bare(residual))
-        if without == "1 / sqrt(d)":
-            block.attention.branch.scale = 1.0
+            if without == "1 / sqrt(d)" and name == "attention":
+                residual.branch.scale = 1.0
     return model
 
 
 def gradients(model: GPT) -> list[float]:
     """The norm of the first gradient in every block's maps to queries, keys and values."""
-    model.zero_grad()
-    next_token(model, *windows(LENGTH, BATCH)(generator(0, "first"))).backward()
-    norms = [block.attention.branch.qkv.weight.grad.norm().item() for block in model.core.blocks]
-    model.zero_grad()
-    return norms
+    loss = next_token(model, *windows(LENGTH, BATCH)(generator(0, "first")))
+    maps = [module.qkv.weight for module in model.modules() if isinstance(module, Attention)]
+    return [gradient.norm().item() for gradient in torch.autograd.grad(loss, maps)]
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, generator, seeded, spread
 from benchmarks.claims.materials.regressions import NOISE, RIVALS, SHIFTS, D, K, Prompts, Shift, draw, ridge
-from benchmarks.claims.picture import Lines
+from benchmarks.claims.picture import Lines, Scale
 from benchmarks.claims.verdict import Condition
 from core.graph import causal
 from core.init import initialise
@@ -113,7 +113,7 @@ def measure(lab: Lab) -> Finding:
         rows += [[f"{shift}: Transformer", *shown(curves[shift])], [f"{shift}: ridge", *shown([best[shift]])]]
     lines = {"Transformer": ours} | {name: [curve] for name, curve in rivals.items()}
     shifted = {shift: over(curves[shift], best[shift]) for shift in SHIFTS[1:]}
-    axes = ("linear", "log")
+    axes: tuple[Scale, Scale] = ("linear", "log")
     return Finding(
         ["squared error against the answer without noise", "1 example", f"{D} examples", f"{2 * D} examples"],
         rows,

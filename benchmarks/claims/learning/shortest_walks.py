@@ -134,9 +134,9 @@ def learned(seconds: float, seed: int) -> dict[str, float]:
     graph = draw_map(seed)
     walks = stroll(graph, WALKS, generator(seed, "walks"))
     imitator, asked = seeded(seed, walker), seeded(seed, agent)
-    common = {"optimizer": MUON, "precision": "auto"}
-    fit(imitator, next_token, partial(imitated, walks), seconds, seed, count=targets_of, **common)
-    fit(asked, agent_loss, partial(conditioned, graph, walks), seconds, seed, count=lambda *b: b[-1].sum(), **common)
+    learn = partial(fit, seconds=seconds, seed=seed, optimizer=MUON, precision="auto")
+    learn(imitator, next_token, partial(imitated, walks), count=targets_of)
+    learn(asked, agent_loss, partial(conditioned, graph, walks), count=lambda *b: b[-1].sum())
     found = {
         "the walks learned from": mean_optimality(graph, walks),
         "imitation, drawn": mean_optimality(graph, walked(imitator, graph.starts * DRAWN, seed)),

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +26,7 @@ from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
 from core.files.downloads import data_root
 from core.optim.config import OptimizerConfig
-from text.corpus.load import Corpus, Tokens, load_corpus
+from text.corpus.load import Corpus, load_corpus
 from text.models.gpt import GPT, GPTConfig
 from text.presets import modern_core
 from text.tasks.language_modelling import NextTokenLoss, evaluate
@@ -90,7 +91,7 @@ def accuracy(model: nn.Module, pixels: Tensor, labels: Tensor) -> float:
     return (said == labels).float().mean().item()
 
 
-def draw_bytes(tokens: Tokens) -> Draw:
+def draw_bytes(tokens: NDArray[Any]) -> Draw:
     def draw(g: torch.Generator) -> tuple[Tensor, Tensor]:
         rows = taken(tokens, LENGTH + 1, 32, g)
         return rows[:, :-1], rows[:, 1:]

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.claims.common import Draw
-from text.corpus.load import Corpus, Tokens, load_corpus
+from text.corpus.load import ArrayCorpus, load_corpus
 from text.tasks.language_modelling import NextTokenLoss, evaluate
 
 NEEDS = ("shakespeare/input.txt",)
 
 
 @lru_cache(maxsize=1)
-def shakespeare() -> Corpus:
+def shakespeare() -> ArrayCorpus:
     """1.1 million characters of 65 kinds; the last tenth is held out."""
     return load_corpus("shakespeare")
 
 
-def taken(tokens: Tokens, length: int, batch: int, g: torch.Generator) -> Tensor:
+def taken(tokens: NDArray[Any], length: int, batch: int, g: torch.Generator) -> Tensor:
     """Windows from anywhere in a text: int64 (batch, length)."""
     starts = torch.randint(len(tokens) - length + 1, (batch, 1), generator=g).numpy()
     return torch.from_numpy(tokens[starts + np.arange(length)].astype(np.int64))

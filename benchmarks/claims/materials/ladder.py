@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from benchmarks.claims.common import spread
 from benchmarks.claims.picture import Lines
@@ -38,7 +39,7 @@ class Ladder(NamedTuple):
 def ladder() -> Ladder:
     """The rungs that were run; a condition where both ends of the ladder have enough seeds."""
     kept = read_json(FILE) if FILE.exists() else {"cells": {}}
-    found = {preset: bleu for preset in RUNGS if (bleu := by_length([*cells_of(kept, preset)]))}
+    found = {preset: bleu for preset in RUNGS if (bleu := by_length(cells_of(kept, preset)))}
     if not found:
         return Ladder([], [], f"BLEU on Multi30k by the length of the source is not measured yet: {COMMAND}.")
     header = [
@@ -55,7 +56,7 @@ def ladder() -> Ladder:
     return Ladder([panel], compared(found), f"{table(header, rows)}\n\nTest sentences of Multi30k; {about}.")
 
 
-def by_length(cells: list[dict[str, dict[str, float]]]) -> list[list[float]]:
+def by_length(cells: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """Of every seed the BLEU of each group."""
     return [[one["beams"][f"bleu_cased_{group}"] for group in GROUPS] for one in cells]
 

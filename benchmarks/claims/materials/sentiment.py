@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from benchmarks.claims.common import Draw, fit, hidden_tokens, seeded
 from core.optim.config import OptimizerConfig
 from text.corpus.labelled import load_labelled
-from text.corpus.load import Corpus, load_corpus
+from text.corpus.load import ArrayCorpus, load_corpus
 from text.corpus.sequences import Ragged, encode_all
 from text.corruption.masking import Ids, build_masking, masked_ids
 from text.models.encoder import Classifier, ClassifierConfig, MaskedLM, MaskedLMConfig
@@ -36,7 +36,7 @@ class Reviews(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def novels() -> tuple[Corpus, Ids]:
+def novels() -> tuple[ArrayCorpus, Ids]:
     """Novels by a byte-pair encoding that was learned from them, and its special tokens."""
     corpus = load_corpus("british_novels", "bpe", vocab_size=VOCABULARY, special="all")
     return corpus, masked_ids(corpus.tokenizer)

@@ -29,7 +29,7 @@ def meta(config: GPTConfig) -> GPT:
 
 
 def test_mfu_of_the_preset_agrees_with_the_sum_by_hand() -> None:
-    model = meta(text.configuration("gpt2-124m", "full").model)
+    model = meta(text.shape_of("gpt2-124m", "full"))
     maps, biases, norms = (
         12 * 768**2,
         (4 + 5) * 768,
@@ -53,7 +53,7 @@ def test_an_untied_embedding_is_looked_up_not_multiplied() -> None:
 @pytest.mark.parametrize("preset", ["gpt2-124m", "nanogpt-gpu"])
 def test_a_step_on_the_cpu_reports_consistent_figures(preset: str) -> None:
     found = text.measure_step(0, preset, "tiny", batch=2, device="cpu", compiled="off")
-    model = meta(text.configuration(preset, "tiny").model)
+    model = meta(text.shape_of(preset, "tiny"))
     assert found["tokens_per_second"] * found["step_seconds"] == pytest.approx(2 * 32)
     assert found["tflops"] == pytest.approx(text.flops_per_token(model) * found["tokens_per_second"] / 1e12)
     assert (found["steps"], found["compiled"]) == (2, 0)
@@ -140,7 +140,7 @@ def test_the_gpu_benchmark_runs_in_small_on_a_cpu(tmp_path: Path, monkeypatch: p
 
 
 def test_the_model_that_is_measured_is_the_presets() -> None:
-    model = text.configuration("gpt2-124m", "full").model
+    model = text.shape_of("gpt2-124m", "full")
     assert model == PRESETS["gpt2-124m"].model
     assert (model.core.bias, model.core.feedforward) == ("all", "gelu-tanh")
 
