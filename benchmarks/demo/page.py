@@ -32,6 +32,7 @@ OUT = Path("runs/demo")
 
 # ---------------------------------------------------------------------------------------------- text
 
+MINUTES = "1.2"  # of training, where nothing else is said
 SHOWN = 1500  # characters of the source on the page
 WRITTEN = 900  # tokens generated
 
@@ -40,7 +41,7 @@ def text(folder: Path, budget: Sequence[str]) -> Panel:
     """A character GPT on tiny Shakespeare, or on Python's documentation where that cannot be loaded."""
     start = time.perf_counter()
     source, name, prompt = text_source()
-    run("text.train", "char-cpu", "--data", source.name, "--out", str(folder), *budget)
+    run("text.train", "char-cpu", "--data", source.name, "--out", str(folder), *(budget or ["--minutes", MINUTES]))
     figures = last_json(ask("text.evaluate", str(folder), "--json"))
     sample = ask("text.sample", str(folder), "--prompt", prompt, "--tokens", str(WRITTEN), "--seed", "1")
     written = sample.removeprefix(prompt).rstrip()

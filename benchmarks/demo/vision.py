@@ -26,7 +26,7 @@ from vision.trained import Trained, load
 
 CIFAR = ["vit-cifar-cpu", "--data", "cifar10", "--validation", "1000", "--eval-every", "50"]
 DIGITS = ["vit-digits", "--data", "digits", "--eval-every", "50"]
-MINUTES = "1.2"  # of training on CIFAR-10, where nothing else is said
+MINUTES = "1.0"  # of training on CIFAR-10, where nothing else is said
 DRAWING = ["flow-digits", "--validation", "0", "--ema", "0.97", "--eval-every", "1000"]
 DRAWING_MINUTES = "0.35"
 SEARCHED, ERRORS = 2000, 16  # test images searched for errors, and the errors shown
