@@ -61,10 +61,8 @@ def equalise(pixels: Tensor, gains: Tensor) -> Tensor:
     A gain is a share of all that a pixel may say. uint8 (B, C, H, W) -> the same.
     """
     height, knots = pixels.shape[-2], gains.shape[1]
-    up = torch.linspace(knots - 1, 0, height, device=pixels.device).expand(
-        len(gains), height
-    )  # rows begin with the highest
-    levels = LEVELS * interpolate(gains.float()[:, None, :, None], up, 2)  # (B, 1, H, 1)
+    up = torch.linspace(knots - 1, 0, height, device=pixels.device)  # rows begin with the highest
+    levels = LEVELS * interpolate(gains.float()[:, None, :, None], up.expand(len(gains), -1), 2)  # (B, 1, H, 1)
     louder = (pixels + levels).round().clamp(1, LEVELS + 1).to(torch.uint8)
     return torch.where(pixels > 0, louder, pixels)
 

@@ -61,7 +61,7 @@ def test_the_demo_trains_shows_and_says_what_it_reached(bare: Path) -> None:
     evaluation = json.loads((bare / "runs" / "demo" / "vision" / "evaluation" / "figures.json").read_text())
     assert re.search(rf"{evaluation['test/accuracy']:.1%} +test images classified correctly", done.stdout)
     assert len(re.findall(r"<td[^>]*--shade", page)) == 100, "the confusion matrix"
-    assert page.count("data:image/png") == 1 + ERRORS + 1
+    assert page.count("data:image/png") == 1 + ERRORS + 1 + 1, "attention, errors, digits drawn, returns"
     assert len(list((bare / "runs" / "demo" / "vision" / "examples").glob("*.png"))) == 5
     reached = read_metrics(bare / "runs" / "demo" / "decision" / "run")[-1]
     assert "val/return_500" in reached
