@@ -29,11 +29,11 @@ import torch
 from benchmarks.measure.harness import last_json
 from benchmarks.measure.options import add_results, check_known, integers, names, parser_of
 from benchmarks.measure.record import ROOT, number, provenance, table, update
-from benchmarks.measure.timing import children_peak_memory
 from benchmarks.peers.nanogpt import run_timed
 from core.cli.exits import main
 from core.config import PositionConfig, TransformerConfig
 from core.files.json_files import read_json
+from core.memory import children_peak_memory
 from core.training.checkpoints import Checkpoints
 from text.models.gpt import GPT, GPTConfig
 from text.pretrained.folders import CONFIG, export_pretrained

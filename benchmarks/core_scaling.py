@@ -26,12 +26,13 @@ from torch.nn import functional as F
 from benchmarks.measure.harness import Contestant, Spread, run_once
 from benchmarks.measure.options import add_results, check_known, integers, names, parser_of
 from benchmarks.measure.record import number, provenance, table, update
-from benchmarks.measure.timing import Device, peak_memory, time_steps
+from benchmarks.measure.timing import Device, time_steps
 from core.attention import Attention, explicit_attend, explicit_is_faster
 from core.cli.exits import main
 from core.config import TransformerConfig
 from core.devices import autocast
 from core.graph import Graph, Route, causal, full, padding, window
+from core.memory import peak_memory
 from core.positions import index
 from core.transformer import Transformer
 

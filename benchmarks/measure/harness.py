@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.record import RESULTS, ROOT, number, provenance, save, table
-from benchmarks.measure.timing import children_peak_memory, peak_memory, time_steps
+from benchmarks.measure.timing import time_steps
+from core.memory import children_peak_memory, peak_memory
 
 __all__ = [
     "Comparison",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from core.memory import peak_memory
 
 if TYPE_CHECKING:
     import torch
@@ -103,28 +101,6 @@ def time_to_loss(records: Iterable[Mapping[str, Any]], target: float) -> dict[st
         if record.get("val/loss", math.inf) <= target:
             return {"seconds_to_target": record["seconds"], "steps_to_target": record["step"]}
     return {}
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, bytes.
-
-    On Linux from the kernel's high-water mark: there `ru_maxrss` is handed down at a fork, and a small child
-    of a large process would report its parent's.
-    """
-    status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
-        return int(found[1]) * 1024
-    return _largest_resident(resource.RUSAGE_SELF)
-
-
-def children_peak_memory() -> int:
-    """Largest resident memory of any child that has been waited for, bytes."""
-    return _largest_resident(resource.RUSAGE_CHILDREN)
-
-
-def _largest_resident(who: int) -> int:
-    used = resource.getrusage(who).ru_maxrss  # kilobytes, but bytes on macOS
-    return used if sys.platform == "darwin" else used * 1024
 
 
 def is_compiled(module: torch.nn.Module) -> float:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from benchmarks.measure.timing import Device, is_compiled, peak_memory, time_steps
+from benchmarks.measure.timing import Device, is_compiled, time_steps
 from benchmarks.peers.decision import PEER, SIZES, PeerLoss, Size, build, peer_model
 from core.devices import autocast, compile_in_place
+from core.memory import peak_memory
 from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer
 from core.training.run import Run

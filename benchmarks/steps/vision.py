@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from benchmarks.measure.timing import peak_memory, time_steps
+from benchmarks.measure.timing import time_steps
 from benchmarks.peers.vision import PACKAGES, peer_model
 from core.devices import autocast, compile_in_place
+from core.memory import peak_memory
 from core.optim.config import OptimizerConfig
 from core.optim.groups import build_optimizer
 from core.training.run import Run

@@ -36,7 +36,7 @@ from core.training.state import (
     seed_everything,
     torch_state,
 )
-from core.training.throughput import PROFILE, Profile, Work, peak_memory
+from core.training.throughput import PROFILE, Profile, Work, memory_used
 
 
 class Run:
@@ -306,7 +306,7 @@ class Run:
 
     def _log_training(self) -> None:
         self._guard(self.step)
-        figures = {"train/lr": self.lr} | self._meter.close() | peak_memory(self.device)
+        figures = {"train/lr": self.lr} | self._meter.close() | memory_used(self.device)
         figures |= self._work.figures(figures[self._meter.rate]) if self._work else {}
         self._write(figures)
         self.progress.update(self.step, self.spent, figures, self.clock.left(self.step))

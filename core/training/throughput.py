@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from core.files.atomic import atomic_write
 from core.flops import device_peak, flop_counter
+from core.memory import peak_memory
 from core.messages import first_line, notice
 from core.switch import without_kernels
 from core.training.order import Batch
@@ -67,16 +67,10 @@ def known_peak(device: torch.device, tflops: float | None) -> float | None:
     return device_peak(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
 
 
-def peak_memory(device: torch.device) -> dict[str, float]:
+def memory_used(device: torch.device) -> dict[str, float]:
     """`train/memory_gib`, the most that was allocated so far: on a CUDA device, elsewhere by this process."""
-    if device.type == "cuda":
-        return {"train/memory_gib": torch.cuda.max_memory_allocated(device) / GIB}
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return {}
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"train/memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB}
+    most = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
+    return {"train/memory_gib": most / GIB} if most else {}
 
 
 class Profile:

@@ -43,7 +43,7 @@ FEW = ("--steps", 2, "--device", "cpu")
 
 def test_training_leaves_a_sheet_of_samples(run: Path) -> None:
     sheet = Image.open(run / "samples" / "step-00000012.png")
-    assert sheet.size == (10 * 66 + 2, 2 * 66 + 2)
+    assert sheet.size == (10 * 82 + 2, 2 * 82 + 2)
 
 
 def test_a_sheet_a_film_and_images_by_themselves(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +53,7 @@ def test_a_sheet_a_film_and_images_by_themselves(run: Path, tmp_path: Path, capf
     assert done.code == 0, done.err
     assert "6 images" in done.out
     assert "seconds each" in done.out
-    assert Image.open(out).size == (2 * 66 + 2, 3 * (64 + 14 + 2) + 2)  # a caption of one line below each
+    assert Image.open(out).size == (2 * 82 + 2, 3 * (80 + 14 + 2) + 2)  # a caption of one line below each
     assert Image.open(film).n_frames == 3
     assert sorted(str(file.relative_to(images)) for file in images.rglob("*.png")) == [
         *(f"3/00000{n}.png" for n in (1, 3, 5)), *(f"7/00000{n}.png" for n in (0, 2, 4))
@@ -97,16 +97,16 @@ def pixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_digits_are_drawn_and_completed_token_by_token(
     pixels: Path, judge: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert Image.open(pixels / "samples" / "step-00000004.png").size == (10 * 66 + 2, 2 * 66 + 2)
+    assert Image.open(pixels / "samples" / "step-00000004.png").size == (10 * 82 + 2, 2 * 82 + 2)
     photo, out, film = tmp_path / "photo.png", tmp_path / "sheet.png", tmp_path / "film.gif"
     Image.fromarray(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)).save(photo)
     words = ("--number", 5, "--columns", 6, "--top-k", 3, "--device", "cpu")
     done = call(capfd, generate, pixels, "--complete", photo, *words, "--out", out, "--film", film)
     assert done.code == 0, done.err
     assert Image.open(film).n_frames == 3
-    first, *drawn = np.asarray(Image.open(out).convert("L"))[2:66, 2:].reshape(64, 6, 66)[:, :, :64].swapaxes(0, 1)
-    assert all((image[:32] == first[:32]).all() for image in drawn)
-    assert any((image[32:] != first[32:]).any() for image in drawn)
+    first, *drawn = np.asarray(Image.open(out).convert("L"))[2:82, 2:].reshape(80, 6, 82)[:, :, :80].swapaxes(0, 1)
+    assert all((image[:40] == first[:40]).all() for image in drawn)
+    assert any((image[40:] != first[40:]).any() for image in drawn)
     done = call(capfd, generate, pixels, *words, "--class", 7, "--out", out)
     assert done.code == 0, done.err
     words = ("--judge", judge, "--samples", 20, "--device", "cpu", "--out", tmp_path / "found", "--json")

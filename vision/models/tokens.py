@@ -92,6 +92,7 @@ class ConvTokenizer(nn.Module):
         self.layers, self.padding = nn.Sequential(*(self._layer(*pair) for pair in pairwise(widths))), padding
 
     def forward(self, images: Tensor) -> Tensor:
+        images = images.clone(memory_format=torch.channels_last)  # convolutions take half the time; one channel too
         x = self._unpadded(images) if self.padding == "columns" else self.layers(images)
         return rearrange(x, "b d h w -> b (h w) d")
 

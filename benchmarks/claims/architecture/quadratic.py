@@ -16,9 +16,9 @@ import torch
 from benchmarks.claims.common import Claim, Finding, Lab, seeded
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
-from benchmarks.measure.timing import peak_memory
 from core.devices import keep_freed_memory
 from core.graph import Graph, causal, segments, window
+from core.memory import peak_memory
 from core.positions import index
 from core.switch import without_kernels
 from core.transformer import Transformer

@@ -13,7 +13,7 @@ import torch
 from benchmarks.measure import timing
 from benchmarks.measure.harness import Comparison, Contestant, Spread, compare, run_command, run_once, time_steps
 from benchmarks.measure.record import commit, machine, number, provenance, save, table, versions
-from benchmarks.measure.timing import peak_memory
+from core.memory import peak_memory
 
 CONTESTANTS = """
 import os, sys, time
