@@ -36,7 +36,7 @@ class VisionConfig(RunConfig):
     storage: Literal["auto", "memory", "stream"] = "auto"
     """A folder's images while training: decoded once and held in memory, or decoded as they are needed by worker
     processes; auto holds what fits into half of the free memory."""
-    eval_batch: int = 500
+    eval_batch: int = 250
     """Images evaluated at once, on each process."""
     model: Any = None
     """The model."""

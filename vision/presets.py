@@ -283,8 +283,8 @@ PRESETS: dict[str, VisionConfig] = {
         model=ImageGPTConfig(image_size=8, codes=17, core=decoding_core(64, 4, 2)),
     ),
     # Icons by their captions in one sequence of words and colours: for 20.9 % of the icons drawn, judge-icons finds the
-    # right one of 354 captions first, none of which was trained on (80.2 % of real ones, 0.3 % by chance); 0.42 bits per
-    # dimension; 879 steps in 15 minutes of one thread of an Intel Xeon with AMX, seed 0 (docs/vision-generation.md).
+    # right one of 354 captions first, none of which was trained on (80.2 % of real ones, 0.3 % by chance); 0.42 bits
+    # per dimension; 879 steps, 15 minutes of one thread of an Intel Xeon with AMX, seed 0 (docs/vision-generation.md).
     "pixels-icons": PixelsConfig(
         steps=900,
         batch_size=32,

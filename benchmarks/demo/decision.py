@@ -19,6 +19,7 @@ from decision.presets import PRESETS, RECIPES
 from decision.trained import load
 
 MOST = 500.0  # return of an episode of CartPole in which nothing falls
+STEPS = "400"  # of training, where nothing else is said
 EPISODES = 20  # for each return that is asked for
 FILMED = (100.0, 200.0, MOST)  # of the returns asked for
 
@@ -29,7 +30,7 @@ def decision(folder: Path, budget: Sequence[str]) -> Panel:
     file, out = folder / "trajectories.npz", folder / "run"
     folder.mkdir()
     who = collected(file)
-    run("decision.train", "cartpole", "--data", str(file), "--out", str(out), *budget)
+    run("decision.train", "cartpole", "--data", str(file), "--out", str(out), *(budget or ["--steps", STEPS]))
     targets = PRESETS["cartpole"].eval_targets
     asked = ["--target-return", *(f"{target:g}" for target in targets), "--episodes", str(EPISODES)]
     films = ["--video", str(folder / "films")] if can_film() else []

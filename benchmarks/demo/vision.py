@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import shutil
 import time
@@ -17,11 +18,9 @@ from benchmarks.demo.panels import ask, parameters, run
 from benchmarks.demo.report import Gallery, Matrix, Panel, Picture, curve, duration, size
 from benchmarks.measure.harness import last_json
 from core.files.json_files import read_json
-from core.training.answers import Answers
 from core.training.metrics import read_metrics
-from vision.data.batches import ImageSet, evaluation_batches
+from vision.data.batches import ImageSet
 from vision.data.load import load_data, load_test
-from vision.reports.errors import Errors
 from vision.trained import Trained, load
 
 CIFAR = ["vit-cifar-cpu", "--data", "cifar10", "--validation", "1000", "--eval-every", "50"]
@@ -29,7 +28,7 @@ DIGITS = ["vit-digits", "--data", "digits", "--eval-every", "50"]
 MINUTES = "1.0"  # of training on CIFAR-10, where nothing else is said
 DRAWING = ["flow-digits", "--validation", "0", "--ema", "0.97", "--eval-every", "1000"]
 DRAWING_MINUTES = "0.35"
-SEARCHED, ERRORS = 2000, 16  # test images searched for errors, and the errors shown
+ERRORS = 16  # shown
 
 
 def vision(folder: Path, budget: Sequence[str]) -> Panel:
@@ -58,7 +57,10 @@ def vision(folder: Path, budget: Sequence[str]) -> Panel:
                 written["confusion"],
             ),
             Picture(looks, attention.read_bytes(), "test images, and beside each its attention maps"),
-            Gallery("Most confident errors: true class → predicted class", confident_errors(trained, test)),
+            Gallery(
+                "Most confident errors: true class → predicted class",
+                confident_errors(folder / "evaluation" / "predictions.csv", test),
+            ),
             sheet,
         ],
         commands=[
@@ -111,14 +113,14 @@ def write_examples(folder: Path, classes: Sequence[str], test: ImageSet) -> list
     return files
 
 
-def confident_errors(trained: Trained, test: ImageSet) -> list[tuple[bytes, str]]:
-    """The most confident errors among the first test images, each with its true and its predicted class."""
-    worst, classes = None, trained.preparation.classes
-    for pixels, labels in evaluation_batches(test.subset(np.arange(min(SEARCHED, len(test)))), 500):
-        worst = Errors.of(pixels, Answers.of(trained.logits(pixels), labels)).most_confident(ERRORS, worst)
-    assert worst is not None
-    each = zip(worst.pixels, worst.truth, worst.answer, worst.confidence.tolist(), strict=True)
-    return [(as_png(image), f"{classes[is_]} → {classes[said]} {sure:.0%}") for image, is_, said, sure in each]
+def confident_errors(file: Path, test: ImageSet) -> list[tuple[bytes, str]]:
+    """The most confident errors of all in predictions.csv, each with its true and its predicted class."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = [row for row in enumerate(csv.DictReader(lines)) if row[1]["truth"] != row[1]["answer"]]
+    worst = sorted(rows, key=lambda row: -float(row[1]["probability"]))[:ERRORS]
+    images = (pixels[0] for pixels, _ in test.batches(np.array([place]) for place, _ in worst))
+    said = (f"{row['truth']} → {row['answer']} {float(row['probability']):.0%}" for _, row in worst)
+    return [(as_png(image), words) for image, words in zip(images, said, strict=True)]
 
 
 def as_png(pixels: Tensor) -> bytes:
