@@ -249,7 +249,7 @@ PARAMETERS = {
     "vision/vit-cifar-best": 14_171_146,
     "vision/cct-7-3x1": 3_765_515,
     "vision/fsdd": 341_194,
-    "vision/fsdd-speakers": 341_194,
+    "vision/fsdd-speakers": 426_154,
     "vision/vit-tiny": 5_526_346,
     "vision/vit-small": 21_669_514,
     "vision/vit-base": 85_806_346,
