@@ -187,9 +187,9 @@ PRESETS: dict[str, TextConfig] = {
         schedule=PLATEAU,
         model=EmbedderConfig(context=64, core=modernbert_core(256, 4, 4, ffn_dim=704, dropout=0.1)),
     ),
-    # The 2017 Transformer on Multi30k, English to German, test_2016, beams of 5: BLEU 33.4 lower-cased and tokenised, 33.0
-    # cased by 13a (34.7 and 34.3 with the mean of the last five checkpoints); greedily 31.1 and 30.7. 3,340 steps, 2,400
-    # core-seconds of one thread, --minutes 40 --clock cpu (Intel Xeon with AMX, shared; seed 0, bf16).
+    # The 2017 Transformer on Multi30k, English to German, test_2016, beams of 5: BLEU 33.4 lower-cased and tokenised,
+    # 33.0 cased by 13a (34.7 and 34.3 with the mean of the last five checkpoints); greedily 31.1 and 30.7. 3,340 steps,
+    # 2,400 core-seconds of one thread, --minutes 40 --clock cpu (Intel Xeon with AMX, shared; seed 0, bf16).
     "multi30k": MULTI30K,
     # The same budget and size with the modern block and Muon, which finds in 300 steps how words belong together, where
     # Adam and the paper's block need 2,000. English to German, test_2016, beams of 5: BLEU 40.3 lower-cased and
