@@ -16,7 +16,7 @@ from core.cli.exits import main
 from core.devices import device_kind
 from core.files.json_files import read_json
 from core.training.trained import DATA
-from text.tasks.label_configs import ClassificationConfig
+from text.tasks.labelling.configs import ClassificationConfig
 from text.trained import Trained, load_any
 from text.using.given import UseOptions, given_words, texts_of
 from text.using.text_classifier import TextClassifier

@@ -14,7 +14,7 @@ from text.models.recurrent import RecurrentConfig
 from text.models.recurrent_seq2seq import RecurrentSeq2SeqConfig
 from text.tasks.chatting.config import InstructionsConfig, PreferencesConfig
 from text.tasks.embedding_config import EmbeddingConfig
-from text.tasks.label_configs import ClassificationConfig, TaggingConfig
+from text.tasks.labelling.configs import ClassificationConfig, TaggingConfig
 
 Bias = Literal["all", "none"]
 PLAIN = ScheduleConfig(kind="cosine", warmup=0.05, final=0.1)

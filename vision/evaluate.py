@@ -24,7 +24,7 @@ from vision.data.evaluation import Split, choose_images
 from vision.generation.options import DrawingOptions
 from vision.reports.report import key_figures, tables, write_figures
 from vision.tasks.contrastive import retrieval, vectors
-from vision.tasks.drawn import DrawnOptions, evaluate_drawn
+from vision.tasks.drawing.drawn import DrawnOptions, evaluate_drawn
 from vision.tasks.evaluation import Views, evaluate_all, variants
 from vision.trained import Trained, load, load_contrastive, load_drawing, task_of
 

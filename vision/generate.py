@@ -24,7 +24,7 @@ from core.training.trained import Weights
 from vision.captions.prompts import Prompts
 from vision.generation.options import DrawingOptions
 from vision.reports.sheets import write_film, write_images, write_sheet
-from vision.tasks.pixels import sized
+from vision.tasks.drawing.pixels import sized
 from vision.trained import TrainedGenerator, TrainedPixels, load_drawing
 
 FILMED = 100

@@ -13,8 +13,8 @@ from vision.models.contrastive import ContrastiveConfig
 from vision.models.dit import DiTConfig
 from vision.models.image_gpt import ImageGPTConfig
 from vision.tasks.contrastive_config import ContrastiveRunConfig
-from vision.tasks.flow_config import FlowConfig
-from vision.tasks.pixels_config import PixelsConfig
+from vision.tasks.drawing.flow_config import FlowConfig
+from vision.tasks.drawing.pixels_config import PixelsConfig
 
 PLATEAU = ScheduleConfig(kind="wsd", warmup=0.05, decay=0.5, final=0.0)
 COSINE = ScheduleConfig(kind="cosine", warmup=0.05, final=0.0)

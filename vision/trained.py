@@ -25,8 +25,8 @@ from vision.pretrained.head import ClassNames
 from vision.pretrained.load import Pretrained, read_public
 from vision.tasks.configs import CONFIGS
 from vision.tasks.contrastive_config import ContrastiveRunConfig
-from vision.tasks.flow_config import FlowConfig
-from vision.tasks.pixels_config import PixelsConfig
+from vision.tasks.drawing.flow_config import FlowConfig
+from vision.tasks.drawing.pixels_config import PixelsConfig
 
 M = TypeVar("M", bound=nn.Module)
 

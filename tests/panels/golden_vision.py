@@ -11,7 +11,7 @@ from vision.augmentation.config import AugmentConfig
 from vision.config import TrainConfig, VisionConfig
 from vision.models.config import ViTConfig
 from vision.models.dit import DiTConfig
-from vision.tasks.flow_config import FlowConfig
+from vision.tasks.drawing.flow_config import FlowConfig
 from vision.train import train
 
 PLAIN = TrainConfig(

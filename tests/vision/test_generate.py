@@ -21,9 +21,9 @@ from vision.models.image_gpt import ImageGPTConfig
 from vision.presets import PRESETS
 from vision.tasks.configs import CONFIGS
 from vision.tasks.contrastive_config import ContrastiveRunConfig
-from vision.tasks.flow_config import FlowConfig
+from vision.tasks.drawing.flow_config import FlowConfig
+from vision.tasks.drawing.pixels_config import PixelsConfig
 from vision.tasks.loop import train
-from vision.tasks.pixels_config import PixelsConfig
 
 CORE = TransformerConfig(dim=16, depth=2, n_heads=2, modulation="adaln", position=PositionConfig("learned"))
 SETTINGS = {"precision": "fp32", "device": "cpu", "log_every": 10}

@@ -10,8 +10,8 @@ from typing import Any
 from text.conversations.messages import Conversation
 from text.conversations.read import ADVICE, conversation, objects, pairs_of
 from text.corpus.documents import BadText, Document
-from text.corpus.parts import Bad, Parts, Rows, find_files, load_parts, usable
 from text.corpus.sources import Data
+from text.examples.parts import Bad, Parts, Rows, find_files, load_parts, usable
 
 ACCEPTED = (
     "accepted are .jsonl and .json files of rows with prompt, chosen and rejected, each a text or a list of messages "

@@ -12,8 +12,8 @@ from core.messages import first_line
 from text.conversations.messages import Conversation, Message, Role
 from text.conversations.skills import skills
 from text.corpus.documents import BadText, Document, lines, plain_name
-from text.corpus.parts import Bad, Parts, Rows, find_files, load_parts, only, usable
 from text.corpus.sources import Data
+from text.examples.parts import Bad, Parts, Rows, find_files, load_parts, only, usable
 
 ROLES: dict[str, Role] = {"system": "system"}
 ROLES |= {"user": "user", "human": "user"}

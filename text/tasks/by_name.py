@@ -2,12 +2,12 @@
 
 from text.tasks.chatting.instructions import Instructions
 from text.tasks.chatting.preferences import Preference
-from text.tasks.classification import Classification
 from text.tasks.denoising import Denoising
 from text.tasks.embedding import Embedding
+from text.tasks.labelling.classification import Classification
+from text.tasks.labelling.tagging import Tagging
 from text.tasks.language_modelling import LanguageModelling
 from text.tasks.masked import MaskedLanguageModelling
-from text.tasks.tagging import Tagging
 from text.tasks.task import TextTask
 from text.tasks.translation import Translation
 

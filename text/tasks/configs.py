@@ -5,7 +5,7 @@ from typing import get_args, get_type_hints
 from text.config import DenoisingConfig, LanguageModellingConfig, MaskedConfig, TextConfig, TranslationConfig
 from text.tasks.chatting.config import InstructionsConfig, PreferencesConfig
 from text.tasks.embedding_config import EmbeddingConfig
-from text.tasks.label_configs import ClassificationConfig, TaggingConfig
+from text.tasks.labelling.configs import ClassificationConfig, TaggingConfig
 
 ALL = (
     *(LanguageModellingConfig, TranslationConfig, MaskedConfig, DenoisingConfig),

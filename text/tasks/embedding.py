@@ -17,8 +17,8 @@ from core.training.order import share as divided
 from core.training.run import Run
 from core.training.trained import save_data_record
 from text.config import EvaluateConfig
-from text.corpus.pairs import Pairs, ParallelText
 from text.corpus.sequences import Ragged, choose_tokenizer, framed, special_ids
+from text.examples.pairs import Pairs, ParallelText
 from text.models.encoder import Embedder
 from text.tasks.embedding_config import EmbeddingConfig
 from text.tasks.paired import test_pairs, training_pairs

@@ -1,7 +1,7 @@
 """Texts in pairs: what a run is trained on, and what a trained model is evaluated on."""
 
 from text.config import EvaluateConfig, PairsConfig
-from text.corpus.pairs import Pairs, ParallelText, load_pairs, read_pairs
+from text.examples.pairs import Pairs, ParallelText, load_pairs, read_pairs
 from text.tasks.task import check_same_data
 
 

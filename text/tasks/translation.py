@@ -17,9 +17,9 @@ from core.training.run import Run
 from core.training.trained import save_data_record
 from text.config import EvaluateConfig, TranslationConfig
 from text.corpus.batches import LengthBatches, evaluation_batches
-from text.corpus.pairs import Pairs, ParallelText
 from text.corpus.sequences import Ragged, choose_tokenizer, encode_all, special_ids
 from text.corpus.windows import IGNORED
+from text.examples.pairs import Pairs, ParallelText
 from text.reports.bleu import by_length, cased, lower_cased
 from text.tasks.paired import test_pairs, training_pairs
 from text.tasks.task import TextTask, chosen_shape, chosen_tokenizer, in_steps

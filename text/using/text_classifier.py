@@ -12,7 +12,7 @@ from core.training.answers import Answers
 from core.training.order import Indices, Share
 from text.corpus.batches import evaluation_batches, restored
 from text.corpus.sequences import Ragged, TooLong, encode_all, frame_ids, limited, special_ids
-from text.tasks.labels import real
+from text.tasks.labelling.labels import real
 from text.tokens.affixes import words_of
 from text.tokens.base import Tokenizer
 from text.using.word_tagger import BETWEEN, encode_words

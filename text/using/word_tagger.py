@@ -15,7 +15,7 @@ from text.corpus.batches import evaluation_batches, restored
 from text.corpus.sequences import Ragged, TooLong, encode_all, frame_ids, limited, special_ids
 from text.corpus.windows import IGNORED
 from text.models.encoder import ClassifierConfig, TaggerConfig
-from text.tasks.labels import real
+from text.tasks.labelling.labels import real
 from text.tokens.base import Tokenizer
 from text.tokens.bpe import BPETokenizer
 

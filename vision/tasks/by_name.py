@@ -2,8 +2,8 @@
 
 from vision.tasks.classification import Classification
 from vision.tasks.contrastive import Captioning
-from vision.tasks.flow import Flow
-from vision.tasks.pixels import Pixels
+from vision.tasks.drawing.flow import Flow
+from vision.tasks.drawing.pixels import Pixels
 from vision.tasks.task import VisionTask
 
 TASKS: dict[str, type[VisionTask]] = {

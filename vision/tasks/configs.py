@@ -2,8 +2,8 @@
 
 from vision.config import TrainConfig, VisionConfig
 from vision.tasks.contrastive_config import ContrastiveRunConfig
-from vision.tasks.flow_config import FlowConfig
-from vision.tasks.pixels_config import PixelsConfig
+from vision.tasks.drawing.flow_config import FlowConfig
+from vision.tasks.drawing.pixels_config import PixelsConfig
 
 CONFIGS: dict[str, type[VisionConfig]] = {
     config.task: config for config in (TrainConfig, FlowConfig, ContrastiveRunConfig, PixelsConfig)

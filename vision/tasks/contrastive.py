@@ -20,7 +20,7 @@ from vision.data.preparation import Preparation
 from vision.generation.noise import generator
 from vision.models.contrastive import Contrastive, ContrastiveLoss
 from vision.tasks.contrastive_config import ContrastiveRunConfig
-from vision.tasks.prompted import PromptedTask, check_same_shape, choose_prompts, first_model, prepared_data
+from vision.tasks.drawing.prompted import PromptedTask, check_same_shape, choose_prompts, first_model, prepared_data
 from vision.trained import load_contrastive
 
 

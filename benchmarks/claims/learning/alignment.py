@@ -22,8 +22,8 @@ from benchmarks.claims.materials.writing import LONGEST, VOCABULARY, Reward, jud
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
 from core.optim.config import OptimizerConfig
-from text.corpus.labelled import load_labelled
 from text.corpus.sequences import choose_tokenizer
+from text.examples.labelled import load_labelled
 from text.models.gpt import GPT
 from text.tokens.base import Tokenizer
 

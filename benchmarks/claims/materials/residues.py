@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from core.attention import record_attention
 from core.files.downloads import data_root
-from text.corpus.tagged import load_tagged
 from text.corruption.masking import Masking
+from text.examples.tagged import load_tagged
 
 NEEDS = ("pdb_chains/pdb_chains.npz", "protein_ss/train_q3.tsv")
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"

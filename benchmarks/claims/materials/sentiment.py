@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from benchmarks.claims.common import Draw, fit, hidden_tokens, seeded
 from core.optim.config import OptimizerConfig
-from text.corpus.labelled import load_labelled
 from text.corpus.load import ArrayCorpus, load_corpus
 from text.corpus.sequences import Ragged, encode_all
 from text.corruption.masking import Ids, build_masking, masked_ids
+from text.examples.labelled import load_labelled
 from text.models.encoder import Classifier, ClassifierConfig, MaskedLM, MaskedLMConfig
 from text.models.heads import HeadConfig
 from text.presets import MUON, modern_core

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from core.training.order import Share
 from text.corpus.batches import LengthBatches, Unit, evaluation_batches, padding, restored, snug_batches
-from text.corpus.pairs import load_pairs
 from text.corpus.sequences import NOTHING, Ragged, choose_tokenizer, encode_all
 from text.corpus.windows import IGNORED
+from text.examples.pairs import load_pairs
 
 Lengths = NDArray[np.int64]
 UNITS: tuple[tuple[Unit, int], ...] = (("rows", 7), ("tokens", 90))

@@ -19,8 +19,8 @@ from tests.text.tasks.toys import CLASSIFY, moods
 from text.corpus.windows import IGNORED
 from text.models.build import build_model
 from text.presets import PRESETS
-from text.tasks.classification import Classification
 from text.tasks.configs import CONFIGS
+from text.tasks.labelling.classification import Classification
 from text.tasks.task import starting_model
 from text.tokens.affixes import words_of
 from text.train import train

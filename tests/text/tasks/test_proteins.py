@@ -11,7 +11,7 @@ from core.training.order import Share
 from text.presets import PRESETS
 from text.tag import shown, words_of
 from text.tasks.configs import CONFIGS
-from text.tasks.tagging import Tagging
+from text.tasks.labelling.tagging import Tagging
 
 
 def test_chains_are_read_letter_by_letter(data_root: Path) -> None:

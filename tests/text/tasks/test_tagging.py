@@ -17,13 +17,13 @@ from core.training.order import Share
 from tests.processes import Command
 from tests.text.tasks import toys
 from tests.text.tasks.toys import TAG, ends, names
-from text.corpus.tagged import Tagged, TaggedText
 from text.corpus.windows import IGNORED
+from text.examples.tagged import Tagged, TaggedText
 from text.models.build import build_model
 from text.presets import PRESETS
 from text.pretrained.families import find_family
 from text.tasks.configs import CONFIGS
-from text.tasks.tagging import Tagging, learned
+from text.tasks.labelling.tagging import Tagging, learned
 from text.tokens.affixes import UNKNOWN, AffixTokenizer, parts_of
 from text.tokens.base import CharTokenizer
 from text.tokens.load import load_tokenizer

@@ -15,9 +15,9 @@ from vision.generation.flow import FlowLoss
 from vision.generation.options import DrawingOptions
 from vision.generation.samplers import Drawing, integrate
 from vision.models.dit import DiT, DiTConfig
-from vision.tasks.drawn import nearest_figures
-from vision.tasks.flow import Flow, held_out_loss, held_out_times
-from vision.tasks.flow_config import FlowConfig
+from vision.tasks.drawing.drawn import nearest_figures
+from vision.tasks.drawing.flow import Flow, held_out_loss, held_out_times
+from vision.tasks.drawing.flow_config import FlowConfig
 from vision.tasks.loop import train
 from vision.trained import load, load_generator
 

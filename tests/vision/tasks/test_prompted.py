@@ -21,11 +21,11 @@ from vision.models.dit import DiTConfig
 from vision.models.image_gpt import ImageGPT, ImageGPTConfig
 from vision.tasks.contrastive import Captioning, moved, retrieval, vectors
 from vision.tasks.contrastive_config import ContrastiveRunConfig
-from vision.tasks.flow import Flow
-from vision.tasks.flow_config import FlowConfig
+from vision.tasks.drawing.flow import Flow
+from vision.tasks.drawing.flow_config import FlowConfig
+from vision.tasks.drawing.pixels import Pixels, coding_error, nats, per_unit
+from vision.tasks.drawing.pixels_config import PixelsConfig
 from vision.tasks.loop import train
-from vision.tasks.pixels import Pixels, coding_error, nats, per_unit
-from vision.tasks.pixels_config import PixelsConfig
 from vision.trained import load_contrastive
 
 CORE = TransformerConfig(dim=16, depth=1, n_heads=2, position=PositionConfig("learned"))

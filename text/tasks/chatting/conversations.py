@@ -12,8 +12,8 @@ from core.training.trained import save_data_record
 from text.conversations.messages import Conversation
 from text.conversations.read import Conversations, load_conversations
 from text.conversations.template import CHATML, FILE, MARKS, ChatTemplate, choose_template
-from text.corpus.parts import Parts
 from text.corpus.sequences import choose_tokenizer
+from text.examples.parts import Parts
 from text.pretrained.start import start_folder
 from text.tasks.chatting.config import ConversationConfig
 from text.tasks.task import chosen_tokenizer

@@ -17,8 +17,8 @@ from text.conversations.encode import Encoded, encode_conversations, pack
 from text.conversations.read import Conversations, read_conversations
 from text.conversations.template import ChatTemplate, saved_template
 from text.corpus.batches import evaluation_batches
-from text.corpus.parts import Parts
 from text.corpus.windows import IGNORED
+from text.examples.parts import Parts
 from text.tasks.chatting.config import InstructionsConfig
 from text.tasks.chatting.conversations import (
     configured_conversations,

@@ -22,8 +22,8 @@ from text.conversations.encode import Encoded, encode_conversations
 from text.conversations.preferences import Preferences, load_preferences, read_preferences
 from text.conversations.read import Conversations
 from text.conversations.template import ChatTemplate, saved_template
-from text.corpus.parts import Parts
 from text.corpus.windows import IGNORED
+from text.examples.parts import Parts
 from text.reports.preference_curves import draw_curves
 from text.tasks.chatting.config import PreferencesConfig
 from text.tasks.chatting.conversations import save_conversations, show_answers, tokens_and_template

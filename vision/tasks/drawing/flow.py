@@ -21,8 +21,8 @@ from vision.generation.flow import FlowLoss, logit_normal
 from vision.generation.noise import generator, noise
 from vision.models.dit import DiT
 from vision.reports.sheets import write_sheet
-from vision.tasks.flow_config import FlowConfig
-from vision.tasks.prompted import (
+from vision.tasks.drawing.flow_config import FlowConfig
+from vision.tasks.drawing.prompted import (
     PromptedTask,
     check_same_shape,
     choose_prompts,

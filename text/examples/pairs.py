@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from text.corpus.documents import BadText, Document, lines, plain_name
-from text.corpus.parts import Bad, Parts, Rows, find_files, hold_out, notice_overlap, only, usable
 from text.corpus.published import find_published, multi30k
 from text.corpus.sources import Data
 from text.corpus.tables import columns, records
+from text.examples.parts import Bad, Parts, Rows, find_files, hold_out, notice_overlap, only, usable
 
 LANGUAGES = ("en", "de")  # of Multi30k
 PARTS = ("train", "val", "test_2016_flickr")

@@ -16,9 +16,9 @@ from vision.data.evaluation import Split, choose_images
 from vision.data.load import load_data
 from vision.generation.measures import chosen, frechet_distance, kernel_distance, nearest
 from vision.reports.sheets import write_sheet
-from vision.tasks.flow import held_out_loss
-from vision.tasks.judges import Judge, as_drawn, load_judge
-from vision.tasks.pixels import coding_error, nats, per_unit
+from vision.tasks.drawing.flow import held_out_loss
+from vision.tasks.drawing.judges import Judge, as_drawn, load_judge
+from vision.tasks.drawing.pixels import coding_error, nats, per_unit
 from vision.trained import TrainedGenerator, TrainedPixels
 
 SHOWN = 20

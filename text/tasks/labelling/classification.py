@@ -13,12 +13,12 @@ from core.training.run import Run
 from core.training.trained import save_data_record
 from text.config import EvaluateConfig
 from text.corpus.batches import LengthBatches
-from text.corpus.labelled import LabelledText, Texts, load_labelled, read_labelled
 from text.corpus.sequences import choose_tokenizer, frame_ids, special_ids
 from text.corpus.windows import IGNORED
+from text.examples.labelled import LabelledText, Texts, load_labelled, read_labelled
 from text.reports.labels import report
-from text.tasks.label_configs import ClassificationConfig
-from text.tasks.labels import (
+from text.tasks.labelling.configs import ClassificationConfig
+from text.tasks.labelling.labels import (
     LabelLoss,
     TokenDropout,
     compacted,

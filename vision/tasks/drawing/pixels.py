@@ -23,8 +23,8 @@ from vision.generation.noise import generator
 from vision.generation.pixels import PixelGenerator
 from vision.models.image_gpt import ImageGPT, PixelLoss
 from vision.reports.sheets import write_sheet
-from vision.tasks.pixels_config import PixelsConfig
-from vision.tasks.prompted import (
+from vision.tasks.drawing.pixels_config import PixelsConfig
+from vision.tasks.drawing.prompted import (
     PromptedTask,
     check_same_shape,
     choose_prompts,

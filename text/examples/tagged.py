@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from core.checks import check_choice
 from text.corpus.documents import BadText, Document, lines, plain_name
-from text.corpus.parts import Bad, Parts, Rows, find_files, hold_out, notice_overlap, only, usable
 from text.corpus.published import CB513, FLIP, find_published, ud_english_ewt
 from text.corpus.sources import Data
 from text.corpus.tables import Row, records
 from text.corpus.windows import IGNORED
+from text.examples.parts import Bad, Parts, Rows, find_files, hold_out, notice_overlap, only, usable
 
 Column = Literal["upos", "xpos"]
 NAMED = ("ud_english_ewt", "protein_ss")

@@ -18,12 +18,12 @@ from core.training.trained import save_data_record
 from text.config import EvaluateConfig
 from text.corpus.batches import LengthBatches
 from text.corpus.sequences import Ragged, choose_tokenizer, special_ids
-from text.corpus.tagged import Tagged, TaggedText, load_tagged, read_tagged
 from text.corpus.windows import IGNORED
+from text.examples.tagged import Tagged, TaggedText, load_tagged, read_tagged
 from text.reports.labels import report
 from text.reports.span_f1 import SpanCounts, mark_spans
-from text.tasks.label_configs import TaggingConfig
-from text.tasks.labels import (
+from text.tasks.labelling.configs import TaggingConfig
+from text.tasks.labelling.labels import (
     LabelLoss,
     TokenDropout,
     compacted,

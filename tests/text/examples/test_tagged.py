@@ -11,8 +11,8 @@ import pytest
 from text.corpus.documents import BadText, Document
 from text.corpus.published import CB513, find_published
 from text.corpus.tables import Row, records
-from text.corpus.tagged import load_tagged, read_tagged, sentences
 from text.corpus.windows import IGNORED
+from text.examples.tagged import load_tagged, read_tagged, sentences
 
 CONLLU = """\
 # sent_id = 1

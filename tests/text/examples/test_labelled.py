@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from text.corpus.labelled import load_labelled, ordered, read_labelled
+from text.examples.labelled import load_labelled, ordered, read_labelled
 
 TEXTS = ["good", 'a "fine" film', "bad", "two\tparts", "漢字"]
 LABELS = ["pos", "pos", "neg", "neg", "pos"]

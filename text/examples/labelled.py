@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from text.corpus.documents import BadText, Document
-from text.corpus.parts import Bad, Parts, Rows, find_files, hold_out, notice_overlap, only, usable
 from text.corpus.published import find_published, sst2
 from text.corpus.sources import Data
 from text.corpus.tables import columns, records
+from text.examples.parts import Bad, Parts, Rows, find_files, hold_out, notice_overlap, only, usable
 
 NAMED = {"sst2": ("train", "dev", "test"), "sst2:phrases": ("glue-train", "glue-dev", "test")}
 SENTIMENT = {"0": "negative", "1": "positive"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from text.corpus.pairs import load_pairs, read_pairs
+from text.examples.pairs import load_pairs, read_pairs
 
 SOURCE = ["A house.", 'He said "no".', "one\u2028line\x0b\x85 still", "漢字", 'a "quoted" start']
 TARGET = ["Ein Haus.", "„Nein“, sagte er.", "eine Zeile\x1c", '"Zeichen"', "am Anfang"]

@@ -1,0 +1,1 @@
+"""Giving labels: to texts, and to the words of sentences."""

@@ -1,0 +1,1 @@
+"""What a model that draws images is trained to do, and how what it draws is judged."""
