@@ -75,6 +75,11 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
+def steps(cells: Sequence[Mapping[str, Any]]) -> str:
+    """How many steps fitted into the time of each seed: other programs on the machine slow down core-seconds too."""
+    return ", ".join(f"{one['beams']['step']:,}" for one in cells)
+
+
 def cells_of(record: Mapping[str, Any], preset: str) -> list[Mapping[str, Any]]:
     """The seeds of a preset."""
     return [value for key, value in record["cells"].items() if key.rpartition(",")[0] == preset]
@@ -86,7 +91,7 @@ def shown(record: Mapping[str, Any], presets: Sequence[str]) -> str:
     figures |= {"lower-cased, greedy": ("greedy", "bleu_lower_cased")}
     found = {preset: cells for preset in presets if (cells := cells_of(record, preset))}
     rows = [
-        [preset, str(len(cells)), *(spread([one[how][name] for one in cells]) for how, name in figures.values())]
+        [preset, steps(cells), *(spread([one[how][name] for one in cells]) for how, name in figures.values())]
         for preset, cells in found.items()
     ]
     lengths = [key for key in next(iter(found.values()))[0]["beams"] if key.startswith("bleu_cased_")]
@@ -95,7 +100,7 @@ def shown(record: Mapping[str, Any], presets: Sequence[str]) -> str:
         for preset, cells in found.items()
     ]
     headers = [key.removeprefix("bleu_cased_") for key in lengths]
-    return f"{table(['', 'seeds', *figures], rows)}\n\n{table(['cased, by length', *headers], by_length)}"
+    return f"{table(['', 'steps of each seed', *figures], rows)}\n\n{table(['cased, by length', *headers], by_length)}"
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
