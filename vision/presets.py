@@ -195,12 +195,13 @@ PRESETS: dict[str, VisionConfig] = {
             core=replace(plain_core(256, 7, 4, drop_path=0.1), ffn_dim=512),
         ),
     ),
-    # Spoken digits (docs/sounds.md), with --validation 0, last step, in 124 to 134 core-seconds of one thread of an
-    # Intel Xeon with AMX. The official 300 recordings: 99.7, 100.0 and 99.0 % (seeds 0 to 2). New voices:
-    # 80.5 % on average over the six speakers, 59.2 % (nicolas) to 90.0 % (theo), seed 0
+    # Spoken digits (docs/sounds.md): 99.7, 100.0 and 99.0 % of the official 300 recordings (seeds 0 to 2), with
+    # --validation 0, last step, in 134 core-seconds of one thread of an Intel Xeon with AMX
     # (benchmarks/results/vision_sounds.json).
     "fsdd": SPOKEN,
     # The same with convolutions, for which a vowel that is a little higher is the same vowel, and other microphones.
+    # New voices: 86.0 % on average over the six speakers, 77.2 % (lucas) to 96.2 % (jackson), seed 0, the rest as
+    # above, in 474 core-seconds.
     "fsdd-speakers": replace(
         SPOKEN,
         data="fsdd:theo",

@@ -41,7 +41,6 @@ from benchmarks.measure.harness import Contestant, run_once
 from benchmarks.measure.options import add_results, check_known, integers, names, parser_of
 from benchmarks.measure.record import number, provenance, table, update
 from benchmarks.peers.decision import PEER
-from vision.presets import PRESETS
 
 NAME = "gpu"
 UNSHOWN = ("wall_seconds", "core_seconds", "process_seconds", "peak_bytes")  # of the process; in the JSON all the same
@@ -95,7 +94,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="of each process")
     add_results(parser)
     options = parser.parse_args(argv)
-    check_known(options, parts=PARTS, vision_presets=PRESETS)
+    check_known(options, parts=PARTS)
+    if "vision" in options.parts:
+        from vision.presets import PRESETS  # which a machine without the panel's packages lacks
+
+        check_known(options, vision_presets=PRESETS)
     options.compile = options.compile or ("off" if options.tiny else "default")
     options.micro_batches = options.micro_batches or ([1, 2] if options.tiny else [16, 32, 64])
     options.lengths = options.lengths or ([64] if options.tiny else [1024, 4096, 8192])
