@@ -202,8 +202,8 @@ PRESETS: dict[str, TextConfig] = {
         model=EncoderDecoderConfig(context=128, core=modern_core(192, 4, 6, dropout=0.25)),
     ),
     # What came before: one LSTM to read the sentence and one to write it (Sutskever 2014); with Bahdanau's attention
-    # (2015); with Luong's (2015). BLEU as above after 6 core-minutes, --minutes 6 --clock cpu, means of two seeds:
-    # 17.6, 26.1 and 32.5 lower-cased (benchmarks/results/translation_ladder.json).
+    # (2015); with Luong's (2015). BLEU as above after 6 core-minutes, --minutes 6 --clock cpu, means of three seeds:
+    # 17.6, 26.6 and 32.8 lower-cased (benchmarks/results/translation_ladder.json).
     "multi30k-lstm": RECURRENT,
     "multi30k-bahdanau": replace(
         RECURRENT, model=replace(LSTM, cell="gru", attention="additive", encoder="bidirectional")
