@@ -12,10 +12,9 @@ from torch import Tensor
 
 from benchmarks.claims.common import Claim, Finding, Lab, fit, next_token, seeded, spread, targets_of
 from benchmarks.claims.learning.scaling import BATCH, HELD_OUT, LENGTH, PLATEAU, RATE, bits, build, size
-from benchmarks.claims.materials.characters import taken
+from benchmarks.claims.materials.characters import novels, taken
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
-from text.corpus.load import load_corpus
 from text.presets import MUON
 
 DIM, EPOCHS = 64, (1, 2, 4, 8, 16, 32)
@@ -24,7 +23,7 @@ FEW, MANY = 4, 32
 
 def draw(unique: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
     """Windows from the first so many bytes: 2 x int64 (BATCH, LENGTH)."""
-    rows = taken(load_corpus("british_novels", "byte").train[:unique], LENGTH + 1, BATCH, g)
+    rows = taken(novels().train[:unique], LENGTH + 1, BATCH, g)
     return rows[:, :-1], rows[:, 1:]
 
 

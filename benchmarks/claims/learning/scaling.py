@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.claims.common import Claim, Finding, Lab, fit, next_token, parameters, seeded, targets_of
-from benchmarks.claims.materials.characters import taken
+from benchmarks.claims.materials.characters import novels, taken
 from benchmarks.claims.materials.power_law import bounds, fitted, loss_of
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
 from core.optim.config import ScheduleConfig
-from text.corpus.load import load_corpus
 from text.corpus.windows import validation_batches
 from text.models.gpt import GPT, GPTConfig
 from text.presets import MUON, modern_core
@@ -46,14 +45,14 @@ def size(dim: int) -> int:
 
 
 def windows(g: torch.Generator) -> tuple[Tensor, Tensor]:
-    rows = taken(load_corpus("british_novels", "byte").train, LENGTH + 1, BATCH, g)
+    rows = taken(novels().train, LENGTH + 1, BATCH, g)
     return rows[:, :-1], rows[:, 1:]
 
 
 @torch.no_grad()
 def bits(model: GPT, tested: int) -> float:
     """Bits per byte of the beginning of the novel that is held out."""
-    text, objective = load_corpus("british_novels", "byte").validation[:tested], NextTokenLoss(model)
+    text, objective = novels().validation[:tested], NextTokenLoss(model)
     total = sum(float(objective(*batch)) for batch in validation_batches(text, LENGTH, 64))
     return total / (len(text) - 1) / math.log(2)
 

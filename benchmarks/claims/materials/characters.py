@@ -1,4 +1,5 @@
-"""What the claims on text share: tiny Shakespeare by characters, windows of it, and the loss on its last tenth."""
+"""What the claims on text share: tiny Shakespeare by characters, novels by bytes, windows, and the loss on what is
+held out."""
 
 from __future__ import annotations
 
@@ -22,6 +23,12 @@ NEEDS = ("shakespeare/input.txt",)
 def shakespeare() -> ArrayCorpus:
     """1.1 million characters of 65 kinds; the last tenth is held out."""
     return load_corpus("shakespeare")
+
+
+@lru_cache(maxsize=1)
+def novels() -> ArrayCorpus:
+    """British novels by bytes, one of them held out."""
+    return load_corpus("british_novels", "byte")
 
 
 def taken(tokens: NDArray[Any], length: int, batch: int, g: torch.Generator) -> Tensor:
