@@ -1,11 +1,13 @@
-"""What adapters and instructions reach on a CPU: LoRA beside full fine-tuning, six skills, a 135 M model's memory.
+"""What after-training reaches on a CPU: LoRA beside full fine-tuning, six skills, preferences, a 135 M model's memory.
 
-python -m benchmarks.after_training [--parts lora,skills,memory] [--seeds 0,1,2] [--steps N]
+python -m benchmarks.after_training [--parts lora,skills,preferences,memory] [--seeds 0,1,2] [--steps N]
 
 - lora: a model of bytes learns tiny Shakespeare, then Python's own documentation (`--data pydoc`), by all of its
   weights and by LoRA of rank 8, in as many steps. `share` is the part of full fine-tuning's fall of the loss that LoRA
   reaches; `parameters`, what it trains as a part of the weights.
 - skills: the preset instruct; the part of the held-out questions whose answer is right to the letter.
+- preferences: a model learns the skills from answers of which half are a word and half a sentence; the preset prefer
+  then learns that a sentence is better. Of answers of either model: the part that is right, in a word or a sentence.
 - memory: LoRA on a model of 135 million random weights (30 layers, 576 wide, 9 heads, 3 of keys, 49,152 tokens), 50
   steps of 1,024 tokens: the most memory that the process held, and core-seconds.
 
@@ -16,6 +18,7 @@ figures in benchmarks/results/after_training.json.
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +27,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.measure.harness import last_json
@@ -32,12 +36,18 @@ from benchmarks.measure.record import ROOT, number, provenance, table, update
 from benchmarks.peers.nanogpt import run_timed
 from core.cli.exits import main
 from core.config import PositionConfig, TransformerConfig
+from core.decoding.filters import Sampling
+from core.files.atomic import write_text
 from core.files.json_files import read_json
 from core.memory import children_peak_memory
 from core.training.checkpoints import Checkpoints
+from text.conversations.messages import Message
+from text.conversations.skills import skills
+from text.conversations.template import saved_template
 from text.models.gpt import GPT, GPTConfig
 from text.pretrained.folders import CONFIG, export_pretrained
 from text.trained import load
+from text.using.answering import Answering
 
 NAME = "after_training"
 WIDE = "--tokenizer byte --model.core.dim 448 --model.core.n-heads 7 --sample 0"
@@ -52,6 +62,7 @@ SMOL = GPTConfig(
 )  # fmt: skip
 """The shape of SmolLM2-135M."""
 SMALL = replace(SMOL, vocab_size=300, core=replace(SMOL.core, dim=36, depth=2, ffn_dim=48))
+TESTED, ANSWER = 600, 40  # questions, and tokens of an answer and of what ends it, at most
 Figures = dict[str, float]
 
 
@@ -117,12 +128,48 @@ def trained_share(folder: Path) -> float:
     return adapters / (sum(size for size, _ in sizes) - adapters)
 
 
-def skills(options: argparse.Namespace, seed: int) -> Figures:
+def six_skills(options: argparse.Namespace, seed: int) -> Figures:
     """The preset instruct on its six skills."""
     folder = options.runs / "skills" / f"seed-{seed}"
     train(folder, "instruct", f"--seed {seed} {steps_of(options, 1000)}")
     found = evaluate(folder)
     return {name: found[f"val/{name}"] for name in ("exact_match", "loss")}
+
+
+def preferences(options: argparse.Namespace, seed: int) -> Figures:
+    """Skills answered in a word or in a sentence, as it comes, and the preset prefer on pairs of both."""
+    folder, coins = options.runs / "preferences" / f"seed-{seed}", np.random.default_rng(seed)
+    said, pairs = folder / "said.jsonl", folder / "pairs.jsonl"
+    words = [(asked.content, word.content) for asked, word in skills()]
+    learned, held_out = words[:-TESTED], words[-TESTED:]
+    either = [(asked, word if coins.integers(2) else sentence(word)) for asked, word in learned]
+    write_rows(said, [{"instruction": asked, "output": answer} for asked, answer in either])
+    write_rows(pairs, [{"prompt": asked, "chosen": sentence(word), "rejected": word} for asked, word in learned])
+    train(folder / "skills", "instruct --data", said, f"--seed {seed} {steps_of(options, 1000)}")
+    spent = train(folder / "preferred", "prefer --data", pairs, "--init-from", folder / "skills", f"--seed {seed}")
+    before, after = (answered(folder / name, held_out, seed) for name in ("skills", "preferred"))
+    shares = {f"{what}, {when}": part[what] for what in before for when, part in (("before", before), ("after", after))}
+    found = evaluate(folder / "preferred")
+    return {**shares, **{name: found[f"val/{name}"] for name in ("accuracy", "reward_margin", "kl")}, "seconds": spent}
+
+
+def sentence(word: str) -> str:
+    """The same answer, in a sentence."""
+    return f"It is {word}."
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    write_text(path, "\n".join(map(json.dumps, rows)) + "\n")
+
+
+def answered(folder: Path, words: Sequence[tuple[str, str]], seed: int) -> Figures:
+    """Of answers drawn at a temperature of 1, the part that are right in a word, and in a sentence."""
+    trained = load(folder, "last")
+    answering = Answering(trained.model, trained.tokenizer, saved_template(folder, trained.tokenizer))
+    said = ["".join(answering.answer([Message("user", asked)], Sampling(), ANSWER, seed + n))
+            for n, (asked, _) in enumerate(words)]  # fmt: skip
+    right = {"word": [word for _, word in words], "sentence": [sentence(word) for _, word in words]}
+    return {what: mean(map(str.__eq__, said, each)) for what, each in right.items()}
 
 
 def memory(options: argparse.Namespace, seed: int) -> Figures:
@@ -140,7 +187,12 @@ def memory(options: argparse.Namespace, seed: int) -> Figures:
     }
 
 
-PARTS: dict[str, Callable[[argparse.Namespace, int], Figures]] = {"lora": lora, "skills": skills, "memory": memory}
+PARTS: dict[str, Callable[[argparse.Namespace, int], Figures]] = {
+    "lora": lora,
+    "skills": six_skills,
+    "preferences": preferences,
+    "memory": memory,
+}
 
 
 # ---------------------------------------------------------------------------------------------- the command
@@ -151,7 +203,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = parser_of(NAME, __doc__)
     parser.add_argument("--parts", type=names, default=[*PARTS], help=f"of {','.join(PARTS)}")
     parser.add_argument("--seeds", type=integers, default=[0], help="of the trainings")
-    parser.add_argument("--steps", type=int, default=0, help="of each training; default: 700, 1,000 and 50")
+    parser.add_argument("--steps", type=int, default=0, help="of each training; default: 700, 1,000, 1,000 and 50")
     parser.add_argument("--full-options", default="", help="lora: more options of the training of all weights")
     parser.add_argument("--lora-options", default="", help="lora: more options of the training of adapters")
     parser.add_argument("--tiny", action="store_true", help="memory: a small model, to try")

@@ -37,5 +37,5 @@ def test_every_seed_has_a_column() -> None:
 
 
 def test_an_unknown_part_is_refused() -> None:
-    with pytest.raises(ValueError, match="parts = 'dora' is not one of: lora, skills, memory"):
+    with pytest.raises(ValueError, match="parts = 'dora' is not one of: lora, skills, preferences, memory"):
         after_training.parse(["--parts", "dora"])
