@@ -50,7 +50,7 @@ from text.trained import load
 from text.using.answering import Answering
 
 NAME = "after_training"
-WIDE = "--tokenizer byte --model.core.dim 448 --model.core.n-heads 7 --sample 0"
+WIDE = "--tokenizer byte --model.core.dim 448 --model.core.n-heads 7 --model.head tied --sample 0"
 LORA = "--adapter lora --adapter.rank 8 --adapter.targets all"
 SMOL = GPTConfig(
     vocab_size=49_152,
