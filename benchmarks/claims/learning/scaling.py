@@ -9,16 +9,16 @@ model is trained. With `--predict` they are written to a file, which can be comm
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.claims.common import Claim, Finding, Lab, fit, next_token, parameters, seeded, targets_of
+from benchmarks.claims.common import Claim, Finding, Lab, fit, next_token, parameters, seeded, spread, targets_of
 from benchmarks.claims.materials.characters import novels, taken
-from benchmarks.claims.materials.power_law import bounds, fitted, loss_of
+from benchmarks.claims.materials.power_law import best_size, bounds, exponent, fitted, loss_of
 from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
 from core.optim.config import ScheduleConfig
@@ -38,10 +38,17 @@ def build(dim: int) -> GPT:
     return GPT(GPTConfig(256, LENGTH, "untied", modern_core(dim, SHAPES[dim], dim // 16)))
 
 
+@lru_cache
+def sizes_of(dim: int) -> dict[str, int]:
+    """The three things that are called N."""
+    model = build(dim)
+    everything, table = parameters(model), model.embed.weight.numel()
+    return {"blocks and head": everything - table, "everything": everything, "blocks": everything - 2 * table}
+
+
 def size(dim: int) -> int:
     """N: what is multiplied with every token, the blocks and the head, but not the embeddings."""
-    model = build(dim)
-    return parameters(model) - model.embed.weight.numel()
+    return sizes_of(dim)["blocks and head"]
 
 
 def windows(g: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -115,6 +122,13 @@ def whole(lab: Lab, seed: int) -> dict[str, Any]:
     return {**said, "outcome": out[2]}
 
 
+def growth(found: list[dict[str, Any]], kind: str) -> list[float]:
+    """By which power of the operations the best N grows, of each seed."""
+    sizes, across = [sizes_of(dim)[kind] for dim in SHAPES], len(SHAPES)
+    curves = [[[n[2] for n in one["points"][at * across :][:across]] for at in range(len(TIMES))] for one in found]
+    return [exponent(TIMES, [best_size(sizes, losses) for losses in curve]) for curve in curves]
+
+
 def measure(lab: Lab) -> Finding:
     operations, found = unit(lab)[0], [whole(lab, seed) for seed in range(lab.seeds)]
     miss = tuple(abs(one["outcome"] - one["loss"]) for one in found)
@@ -134,7 +148,9 @@ def measure(lab: Lab) -> Finding:
             Condition("distance of the outcome from the prediction, in bits", miss, "at most", 0.01, 0.001),
             Condition("the same over half of the interval", inside, "at most", 1, 0.05),
         ],
-        ["Every seed makes its own points and its own prediction. " + lab.foretold],
+        ["Every seed makes its own points and its own prediction. " + lab.foretold,
+         "The best N at a budget, at the bottom of a parabola, grows with the operations to the power of "
+         + ", ".join(f"{spread(growth(found, kind), 2)} counting {kind}" for kind in sizes_of(min(SHAPES))) + "."],
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,3 +46,14 @@ def bounds(
         losses.append(loss_of(fitted(again), *at) + more[0])
     low, high = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def best_size(sizes: Sequence[float], losses: Sequence[float]) -> float:
+    """The size at the bottom of the parabola through losses of one budget, over the logarithm of the size."""
+    square, slope, _ = np.polyfit(np.log(sizes), losses, 2)
+    return math.exp(-slope / (2 * square))
+
+
+def exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """The a of the power law y = c x^a nearest to the points, in logarithms."""
+    return float(np.polyfit(np.log(xs), np.log(ys), 1)[0])
