@@ -51,6 +51,7 @@ from text.using.answering import Answering
 
 NAME = "after_training"
 WIDE = "--tokenizer byte --model.core.dim 448 --model.core.n-heads 7 --model.head tied --sample 0"
+FASTER = "--optimizer.lr 1e-2 --optimizer.weight-decay 0"
 LORA = "--adapter lora --adapter.rank 8 --adapter.targets all"
 SMOL = GPTConfig(
     vocab_size=49_152,
@@ -205,7 +206,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=integers, default=[0], help="of the trainings")
     parser.add_argument("--steps", type=int, default=0, help="of each training; default: 700, 1,000, 1,000 and 50")
     parser.add_argument("--full-options", default="", help="lora: more options of the training of all weights")
-    parser.add_argument("--lora-options", default="", help="lora: more options of the training of adapters")
+    parser.add_argument("--lora-options", default=FASTER, help="lora: more options of the training of adapters")
     parser.add_argument("--tiny", action="store_true", help="memory: a small model, to try")
     parser.add_argument("--runs", type=Path, default=Path("runs") / NAME, help="folder of the run folders")
     add_results(parser)
