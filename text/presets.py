@@ -287,7 +287,7 @@ PRESETS: dict[str, TextConfig] = {
         model=GPTConfig(context=128, head="untied", core=modern_core(128, 4, 4)),
     ),
     # Which of two answers is better, from a model that answers on. Sentences over words, six skills: no answer in a
-    # word is left after 80 core-seconds, but fewer are right than before; a greater beta loses less (docs/lab-notes.md).
+    # word is left after 80 core-seconds, but fewer are right than before: docs/lab-notes.md.
     "prefer": PreferencesConfig(
         epochs=1,
         batch_size=16,
