@@ -152,7 +152,7 @@ CLAIM = Claim(
     "point.",
     equal="parameters (24 dim² in blocks) and core-seconds",
     measure=measure,
-    minutes=36,
+    minutes=18,
     least=4,
     needs=(*NEEDS, "cifar10/cifar-10-batches-py"),
 )
