@@ -149,7 +149,7 @@ CLAIM = Claim(
     "distance alone, and at least 1 point more than with the maps of an untrained model.",
     equal="chains, and the regression; core-seconds of the models",
     measure=measure,
-    minutes=30,
+    minutes=27,
     least=10,
     needs=NEEDS,
 )

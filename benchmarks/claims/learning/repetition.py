@@ -61,7 +61,7 @@ CLAIM = Claim(
     f"read once; read {MANY} times it costs at least 0.05.",
     equal="parameters and steps",
     measure=measure,
-    minutes=24,
+    minutes=18,
     least=8,
     needs=("british_novels/train.txt",),
 )

@@ -165,7 +165,7 @@ CLAIM = Claim(
     "labelled sentences one that has filled in hidden words of novels classifies at least 2 points more correctly.",
     equal="parameters, and core-seconds on the target data",
     measure=measure,
-    minutes=48,
+    minutes=39,
     least=5,
     needs=("shakespeare/input.txt", "british_novels/train.txt", "mnist/MNIST", "sst2/train.tsv"),
 )
