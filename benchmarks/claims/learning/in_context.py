@@ -26,7 +26,7 @@ from core.positions import index
 from core.transformer import Transformer
 from text.presets import MUON, modern_core
 
-BATCH, TESTED = 64, 4096
+BATCH, TESTED = 512, 4096
 MAIN, REST = 0.8, 0.05  # of a seed's time: the training that is judged, and each of four with so many tasks
 FASTER = replace(MUON, lr=1e-2)
 Curves = list[list[float]]
@@ -129,6 +129,10 @@ def measure(lab: Lab) -> Finding:
             Condition(f"largest error over ridge's, 0 to {2 * D} examples", worst, "at most", 1.3, 0.02),
             Condition(f"how far below averaging and the nearest neighbour at {2 * D}", lead, "at least", 5, 0.1),
         ],
+        [
+            "The third try. With x and y as tokens of their own and batches of 64, the largest error was 1.78 times "
+            "ridge's; with an example a token, 1.41 times."
+        ],
     )
 
 
@@ -139,6 +143,6 @@ CLAIM = Claim(
     f"and the nearest neighbour at {2 * D}.",
     equal="the same 4,096 prompts for all; a Transformer of 64 channels and 3 blocks; seeds at equal core-seconds",
     measure=measure,
-    minutes=36,
+    minutes=48,
     least=4,
 )

@@ -122,7 +122,12 @@ def measure(lab: Lab) -> Finding:
                 "learned positions, 11 digits", tuple(one[2] for one in found["learned"]), "at most", 0.05, 0.007
             ),
         ],
-        ["An addition is right where every digit and the end are, which greedy decoding then writes too."],
+        [
+            "An addition is right where every digit and the end are, which greedy decoding then writes too.",
+            "In this time the other positions haven't learned the lengths that they are trained on either. With 5 "
+            "minutes at a rate of 3e-3, learned ones have 1, 2 and 5 digits right and no length between, rotary ones "
+            "1 and 2 (one seed): every length is a task of its own.",
+        ],
     )
 
 

@@ -56,7 +56,7 @@ def measure(lab: Lab) -> Finding:
         [
             Bars("the generalist over", "ratio, above 1 where the generalist is better",
                  {name: values for name, values in bars.items() if values}),
-            Cells("cosines between the tasks' gradients, the darker the more", "", "", first["cosines"], [*SHOWN],
+            Cells("cosines of the gradients", "", "", first["cosines"], [*SHOWN],
                   [*SHOWN]),
         ],
         [Condition(f"{task}: worth of a specialist of as many samples", ratios[task], "at least", 0.95, NOISE[task])
