@@ -11,7 +11,6 @@ them in every task, nothing is learned: finding a letter's earlier answer pays o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.claims.common import (
+    FASTER,
     Claim,
     Draw,
     Finding,
@@ -35,11 +35,10 @@ from benchmarks.claims.picture import Lines
 from benchmarks.claims.verdict import Condition
 from core.vocabulary import IGNORED
 from text.models.gpt import GPT, GPTConfig
-from text.presets import MUON, modern_core
+from text.presets import modern_core
 
 LETTERS, WORD, SHOTS, BATCH = 6, 3, 9, 16
 ARROW, END = LETTERS, LETTERS + 1
-FASTER = replace(MUON, lr=1e-2)
 EACH = 2 * WORD + 2  # tokens of an example
 Kind = Literal["any task", "any task, hard alone", "4 tasks"]
 KINDS: tuple[Kind, ...] = ("any task", "any task, hard alone", "4 tasks")

@@ -9,14 +9,13 @@ method can do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.claims.common import Claim, Draw, Finding, Lab, fit, generator, seeded, spread
+from benchmarks.claims.common import FASTER, Claim, Draw, Finding, Lab, fit, generator, seeded, spread
 from benchmarks.claims.materials.regressions import NOISE, RIVALS, SHIFTS, D, K, Prompts, Shift, draw, ridge
 from benchmarks.claims.picture import Lines, Scale
 from benchmarks.claims.verdict import Condition
@@ -24,11 +23,10 @@ from core.graph import causal
 from core.init import initialise
 from core.positions import index
 from core.transformer import Transformer
-from text.presets import MUON, modern_core
+from text.presets import modern_core
 
 BATCH, TESTED = 512, 4096
 MAIN, REST = 0.8, 0.05  # of a seed's time: the training that is judged, and each of four with so many tasks
-FASTER = replace(MUON, lr=1e-2)
 Curves = list[list[float]]
 """Errors of several seeds, by the number of examples."""
 TASKS = {"1 task": 1, "16 tasks": 16, "256 tasks": 256, "any task": 0}
