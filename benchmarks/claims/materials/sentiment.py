@@ -23,7 +23,7 @@ from text.presets import MUON, modern_core
 CONTEXT, VOCABULARY, MASKED = 66, 2048, 0.3
 LABELS, PRETRAINING = (100, 1000, 6920), 4
 """Sentences to learn from; and trainings that the time of pre-training would be enough for."""
-ADAMW = OptimizerConfig(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
+ADAMW, HEAD = (OptimizerConfig(lr=rate, betas=(0.9, 0.98), weight_decay=0.05) for rate in (1e-3, 5e-3))
 
 
 class Reviews(NamedTuple):
@@ -88,8 +88,8 @@ def classifier() -> Classifier:
     return Classifier(ClassifierConfig(novels()[1].vocab_size, CONTEXT, core=core, **shape))
 
 
-def on_sentences(starts: tuple[str, str], seconds: float, tested: int, seed: int) -> dict[str, list[float]]:
-    """Test accuracy by the number of labels, of an encoder from nothing and of one that has read novels."""
+def on_sentences(starts: tuple[str, str, str], seconds: float, tested: int, seed: int) -> dict[str, list[float]]:
+    """Test accuracy by the number of labels: from nothing, from an encoder that has read novels, by its head alone."""
     first: MaskedLM = seeded(seed, encoder)
     count = lambda *batch: len(batch[-1])  # noqa: E731
     learn = partial(fit, seed=seed, precision="auto")
@@ -99,9 +99,11 @@ def on_sentences(starts: tuple[str, str], seconds: float, tested: int, seed: int
     for labels in LABELS:
         for start in starts:
             model: Classifier = seeded(seed, classifier)
-            if start == starts[1]:
+            if start != starts[0]:
                 model.start_from(first)
-            learn(model, class_loss, draw_reviews(order[:labels]), seconds, optimizer=ADAMW)
+            model.encoder.requires_grad_(start != starts[2])
+            rate = HEAD if start == starts[2] else ADAMW
+            learn(model, class_loss, draw_reviews(order[:labels]), seconds, optimizer=rate)
             found[start].append(accuracy(model, tested))
     return found
 
