@@ -107,7 +107,8 @@ def measure(lab: Lab) -> Finding:
     grown = {width: each(f"LSTM of {width}", config) for width, config in wider.items()} | {WIDTH: found[ENDS[0]]}
     shown = found | {f"{name}, copying": ones for name, ones in copied.items()}
     sequences = {name: [one["sequences"] for one in ones] for name, ones in shown.items()}
-    table = [row(name, RUNGS[name.removesuffix(", copying")], ones) for name, ones in shown.items()]
+    table = [row(name, RUNGS[name], ones) for name, ones in found.items()]
+    table += [row(f"{name}, copying", RUNGS[name], ones) for name, ones in copied.items()]
     table += [row(f"LSTM, one vector of {width}", config, grown[width]) for width, config in wider.items()]
     translated = ladder()
     widths = [[grown[width][seed]["symbols"][n] for width in WIDTHS] for seed in range(lab.seeds) for n in (1, 3)]

@@ -4,8 +4,8 @@ A task is a secret alphabet, in which each letter of a word stands for another o
 
     fad>bce;cab>acd;...
 
-In training, how many letters stand for others varies from task to task, from none (copying) to all. Where it is all of
-them in every task, nothing is learned: finding a letter's earlier answer pays only once copying is there to start from.
+In training, how many letters stand for others varies from task to task, from none (copying) to all. Where it may be
+all of them in every task, nothing is learned in the same time (docs/lab-notes.md).
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ def on_sentences(starts: tuple[str, str, str], seconds: float, tested: int, seed
             if start != starts[0]:
                 model.start_from(first)
             model.encoder.requires_grad_(start != starts[2])
-            rate = HEAD if start == starts[2] else ADAMW
-            learn(model, class_loss, draw_reviews(order[:labels]), seconds, optimizer=rate)
+            optimizer = HEAD if start == starts[2] else ADAMW
+            learn(model, class_loss, draw_reviews(order[:labels]), seconds, optimizer=optimizer)
             found[start].append(accuracy(model, tested))
     return found
 
