@@ -1,7 +1,8 @@
 """Memory: what was read eight windows ago, with a window alone, a recurrent memory, an LSTM, and all edges.
 
 The tasks are in `benchmarks.claims.materials.recall`. The recurrent memory is that of Bulatov 2022: every segment reads
-a few vectors before its tokens and leaves as many behind them, which the next one reads.
+a few vectors before its tokens and leaves as many behind them, which the next one reads. What it leaves begins as what
+it read, so that a gradient passes through many segments.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class RecurrentMemory(nn.Module):
         """ids (B, T) -> (B, T, D)."""
         memory, outputs = self.start.expand(len(ids), -1, -1), []
         for segment in ids.split(SEGMENT, dim=1):
-            x = torch.cat((memory, self.embed(segment), self.write.expand_as(memory)), dim=1)
+            x = torch.cat((memory, self.embed(segment), memory + self.write), dim=1)
             y = self.core(x, index(x.shape[1]), segment_graph(x.shape[1]))
             outputs.append(y[:, KEPT:-KEPT])
             memory = y[:, -KEPT:]
@@ -135,6 +136,6 @@ CLAIM = Claim(
     f"a recurrent memory of {KEPT} vectors at least 99 % are right.",
     equal="parameters, to a tenth, and core-seconds",
     measure=measure,
-    minutes=36,
-    least=8,
+    minutes=54,
+    least=12,
 )

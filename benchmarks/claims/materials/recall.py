@@ -1,7 +1,7 @@
 """What has to be remembered: symbols that are copied, or recalled by their keys, many windows after they were read.
 
 A row is a segment of what is to be kept, segments of noise, and a segment that asks for it. Copying keeps symbols and
-asks for them in order; recall keeps keys, each before its symbol, and asks by the keys in another order.
+asks for them in order; recall keeps facts, each a token for a key and its symbol, and asks by keys in another order.
 """
 
 from __future__ import annotations
@@ -10,15 +10,34 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from core.vocabulary import IGNORED
 
 Task = Literal["copying", "recall"]
 TASKS: tuple[Task, ...] = ("copying", "recall")
-KEPT, SEGMENT, SYMBOLS, BATCH = 4, 8, 8, 16
+KEPT, SEGMENT, SYMBOLS, BATCH = 4, 8, 8, 32
 NOISE, ASK, KEY = SYMBOLS, SYMBOLS + 4, SYMBOLS + 5
-VOCAB = KEY + SYMBOLS
+FACT = KEY + SYMBOLS
+VOCAB = FACT + SYMBOLS * SYMBOLS
 DISTANCES, TRAINED = (1, 2, 4, 8), (1, 1, 1, 2, 2, 4, 8)
+
+
+def copying(counts: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Symbols, what asks for each of them (the one before it), and the symbols again: 3 x int64 (rows, KEPT)."""
+    kept = torch.randint(SYMBOLS, counts.shape, generator=g)
+    return kept, F.pad(kept[:, :-1], (1, 0), value=ASK), kept
+
+
+def recall(counts: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Facts, the keys of those that count in another order, and their symbols: 3 x int64 (rows, KEPT)."""
+    kept = torch.randint(SYMBOLS, counts.shape, generator=g)
+    keys = torch.rand(len(counts), SYMBOLS, generator=g).argsort(-1)[:, :KEPT]
+    order = torch.where(counts, torch.rand(counts.shape, generator=g), 1.0).argsort(-1)  # those that count come first
+    return FACT + keys * SYMBOLS + kept, KEY + keys.gather(1, order), kept.gather(1, order)
+
+
+MAKERS = {"copying": copying, "recall": recall}
 
 
 def rows_of(task: Task, distance: int, rows: int, g: torch.Generator, fewest: int = KEPT) -> tuple[Tensor, Tensor]:
@@ -28,22 +47,11 @@ def rows_of(task: Task, distance: int, rows: int, g: torch.Generator, fewest: in
     """
     ids = torch.randint(NOISE, ASK, (rows, (distance + 1) * SEGMENT), generator=g)
     said, asked = torch.full_like(ids, IGNORED), distance * SEGMENT
-    kept = torch.randint(SYMBOLS, (rows, KEPT), generator=g)
     counts = torch.arange(KEPT) < torch.randint(fewest, KEPT + 1, (rows, 1), generator=g)  # (rows, KEPT)
-    if task == "recall":
-        keys = KEY + torch.rand(rows, SYMBOLS, generator=g).argsort(-1)[:, :KEPT]
-        order = torch.where(counts, torch.rand(rows, KEPT, generator=g), 1.0).argsort(-1)  # those that count come first
-        pairs = torch.stack((keys, kept), dim=-1)  # (rows, KEPT, 2)
-        mixed = pairs.gather(1, order.unsqueeze(-1).expand_as(pairs))
-        both = counts.unsqueeze(-1).expand_as(pairs).flatten(1)
-        put(ids[:, : 2 * KEPT], pairs.flatten(1), both)
-        put(ids[:, asked : asked + 2 * KEPT], mixed.flatten(1), both)
-        put(said[:, asked : asked + 2 * KEPT : 2], mixed[..., 1], counts)
-    else:
-        put(ids[:, :KEPT], kept, counts)
-        ids[:, asked] = ASK
-        put(ids[:, asked + 1 : asked + KEPT], kept[:, :-1], counts[:, :-1])
-        put(said[:, asked : asked + KEPT], kept, counts)
+    kept, questions, answers = MAKERS[task](counts, g)
+    put(ids[:, :KEPT], kept, counts)
+    put(ids[:, asked : asked + KEPT], questions, counts)
+    put(said[:, asked : asked + KEPT], answers, counts)
     return ids, said
 
 
