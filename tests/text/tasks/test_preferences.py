@@ -16,7 +16,8 @@ from tests.core.helpers import awake, shape
 from text.conversations.preferences import read_preferences
 from text.models.gpt import GPT, GPTConfig
 from text.presets import PRESETS
-from text.tasks.chatting.preferences import CURVES, REFERENCE, PreferenceLoss, preference_loss, row_logs
+from text.tasks.chatting.config import PreferencesConfig
+from text.tasks.chatting.preferences import CURVES, REFERENCE, PreferenceLoss, pair_loss, preference_loss, row_logs
 from text.tasks.configs import CONFIGS
 from text.train import train
 from text.trained import load
@@ -47,7 +48,7 @@ def test_the_learned_policy_is_the_closed_form() -> None:
         before = model(ids[:1])[0, -1, :5].log_softmax(-1)
     closed = (before + REWARDS / BETA).log_softmax(-1)
     assert F.kl_div(before, closed, log_target=True, reduction="sum") > 0.1
-    loss = PreferenceLoss(model, "dpo", BETA)
+    loss = PreferenceLoss(model, PreferencesConfig(steps=1, beta=BETA))
     optimizer = torch.optim.Adam([model.head.weight], lr=0.02)
     for _ in range(150):
         optimizer.zero_grad()
@@ -67,6 +68,18 @@ def test_losses_by_hand() -> None:
     margins = [1 / 2 - -1 / 1, 2 / 4 - 4 / 2]
     dpo = [-math.log(1 / (1 + math.exp(-0.3 * margin))) for margin in margins]
     assert preference_loss(ratios, lengths, "normalised", 0.3).tolist() == pytest.approx(dpo)
+
+
+def test_imitation_adds_the_loss_of_the_better_answer() -> None:
+    """Its mean over the tokens of each better answer, times a weight (Pang 2024, eq. 1); none of it by default."""
+    logs, reference = torch.tensor([-3.0, -8.0, -2.0, -1.0]), torch.tensor([-4.0, -10.0, -1.0, -5.0])
+    lengths = torch.tensor([2, 4, 1, 2])
+    dpo = preference_loss(logs - reference, lengths, "dpo", 0.1)
+    assert torch.equal(pair_loss(logs, reference, lengths, PreferencesConfig(steps=1)), dpo)
+    found = pair_loss(logs, reference, lengths, PreferencesConfig(steps=1, imitation=0.2))
+    torch.testing.assert_close(found, dpo + 0.2 * torch.tensor([3 / 2, 8 / 4]))
+    with pytest.raises(ValueError, match="imitation = -1"):
+        PreferencesConfig(steps=1, imitation=-1)
 
 
 def test_three_ways_to_write_a_preference(tmp_path: Path) -> None:

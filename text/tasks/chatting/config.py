@@ -74,7 +74,11 @@ class PreferencesConfig(ConversationConfig):
     beta: float = 0.1
     """How much it costs to leave the model of init_from: rewards are beta times the log of how much more probable an
     answer has become."""
+    imitation: float = 0.0
+    """How much the loss of the better answer itself, in nats a token, counts beside it (Pang 2024, eq. 1). Without it
+    both answers may become less probable, and other ones, which nobody compared, more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "beta")
+        check_at_least(self, 0, "imitation")

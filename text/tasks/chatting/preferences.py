@@ -104,7 +104,7 @@ class Preference(TextTask):
             write_tensors(aside, self.reference)
 
     def objective(self, model: nn.Module) -> nn.Module:
-        return PreferenceLoss(model, self.config.loss, self.config.beta)
+        return PreferenceLoss(model, self.config)
 
     def order(self, step: int, share: Share, progress: float) -> list[Batch]:
         """The micro-batches of a step, chosen answers before rejected ones, see `PreferenceLoss`."""
@@ -123,7 +123,7 @@ class Preference(TextTask):
         model, config = run.state.model, self.config
         logs, reference = log_probabilities(model, self.held_out, run.device), self.reference
         lengths = answer_lengths(self.held_out)
-        values = preference_figures(logs, reference["validation"], lengths, config.loss, config.beta)
+        values = preference_figures(logs, reference["validation"], lengths, config)
         values["kl"] = float(distance(token_logs(model, self.held_out, run.device), reference["places"]))
         self._latest = {f"val/{name}": value for name, value in values.items()}
         return self._latest
@@ -145,7 +145,7 @@ class Preference(TextTask):
         pairs = encoded_pairs(held_out, saved_template(folder, trained.tokenizer), trained.tokenizer, config, "answer")
         model = load_start(config.init_from, config.model).eval().to(trained.device)
         logs, reference = (log_probabilities(each, pairs, trained.device) for each in (trained.model, model))
-        values = preference_figures(logs, reference, answer_lengths(pairs), config.loss, config.beta)
+        values = preference_figures(logs, reference, answer_lengths(pairs), config)
         values["kl"] = float(distance(*(token_logs(each, pairs, trained.device) for each in (trained.model, model))))
         return f"{pairs.count:,} pairs of answers", {f"val/{name}": value for name, value in values.items()}
 
@@ -161,14 +161,20 @@ class Preference(TextTask):
 class PreferenceLoss(nn.Module):
     """The training objective as a module, so that it compiles and distributes as one."""
 
-    def __init__(self, model: Any, kind: Literal["dpo", "ipo", "normalised"], beta: float):
+    def __init__(self, model: Any, config: PreferencesConfig):
         super().__init__()
-        self.model, self.kind, self.beta = model, kind, beta
+        self.model, self.config = model, config
 
     def forward(self, ids: Tensor, targets: Tensor, texts: Tensor, reference: Tensor) -> Tensor:
         """The loss summed over pairs: 3 x (2 b, T) int64, the chosen first, reference (2 b,) -> () float32."""
         logs, lengths = row_logs(self.model, ids, targets, texts), (targets != IGNORED).sum(1)
-        return preference_loss(logs - reference, lengths, self.kind, self.beta).sum()
+        return pair_loss(logs, reference, lengths, self.config).sum()
+
+
+def pair_loss(logs: Tensor, reference: Tensor, lengths: Tensor, config: PreferencesConfig) -> Tensor:
+    """The loss of each pair with imitation: log-probabilities, the reference's, and tokens, 3 x (2 b,) -> (b,)."""
+    preferred = preference_loss(logs - reference, lengths, config.loss, config.beta)
+    return preferred - config.imitation * (logs / lengths).chunk(2)[0]
 
 
 def preference_loss(ratios: Tensor, lengths: Tensor, kind: str, beta: float) -> Tensor:
@@ -216,11 +222,11 @@ def distance(own: Tensor, reference: Tensor) -> Tensor:
     return (own.exp() * (own - reference)).sum(-1).mean()
 
 
-def preference_figures(logs: Tensor, reference: Tensor, lengths: Tensor, kind: str, beta: float) -> dict[str, float]:
+def preference_figures(logs: Tensor, reference: Tensor, lengths: Tensor, config: PreferencesConfig) -> dict[str, float]:
     """What is measured of answers, the chosen first: log-probabilities, those of the reference, tokens: 3 x (2 n,)."""
-    chosen, rejected = (beta * (logs - reference)).chunk(2)
+    chosen, rejected = (config.beta * (logs - reference)).chunk(2)
     values = {
-        "loss": preference_loss(logs - reference, lengths, kind, beta).mean(),
+        "loss": pair_loss(logs, reference, lengths, config).mean(),
         "accuracy": (chosen > rejected).float().mean(),
         "reward_chosen": chosen.mean(),
         "reward_rejected": rejected.mean(),
