@@ -115,7 +115,7 @@ def measure(lab: Lab) -> Finding:
     noise = (0.25 / (rows * KEPT)) ** 0.5
     far = {side: tuple(one[-1] for one in ones) for side, ones in found.items()}
     return Finding(
-        ["symbols right", "", "parameters", *(f"{n} windows back" for n in DISTANCES)],
+        ["symbols right", "", "parameters", *(f"windows back: {n}" for n in DISTANCES)],
         table,
         [Lines(f"{task}: {KEPT} of {SYMBOLS} symbols, window {SEGMENT}", "windows back", "share right", DISTANCES,
                {kind: ones for (what, kind), ones in found.items() if what == task}, ("log", "linear"))
