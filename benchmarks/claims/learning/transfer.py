@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -35,8 +36,9 @@ from vision.data.named import Part, read_named
 from vision.models.config import ViTConfig
 from vision.models.vit import ViT
 
-LENGTH, SIDE = 64, 28
+LENGTH, BATCH, SIDE = 64, 32, 28
 LABELS, TEXTS = (10, 100, 1000), (5_000, 50_000, 500_000)
+READINGS = (8, 32)
 STARTS = ("from nothing", "pre-trained", "pre-trained, head alone")
 ADAMW, HEAD = (OptimizerConfig(lr=rate, betas=(0.9, 0.98), weight_decay=0.05) for rate in (2e-3, 1e-2))
 
@@ -52,7 +54,7 @@ def pictures(name: str, part: Part) -> tuple[Tensor, Tensor]:
 
 def draw_images(pixels: Tensor, labels: Tensor) -> Draw:
     def draw(g: torch.Generator) -> tuple[Tensor, Tensor]:
-        rows = torch.randint(len(labels), (32,), generator=g)
+        rows = torch.randint(len(labels), (BATCH,), generator=g)
         return pixels[rows], labels[rows]
 
     return draw
@@ -93,7 +95,7 @@ def accuracy(model: nn.Module, pixels: Tensor, labels: Tensor) -> float:
 
 def draw_bytes(tokens: NDArray[Any]) -> Draw:
     def draw(g: torch.Generator) -> tuple[Tensor, Tensor]:
-        rows = taken(tokens, LENGTH + 1, 32, g)
+        rows = taken(tokens, LENGTH + 1, BATCH, g)
         return rows[:, :-1], rows[:, 1:]
 
     return draw
@@ -103,24 +105,37 @@ def gpt() -> GPT:
     return GPT(GPTConfig(256, LENGTH, "untied", modern_core(64, 3, 4)))
 
 
-def on_texts(seconds: float, tested: int | None, seed: int) -> dict[str, list[float]]:
-    """Nats per byte of held-out Shakespeare by the bytes learned from, of each start."""
+def on_texts(seconds: float, readings: tuple[int, ...], tested: int | None, seed: int) -> dict[str, list[float]]:
+    """Nats per byte of held-out Shakespeare by the bytes learned from, of each start.
+
+    Little text is learned by heart if it is read on and on, so each start reads it a few times as well, unless that
+    takes longer, and stops where the first half of the held-out text says; the second half is what counts.
+    """
     novels, plays = (load_corpus(name, "byte") for name in ("british_novels", "shakespeare"))
     learn = partial(fit, loss=next_token, seconds=seconds, seed=seed, count=targets_of, optimizer=ADAMW)
     first: GPT = seeded(seed, gpt)
     learn(first, draw=draw_bytes(novels.train))
     found: dict[str, list[float]] = {start: [] for start in STARTS[:2]}
     for count in TEXTS:
+        budgets = [n * count // (LENGTH * BATCH) for n in readings if n * count <= TEXTS[-1]]
         for start in found:
-            model = seeded(seed, gpt) if start == "from nothing" else deepcopy(first)
-            learn(model, draw=draw_bytes(plays.train[:count]))
-            found[start].append(held_out(model, plays, tested))
+            tried = []
+            for steps in (*budgets, None):
+                model = seeded(seed, gpt) if start == "from nothing" else deepcopy(first)
+                learn(model, draw=draw_bytes(plays.train[:count]), steps=steps)
+                tried.append(held_out(model, plays, tested))
+            found[start].append(min(tried)[1])
     return found
 
 
-def held_out(model: GPT, corpus: Corpus, tested: int | None) -> float:
-    part = replace(corpus, validation=corpus.validation[:tested])
-    return evaluate(NextTokenLoss(model), part, LENGTH, batch_size=64)["val/loss"]
+def held_out(model: GPT, corpus: Corpus, tested: int | None) -> tuple[float, float]:
+    """Nats per byte of either half of the held-out text."""
+    whole = corpus.validation[:tested]
+    first, second = (
+        evaluate(NextTokenLoss(model), replace(corpus, validation=part), LENGTH, batch_size=64)["val/loss"]
+        for part in np.array_split(whole, 2)
+    )
+    return first, second
 
 
 def gain(found: list[dict[str, Any]], better: str, size: int, sign: int) -> tuple[float, ...]:
@@ -131,7 +146,7 @@ def gain(found: list[dict[str, Any]], better: str, size: int, sign: int) -> tupl
 def measure(lab: Lab) -> Finding:
     seconds = lab.seconds(2 + len(LABELS) * len(STARTS) + 2 * len(TEXTS) + PRETRAINING + len(STARTS) * len(SENTENCES))
     seen = lab.each_seed("images", partial(on_images, seconds, 250 if lab.quick else 5000))
-    read = lab.each_seed("texts", partial(on_texts, seconds, 4096 if lab.quick else None))
+    read = lab.each_seed("texts", partial(on_texts, seconds, *(((), 4096) if lab.quick else (READINGS, None))))
     told = lab.each_seed("sentences", partial(on_sentences, STARTS, seconds, 100 if lab.quick else 1821))
     rows = [[f"images, {s}", *(percent([one[s][n] for one in seen]) for n in range(3))] for s in STARTS]
     rows += [[f"texts, {s}", *(spread([one[s][n] for one in read]) for n in range(3))] for s in STARTS[:2]]
@@ -153,7 +168,12 @@ def measure(lab: Lab) -> Finding:
             Condition("texts, 5,000 bytes: gain in nats", gain(read, "pre-trained", 0, -1), "at least", 0.2, 0.01),
             Condition("sentences, 1,000 labels: gain", gain(told, "pre-trained", 1, 1), "at least", 0.02, 0.015),
         ],
-        ["Learning from nothing is given as long as fine-tuning, but not the time of pre-training as well."],
+        [
+            "Learning from nothing is given as long as fine-tuning, but not the time of pre-training as well.",
+            f"Texts are read {' or '.join(map(str, READINGS))} times, or as long as the time lasts: what serves a "
+            "start best on one half of the held-out text is measured on the other. Without that, in a first try, 5,000 "
+            "bytes were learned by heart: 3.87 nats of the pre-trained model, 3.24 from nothing.",
+        ],
     )  # fmt: skip
 
 
