@@ -71,7 +71,7 @@ def judge(conditions: Sequence[Condition], minutes: float, least: float, missing
     if minutes < least:
         return Verdict("not shown", f"{minutes:g} core-minutes are too few: a verdict needs {least:g}")
     if seeds < LEAST_SEEDS:
-        return Verdict("not shown", f"{seeds} seeds are too few: a verdict needs {LEAST_SEEDS}")
+        return Verdict("not shown", f"seeds: {seeds}; a verdict needs {LEAST_SEEDS}")
     missed = [one for one in conditions if 1 - one.p < LEVEL / len(conditions)]
     if missed:
         return Verdict("did not hold", "; ".join(f"{one.what} was not {one.side} {one.bar:g}" for one in missed))
