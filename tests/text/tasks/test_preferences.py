@@ -113,6 +113,7 @@ def test_a_run_starts_from_answers_and_measures_its_distance_from_them(tmp_path:
     rows = [{"prompt": prompt, "chosen": "bb", "rejected": "aa"} for prompt in asked]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     words = ("prefer", *small, "--data", tmp_path / "pairs.jsonl", "--batch-size", 4, "--optimizer.lr", 3e-3)
+    words = (*words, "--beta", 0.1, "--imitation", 0)
     with pytest.raises(ValueError, match="init_from is missing"):
         train(parse(CONFIGS, PRESETS, [*map(str, (*words, "--out", tmp_path / "never"))]))
     adapter = ("--adapter", "lora", "--adapter.targets", "all", "--init-from", tmp_path / "base")
