@@ -286,8 +286,8 @@ PRESETS: dict[str, TextConfig] = {
         schedule=PLATEAU,
         model=GPTConfig(context=128, head="untied", core=modern_core(128, 4, 4)),
     ),
-    # Which of two answers is better, from a model that answers on. Sentences over words, six skills: 95.7 % of 300
-    # answers are a right sentence, where 93.7 % were right in either form, 150 core-seconds (seed 0, Intel Xeon with
+    # Which of two answers is better, from a model that answers on. Sentences over words, six skills: 96.7 % of 600
+    # answers are a right sentence, where 94.8 % were right in either form, 150 core-seconds (seed 0, Intel Xeon with
     # AMX). With beta 0.1 and no imitation, 30 %: docs/lab-notes.md.
     "prefer": PreferencesConfig(
         beta=1.0,
