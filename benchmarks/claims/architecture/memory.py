@@ -112,7 +112,8 @@ def measure(lab: Lab) -> Finding:
     table = [[task, kind, f"{parameters(build(kind)):,}",
               *(percent([one[n] for one in ones]) for n in range(len(DISTANCES)))]
              for (task, kind), ones in found.items()]  # fmt: skip
-    noise = (0.25 / (rows * KEPT)) ** 0.5
+    guessed = 1 / SYMBOLS + 0.05
+    noise = {bar: (bar * (1 - bar) / (rows * KEPT)) ** 0.5 for bar in (0.99, guessed)}
     far = {side: tuple(one[-1] for one in ones) for side, ones in found.items()}
     return Finding(
         ["symbols right", "", "parameters", *(f"windows back: {n}" for n in DISTANCES)],
@@ -122,9 +123,9 @@ def measure(lab: Lab) -> Finding:
          for task in TASKS],
         [
             *(Condition(f"{task}: recurrent memory, 8 windows back", far[task, "recurrent memory"], "at least", 0.99,
-                        noise) for task in TASKS),
-            *(Condition(f"{task}: window alone, 8 windows back", far[task, "window alone"], "at most",
-                        1 / SYMBOLS + 0.05, noise) for task in TASKS),
+                        noise[0.99]) for task in TASKS),
+            *(Condition(f"{task}: window alone, 8 windows back", far[task, "window alone"], "at most", guessed,
+                        noise[guessed]) for task in TASKS),
         ],
         [f"Guessing gets {100 / SYMBOLS:.1f} %; 2 blocks with this window reach {2 * SEGMENT - 2} tokens back."],
     )  # fmt: skip
