@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -42,6 +43,11 @@ def data_root() -> Path:
     if root is None or not Path(root).is_dir():
         pytest.skip("no real data: TRIPTYCH_DATA names no folder")
     return Path(root)
+
+
+def pytest_collection_finish() -> None:
+    """What the tests import stays; garbage collections need not go through it again and again."""
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

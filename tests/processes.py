@@ -24,7 +24,9 @@ from core.training.checkpoints import Checkpoints
 from core.training.metrics import read_metrics
 
 PANELS = ["text.train", "text.sample", "text.export", "vision.train", "decision.train", "decision.finetune"]
-PRELOADED = ["torch._dynamo", "accelerate", *PANELS]
+LIBRARIES = ["torch._dynamo", "accelerate", "timm", "matplotlib.pyplot", "sacrebleu", "scipy.stats", "sklearn.cluster"]
+PRELOADED = [*LIBRARIES, *PANELS, "tests.frozen"]
+"""What takes long to import, and at last what keeps all of it out of garbage collections."""
 UNITS = ("tokens", "pairs", "texts", "words", "images", "timesteps")
 CLOCKS = (
     *("seconds", "train/data_wait", "train/memory_gib", "train/mfu"),

@@ -131,7 +131,8 @@ def main(command: Callable[[], object]) -> None:
         command()
         return
     code, message = _outcome(command)
-    gc.collect()  # gloo joins its threads when the last model is collected; later they would crash the exit
+    if "RANK" in os.environ:
+        gc.collect()  # gloo joins its threads when the last model is collected; later they would crash the exit
     if message:
         print(" ".join(message.split()), file=sys.stderr, flush=True)
     sys.exit(code)
