@@ -51,6 +51,11 @@ class Condition:
         return {"what": self.what, "side": self.side, "bar": self.bar, **tested, "values": list(self.values)}
 
 
+def share_noise(tested: int, share: float = 0.5) -> float:
+    """By how much a share of so many independent answers varies; at most, unless the true share is given."""
+    return math.sqrt(share * (1 - share) / tested)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What follows, and why."""

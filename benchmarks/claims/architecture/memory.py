@@ -29,7 +29,7 @@ from benchmarks.claims.common import (
 )
 from benchmarks.claims.materials.recall import DISTANCES, KEPT, SEGMENT, SYMBOLS, TASKS, VOCAB, Task, draw, rows_of
 from benchmarks.claims.picture import Lines
-from benchmarks.claims.verdict import Condition
+from benchmarks.claims.verdict import Condition, share_noise
 from core.graph import Graph, arbitrary
 from core.init import initialise
 from core.optim.config import OptimizerConfig
@@ -113,7 +113,6 @@ def measure(lab: Lab) -> Finding:
               *(percent([one[n] for one in ones]) for n in range(len(DISTANCES)))]
              for (task, kind), ones in found.items()]  # fmt: skip
     guessed = 1 / SYMBOLS + 0.05
-    noise = {bar: (bar * (1 - bar) / (rows * KEPT)) ** 0.5 for bar in (0.99, guessed)}
     far = {side: tuple(one[-1] for one in ones) for side, ones in found.items()}
     return Finding(
         ["symbols right", "", "parameters", *(f"windows back: {n}" for n in DISTANCES)],
@@ -123,9 +122,9 @@ def measure(lab: Lab) -> Finding:
          for task in TASKS],
         [
             *(Condition(f"{task}: recurrent memory, 8 windows back", far[task, "recurrent memory"], "at least", 0.99,
-                        noise[0.99]) for task in TASKS),
+                        share_noise(rows * KEPT, 0.99)) for task in TASKS),
             *(Condition(f"{task}: window alone, 8 windows back", far[task, "window alone"], "at most", guessed,
-                        noise[guessed]) for task in TASKS),
+                        share_noise(rows * KEPT, guessed)) for task in TASKS),
         ],
         [
             f"Guessing gets {100 / SYMBOLS:.1f} %; 2 blocks with this window reach {2 * SEGMENT - 2} tokens back.",

@@ -23,7 +23,7 @@ from benchmarks.claims.common import (
 )
 from benchmarks.claims.materials.characters import NEEDS, held_out_loss, shakespeare, windows
 from benchmarks.claims.picture import Bars
-from benchmarks.claims.verdict import Condition
+from benchmarks.claims.verdict import Condition, share_noise
 from core.attention import LayerContext
 from core.files.downloads import data_root
 from core.transformer import Transformer
@@ -127,7 +127,7 @@ def measure(lab: Lab) -> Finding:
     names = {"both": "both phases", "communicate": "communication alone", "compute": "computation alone"}
     sizes = {kind: f"{parameters(characters(kind)):,}" for kind in DEPTHS}
     rows = [[names[kind], str(DEPTHS[kind]), sizes[kind], spread(text[kind]), percent(seen[kind])] for kind in DEPTHS]
-    noise = (0.25 / tested) ** 0.5
+    noise = share_noise(tested)
     return Finding(
         ["blocks with", "blocks", "parameters (text)", "Shakespeare, nats per character", "CIFAR-10 test accuracy"],
         rows,

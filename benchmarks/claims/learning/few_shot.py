@@ -32,7 +32,7 @@ from benchmarks.claims.common import (
     targets_of,
 )
 from benchmarks.claims.picture import Lines
-from benchmarks.claims.verdict import Condition
+from benchmarks.claims.verdict import Condition, share_noise
 from core.vocabulary import IGNORED
 from text.models.gpt import GPT, GPTConfig
 from text.presets import modern_core
@@ -130,7 +130,7 @@ def measure(lab: Lab) -> Finding:
     ]
     table += [["who remembers every letter", *(f"{100 * bound[n]:.1f} %" for n in shown)]]
     any_task, few = found["any task"], found["4 tasks"]
-    noise = (0.25 / rows) ** 0.5
+    noise = share_noise(rows)
     return Finding(
         ["answers right on new tasks, after", *(f"{n} examples" for n in shown)],
         table,
