@@ -34,10 +34,11 @@ def worth(run: dict[str, Any], task: str, column: str) -> float:
 
 
 def row(found: Runs, column: str) -> list[str]:
-    """Of the table: a column's figures, each the mean over the seeds that have it."""
-    kept = [run[column] for run in found.values() if column in run]
-    means = (f"{sum(one[task] for one in kept) / len(kept):.4g}" if kept else "not run" for task in SHOWN)
-    return [COLUMNS[column], *means]
+    """Of the table: a column's figures, each the mean over the seeds that have it, which are named unless all do."""
+    kept = {seed: run[column] for seed, run in found.items() if column in run}
+    means = (f"{sum(one[task] for one in kept.values()) / len(kept):.4g}" if kept else "not run" for task in SHOWN)
+    only = f" ({', '.join(kept)} alone)" if 0 < len(kept) < len(found) else ""
+    return [COLUMNS[column] + only, *means]
 
 
 def measure(lab: Lab) -> Finding:
