@@ -51,6 +51,7 @@ def measure(lab: Lab) -> Finding:
     bars = {f"{task}, {COLUMNS[column]}": [worth(run, task, column) for run in found.values() if column in run]
             for task in SHOWN for column in COLUMNS if column != OWN}  # fmt: skip
     updates = ", ".join(f"{run['steps']:,} in {run['seconds']:,.0f} s" for run in found.values())
+    commits = ", ".join(dict.fromkeys(run["provenance"]["commit"] for run in found.values()))
     return Finding(
         header,
         [row(found, column) for column in COLUMNS],
@@ -63,7 +64,7 @@ def measure(lab: Lab) -> Finding:
         [Condition(f"{task}: worth of a specialist of as many samples", ratios[task], "at least", 0.95, NOISE[task])
          for task in SHOWN],
         [f"From benchmarks/results/{FILE.name}, made by {COMMAND.partition(',')[0]}: {', '.join(found)}; updates, of "
-         f"one batch of each task: {updates}; commit {first['provenance']['commit']}. Kept of specialists of as many "
+         f"one batch of each task: {updates}; commit {commits}. Kept of specialists of as many "
          + "samples: " + ", ".join(f"{task} {percent(values)}" for task, values in ratios.items()) + "."],
     )  # fmt: skip
 
