@@ -51,7 +51,7 @@ from text.using.answering import Answering
 
 NAME = "after_training"
 WIDE = "--tokenizer byte --model.core.dim 448 --model.core.n-heads 7 --model.head tied --sample 0"
-FASTER = "--optimizer.lr 1e-2 --optimizer.weight-decay 0"
+FASTER = "--optimizer.lr 1.5e-3 --optimizer.weight-decay 0 --adapter.alpha 128"
 LORA = "--adapter lora --adapter.rank 8 --adapter.targets all"
 SMOL = GPTConfig(
     vocab_size=49_152,
