@@ -71,13 +71,7 @@ def whole(trial: Trial) -> Path:
 # Runs survive
 
 
-STOPS = [
-    (name, n) for name in SUBJECTS for n in (signal.SIGKILL, signal.SIGTERM) if name in PANELS or n == signal.SIGKILL
-]
-"""Being asked to stop is the loop's own affair: the first task of a panel is tried with it."""
-
-
-@pytest.mark.parametrize(("trial", "number"), STOPS, indirect=["trial"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_stopped_anywhere_it_resumes_bit_for_bit(trial: Trial, whole: Path, number: signal.Signals) -> None:
     cut = trial.folder / f"cut by {number.name}"
     words = trial.words(*trial.subject.random, *LENGTH)
