@@ -34,6 +34,13 @@ CLOCKS = (
 )
 
 
+def forking() -> Any:
+    """Starts processes from the one server of this process, which has everything imported whoever asks it first."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
 class Outcome(NamedTuple):
     """What became of a command."""
 
@@ -138,8 +145,7 @@ class Commands:
 
     def __init__(self, folder: Path):
         self.folder, self.count = folder, 0
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(PRELOADED)
+        self.context = forking()
 
     def begin(
         self, module: str, *arguments: object, largest_file: int = 0, environment: Any = None, **streams: object

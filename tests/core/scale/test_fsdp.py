@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from core.cli.triptych import merge
 from core.files.tensors import read_tensors
 from core.training.checkpoints import Checkpoints, load_weights, verify
 from tests.core.training.toy import live
-from tests.processes import lines
+from tests.processes import forking, lines
 
 ROOT = Path(__file__).parents[3]
 SHARDED = ("--distribute", "fsdp")
@@ -28,9 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are f
 @pytest.fixture(scope="module")
 def processes() -> Any:
     """Children forked from a server that has everything imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "accelerate", "tests.core.training.toy"])
-    return context
+    return forking()
 
 
 def begin(

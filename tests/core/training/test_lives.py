@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -20,7 +19,7 @@ import torch
 from core.training.checkpoints import Checkpoints, load_weights, verify
 from core.training.trained import matches_data
 from tests.core.training.toy import live
-from tests.processes import lines
+from tests.processes import forking, lines
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
@@ -29,9 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and lim
 @pytest.fixture(scope="module")
 def processes() -> Any:
     """Children forked from a server that has everything imported, so that a life costs no import."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "accelerate", "tests.core.training.toy"])
-    return context
+    return forking()
 
 
 def begin(

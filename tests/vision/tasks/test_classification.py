@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 from sklearn import metrics as reference
 
-from tests.processes import PRELOADED
+from tests.processes import forking
 from tests.vision.conftest import MakeFolder
 from tests.vision.processes import digits, grey, numbered, opinionated, take_part
 from vision.data.batches import Images
@@ -42,8 +41,7 @@ def test_figures_do_not_depend_on_the_batch(batch_size: int) -> None:
 @pytest.mark.parametrize(("world", "count", "batch_size"), [(2, 7, 2), (3, 8, 3), (3, 2, 4), (2, 9, 100)])
 def test_processes_count_every_image_once(tmp_path: Path, world: int, count: int, batch_size: int) -> None:
     """Uneven parts, uneven last batches, and processes without any image."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context = forking()
     processes = [
         context.Process(target=take_part, args=(rank, world, count, batch_size, tmp_path)) for rank in range(world)
     ]
